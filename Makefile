@@ -1,0 +1,48 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# One thing after the other: what they print stays readable, and a measurement has the machine to itself.
+.NOTPARALLEL:
+
+.PHONY: help demo test lint types sanity unit integration bench format setup clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## import layers, mount a stack, upgrade it, roll it back, on this machine
+	@./scripts/demo
+
+test: lint types sanity unit integration ## everything below, with all set-up
+
+lint: setup ## ruff, yamllint, ansible-lint, shellcheck, licences, changelog fragments
+	@./scripts/lint
+
+types: setup ## mypy, strict
+	@./scripts/types
+
+sanity: setup ## ansible-test sanity, every test, on every Python of this machine that it supports
+	@./scripts/sanity
+
+unit: setup ## unit tests
+	@.venv/bin/pytest tests/unit
+
+integration: setup ## real overlays, in a mount namespace of their own
+	@./scripts/integration
+
+bench: setup ## measure against the same job written by hand
+	@./tests/bench/run
+
+format: setup ## format all Python code
+	@.venv/bin/ruff check --cache-dir .cache/ruff --quiet --select I --fix
+	@.venv/bin/ruff format --cache-dir .cache/ruff
+
+setup: ## build .venv; as root also install the Debian packages that tests need
+	@./scripts/setup --packages
+
+clean: ## remove what make has made
+	rm -rf .venv .cache .demo .ansible .hypothesis tests/output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
