@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Deleting a tree that may be hostile: no link followed, no mount entered, any depth with three descriptors.
+
+Every directory below is first renamed to the top of the tree under a name of its own, then emptied there. So depth
+never grows, paths never get too long, and a mount point is met before it is entered: the kernel refuses to rename it.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import secrets
+import stat
+from typing import Iterator, List
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+
+_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RESOLVE_NO_XDEV = 0x01
+"""openat2(2): fail with EXDEV rather than enter another mount, also one of the same file system."""
+
+
+def remove_tree(path: str) -> None:
+    """Delete what is at ``path``, a whole tree or a single file or link. Nothing there is no error.
+
+    :raises StrataError: something is mounted in the tree.
+    :raises OSError: as the kernel says, with the path.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    try:
+        descriptor = os.open(parent, _LISTED)
+    except FileNotFoundError:
+        return
+    try:
+        remove_at(descriptor, os.fsencode(name))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        os.close(descriptor)
+
+
+def remove_at(parent: int, name: bytes) -> None:
+    """The same for one name in an open directory.
+
+    :raises FileNotFoundError: there is nothing of that name.
+    """
+    if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    top = _open_directory(parent, name)
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _empty(top: int) -> None:
+    prefix = b".removing-" + secrets.token_hex(8).encode() + b"-"
+    fresh = (prefix + b"%d" % number for number in itertools.count())
+    waiting = _unlink_files(top, top, fresh)
+    while waiting:
+        name = waiting.pop()
+        directory = _open_directory(top, name)
+        try:
+            waiting += _unlink_files(directory, top, fresh)
+        finally:
+            os.close(directory)
+        os.rmdir(name, dir_fd=top)
+
+
+def _unlink_files(directory: int, top: int, fresh: Iterator[bytes]) -> List[bytes]:
+    """Unlink all that is not a directory; move the directories to the top and give their names there."""
+    with os.scandir(directory) as listing:
+        found = [(os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in listing]
+    moved = []
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=directory)
+            continue
+        new_name = next(fresh)
+        _move_up(directory, name, top, new_name)
+        moved.append(new_name)
+    return moved
+
+
+def _move_up(directory: int, name: bytes, top: int, new_name: bytes) -> None:
+    try:
+        try:
+            os.rename(name, new_name, src_dir_fd=directory, dst_dir_fd=top)
+        except PermissionError:
+            _grant(directory, name)  # an owner who is not root may move only what is writable
+            os.rename(name, new_name, src_dir_fd=directory, dst_dir_fd=top)
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.EXDEV):
+            raise _mounted(name) from error
+        raise
+
+
+def _open_directory(parent: int, name: bytes) -> int:
+    """Open a directory for listing and emptying, unless it is a mount point or a link."""
+    try:
+        descriptor = _open_same_mount(parent, name)
+    except PermissionError:
+        _grant(parent, name)
+        descriptor = _open_same_mount(parent, name)
+    status = os.fstat(descriptor)
+    if status.st_dev != os.fstat(parent).st_dev:
+        os.close(descriptor)
+        raise _mounted(name)
+    if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.fchmod(descriptor, stat.S_IRWXU)
+    return descriptor
+
+
+def _open_same_mount(parent: int, name: bytes) -> int:
+    try:
+        return _kernel.openat2(parent, name, _LISTED, _RESOLVE_NO_XDEV)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise _mounted(name) from error
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+    return os.open(name, _LISTED, dir_fd=parent)
+
+
+def _grant(parent: int, name: bytes) -> None:
+    """Give the owner all rights to a directory, never to what a link points at."""
+    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", stat.S_IRWXU)
+    finally:
+        os.close(handle)
+
+
+def _mounted(name: bytes) -> StrataError:
+    shown = repr(os.fsdecode(name))
+    return StrataError(f"the tree is not deleted: something is mounted at its directory {shown}; unmount it first")

@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""A directory that names are resolved in and cannot be led out of, whatever links an archive has put there.
+
+Safe by the way files are opened: openat2(2) with RESOLVE_IN_ROOT takes links as if the directory were "/". Where kernel
+or policy lack openat2, each component is opened by hand and a symbolic link on the way is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Optional, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+
+_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_CONFINED = _kernel.RESOLVE_IN_ROOT | _kernel.RESOLVE_NO_MAGICLINKS
+_IMPLIED_MODE = 0o755
+_ATTEMPTS = 64
+"""openat2(2) asks to try again when a rename or mount anywhere on the machine comes in between."""
+
+
+class RootDirectory:
+    """One directory and what lies below; paths are bytes relative to it, without "..", b"" is the directory itself.
+
+    A context manager. :ivar fd: its descriptor.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._cached: Optional[Tuple[bytes, int]] = None
+        self._has_openat2 = self._try_openat2()
+
+    def __enter__(self) -> RootDirectory:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.forget()
+        os.close(self.fd)
+
+    def parent(self, path: bytes) -> int:
+        """The descriptor of a directory, made with its parents where missing (0755, owner 0:0).
+
+        It stays valid until the next call: archives are ordered, so the last directory is mostly the next as well.
+        """
+        if not path:
+            return self.fd
+        if self._cached is not None and self._cached[0] == path:
+            return self._cached[1]
+        self.forget()
+        try:
+            descriptor = self.open(path)
+        except FileNotFoundError:
+            descriptor = self._make(path)
+        self._cached = (path, descriptor)
+        return descriptor
+
+    def forget(self) -> None:
+        """Look the next parent up anew; to be called when something that may have been a directory was replaced."""
+        if self._cached is not None:
+            os.close(self._cached[1])
+            self._cached = None
+
+    def open(self, path: bytes) -> int:
+        """A new O_PATH descriptor of an existing directory, for the caller to close.
+
+        :raises OSError: there is none; ELOOP also where a link is in the way and the kernel has no openat2.
+        """
+        if not self._has_openat2:
+            return self._open_by_hand(path)
+        for _attempt in range(_ATTEMPTS):
+            try:
+                return _kernel.openat2(self.fd, path or b".", _HANDLE, _CONFINED)
+            except BlockingIOError:
+                continue
+        raise BlockingIOError(errno.EAGAIN, "directories are being renamed all the time")
+
+    def _try_openat2(self) -> bool:
+        try:
+            os.close(_kernel.openat2(self.fd, b".", _HANDLE, _CONFINED))
+        except OSError as error:
+            # Before Linux 5.6, and in containers whose seccomp profile does not know the call.
+            if error.errno in (errno.ENOSYS, errno.EPERM):
+                return False
+            raise
+        return True
+
+    def _open_by_hand(self, path: bytes) -> int:
+        descriptor = os.open(b".", _HANDLE, dir_fd=self.fd)
+        for part in path.split(b"/") if path else ():
+            above = descriptor
+            try:
+                descriptor = os.open(part, _HANDLE | os.O_NOFOLLOW, dir_fd=above)
+            except NotADirectoryError:
+                if stat.S_ISLNK(os.stat(part, dir_fd=above, follow_symlinks=False).st_mode):
+                    raise OSError(errno.ELOOP, "a symbolic link is in the way") from None
+                raise
+            finally:
+                os.close(above)
+        return descriptor
+
+    def _make(self, path: bytes) -> int:
+        """Make what is missing of a path, from the top down, and open its end."""
+        parts = path.split(b"/")
+        above = self.open(b"")
+        for depth, part in enumerate(parts, 1):
+            try:
+                prefix = b"/".join(parts[:depth])
+                try:
+                    below = self.open(prefix)
+                except FileNotFoundError:
+                    _make_implied(above, part)
+                    below = self.open(prefix)
+            finally:
+                os.close(above)
+            above = below
+        return above
+
+
+def _make_implied(parent: int, name: bytes) -> None:
+    os.mkdir(name, 0o700, dir_fd=parent)
+    # Said again, because mkdir obeys the umask and a setgid directory above.
+    os.chown(name, 0, 0, dir_fd=parent, follow_symlinks=False)
+    os.chmod(name, _IMPLIED_MODE, dir_fd=parent)

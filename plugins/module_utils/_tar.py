@@ -1,0 +1,314 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Tar archives as streams: a reader that takes no damage for an end, and the writer's names in one place.
+
+Python's tarfile stops without a word at a damaged header in the middle of an archive, which in a layer is a lost
+file; so the archive is read here. Understood: v7, ustar, PAX (x and g), GNU long names, base-256 numbers, sparse files.
+
+Sources: POSIX.1-2017 pax; GNU tar manual, "Tar Internals"; libarchive tar(5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterator, List, Optional
+
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
+    BLOCK,
+    NANOSECONDS,
+    POSIX_MAGIC,
+    Entry,
+    Record,
+    check_ranges,
+    checksum_matches,
+    parse_records,
+    read_decimal,
+    read_number,
+    read_text,
+    read_time,
+    read_xattrs,
+    show,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._tarsparse import (
+    SparseMap,
+    check_extents,
+    old_gnu_map,
+    pax_map,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._tarwrite import END, header, padding
+
+__all__ = ["END", "Entry", "TarReader", "header", "padding", "show"]
+
+_CHUNK = 1 << 20
+_MAX_EXTENDED = 1 << 24
+"""Bytes of one PAX header or long name; more is a trap for memory."""
+
+_ZEROS = bytes(BLOCK)
+_KINDS = {
+    b"\0": "file",
+    b"0": "file",
+    b"7": "file",
+    b"S": "file",
+    b"1": "hardlink",
+    b"2": "symlink",
+    b"3": "char",
+    b"4": "block",
+    b"5": "directory",
+    b"D": "directory",
+    b"6": "fifo",
+}
+_WITH_DATA = (b"\x00", b"0", b"7", b"S", b"D")
+"""Types whose size field counts stored bytes; for the others GNU tar, Go and Docker read none whatever it says."""
+
+
+class _Source:
+    """The stream, in pieces of any length; ``position`` is how many bytes were used."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._buffer = b""
+        self._at = 0
+        self._before = 0
+
+    @property
+    def position(self) -> int:
+        return self._before + self._at
+
+    def _refill(self) -> bool:
+        """Fetch the next chunk once the last is used up; False at the end of the stream."""
+        self._before += len(self._buffer)
+        self._buffer, self._at = self._read(_CHUNK), 0
+        return bool(self._buffer)
+
+    def up_to(self, limit: int) -> bytes:
+        """Between 1 and ``limit`` bytes, none at the end of the stream."""
+        if self._at == len(self._buffer) and not self._refill():
+            return b""
+        piece = self._buffer[self._at : self._at + limit]
+        self._at += len(piece)
+        return piece
+
+    def at_most(self, length: int) -> bytes:
+        """``length`` bytes, or fewer where the stream ends."""
+        end = self._at + length
+        if end <= len(self._buffer):
+            piece = self._buffer[self._at : end]
+            self._at = end
+            return piece
+        pieces = []
+        while length:
+            piece = self.up_to(length)
+            if not piece:
+                break
+            pieces.append(piece)
+            length -= len(piece)
+        return b"".join(pieces)
+
+    def exactly(self, length: int) -> bytes:
+        piece = self.at_most(length)
+        if len(piece) < length:
+            raise self.cut_short()
+        return piece
+
+    def skip(self, length: int) -> None:
+        while length:
+            piece = self.up_to(length)
+            if not piece:
+                raise self.cut_short()
+            length -= len(piece)
+
+    def cut_short(self) -> StrataError:
+        return StrataError(f"the archive is cut short: it ends in the middle of an entry, at byte {self.position}")
+
+
+@dataclass
+class _Extension:
+    """What headers before the entry's own have said about it."""
+
+    records: List[Record] = field(default_factory=list)
+    long_name: Optional[bytes] = None
+    long_target: Optional[bytes] = None
+    seen: bool = False
+
+
+class TarReader:
+    """Iterate over the entries of a tar stream; ``data()`` gives the present one's stored bytes.
+
+    :param read: gives up to so many bytes, none only at the end of the stream. It is called until it gives none, so
+        that a digest made in it covers every byte.
+    :raises StrataError: on any damage, and when the stream ends before the end-of-archive marker.
+    """
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._source = _Source(read)
+        self._globals: Dict[bytes, bytes] = {}
+        self._left = 0
+        self._padding = 0
+        self._done = False
+
+    def __iter__(self) -> TarReader:
+        return self
+
+    def __next__(self) -> Entry:
+        if self._done:
+            raise StopIteration
+        self._source.skip(self._left + self._padding)
+        self._left = self._padding = 0
+        entry = self._read_entry()
+        if entry is None:
+            self._done = True
+            raise StopIteration
+        return entry
+
+    def data(self) -> Iterator[bytes]:
+        """The stored bytes of the present entry that were not given yet: of a sparse file, its extents in order."""
+        while self._left:
+            piece = self._source.up_to(self._left)
+            if not piece:
+                raise self._source.cut_short()
+            self._left -= len(piece)
+            yield piece
+
+    def _read_entry(self) -> Optional[Entry]:
+        extension = _Extension()
+        while True:
+            start = self._source.position
+            block = self._read_header_block(extension)
+            if block is None:
+                return None
+            flag = block[156:157]
+            try:
+                if flag in (b"x", b"X", b"g", b"L", b"K"):
+                    self._extend(extension, flag, self._payload(block))
+                elif flag == b"V":
+                    continue  # the name of a volume: says nothing about files
+                elif flag in _KINDS:
+                    return self._entry(block, flag, extension)
+                else:
+                    raise ValueError(f"its type {flag!r} is not known here")
+            except ValueError as error:
+                name = show(extension.long_name or read_text(block, 0, 100))
+                raise StrataError(
+                    f"the archive is damaged: the header of entry {name} at byte {start}: {error}"
+                ) from error
+
+    def _read_header_block(self, extension: _Extension) -> Optional[bytes]:
+        """The next header with a right checksum, None at the end-of-archive marker."""
+        start = self._source.position
+        block = self._source.at_most(BLOCK)
+        if not block:
+            raise StrataError(f"the archive is cut short: it ends at byte {start} without an end-of-archive marker")
+        if len(block) < BLOCK:
+            raise self._source.cut_short()
+        if block == _ZEROS:
+            if extension.seen:
+                raise StrataError(f"the archive is damaged: at byte {start} it ends where an entry was announced")
+            self._read_end()
+            return None
+        if not checksum_matches(block):
+            raise StrataError(f"this is no tar archive, or it is damaged: no valid header at byte {start}")
+        return block
+
+    def _read_end(self) -> None:
+        """After the first block of zeros only zeros may follow, to the end of the stream."""
+        while True:
+            start = self._source.position
+            piece = self._source.up_to(_CHUNK)
+            if not piece:
+                return
+            if piece.count(0) != len(piece):
+                raise StrataError(
+                    f"the archive is damaged: after the end-of-archive marker, from byte {start} on, there is more "
+                    "than zeros"
+                )
+
+    def _payload(self, block: bytes) -> bytes:
+        size = read_number(block[124:136])
+        if not 0 <= size <= _MAX_EXTENDED:
+            raise ValueError(f"an extended header of {size} bytes is not believable")
+        payload = self._source.exactly(size)
+        self._source.skip(-size % BLOCK)
+        return payload
+
+    def _extend(self, extension: _Extension, flag: bytes, payload: bytes) -> None:
+        if flag == b"g":
+            self._globals.update(parse_records(payload))
+            return
+        extension.seen = True
+        if flag == b"L":
+            extension.long_name = payload.split(b"\0", 1)[0]
+        elif flag == b"K":
+            extension.long_target = payload.split(b"\0", 1)[0]
+        else:
+            extension.records += parse_records(payload)
+
+    def _entry(self, block: bytes, flag: bytes, extension: _Extension) -> Entry:
+        """Put header, long names and records together; leaves the stream at the first byte of data."""
+        entry = _from_header(block, flag)
+        if extension.long_name is not None:
+            entry.name = extension.long_name
+        if extension.long_target is not None:
+            entry.target = extension.long_target
+        if self._globals or extension.records:
+            _apply_records(entry, {**self._globals, **dict(extension.records)})
+        stored = entry.size if flag in _WITH_DATA else 0
+        if entry.kind == "file" and entry.name.endswith(b"/"):
+            entry.kind = "directory"  # how tar said it before there was a type for it
+        if entry.kind != "file":
+            entry.size = 0
+        check_ranges(entry)
+        if stored < 0 or stored >= 2**63:
+            raise ValueError(f"a size of {stored} bytes is out of range")
+        sparse = self._sparse_map(block, flag, extension.records, stored)
+        if sparse is not None:
+            entry.size, entry.sparse = check_extents(sparse, stored)
+        self._left = stored - (sparse.used if sparse else 0)
+        self._padding = -stored % BLOCK
+        return entry
+
+    def _sparse_map(self, block: bytes, flag: bytes, records: List[Record], stored: int) -> Optional[SparseMap]:
+        if flag == b"S":
+            return old_gnu_map(block, self._source.exactly)
+        return pax_map(records, self._source.exactly, stored) if records else None
+
+
+def _from_header(block: bytes, flag: bytes) -> Entry:
+    kind = _KINDS[flag]
+    name = read_text(block, 0, 100)
+    if block.startswith(POSIX_MAGIC, 257):
+        prefix = read_text(block, 345, 155)
+        name = prefix + b"/" + name if prefix else name
+    device = (0, 0)
+    if kind in ("char", "block"):
+        device = (read_number(block[329:337]), read_number(block[337:345]))
+    return Entry(
+        name=name,
+        kind=kind,
+        mode=read_number(block[100:108]) & 0o7777,
+        uid=read_number(block[108:116]),
+        gid=read_number(block[116:124]),
+        size=read_number(block[124:136]),
+        mtime_ns=read_number(block[136:148]) * NANOSECONDS,
+        target=read_text(block, 157, 100) if kind in ("hardlink", "symlink") else b"",
+        device=device,
+    )
+
+
+def _apply_records(entry: Entry, records: Dict[bytes, bytes]) -> None:
+    """PAX records override the header; an empty one takes back what a global header said."""
+    entry.name = records.get(b"GNU.sparse.name") or records.get(b"path") or entry.name
+    if entry.kind in ("hardlink", "symlink"):
+        entry.target = records.get(b"linkpath") or entry.target
+    if records.get(b"size"):
+        entry.size = read_decimal(records[b"size"])
+    if records.get(b"uid"):
+        entry.uid = read_decimal(records[b"uid"])
+    if records.get(b"gid"):
+        entry.gid = read_decimal(records[b"gid"])
+    if records.get(b"mtime"):
+        entry.mtime_ns = read_time(records[b"mtime"])
+    entry.xattrs = read_xattrs(records)

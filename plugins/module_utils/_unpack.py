@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""A layer's tar stream -> its DiffID, and the directory tree that overlayfs takes as a lower.
+
+Sources: OCI image-spec layer.md; kernel overlayfs.rst, "whiteouts and opaque directories"; umoci's and Docker's
+habits where these are silent (missing parents, entries repeated, hard links to what comes later).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Iterator, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
+from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, check_entry, place
+from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain
+from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
+from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
+from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
+from ansible_collections.strata.overlay.plugins.module_utils._treewriter import TreeWriter
+
+__all__ = ["Unpacked", "digest", "remove_tree", "unpack"]
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What an archive turned out to be.
+
+    :ivar diff_id: "sha256:" and the hexadecimal digest of the whole uncompressed stream.
+    :ivar size: bytes of the contents of regular files, expanded where sparse; hard links count once.
+    :ivar entries: members of the archive, whiteouts included.
+    """
+
+    diff_id: str
+    size: int
+    entries: int
+
+
+class _Walk:
+    """The entries of a stream with their places, checked and counted."""
+
+    def __init__(self, reader: TarReader) -> None:
+        self.size = 0
+        self.entries = 0
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[Tuple[Entry, Place]]:
+        for entry in self._reader:
+            where = place(entry)
+            check_entry(entry, where)
+            self.entries += 1
+            if where.role == "entry":
+                self.size += entry.size
+            yield entry, where
+
+
+def digest(read: Callable[[int], bytes]) -> Unpacked:
+    """Read a layer's tar stream to its end without writing anything.
+
+    :param read: gives up to so many bytes, none only at the end; its own errors pass through.
+    :raises StrataError: damage, and every entry that ``unpack`` would refuse whatever the file system.
+    """
+    with HashingReader(read) as source:
+        walk = _Walk(TarReader(source.read))
+        for _entry, _where in walk:
+            pass
+        return Unpacked(source.digest(), walk.size, walk.entries)
+
+
+def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unpacked:
+    """Unpack a layer's tar stream into an existing empty directory, in overlay form.
+
+    Whiteouts become devices 0:0 and opaque marks become attributes, whatever their order in the archive. Nothing
+    outside the directory can be reached. After an error the directory is half full, for ``remove_tree``. Nothing is
+    synced.
+
+    :param read: as for ``digest``.
+    :param userxattr: mark opaque directories by user.overlay.opaque, as an unprivileged user namespace needs it.
+    :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
+    """
+    with HashingReader(read) as source, RootDirectory(directory) as root:
+        reader = TarReader(source.read)
+        walk = _Walk(reader)
+        writer = TreeWriter(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque")
+        for entry, where in walk:
+            try:
+                writer.add(entry, where, reader.data())
+            except OSError as error:
+                if error is source.failure:
+                    raise
+                raise StrataError(f"entry {show(entry.name)}: {explain(error)}") from error
+        writer.finish()
+        return Unpacked(source.digest(), walk.size, walk.entries)

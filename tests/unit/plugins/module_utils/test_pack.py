@@ -1,0 +1,200 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The same input is the same DiffID; and what is packed unpacks to what was there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import stat
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._pack import (
+    EPOCH,
+    ChunkReader,
+    InlineFile,
+    pack_directory,
+    pack_files,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree, unpack
+
+
+def inline(path: str, state: str = "file", content: bytes = b"", **values: Any) -> InlineFile:
+    given: dict[str, Any] = {"mode": None, "uid": 0, "gid": 0, "target": "", "opaque": False, **values}
+    return InlineFile(path, state, content, **given)
+
+
+def diff_id(chunks: Iterable[bytes]) -> str:
+    return "sha256:" + hashlib.sha256(b"".join(chunks)).hexdigest()
+
+
+def entries(chunks: Iterable[bytes]) -> list[Entry]:
+    return list(TarReader(io.BytesIO(b"".join(chunks)).read))
+
+
+FILES = [
+    inline("etc/app.conf", content=b"port = 8080\n", mode=0o640, gid=33),
+    inline("etc/old.conf", "absent"),
+    inline("srv", "directory", opaque=True),
+    inline("srv/current", "link", target="releases/2"),
+    inline("srv-data", "directory", mode=0o700, uid=1000, gid=1000),
+    inline("gone", "absent"),
+    inline("a/" + "long" * 60, content=b"x"),
+]
+
+
+def test_pinned_diff_id_of_files() -> None:
+    """This literal may never change: hosts all over know these contents by it."""
+    assert diff_id(pack_files(FILES)) == "sha256:fb40f91d28fd05ecedb85af8ab7c1e4ecb443ed0409d695694a2ce82c1c4d467"
+    assert diff_id(pack_files(FILES[::-1])) == diff_id(pack_files(FILES))
+
+
+def test_no_files_are_the_empty_layer() -> None:
+    empty = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+    assert diff_id(pack_files([])) == empty
+
+
+def test_files_as_they_stand_in_the_archive() -> None:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pack_files(FILES)))) as archive:
+        members = [(m.name, m.type, oct(m.mode), m.uid, m.gid, m.linkname, m.mtime) for m in archive]
+    assert members == [
+        ("a/" + "long" * 60, b"0", "0o644", 0, 0, "", EPOCH),
+        ("etc/app.conf", b"0", "0o640", 0, 33, "", EPOCH),
+        ("etc/.wh.old.conf", b"0", "0o600", 0, 0, "", EPOCH),
+        (".wh.gone", b"0", "0o600", 0, 0, "", EPOCH),
+        ("srv", b"5", "0o755", 0, 0, "", EPOCH),
+        ("srv/.wh..wh..opq", b"0", "0o600", 0, 0, "", EPOCH),
+        ("srv/current", b"2", "0o777", 0, 0, "releases/2", EPOCH),
+        ("srv-data", b"5", "0o700", 1000, 1000, "", EPOCH),
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make whiteouts and set owners")
+def test_files_unpacked(tmp_path: Path) -> None:
+    unpack(ChunkReader(pack_files(FILES)).read, str(tmp_path), False)
+    assert (tmp_path / "etc/app.conf").read_bytes() == b"port = 8080\n"
+    assert stat.S_ISCHR((tmp_path / "gone").lstat().st_mode)
+    assert os.getxattr(tmp_path / "srv", "trusted.overlay.opaque") == b"y"
+    assert os.readlink(tmp_path / "srv/current") == "releases/2"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The same tree each time, made with other times and in another order than its twin."""
+    top = tmp_path / "tree"
+    for name in ("b/inner", "a.d", "a"):
+        (top / name).mkdir(parents=True, mode=0o755)
+        (top / name).chmod(0o755)
+    (top / "b").chmod(0o755)
+    for name, mode in (("b/inner/file", 0o600), ("a/x", 0o4755), ("a.d/x", 0o644)):
+        (top / name).write_text(name)
+        (top / name).chmod(mode)
+    os.link(top / "a.d/x", top / "b/hard")
+    os.symlink("nowhere", top / "link")
+    (top / "a/.wh.gone").touch(mode=0o600)
+    (top / "a/.wh.gone").chmod(0o600)
+    return top
+
+
+def test_pinned_diff_id_of_a_directory(tree: Path) -> None:
+    """This literal may never change either."""
+    assert (
+        diff_id(pack_directory(str(tree))) == "sha256:52a2f21a76e9e7a587b956f5b346e88812787cacc745387f8bfcbc710c2d7e4f"
+    )
+
+
+def test_order_is_that_of_the_bytes_directory_by_directory(tree: Path) -> None:
+    assert [entry.name.decode() for entry in entries(pack_directory(str(tree)))] == [
+        "a/", "a/.wh.gone", "a/x", "a.d/", "a.d/x", "b/", "b/hard", "b/inner/", "b/inner/file", "link",
+    ]  # fmt: skip
+
+
+def test_what_is_kept_and_what_is_not(tree: Path) -> None:
+    found = {entry.name: entry for entry in entries(pack_directory(str(tree)))}
+    assert {(entry.uid, entry.gid, entry.mtime_ns) for entry in found.values()} == {(0, 0, EPOCH * 10**9)}
+    assert found[b"a/x"].mode == 0o4755
+    assert (found[b"b/hard"].kind, found[b"b/hard"].target) == ("hardlink", b"a.d/x")
+    assert (found[b"link"].kind, found[b"link"].target) == ("symlink", b"nowhere")
+
+
+def test_times_do_not_matter(tree: Path) -> None:
+    before = diff_id(pack_directory(str(tree)))
+    for path in tree.rglob("*"):
+        os.utime(path, ns=(5, 5), follow_symlinks=False)
+    assert diff_id(pack_directory(str(tree))) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make devices and set capabilities")
+def test_attributes_and_devices_round_trip(tree: Path, tmp_path: Path) -> None:
+    (tree / "a/.wh.gone").unlink()  # it would come back as the device that it means
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    os.setxattr(tree / "a/x", "security.capability", capability)
+    os.setxattr(tree / "a", "user.note", b"kept")
+    os.setxattr(tree / "a", "trusted.note", b"dropped")
+    os.setxattr(tree / "b", "user.overlay.opaque", b"y")
+    os.chown(tree / "a/x", 1000, 1000)
+    os.setxattr(tree / "a/x", "security.capability", capability)
+    os.mknod(tree / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mkfifo(tree / "fifo")
+    (tree / os.fsdecode(b"\xff")).write_text("x")
+    first = b"".join(pack_directory(str(tree)))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    unpack(io.BytesIO(first).read, str(copy), False)
+    assert b"".join(pack_directory(str(copy))) == first
+    assert os.listxattr(copy / "a") == ["user.note"]
+    assert os.listxattr(copy / "b") == []
+    assert os.getxattr(copy / "a/x", "security.capability") == capability
+    assert (copy / "null").stat().st_rdev == os.makedev(1, 3)
+    assert (copy / "a/x").stat().st_uid == 0
+    remove_tree(str(copy))
+
+
+def test_a_socket_is_refused(tree: Path) -> None:
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(tree / "socket"))
+    bound.close()
+    with pytest.raises(StrataError, match="'socket' is a socket"):
+        list(pack_directory(str(tree)))
+
+
+@pytest.mark.parametrize("change", [b"longer than it was before, and so on", b""])
+def test_a_file_that_changes_meanwhile(tree: Path, change: bytes) -> None:
+    (tree / "a" / "x").write_bytes(b"y" * 10)
+    chunks = pack_directory(str(tree))
+    seen = b""
+    while b"a/x\0" not in seen:
+        seen = next(chunks)
+    (tree / "a" / "x").write_bytes(change)
+    with pytest.raises(StrataError, match="'a/x' changed while it was read"):
+        list(chunks)
+
+
+def test_stopping_early_leaves_no_descriptor(tree: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    chunks = pack_directory(str(tree))
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_chunk_reader(size: int) -> None:
+    reader = ChunkReader(iter([b"", b"abc", b"", b"defgh", b""]))
+    assert b"".join(iter(lambda: reader.read(size), b"")) == b"abcdefgh"
+    assert reader.read(size) == b""
+
+
+def test_chunk_reader_reads_all() -> None:
+    reader = ChunkReader(iter([b"abc", b"def"]))
+    assert (reader.read(2), reader.read(-1), reader.read()) == (b"ab", b"cdef", b"")

@@ -1,0 +1,326 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The tar reader against GNU tar's and Python's archives, against damage, and the writer against both."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, TarReader, header, padding
+from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
+    checksum,
+    format_record,
+    read_number,
+    read_time,
+)
+
+needs_gnu_tar = pytest.mark.skipif(shutil.which("tar") is None, reason="GNU tar is not installed here")
+
+
+def read(archive: bytes) -> list[tuple[Entry, bytes]]:
+    reader = TarReader(io.BytesIO(archive).read)
+    return [(entry, b"".join(reader.data())) for entry in reader]
+
+
+def expand(entry: Entry, stored: bytes) -> bytes:
+    if entry.sparse is None:
+        return stored
+    whole = bytearray(entry.size)
+    for offset, length in entry.sparse:
+        whole[offset : offset + length], stored = stored[:length], stored[length:]
+    return bytes(whole)
+
+
+def signed(block: bytes) -> bytes:
+    """The block with its checksum set right."""
+    return block[:148] + b"%06o\0 " % checksum(block) + block[156:]
+
+
+def patched(block: bytes, at: int, value: bytes) -> bytes:
+    return signed(block[:at] + value + block[at + len(value) :])
+
+
+def pax(*records: tuple[bytes, bytes], flag: bytes = b"x") -> bytes:
+    payload = b"".join(format_record(key, value) for key, value in records)
+    block = header(Entry(b"pax", "file", size=len(payload)))
+    return patched(block, 156, flag) + payload + padding(len(payload))
+
+
+def simple(name: bytes = b"name", content: bytes = b"") -> bytes:
+    return header(Entry(name, "file", 0o644, size=len(content))) + content + padding(len(content))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    top = tmp_path / "tree"
+    (top / "dir" / ("d" * 90) / ("e" * 90)).mkdir(parents=True)
+    (top / "dir" / ("d" * 90) / ("e" * 90) / ("f" * 120)).write_bytes(b"deep")
+    (top / "plain").write_bytes(b"content" * 1000)
+    os.link(top / "plain", top / "second")
+    os.symlink("t" * 150, top / "symlink")
+    os.mkfifo(top / "fifo")
+    os.utime(top / "plain", ns=(0, 1_234_567_890_123_456_789))
+    (top / os.fsdecode(b"not-\xff-utf8")).write_bytes(b"x")
+    with open(top / "sparse", "wb") as sparse:
+        for offset in (0, 200_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000):
+            sparse.seek(offset)
+            sparse.write(b"data at %d" % offset)
+        sparse.truncate(9_000_000)
+    return top
+
+
+FORMATS = ["v7", "ustar", "oldgnu", "gnu", "posix"]
+SPARSE = [
+    ["--format=gnu", "--sparse"],
+    *[[f"--sparse-version={v}", "--sparse", "--format=posix"] for v in ("0.0", "0.1", "1.0")],
+]
+
+
+@needs_gnu_tar
+@pytest.mark.parametrize("options", [*[[f"--format={name}"] for name in FORMATS[3:]], *SPARSE], ids=" ".join)
+def test_gnu_tar_archives(tree: Path, options: list[str]) -> None:
+    archive = subprocess.run(
+        ["tar", "-C", str(tree), *options, "--sort=name", "-cf", "-", "."], stdout=subprocess.PIPE, check=True
+    ).stdout
+    found = {os.fsdecode(entry.name).strip("./"): (entry, stored) for entry, stored in read(archive)}
+    deep = f"dir/{'d' * 90}/{'e' * 90}/{'f' * 120}"
+    assert set(found) == {
+        "", "dir", os.path.dirname(os.path.dirname(deep)), os.path.dirname(deep), deep,
+        "plain", "second", "symlink", "fifo", "sparse", os.fsdecode(b"not-\xff-utf8"),
+    }  # fmt: skip
+    assert found[deep][1] == b"deep"
+    assert found["symlink"][0].target == b"t" * 150
+    assert found["fifo"][0].kind == "fifo"
+    assert (found["second"][0].kind, found["second"][0].target) == ("hardlink", b"./plain")
+    assert found["dir"][0].kind == "directory"
+    entry, stored = found["sparse"]
+    assert entry.size == 9_000_000
+    assert (entry.sparse is not None) == ("--sparse" in options)
+    assert expand(entry, stored) == (tree / "sparse").read_bytes()
+    if "--format=posix" in options:
+        assert found["plain"][0].mtime_ns == 1_234_567_890_123_456_789
+
+
+@needs_gnu_tar
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_with_short_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "file").write_bytes(b"abc")
+    archive = subprocess.run(
+        ["tar", "-C", str(tmp_path), f"--format={name}", "-cf", "-", "d"], stdout=subprocess.PIPE, check=True
+    ).stdout
+    assert [(entry.name, entry.kind, data) for entry, data in read(archive)] == [
+        (b"d/", "directory", b""),
+        (b"d/file", "file", b"abc"),
+    ]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_python_archives(form: int) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        member = tarfile.TarInfo("dir/" + "n" * 90 + "/file")
+        member.size, member.mtime, member.uid, member.mode = 3, 1234, 1000, 0o4755
+        archive.addfile(member, io.BytesIO(b"abc"))
+        device = tarfile.TarInfo("tty")
+        device.type, device.devmajor, device.devminor = tarfile.CHRTYPE, 4, 64
+        archive.addfile(device)
+    (file, data), (tty, _nothing) = read(buffer.getvalue())
+    assert (file.name, file.mode, file.uid, file.mtime_ns, data) == (
+        b"dir/" + b"n" * 90 + b"/file", 0o4755, 1000, 1234 * 10**9, b"abc",
+    )  # fmt: skip
+    assert (tty.kind, tty.device) == ("char", (4, 64))
+
+
+def test_large_and_negative_numbers() -> None:
+    assert read_number(b"\x80" + bytes(6) + b"\x07") == 7
+    assert read_number(b"\xff" * 8) == -1
+    assert read_number(b"  755 \0") == 0o755
+    assert read_number(bytes(8)) == 0
+    assert read_time(b"1.5") == 1_500_000_000
+    assert read_time(b"-1.25") == -1_250_000_000
+    assert read_time(b"0.1234567899") == 123_456_789
+    block = patched(header(Entry(b"old", "file")), 136, b"\xff" * 11 + b"\xfe")
+    assert read(block + END)[0][0].mtime_ns == -2 * 10**9
+
+
+def test_pax_records_override_and_global_ones_stay() -> None:
+    archive = (
+        pax((b"uid", b"4000000000"), (b"mtime", b"7"), flag=b"g")
+        + simple(b"first")
+        + pax((b"path", b"long"), (b"mtime", b"-3.000000001"), (b"uid", b""), (b"SCHILY.xattr.user.a%3Db", b"\0\n="))
+        + simple(b"short")
+        + simple(b"third")
+        + END
+    )
+    first, second, third = (entry for entry, _data in read(archive))
+    assert (first.name, first.uid, first.mtime_ns) == (b"first", 4_000_000_000, 7 * 10**9)
+    assert (second.name, second.uid, second.mtime_ns) == (b"long", 0, -3_000_000_001)
+    assert second.xattrs == {"user.a=b": b"\0\n="}
+    assert (third.uid, third.xattrs) == (4_000_000_000, {})
+
+
+def test_libarchive_attributes() -> None:
+    archive = pax((b"LIBARCHIVE.xattr.user.x%20y", b"aGk")) + simple() + END
+    assert read(archive)[0][0].xattrs == {"user.x y": b"hi"}
+
+
+def test_types_without_data_have_none_whatever_their_size_says() -> None:
+    link = patched(header(Entry(b"link", "hardlink", target=b"name")), 124, b"00000000777\0")
+    assert [entry.kind for entry, _data in read(simple(b"name", b"abc") + link + END)] == ["file", "hardlink"]
+
+
+def test_contiguous_files_and_old_directories() -> None:
+    archive = patched(simple(b"seven", b"7")[:512], 156, b"7") + b"7" + bytes(511)
+    archive += patched(simple(b"old/"), 156, b"\0") + END
+    assert [(entry.kind, data) for entry, data in read(archive)] == [("file", b"7"), ("directory", b"")]
+
+
+def test_data_that_nobody_reads_is_skipped() -> None:
+    reader = TarReader(io.BytesIO(simple(b"a", b"x" * 5000) + simple(b"b") + END).read)
+    assert [entry.name for entry in reader] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("ending", [END, END[:512], END + bytes(9216), END[:512] + bytes(100)])
+def test_endings(ending: bytes) -> None:
+    stream = io.BytesIO(simple() + ending)
+    assert [entry.name for entry in TarReader(stream.read)] == [b"name"]
+    assert not stream.read(), "a digest made while reading has to cover all"
+
+
+def small_archive() -> bytes:
+    return (
+        pax((b"path", b"p" * 300))
+        + simple(b"x", b"content" * 100)
+        + patched(header(Entry(b"././@LongLink", "file", size=120)), 156, b"L") + b"l" * 119 + bytes(393)
+        + simple(b"y")
+        + header(Entry(b"link", "symlink", target=b"y"))
+        + END
+    )  # fmt: skip
+
+
+def cuts() -> Iterator[int]:
+    length = len(small_archive()) - len(END)
+    yield from range(0, length + 1, 512)
+    yield from (1, 100, 511, 513, 700, 1025, 1600, length - 1, length + 1, length + 511)
+
+
+@pytest.mark.parametrize("cut", list(cuts()))
+def test_every_truncation_is_noticed(cut: int) -> None:
+    with pytest.raises(StrataError, match="cut short|no tar archive"):
+        read(small_archive()[:cut])
+
+
+def test_each_damaged_header_byte_is_noticed() -> None:
+    whole = small_archive()
+    last = len(whole) - 1536
+    for at in (*range(0, 148, 37), *range(156, 512, 37), *range(last, last + 148, 41), last + 157):
+        damaged = whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
+        with pytest.raises(StrataError):
+            read(damaged)
+
+
+def mapped(size: bytes, extents: bytes) -> bytes:
+    """An archive with a sparse file in PAX format 0.1 that stores nine bytes."""
+    records = ((b"GNU.sparse.size", size), (b"GNU.sparse.map", extents))
+    return pax(*records) + simple(b"s", b"123456789") + END
+
+
+SPARSE_1_0 = pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"9"))
+BLOCK = header(Entry(b"bad", "file", 0o644))
+BAD = {
+    "empty stream": b"",
+    "raw noise": bytes(range(256)) * 8,
+    "lone zero block": simple() + bytes(512) + simple() + END,
+    "garbage after the end": simple() + END + b"x" * 512,
+    "garbage late after the end": simple() + END + bytes(4096) + b"x",
+    "negative size": patched(BLOCK, 124, b"\xff" * 12) + END,
+    "huge size": patched(BLOCK, 124, b"\x80\0\0\0\xff" + bytes(7)) + END,
+    "size beyond the end": patched(BLOCK, 124, b"77777777777\0") + END,
+    "pax size beyond the end": pax((b"size", b"9999999999")) + BLOCK + END,
+    "octal that is none": patched(BLOCK, 108, b"00008\0\0\0") + END,
+    "owner that means unchanged": patched(BLOCK, 108, b"\x80\0\0\0\xff\xff\xff\xff") + END,
+    "negative owner": patched(BLOCK, 108, b"\xff" * 8) + END,
+    "unknown type": patched(BLOCK, 156, b"M") + END,
+    "device out of range": patched(header(Entry(b"d", "char")), 329, b"7777777\0") + END,
+    "pax without an entry": pax((b"path", b"x")) + END,
+    "pax record too long": patched(header(Entry(b"p", "file", size=9)), 156, b"x")
+    + b"99 path=x"
+    + bytes(503)
+    + BLOCK
+    + END,
+    "pax number that is none": pax((b"uid", b"-1")) + BLOCK + END,
+    "pax time that is none": pax((b"mtime", b"noon")) + BLOCK + END,
+    "pax header of a gigabyte": patched(patched(BLOCK, 124, b"10000000000\0"), 156, b"x") + END,
+    "zero byte in a name": pax((b"path", b"a\0b")) + BLOCK + END,
+    "attribute without a name": pax((b"SCHILY.xattr.", b"x")) + BLOCK + END,
+    "sparse beyond its size": mapped(b"5", b"0,9"),
+    "sparse overlapping": mapped(b"9", b"0,5,4,4"),
+    "sparse of other length": mapped(b"9", b"0,5"),
+    "sparse odd": mapped(b"9", b"0,9,7"),
+    "sparse of unknown version": pax((b"GNU.sparse.major", b"2"), (b"GNU.sparse.minor", b"0")) + simple() + END,
+    "sparse 1.0 without its map": SPARSE_1_0 + simple(b"s", b"no number") + END,
+    "sparse 1.0 of too many pieces": SPARSE_1_0 + simple(b"s", b"99999999\n" + bytes(503)) + END,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_damage_is_an_error(name: str) -> None:
+    with pytest.raises(StrataError):
+        read(BAD[name])
+
+
+ENTRIES = [
+    Entry(b"file", "file", 0o4755, 1, 2, size=5, mtime_ns=10**18),
+    Entry(b"d/" * 60, "directory", 0o700),
+    Entry(b"n" * 150, "file", 0o644),
+    Entry(b"\xff" * 150, "file", 0o644),
+    Entry(b"p/" * 50 + b"n" * 100, "file", 0o644),
+    Entry(b"big ids", "file", 0o644, uid=3_000_000_000, gid=2_097_152),
+    Entry(b"odd time", "file", 0o644, mtime_ns=-1_500_000_000),
+    Entry(b"fine time", "file", 0o644, mtime_ns=1_000_000_001),
+    Entry(b"link", "symlink", 0o777, target=b"t" * 400),
+    Entry(b"other", "hardlink", 0o644, target=b"file"),
+    Entry(b"tty", "char", 0o620, device=(4, 64)),
+    Entry(b"disk", "block", 0o660, device=(259, 1)),
+    Entry(b"pipe", "fifo", 0o600),
+    Entry(b"caps", "file", 0o755, xattrs={"security.capability": bytes(range(20)), "user.%=": b""}),
+]
+
+
+def test_what_is_written_is_read_again() -> None:
+    archive = b"".join(header(entry) + b"x" * entry.size + padding(entry.size) for entry in ENTRIES) + END
+    assert [entry for entry, _data in read(archive)] == ENTRIES
+
+
+def test_python_reads_what_is_written() -> None:
+    archive = b"".join(header(entry) + b"x" * entry.size + padding(entry.size) for entry in ENTRIES) + END
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        members = opened.getmembers()
+    assert [os.fsencode(member.name) for member in members] == [entry.name.rstrip(b"/") for entry in ENTRIES]
+    assert [(member.uid, member.gid, member.mode) for member in members] == [(e.uid, e.gid, e.mode) for e in ENTRIES]
+    assert [os.fsencode(member.linkname) for member in members] == [entry.target for entry in ENTRIES]
+
+
+@needs_gnu_tar
+def test_gnu_tar_reads_what_is_written() -> None:
+    archive = b"".join(header(entry) + b"x" * entry.size + padding(entry.size) for entry in ENTRIES) + END
+    listing = subprocess.run(
+        ["tar", "--quoting-style=literal", "-tf", "-"], input=archive, stdout=subprocess.PIPE, check=True
+    ).stdout
+    assert listing.split(b"\n")[:-1] == [entry.name for entry in ENTRIES]
+
+
+def test_sparse_entries_are_not_written() -> None:
+    with pytest.raises(ValueError, match="sparse"):
+        header(Entry(b"s", "file", sparse=[(0, 1)]))

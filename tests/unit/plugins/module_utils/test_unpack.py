@@ -1,0 +1,552 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Layers onto a real file system: GNU tar as the oracle, whiteouts in every order, hostile archives beside a canary."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import io
+import itertools
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_at
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest, remove_tree, unpack
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can set owners, devices and trusted attributes")
+pytestmark = needs_root
+
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+"""cap_net_raw as setcap(8) writes it (struct vfs_cap_data, revision 2)."""
+
+
+def member(name: bytes, content: bytes = b"", **values: Any) -> bytes:
+    entry = Entry(name, "file", 0o644, size=len(content))
+    for key, value in values.items():
+        setattr(entry, key, value)
+    return header(entry) + content + padding(len(content))
+
+
+def directory(name: bytes, mode: int = 0o755, **values: Any) -> bytes:
+    return member(name, kind="directory", mode=mode, **values)
+
+
+def symlink(name: bytes, target: bytes) -> bytes:
+    return member(name, kind="symlink", target=target)
+
+
+def hardlink(name: bytes, target: bytes) -> bytes:
+    return member(name, kind="hardlink", target=target)
+
+
+def facts(top: Path) -> dict[bytes, tuple[object, ...]]:
+    """All that can be said of each path below a directory, and of the directory itself."""
+    root = os.fsencode(top)
+    found: dict[bytes, tuple[object, ...]] = {}
+    groups: dict[tuple[int, int], bytes] = {}
+    for path in sorted([root, *(os.path.join(a, name) for a, b, c in os.walk(root) for name in b + c)]):
+        status = os.lstat(path)
+        kind = stat.S_IFMT(status.st_mode)
+        content: object = None
+        if kind == stat.S_IFREG:
+            content = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).hexdigest()
+        elif kind == stat.S_IFLNK:
+            content = os.readlink(path)
+        group = None
+        if kind != stat.S_IFDIR:
+            group = groups.setdefault((status.st_dev, status.st_ino), path[len(root) :])
+        xattrs = {
+            name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)
+        }
+        owner = (status.st_uid, status.st_gid)
+        values = (oct(status.st_mode), owner, status.st_mtime_ns, status.st_rdev, content, group, xattrs)
+        found[path[len(root) + 1 :]] = values
+    return found
+
+
+def kinds(top: Path) -> dict[str, str]:
+    """Each path with "dir", "opaque", "whiteout", "link" or a file's content."""
+    found = {}
+    for path in sorted(top.rglob("*")):
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            kind = "opaque" if "trusted.overlay.opaque" in os.listxattr(path) else "dir"
+        elif stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            kind = "whiteout"
+        else:
+            kind = "link" if path.is_symlink() else path.read_text()
+        found[str(path.relative_to(top))] = kind
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """An empty directory, beside a canary that must never change."""
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    (canary / "file").write_text("untouched")
+    os.utime(canary, ns=(1, 1))
+    before = facts(canary)
+    top = tmp_path / "top"
+    top.mkdir()
+    descriptors = os.listdir("/proc/self/fd")
+    yield top
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors), "a descriptor was left open"
+    assert facts(canary) == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"canary", "top", "tree", "oracle", "second"}
+    remove_tree(str(top))
+    assert not top.exists()
+
+
+@pytest.fixture(params=["openat2", "by hand"])
+def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "by hand":
+
+        def refuse(*_arguments: object) -> int:
+            raise OSError(errno.ENOSYS, "not implemented")
+
+        monkeypatch.setattr(_kernel, "openat2", refuse)
+    return str(request.param)
+
+
+def unpacked(archive: bytes, top: Path, userxattr: bool = False) -> Unpacked:
+    return unpack(io.BytesIO(archive).read, str(top), userxattr)
+
+
+# What is written
+
+
+def test_empty_layer(root: Path) -> None:
+    found = unpacked(END, root)
+    assert found == digest(io.BytesIO(END).read)
+    assert found == Unpacked("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef", 0, 0)
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="GNU tar is not installed here")
+@pytest.mark.parametrize(
+    "options", [["--format=gnu"], ["--format=posix", "--xattrs", "--xattrs-include=*", "--sparse"]], ids=str
+)
+def test_same_as_gnu_tar(root: Path, tmp_path: Path, means: str, options: list[str]) -> None:
+    tree = tmp_path / "tree"
+    for name in ("a/b/c", "closed", "empty"):
+        (tree / name).mkdir(parents=True)
+    (tree / "a/file").write_bytes(os.urandom(3_000_000))
+    os.link(tree / "a/file", tree / "a/b/again")
+    os.symlink("../file", tree / "a/b/link")
+    os.link(tree / "a/b/link", tree / "closed/link too", follow_symlinks=False)
+    os.symlink("/absolute", tree / "zlink")
+    (tree / "closed/inside").write_text("x")
+    (tree / "suid").write_text("program")
+    os.chown(tree / "suid", 33, 44)
+    (tree / "suid").chmod(0o6755)
+    os.setxattr(tree / "suid", "security.capability", CAPABILITY)
+    os.setxattr(tree / "a", "user.note", b"\0binary\n")
+    os.setxattr(tree / "zlink", "trusted.note", b"on a link", follow_symlinks=False)
+    os.mknod(tree / "char", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(tree / "block", stat.S_IFBLK | 0o660, os.makedev(259, 7))
+    os.mkfifo(tree / "fifo")
+    os.chown(tree / "empty", 3_000_000, 3_000_000)
+    (tree / os.fsdecode(b"caf\xe9")).write_text("latin")
+    with open(tree / "sparse", "wb") as sparse:
+        sparse.seek(5_000_000)
+        sparse.write(b"end")
+        sparse.truncate(10_000_000)
+    (tree / "closed").chmod(0o1555)
+    for number, path in enumerate(tree.rglob("*")):
+        os.utime(path, ns=(0, 10**18 + 123_456_789 * number), follow_symlinks=False)
+    archive = subprocess.run(
+        ["tar", "-C", str(tree), *options, "-cf", "-", "."], stdout=subprocess.PIPE, check=True
+    ).stdout
+    oracle = tmp_path / "oracle"
+    oracle.mkdir()
+    taken = ["--xattrs", "--xattrs-include=*"] if "--xattrs" in options else []
+    subprocess.run(["tar", "-C", str(oracle), "--numeric-owner", "-p", *taken, "-xf", "-"], input=archive, check=True)
+    found = unpacked(archive, root)
+    assert facts(root) == facts(oracle)
+    assert found == digest(io.BytesIO(archive).read)
+    assert found.diff_id == "sha256:" + hashlib.sha256(archive).hexdigest()
+    assert found.size == 3_000_000 + 1 + 7 + 5 + 10_000_000
+    if "--sparse" in options:
+        assert (root / "sparse").stat().st_blocks * 512 < 1_000_000
+    if "--format=posix" in options:
+        assert facts(root) == facts(tree)
+    remove_tree(str(tree))
+    assert not tree.exists()
+
+
+def test_a_closed_directory_is_filled_and_keeps_mode_and_time(root: Path) -> None:
+    archive = directory(b"d", 0o555, mtime_ns=5) + member(b"d/f", b"x") + directory(b"./", 0o711, mtime_ns=7) + END
+    unpacked(archive, root)
+    assert (stat.S_IMODE((root / "d").stat().st_mode), (root / "d").stat().st_mtime_ns) == (0o555, 5)
+    assert (stat.S_IMODE(root.stat().st_mode), root.stat().st_mtime_ns) == (0o711, 7)
+
+
+def test_missing_parents(root: Path, means: str) -> None:
+    before = os.umask(0o077)
+    try:
+        unpacked(member(b"a/b/c/file", b"x", uid=5) + directory(b"a/b", 0o700) + END, root)
+    finally:
+        os.umask(before)
+    assert [oct((root / name).stat().st_mode & 0o7777) for name in ("a", "a/b", "a/b/c")] == ["0o755", "0o700", "0o755"]
+    assert (root / "a/b/c").stat().st_uid == 0
+
+
+REPEATED = {
+    "file over file": (member(b"x", b"old") + member(b"x", b"new"), {"x": "new"}),
+    "file over tree": (directory(b"x") + member(b"x/y/z", b"old") + member(b"x", b"new"), {"x": "new"}),
+    "tree over file": (member(b"x", b"old") + directory(b"x") + member(b"x/y", b"new"), {"x": "dir", "x/y": "new"}),
+    "directory over directory": (
+        directory(b"x") + member(b"x/y", b"1") + directory(b"x", 0o700),
+        {"x": "dir", "x/y": "1"},
+    ),
+    "directory over link": (
+        directory(b"d") + symlink(b"x", b"d") + directory(b"x") + member(b"x/f", b"1"),
+        {"d": "dir", "x": "dir", "x/f": "1"},
+    ),
+    "link over tree": (member(b"x/y", b"1") + symlink(b"x", b"d"), {"x": "link"}),
+    "file through a link": (
+        directory(b"d") + symlink(b"x", b"d") + member(b"x/f", b"1"),
+        {"d": "dir", "d/f": "1", "x": "link"},
+    ),
+    "hard link over tree": (member(b"f", b"1") + member(b"x/y", b"2") + hardlink(b"x", b"f"), {"f": "1", "x": "1"}),
+    "hard link to itself": (member(b"f", b"1") + hardlink(b"f", b"./f"), {"f": "1"}),
+    "hard link before its target": (hardlink(b"x", b"d/f") + member(b"d/f", b"1"), {"d": "dir", "d/f": "1", "x": "1"}),
+    "hard links in a chain": (
+        hardlink(b"x", b"y") + hardlink(b"y", b"z") + member(b"z", b"1"),
+        {"x": "1", "y": "1", "z": "1"},
+    ),
+    "late hard link that is replaced": (
+        hardlink(b"x", b"f") + member(b"x", b"own") + member(b"f", b"1"),
+        {"f": "1", "x": "own"},
+    ),
+    "hard link keeps what is replaced": (
+        member(b"f", b"1") + hardlink(b"x", b"f") + member(b"f", b"2"),
+        {"f": "2", "x": "1"},
+    ),
+    "hard link to a symlink": (symlink(b"l", b"nowhere") + hardlink(b"x", b"l"), {"l": "link", "x": "link"}),
+    "absolute names": (member(b"/etc/f", b"1") + hardlink(b"x", b"/etc/f"), {"etc": "dir", "etc/f": "1", "x": "1"}),
+    "dots and slashes": (member(b"./a//./f", b"1"), {"a": "dir", "a/f": "1"}),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_repeated_and_unordered(root: Path, name: str) -> None:
+    archive, expected = REPEATED[name]
+    unpacked(archive + END, root)
+    assert kinds(root) == expected
+
+
+def test_a_link_in_the_way_by_hand_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernel, "openat2", lambda *_a: (_ for _ in ()).throw(OSError(errno.EPERM, "seccomp")))
+    with pytest.raises(StrataError, match=r"'x/f'.*symbolic link"):
+        unpacked(directory(b"d") + symlink(b"x", b"d") + member(b"x/f", b"1") + END, root)
+
+
+# Whiteouts
+
+WHITEOUTS: dict[str, tuple[list[bytes], dict[str, str]]] = {
+    "plain": ([member(b".wh.x"), member(b"d/.wh.y")], {"d": "dir", "d/y": "whiteout", "x": "whiteout"}),
+    "opaque": ([directory(b"d"), member(b"d/.wh..wh..opq"), member(b"d/f", b"1")], {"d": "opaque", "d/f": "1"}),
+    "opaque without its directory": ([member(b"a/d/.wh..wh..opq")], {"a": "dir", "a/d": "opaque"}),
+    "a directory of that name": (
+        [directory(b"d"), member(b"d/f", b"1"), member(b".wh.d")],
+        {"d": "opaque", "d/f": "1"},
+    ),
+    "a file of that name": ([member(b"x", b"1"), member(b".wh.x")], {"x": "1"}),
+    "a link of that name": ([symlink(b"x", b"y"), member(b".wh.x")], {"x": "link"}),
+    "children only": ([member(b"d/f", b"1"), member(b".wh.d")], {"d": "opaque", "d/f": "1"}),
+    "inside an opaque directory": (
+        [member(b"d/.wh..wh..opq"), member(b"d/.wh.x"), member(b"d/e/.wh.y"), directory(b"d/e")],
+        {"d": "opaque", "d/e": "dir"},
+    ),
+    "below a whiteout": ([member(b".wh.d"), member(b"d/.wh.x"), member(b"d/e/.wh.y")], {"d": "whiteout"}),
+    "an opaque mark below a whiteout": ([member(b".wh.d"), member(b"d/.wh..wh..opq")], {"d": "opaque"}),
+    "below a file": ([member(b"d", b"1"), member(b".wh.d")], {"d": "1"}),
+    "hard link in its shadow": (
+        [member(b".wh.d"), member(b"d/f", b"1"), hardlink(b"x", b"d/f")],
+        {"d": "opaque", "d/f": "1", "x": "1"},
+    ),
+    "aufs": (
+        [directory(b".wh..wh.plnk"), member(b".wh..wh.plnk/1.2", b"1"), member(b".wh..wh.aufs"), member(b"f", b"1")],
+        {"f": "1"},
+    ),
+    "a name with .wh. inside": ([member(b"a.wh.b", b"1")], {"a.wh.b": "1"}),
+}
+
+
+@pytest.mark.parametrize("name", WHITEOUTS)
+def test_whiteouts_in_every_order(tmp_path: Path, root: Path, name: str) -> None:
+    entries, expected = WHITEOUTS[name]
+    for order in itertools.permutations(entries):
+        remove_tree(str(root))
+        root.mkdir()
+        unpacked(b"".join(order) + END, root)
+        assert kinds(root) == expected
+
+
+def test_a_whiteout_below_what_became_a_file(root: Path) -> None:
+    unpacked(member(b"d/.wh.x") + member(b"d", b"1") + END, root)
+    assert kinds(root) == {"d": "1"}
+
+
+def test_whiteouts_do_not_change_the_time_of_their_directory(root: Path) -> None:
+    unpacked(directory(b"d", mtime_ns=5) + member(b"d/.wh.x") + member(b"d/.wh..wh..opq") + END, root)
+    assert (root / "d").stat().st_mtime_ns == 5
+
+
+def test_opaque_in_a_user_namespace(root: Path) -> None:
+    unpacked(member(b"d/.wh..wh..opq") + END, root, userxattr=True)
+    assert os.getxattr(root / "d", "user.overlay.opaque") == b"y"
+    assert os.listxattr(root / "d") == ["user.overlay.opaque"]
+
+
+def test_opaque_top(root: Path) -> None:
+    """The mark is set as Docker sets it, but overlayfs does not heed it there, so whiteouts have to stay."""
+    unpacked(member(b".wh..wh..opq") + member(b".wh.x") + END, root)
+    assert os.getxattr(root, "trusted.overlay.opaque") == b"y"
+    assert kinds(root) == {"x": "whiteout"}
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+def test_overlayfs_takes_it(root: Path, tmp_path: Path) -> None:
+    lower, upper, merged = (root / name for name in ("lower", "upper", "merged"))
+    for path in (lower, upper, merged):
+        path.mkdir()
+    unpacked(
+        member(b"gone", b"1") + member(b"d/hidden", b"1") + member(b"e/gone", b"1") + member(b"e/stays", b"1") + END,
+        lower,
+    )
+    unpacked(
+        member(b".wh.gone") + member(b"d/.wh..wh..opq") + member(b"d/new", b"2") + member(b"e/.wh.gone") + END, upper
+    )
+    script = f"mount -t overlay test -o lowerdir={upper}:{lower} {merged} && cd {merged} && find . | sort"
+    run = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False)
+    if run.returncode:
+        pytest.skip(f"no overlay can be mounted here: {run.stderr.strip()}")
+    assert run.stdout.split() == [".", "./d", "./d/new", "./e", "./e/stays"]
+
+
+# Hostile and broken
+
+HOSTILE = {
+    "name out": member(b"../canary/new", b"x"),
+    "name out in the middle": member(b"a/../../canary/new", b"x"),
+    "bare dots": directory(b".."),
+    "directory out": directory(b"../canary", 0o777),
+    "hard link out": hardlink(b"x", b"../canary/file"),
+    "hard link to the root": hardlink(b"x", b"/"),
+    "hard link to a directory": directory(b"d") + hardlink(b"x", b"d"),
+    "hard link to nothing": hardlink(b"x", b"nothing"),
+    "hard links in a ring": hardlink(b"x", b"y") + hardlink(b"y", b"x"),
+    "hard link to a whiteout": member(b".wh.x") + hardlink(b"y", b".wh.x"),
+    "hard link without a target": hardlink(b"x", b""),
+    "write through a loop": symlink(b"x", b"y") + symlink(b"y", b"x") + member(b"x/f", b"x"),
+    "write through a dangling link": symlink(b"x", b"nowhere") + member(b"x/f", b"x"),
+    "below a file": member(b"f", b"1") + member(b"f/g", b"x"),
+    "below a device": member(b"f", kind="char", device=(1, 3)) + member(b"f/g", b"x"),
+    "empty whiteout": member(b".wh."),
+    "whiteout of dot": member(b".wh.."),
+    "whiteout of dots": member(b"d/.wh..."),
+    "below a whiteout name": member(b".wh.x/f", b"x"),
+    "below a whiteout of dots": member(b".wh.../x", b"x"),
+    "opaque on a link": directory(b"d") + symlink(b"x", b"d") + member(b"x/.wh..wh..opq"),
+    "opaque on a file": member(b"x", b"1") + member(b"x/.wh..wh..opq"),
+    "overlay's attribute": member(b"x", xattrs={"trusted.overlay.redirect": b"/etc"}),
+    "overlay's user attribute": directory(b"x", xattrs={"user.overlay.opaque": b"y"}),
+    "attribute of no family": member(b"x", xattrs={"nonsense": b"y"}),
+    "user attribute on a link": member(b"x", kind="symlink", target=b"y", xattrs={"user.a": b"y"}),
+    "file in place of the top": member(b".", b"x"),
+    "link in place of the top": symlink(b".", b"/"),
+    "empty link": symlink(b"x", b""),
+    "link too long": symlink(b"x", b"t" * 5000),
+    "name too long": member(b"n" * 256),
+    "path too long": member(b"n/" * 2048 + b"f"),
+    "truncated": header(Entry(b"f", "file", size=5000)) + b"x" * 600,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archives_are_refused(root: Path, means: str, name: str) -> None:
+    archive = HOSTILE[name] + (b"" if name == "truncated" else END)
+    with pytest.raises(StrataError, match="entry '|cut short"):
+        unpacked(archive, root)
+
+
+CONFINED = {
+    "write through a link upward": symlink(b"x", b"..") + member(b"x/canary/file/new", b"x"),
+    "write through an absolute link": symlink(b"x", b"/") + member(b"x/canary/new", b"x"),
+    "write through dots in a link": symlink(b"x", b"../../../..") + member(b"x/canary/new", b"x"),
+    "write through two links": symlink(b"a", b"/") + symlink(b"b", b"a/..") + member(b"b/canary/new", b"x"),
+    "hard link through a link": symlink(b"x", b"/") + member(b"canary/file", b"x") + hardlink(b"y", b"x/canary/file"),
+    "whiteout through a link": symlink(b"x", b"/") + member(b"x/canary/.wh.file"),
+    "opaque through a link": symlink(b"x", b"../..") + member(b"x/canary/.wh..wh..opq"),
+    "file over a link out": symlink(b"x", b"../canary/file") + member(b"x", b"mine"),
+    "directory over a link out": symlink(b"x", b"../canary") + directory(b"x", 0o700) + member(b"x/f", b"mine"),
+    "hard link to a link out": symlink(b"x", b"../canary/file") + hardlink(b"y", b"x") + member(b"y", b"mine"),
+    "removal of a tree with links out": symlink(b"t/x", b"../../canary") + directory(b"t/d") + member(b"t", b"x"),
+}
+
+
+@pytest.mark.parametrize("name", CONFINED)
+def test_archives_that_try_stay_inside(root: Path, name: str) -> None:
+    unpacked(CONFINED[name] + END, root)  # the fixture looks at the canary
+
+
+@pytest.mark.parametrize("name", CONFINED)
+def test_the_same_by_hand(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernel, "openat2", lambda *_a: (_ for _ in ()).throw(OSError(errno.ENOSYS, "old kernel")))
+    with contextlib.suppress(StrataError):  # a link in the way is refused there
+        unpacked(CONFINED[name] + END, root)
+
+
+def test_magic_links_are_not_taken(root: Path) -> None:
+    with pytest.raises(StrataError):
+        unpacked(symlink(b"x", b"/proc/self/root") + member(b"x/new", b"x") + END, root)
+
+
+WITHOUT_FILE_SYSTEM = [
+    "name out", "hard link out", "hard link to the root", "empty whiteout", "whiteout of dots", "below a whiteout name",
+    "overlay's attribute", "file in place of the top", "empty link", "name too long", "path too long", "truncated",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITHOUT_FILE_SYSTEM)
+def test_digest_refuses_the_same(name: str) -> None:
+    with pytest.raises(StrataError):
+        digest(io.BytesIO(HOSTILE[name] + (b"" if name == "truncated" else END)).read)
+
+
+def test_every_truncation_leaves_something_removable(root: Path) -> None:
+    archive = directory(b"d", 0) + member(b"d/f", b"x" * 2000) + hardlink(b"d/g", b"d/f") + symlink(b"l", b"d") + END
+    for cut in range(0, len(archive) - len(END) + 1, 256):
+        with pytest.raises(StrataError):
+            unpacked(archive[:cut], root)
+        remove_tree(str(root))
+        root.mkdir()
+
+
+def test_errors_of_the_source_pass_through(root: Path) -> None:
+    data = io.BytesIO(member(b"f", b"x" * 3_000_000) + END)
+
+    def read(size: int) -> bytes:
+        if data.tell() > 1_000_000:
+            raise ConnectionResetError(104, "the network is gone")
+        return data.read(size)
+
+    with pytest.raises(ConnectionResetError):
+        unpack(read, str(root), False)
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+def test_an_owner_that_the_namespace_lacks(root: Path, tmp_path: Path) -> None:
+    script = (
+        "import io, sys\n"
+        "from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack\n"
+        "from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError\n"
+        "try: unpack(sys.stdin.buffer.read, sys.argv[1], True)\n"
+        "except StrataError as error: print(error)\n"
+    )
+    collections = Path(_kernel.__file__ or "").parents[5]
+    run = subprocess.run(
+        ["unshare", "--user", "--map-root-user", sys.executable, "-c", script, str(root)],
+        input=member(b"mine", b"x") + member(b"theirs", b"x", uid=1000, gid=1001) + END,
+        env={**os.environ, "PYTHONPATH": str(collections)},
+        capture_output=True,
+        check=False,
+    )
+    if run.returncode:
+        pytest.skip(f"no user namespace here: {run.stderr.decode().strip()}")
+    assert b"entry 'theirs': owner 1000:1001 cannot be set: this user namespace has no such ids" in run.stdout
+    assert (root / "mine").exists()
+
+
+# Removing
+
+
+def test_remove_what_is_deep_closed_and_odd(root: Path) -> None:
+    top = os.open(root, os.O_RDONLY)
+    try:
+        here = os.dup(top)
+        for _depth in range(1500):  # far beyond any path length and recursion
+            os.mkdir("d" * 100, dir_fd=here)
+            below = os.open("d" * 100, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+    finally:
+        os.close(top)
+    (root / "closed").mkdir(mode=0)
+    os.symlink("../canary", root / "link")
+    os.mkfifo(root / "fifo")
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(root / "socket"))
+    bound.close()
+    remove_tree(str(root))
+    assert not root.exists()
+    remove_tree(str(root))  # nothing there is no error
+
+
+def test_remove_a_link_and_not_its_target(root: Path) -> None:
+    (root / "link").symlink_to(root.parent / "canary")
+    remove_tree(str(root / "link"))
+    assert not os.listdir(root)
+
+
+def test_an_owner_who_is_not_root_removes_closed_directories(root: Path) -> None:
+    nobody = 65534
+    closed = directory(b"d", 0, uid=nobody) + directory(b"d/e", 0o500, uid=nobody) + member(b"d/e/f", b"x", uid=nobody)
+    unpacked(closed + END, root)
+    os.chown(root, nobody, nobody)
+    descriptor = os.open(root, os.O_RDONLY)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setresuid(nobody, nobody, nobody)
+            pr_set_dumpable = 4  # a process that changed its user may else not use its own /proc/self/fd
+            ctypes.CDLL(None).prctl(pr_set_dumpable, 1)
+            remove_at(descriptor, b"d")
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(descriptor)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not os.listdir(root)
+
+
+@pytest.mark.parametrize("mount", ["-t tmpfs test", "--bind {canary}"])
+@pytest.mark.parametrize("place", ["deep/below/mounted", "mounted", ""])
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+def test_mounts_are_not_entered(root: Path, mount: str, place: str) -> None:
+    target = root / place
+    target.mkdir(parents=True, exist_ok=True)
+    collections = Path(_kernel.__file__ or "").parents[5]
+    code = (
+        "import sys; from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree\n"
+        "try: remove_tree(sys.argv[1])\nexcept Exception as error: print(type(error).__name__, error)"
+    )
+    means = mount.format(canary=root.parent / "canary")
+    script = f'mount {means} {target} || exit 7; exec "$0" -c "$1" {root}'
+    run = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, sys.executable, code],
+        env={**os.environ, "PYTHONPATH": str(collections)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if run.returncode == 7:
+        pytest.skip(f"nothing can be mounted here: {run.stderr.strip()}")
+    assert "StrataError the tree is not deleted: something is mounted" in run.stdout, run.stderr
