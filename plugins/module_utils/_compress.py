@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import threading
 import zlib
-from typing import IO, Any, Callable, Iterator, Optional, Sequence, Union
+from typing import IO, Any, Callable, Iterator, Optional, Sequence, Type, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 
@@ -63,8 +63,8 @@ def open_stream(raw: IO[bytes], program: Callable[[str], Optional[str]] = shutil
             if path is None:
                 raise StrataError(_NO_ZSTD)
             return Decompressed(name, _Program([path, "-dcq"], source))
-        return Decompressed(name, _ReadAhead(_members(source, name, module.ZstdDecompressor)))
-    return Decompressed(name, _ReadAhead(_members(source, name, _DECOMPRESSORS[name])))
+        return Decompressed(name, _ReadAhead(_members(source, name, module.ZstdDecompressor, module.ZstdError)))
+    return Decompressed(name, _ReadAhead(_members(source, name, *_DECOMPRESSORS[name])))
 
 
 class Decompressed:
@@ -158,7 +158,13 @@ def _xz() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY_LIMIT)
 
 
-_DECOMPRESSORS: Any = {"gzip": _Gzip, "bzip2": bz2.BZ2Decompressor, "xz": _xz}
+_DECOMPRESSORS: Any = {
+    "gzip": (_Gzip, zlib.error),
+    "bzip2": (bz2.BZ2Decompressor, OSError),
+    "xz": (_xz, lzma.LZMAError),
+}
+"""For each format what decompresses one member, and the error by which it says that the data is not valid."""
+
 _PADDED = ("gzip", "xz")
 """Formats whose members may be followed by zeros (tape blocks; xz stream padding)."""
 
@@ -170,25 +176,23 @@ def _zstd_module() -> Any:
         return None
 
 
-def _members(source: _Source, name: str, new: Callable[[], Any]) -> Iterator[bytes]:
+def _members(source: _Source, name: str, new: Callable[[], Any], invalid: Type[Exception]) -> Iterator[bytes]:
     """The plain bytes of all members, one after the other, to the end of the source."""
     data = source.read(_INPUT)
     while data:
         member = new()
-        try:
-            while not member.eof:
-                if not data and member.needs_input:
-                    data = source.read(_INPUT)
-                    if not data:
-                        raise StrataError(f"the archive is cut short: its {name} data ends too early")
+        while not member.eof:
+            if not data and member.needs_input:
+                data = source.read(_INPUT)
+                if not data:
+                    raise StrataError(f"the archive is cut short: its {name} data ends too early")
+            try:
                 output = member.decompress(data, _OUTPUT)
-                data = b""
-                if output:
-                    yield output
-        except (zlib.error, lzma.LZMAError, ValueError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the source could not be read; bz2 says what it dislikes by an OSError without a number
-            raise StrataError(f"the archive is damaged: its {name} data is not valid: {error}") from error
+            except invalid as error:
+                raise StrataError(f"the archive is damaged: its {name} data is not valid: {error}") from error
+            data = b""
+            if output:
+                yield output
         data = _next_member(source, name, member.unused_data)
 
 

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
-import importlib.util
+import importlib
 import io
 import lzma
 import random
@@ -163,10 +164,28 @@ def test_zstd_without_its_program() -> None:
         open_stream(io.BytesIO(b"\x28\xb5\x2f\xfd rest"), program=lambda _name: None)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("compression") is None, reason="Python 3.14 brings compression.zstd")
-def test_zstd_of_the_standard_library_needs_no_program() -> None:
+@pytest.fixture
+def zstd_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.14's compression.zstd, or the same code as it is published for older Pythons."""
+    for library in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            monkeypatch.setitem(sys.modules, "compression.zstd", importlib.import_module(library))
+            return
+    pytest.skip("neither Python 3.14 nor backports.zstd is here")
+
+
+@pytest.mark.usefixtures("zstd_library")
+def test_zstd_by_the_library_needs_no_program() -> None:
+    def opened_here(data: bytes) -> Decompressed:
+        return open_stream(io.BytesIO(data), program=lambda _name: None)
+
     data = zstd(PLAIN)
-    assert read_all(open_stream(io.BytesIO(data), program=lambda _name: None)) == PLAIN
+    skippable = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    assert read_all(opened_here(data)) == PLAIN
+    assert read_all(opened_here(skippable + data + data)) == PLAIN * 2
+    for bad in (data[:-3], data + b"noise that is no member", data[:4] + b"\xff" * 8 + data[12:]):
+        with pytest.raises(StrataError, match="cut short|damaged"):
+            read_all(opened_here(bad))
 
 
 def test_xz_that_wants_too_much_memory() -> None:
