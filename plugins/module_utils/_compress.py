@@ -12,6 +12,8 @@ output. Sources: RFC 1952 (gzip), xz file format 1.1.0, RFC 8878 (zstd, with its
 from __future__ import annotations
 
 import bz2
+import contextlib
+import fcntl
 import importlib
 import lzma
 import queue
@@ -26,6 +28,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 
 _INPUT = 1 << 18
 _OUTPUT = 1 << 20
+_F_SETPIPE_SZ = 1031
+"""fcntl(2); Python has a name for it since 3.10."""
+
 _AHEAD = 4
 """Chunks of output that may wait for their reader."""
 
@@ -259,6 +264,8 @@ class _Program:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, bufsize=0
         )
+        self._widen(self._process.stdout)
+        self._widen(self._process.stdin)
         self._thread = threading.Thread(target=self._feed, name="strata-zstd", daemon=True)
         self._thread.start()
 
@@ -277,6 +284,12 @@ class _Program:
         self._process.wait()
         self._thread.join()
         self._said.close()
+
+    @staticmethod
+    def _widen(pipe: Any) -> None:
+        """Fewer turns between the processes; a pipe that may not grow works as well."""
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _OUTPUT)
 
     def _check(self) -> None:
         """At the end of the output: was it the end of the archive?"""
