@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A whole Debian root as a tar archive, built once by mmdebstrap and kept outside the checkout.
+
+As a program it prints the archive's path, or says why there is none and ends with 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGES = ("git", "iputils-ping", "perl", "python3")
+"""What minbase lacks of a real system: hard links (perl), a file with a capability (ping), many small files."""
+
+RECIPE = ("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "--format=tar", "bookworm")
+"""The command; it takes the mirror that mmdebstrap knows, and writes the archive to its standard output."""
+
+
+class UnavailableError(Exception):
+    """There is no Debian root here; says why."""
+
+
+def debian_root() -> Path:
+    """The archive, built if it is not there yet.
+
+    :raises UnavailableError: it is not there and cannot be built here.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
+    archive = cache / f"debian-{hashlib.sha256(' '.join(RECIPE).encode()).hexdigest()[:16]}.tar"
+    if archive.exists():
+        return archive
+    if not is_full_root():
+        raise UnavailableError("building a Debian root needs root, with all user ids")
+    if shutil.which(RECIPE[0]) is None:
+        raise UnavailableError("building a Debian root needs the program mmdebstrap")
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache):
+        if not archive.exists():
+            _build(archive)
+    return archive
+
+
+def is_full_root() -> bool:
+    """Whether this is root outside any user namespace that lacks ids: only such a user can give files to anyone."""
+    mapped = Path("/proc/self/uid_map").read_text().split()
+    return os.geteuid() == 0 and mapped == ["0", "0", str(2**32 - 1)]
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _build(archive: Path) -> None:
+    unfinished = archive.with_suffix(".unfinished")
+    try:
+        with unfinished.open("wb") as stream:
+            done = subprocess.run(RECIPE, stdout=stream, stderr=subprocess.PIPE, check=False)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
+            raise UnavailableError(f"mmdebstrap could not build a Debian root: {' / '.join(said)}")
+        unfinished.rename(archive)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    try:
+        print(debian_root())
+    except UnavailableError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
