@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from textwrap import indent
+
+_SOURCE = r"""
+src:
+  description:
+    - A tar archive, plain or compressed with gzip, bzip2, xz or zstd, with OCI whiteouts (C(.wh.) names) or without.
+    - On the controller, looked for as M(ansible.builtin.copy) does, unless O(NAME.remote_src=true).
+    - Exactly one of O(NAME.src), O(NAME.url), O(NAME.dir) and O(NAME.files) is given.
+  type: path
+url:
+  description:
+    - URL of such an archive. The host fetches it itself, and asks the server on later runs only whether it has changed.
+    - With O(NAME.digest) and the content in the store already, nothing is asked.
+  type: str
+dir:
+  description:
+    - A directory whose tree becomes the layer, on the controller unless O(NAME.remote_src=true).
+    - Owners become root and times a fixed date, so the same tree is the same layer on any machine at any time;
+      permission
+      bits are kept as they are. Names that begin with C(.wh.) are OCI whiteouts.
+  type: path
+files:
+  description:
+    - Files written here in the definition. The same files are the same layer on any machine at any time.
+    - A directory on the way that is not listed is made with mode C(0755) and owner root, and shows so in the stack.
+  type: list
+  elements: dict
+  suboptions:
+    path:
+      description: Path below the layer's top.
+      type: str
+      required: true
+    state:
+      description:
+        - V(absent) is a whiteout. It hides what layers below have at this path.
+      type: str
+      choices: [file, directory, link, absent]
+      default: file
+    content:
+      description: Text of a file.
+      type: str
+    target:
+      description: Where a link points to.
+      type: str
+    mode:
+      description: Permission bits, octal and in quotes. Files are C(0644) and directories C(0755) unless given.
+      type: raw
+    owner:
+      description: Numeric user id, or V(root), the default. Other names differ between hosts, and the layer must not.
+      type: raw
+    group:
+      description: Numeric group id, or V(root), the default.
+      type: raw
+    opaque:
+      description: Of a directory. What layers below have in it is hidden.
+      type: bool
+      default: false
+remote_src:
+  description: O(NAME.src) and O(NAME.dir) are paths on the host.
+  type: bool
+  default: false
+digest:
+  description:
+    - C(sha256:) and 64 hexadecimal digits. Either the DiffID (of the uncompressed tar) or the digest of the
+      archive as it
+      lies there; anything else fails before the host is changed.
+  type: str
+labels:
+  description: Keys and values kept with the name.
+  type: dict
+"""
+
+_NAMED = r"""
+name:
+  description: The layer's name. Stacks refer to it.
+  type: str
+  required: true
+state:
+  description:
+    - V(absent) forgets the name. The content stays as long as anything uses it, and until the store is pruned.
+  type: str
+  choices: [present, absent]
+  default: present
+"""
+
+
+def _options(text: str, prefix: str, depth: int) -> str:
+    """The options with references such as O(src) or O(layers[].src), indented to their place."""
+    return indent(text.replace("NAME.", prefix), "  " * depth)
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = "options:" + _options(_NAMED + _SOURCE, "", 1)
+
+    LIST = r"""
+options:
+  layers:
+    description:
+      - Layers, by name. Each is imported once, whatever the number of stacks that use it.
+    type: list
+    elements: dict
+    default: []
+    suboptions:""" + _options(_NAMED + _SOURCE, "layers[].", 3)

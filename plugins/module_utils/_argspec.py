@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The options of every module, once: modules, action plugins and the validator all read them from here."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+Spec = Dict[str, Any]
+
+DEFAULT_ROOT = "/var/lib/strata"
+
+
+def _file_spec() -> Spec:
+    return {
+        "path": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["file", "directory", "link", "absent"], "default": "file"},
+        "content": {"type": "str"},
+        "target": {"type": "str"},
+        "mode": {"type": "raw"},
+        "owner": {"type": "raw"},
+        "group": {"type": "raw"},
+        "opaque": {"type": "bool", "default": False},
+    }
+
+
+def _source_spec() -> Spec:
+    return {
+        "src": {"type": "path"},
+        "url": {"type": "str"},
+        "dir": {"type": "path"},
+        "files": {"type": "list", "elements": "dict", "options": _file_spec()},
+        "remote_src": {"type": "bool", "default": False},
+        "digest": {"type": "str"},
+        "labels": {"type": "dict"},
+    }
+
+
+def layer_spec() -> Spec:
+    """One item of ``layers``, and what the module ``layer`` takes."""
+    return {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        **_source_spec(),
+    }
+
+
+def layer_in_place_spec() -> Spec:
+    """A layer written in a stack's ``layers`` in place of a name."""
+    return {"name": {"type": "str"}, **_source_spec()}
+
+
+def stack_spec() -> Spec:
+    """One item of ``stacks``, and what the module ``stack`` takes."""
+    return {
+        "name": {"type": "str", "required": True},
+        "path": {"type": "path"},
+        "layers": {"type": "list", "elements": "raw"},
+        "writable": {"type": "str", "choices": ["none", "persistent", "volatile"], "default": "none"},
+        "size": {"type": "str"},
+        "cover": {"type": "bool", "default": False},
+        "on_busy": {"type": "str", "choices": ["fail", "detach"], "default": "fail"},
+        "generations": {"type": "int", "default": 3},
+        "state": {"type": "str", "choices": ["mounted", "unmounted", "absent"], "default": "mounted"},
+    }
+
+
+def _root_spec() -> Spec:
+    return {"root": {"type": "path", "default": DEFAULT_ROOT}}
+
+
+def _lock_spec() -> Spec:
+    return {"lock_timeout": {"type": "int", "default": 300}}
+
+
+def _change_spec() -> Spec:
+    # _controller is what the action plugin found out on the controller; see plugin_utils/_shipping.py.
+    return {**_root_spec(), **_lock_spec(), "_controller": {"type": "dict"}}
+
+
+def apply_module_spec() -> Spec:
+    """Options of ``strata.overlay.apply``."""
+    return {
+        **_change_spec(),
+        "layers": {"type": "list", "elements": "dict", "options": layer_spec(), "default": []},
+        "stacks": {"type": "list", "elements": "dict", "options": stack_spec(), "default": []},
+        "exclusive": {"type": "bool", "default": False},
+    }
+
+
+def layer_module_spec() -> Spec:
+    """Options of ``strata.overlay.layer``."""
+    return {**_change_spec(), **layer_spec()}
+
+
+def stack_module_spec() -> Spec:
+    """Options of ``strata.overlay.stack``."""
+    return {**_change_spec(), **stack_spec()}
+
+
+def store_info_module_spec() -> Spec:
+    """Options of ``strata.overlay.store_info``."""
+    return {**_root_spec(), **_lock_spec()}
+
+
+def module_spec(module: str) -> Spec:
+    """The options of one module by its short name."""
+    return {"apply": apply_module_spec, "layer": layer_module_spec, "stack": stack_module_spec}[module]()

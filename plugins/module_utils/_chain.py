@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""DiffID, ChainID, short links and the text of ``lower``: pure functions, no file is touched.
+
+Sources: OCI image-spec config.md, section "Layer ChainID"; moby daemon/graphdriver/overlay2.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import Sequence, Tuple
+
+SHA256 = "sha256:"
+DIFF_ID = re.compile(r"^sha256:[0-9a-f]{64}$")
+LINK_ID = re.compile(r"^[A-Z2-7]{26}$")
+MAX_LAYERS = 500
+"""The kernel's own limit of lowers in one mount (fs/overlayfs/params.h, OVL_MAX_STACK)."""
+
+
+def hex_of(digest: str) -> str:
+    """``sha256:<hex>`` -> ``<hex>``."""
+    return digest[len(SHA256) :]
+
+
+def chain_ids(diff_ids: Sequence[str]) -> Tuple[str, ...]:
+    """The ChainID of each layer of a chain, bottom first: ``chain_ids((a, b))[1]`` is the ChainID of a with b above.
+
+    ChainID(L0) = DiffID(L0); ChainID(L0..Ln) = SHA256(ChainID(L0..Ln-1) + " " + DiffID(Ln)).
+    """
+    chain = []
+    parent = ""
+    for diff_id in diff_ids:
+        parent = diff_id if not parent else SHA256 + hashlib.sha256(f"{parent} {diff_id}".encode()).hexdigest()
+        chain.append(parent)
+    return tuple(chain)
+
+
+def link_id(layer_id: str) -> str:
+    """The short link of a layer directory: 26 characters A-Z2-7, as in Docker.
+
+    Docker draws it by chance. Here it is derived from the directory's name, so that a lost link can be rebuilt and
+    two runs at once agree.
+    """
+    return base64.b32encode(hashlib.sha256(f"link {layer_id}".encode()).digest()).decode()[:26]
+
+
+def lower_text(lower_links: Sequence[str]) -> str:
+    """The content of a ``lower`` file: ``l/A:l/B``, top to bottom, no newline.
+
+    :param lower_links: short links of the layers below, bottom first.
+    """
+    return ":".join(f"l/{link}" for link in reversed(lower_links))
+
+
+def has_twin_below(diff_ids: Sequence[str], index: int) -> bool:
+    """Whether the content of layer ``index`` also lies further down in the same chain.
+
+    The kernel refuses one directory as two lowers (ELOOP), so such a layer needs a diff directory of its own.
+    """
+    return diff_ids[index] in diff_ids[:index]

@@ -1,0 +1,166 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""A definition, its origins and what the store remembers -> what shall be: names as chains, stacks as lists of
+DiffIDs. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition import (
+    Definition,
+    LayerSpec,
+    StackSpec,
+    is_inside,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._resolve import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the store remembers: every name, and every stack's record."""
+
+    names: Mapping[str, NameRecord]
+    stacks: Mapping[str, StackRecord]
+
+
+@dataclass(frozen=True)
+class DesiredStack:
+    """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out."""
+
+    spec: StackSpec
+    diff_ids: Tuple[str, ...]
+    layers: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What one run is to bring about.
+
+    :ivar dropped_names: names to forget.
+    :ivar dropped_stacks: stacks to take down: name -> whether to detach one that is busy.
+    :ivar origins: where each content can be had, by DiffID; those present already among them.
+    """
+
+    names: Mapping[str, NameRecord]
+    dropped_names: Tuple[str, ...]
+    stacks: Tuple[DesiredStack, ...]
+    dropped_stacks: Mapping[str, bool]
+    origins: Mapping[str, Origin]
+
+
+def desire(definition: Definition, origins: Mapping[str, Origin], known: Known, problems: List[str]) -> Desired:
+    """Resolve names to chains; what cannot be resolved is told in ``problems`` and left out.
+
+    :param origins: by the layer's ``where``.
+    """
+    names = {
+        layer.name: NameRecord(
+            layer.name, (origins[layer.where].diff_id,), dict(layer.labels), origins[layer.where].words
+        )
+        for layer in definition.layers
+        if layer.where in origins
+    }
+    resolver = _Chains(definition, names, origins, known)
+    stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
+    dropped_stacks = _dropped_stacks(definition, known)
+    _check_known_paths(stacks, known, dropped_stacks, problems)
+    return Desired(
+        names=names,
+        dropped_names=_dropped_names(definition, known),
+        stacks=tuple(stacks),
+        dropped_stacks=dropped_stacks,
+        origins={origin.diff_id: origin for origin in origins.values()},
+    )
+
+
+class _Chains:
+    def __init__(
+        self, definition: Definition, names: Mapping[str, NameRecord], origins: Mapping[str, Origin], known: Known
+    ) -> None:
+        self._defined = {layer.name for layer in definition.layers if not layer.absent}
+        # A layer that the definition takes away cannot be used by it.
+        self._gone = {layer.name for layer in definition.layers if layer.absent}
+        self._names = names
+        self._origins = origins
+        self._known = known
+
+    def stack(self, spec: StackSpec, problems: List[str]) -> Optional[DesiredStack]:
+        """The stack with its chain; None for one that goes away or is not usable."""
+        if spec.state == "absent":
+            return None
+        record = self._known.stacks.get(spec.name)
+        if not spec.layers and record:
+            return DesiredStack(_with_path(spec, record), record.diff_ids, record.layers)
+        if not spec.layers or not (spec.path or record):
+            self._tell_missing(spec, record, problems)
+            return None
+        chains = [self._chain(spec, item, problems) for item in spec.layers]
+        if not all(chains):
+            return None
+        diff_ids = tuple(diff_id for chain in chains for diff_id in chain)
+        layers = tuple(item if isinstance(item, str) else item.name or "(in place)" for item in spec.layers)
+        return DesiredStack(_with_path(spec, record), diff_ids, layers)
+
+    def _tell_missing(self, spec: StackSpec, record: Optional[StackRecord], problems: List[str]) -> None:
+        missing = [name for name, value in (("path", spec.path), ("layers", spec.layers)) if not value]
+        for name in missing:
+            text = f"{spec.where}: option '{name}' is missing, and the store knows no stack of this name yet"
+            # Options that were given and are wrong have been told already.
+            if not record and not any(problem.startswith(f"{spec.where}: option '{name}'") for problem in problems):
+                problems.append(text)
+
+    def _chain(self, spec: StackSpec, item: str | LayerSpec, problems: List[str]) -> Sequence[str]:
+        if isinstance(item, LayerSpec):
+            origin = self._origins.get(item.where)
+            return (origin.diff_id,) if origin else ()
+        record = self._names.get(item) or (None if item in self._gone else self._known.names.get(item))
+        if record is not None:
+            return record.diff_ids
+        # A layer that is defined and could not be read has been told already.
+        if item not in self._defined:
+            problems.append(unknown_layer(spec.where, item, {*self._names, *self._known.names}))
+        return ()
+
+
+def _with_path(spec: StackSpec, record: Optional[StackRecord]) -> StackSpec:
+    return replace(spec, path=spec.path or (record.path if record else ""))
+
+
+def _dropped_names(definition: Definition, known: Known) -> Tuple[str, ...]:
+    gone = {layer.name for layer in definition.layers if layer.absent}
+    if definition.exclusive:
+        gone |= set(known.names) - {layer.name for layer in definition.layers}
+    return tuple(sorted(name for name in gone if name in known.names))
+
+
+def _dropped_stacks(definition: Definition, known: Known) -> Dict[str, bool]:
+    gone = {stack.name: stack.on_busy == "detach" for stack in definition.stacks if stack.state == "absent"}
+    if definition.exclusive:
+        kept = {stack.name for stack in definition.stacks}
+        gone.update({name: False for name in known.stacks if name not in kept})
+    return {name: gone[name] for name in sorted(gone) if name in known.stacks}
+
+
+def _check_known_paths(
+    stacks: Sequence[DesiredStack], known: Known, dropped: Mapping[str, bool], problems: List[str]
+) -> None:
+    """Paths of this definition against those of stacks that stay though it does not name them."""
+    named = {stack.spec.name for stack in stacks}
+    others: Dict[str, str] = {
+        record.path: name for name, record in known.stacks.items() if name not in named and name not in dropped
+    }
+    for stack in stacks:
+        for path, name in others.items():
+            if is_inside(stack.spec.path, path) or is_inside(path, stack.spec.path):
+                problems.append(
+                    f"{stack.spec.where}: option 'path': {stack.spec.path} and {path}, the path of stack {name} in the "
+                    "store, are the same or one inside the other"
+                )

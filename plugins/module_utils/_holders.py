@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Who keeps a mount busy: processes with something open below a path, and mounts below it (proc(5))."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._definition import is_inside
+
+_MOST_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One process (``pid``, ``command``) or, with pid 0, one mount, and what of the tree it holds."""
+
+    pid: int
+    command: str
+    holds: str
+
+    def result(self) -> Dict[str, Any]:
+        """As modules return it."""
+        return asdict(self)
+
+    def words(self) -> str:
+        return (
+            f"{self.command} (process {self.pid}) holds {self.holds}" if self.pid else f"{self.command} on {self.holds}"
+        )
+
+
+def holders(path: str) -> List[Holder]:
+    """Everything in this mount namespace that keeps the mount at ``path`` busy; ``path`` without links."""
+    here = _namespace("self")
+    found = [
+        Holder(0, f"mount of {line.fstype} {line.source}", line.path)
+        for line in _mountinfo.read()
+        if line.path != path and is_inside(line.path, path)
+    ]
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        if pid != os.getpid() and _namespace(str(pid)) == here:
+            held = next((target for target in _held(pid) if is_inside(target, path)), None)
+            if held is not None:
+                found.append(Holder(pid, _command(pid), held))
+    return found
+
+
+def tell(found: List[Holder]) -> str:
+    """Holders in words, the first ten of them."""
+    if not found:
+        return "something that this host does not show (a swap file, a loop device, a process of another namespace)"
+    rest = f", and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+    return ", ".join(holder.words() for holder in found[:_MOST_SHOWN]) + rest
+
+
+def _namespace(pid: str) -> Optional[str]:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return None
+
+
+def _held(pid: int) -> Iterator[str]:
+    """Paths that a process works in, runs, has mapped or has open; a process that ends meanwhile holds nothing."""
+    for name in ("cwd", "root", "exe"):
+        yield from _target(f"/proc/{pid}/{name}")
+    for directory in ("fd", "map_files"):
+        try:
+            names = os.listdir(f"/proc/{pid}/{directory}")
+        except OSError:
+            continue
+        for name in names:
+            yield from _target(f"/proc/{pid}/{directory}/{name}")
+
+
+def _target(link: str) -> Tuple[str, ...]:
+    try:
+        target = os.readlink(link)
+    except OSError:
+        return ()
+    deleted = " (deleted)"
+    return (target[: -len(deleted)] if target.endswith(deleted) else target,)
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+            return stream.read().strip()
+    except OSError:
+        return "a process that has ended"

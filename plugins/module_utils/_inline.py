@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Inline ``files:`` of a layer, as written -> what goes into its tar."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._pack import InlineFile
+
+_MODE = re.compile(r"^0?[0-7]{3,4}$")
+_MAX_ID = 2**32 - 2
+# Which options say something for which state; a given one that says nothing is a mistake, not a detail.
+_MEANINGFUL = {
+    "file": ("content", "mode", "owner", "group"),
+    "directory": ("mode", "owner", "group", "opaque"),
+    "link": ("target", "owner", "group"),
+    "absent": (),
+}
+
+
+def inline_files(where: str, items: Sequence[Mapping[str, Any]], problems: List[str]) -> Tuple[InlineFile, ...]:
+    """The files of one layer; mistakes are appended to ``problems``."""
+    files = [
+        _inline_file(f"{where}: file {item['path'] or number}", item, problems) for number, item in enumerate(items, 1)
+    ]
+    if not items:
+        problems.append(f"{where}: option 'files' is empty; name at least one file")
+    _check_tree(where, files, problems)
+    return tuple(files)
+
+
+def _inline_file(where: str, item: Mapping[str, Any], problems: List[str]) -> InlineFile:
+    state = item["state"]
+    for option in ("content", "target", "mode", "owner", "group", "opaque"):
+        if item[option] and option not in _MEANINGFUL[state]:
+            problems.append(f"{where}: option '{option}' says nothing for state: {state}; remove it")
+    if state == "file" and item["content"] is None:
+        problems.append(f"{where}: option 'content' is missing; an empty file is content: \"\"")
+    if state == "link" and not item["target"]:
+        problems.append(f"{where}: option 'target' is missing; it says where the link points")
+    return InlineFile(
+        path=_path(where, item["path"] or "", problems),
+        state=state,
+        content=(item["content"] or "").encode("utf-8", "surrogateescape"),
+        mode=_mode(where, item["mode"], problems),
+        uid=_identity(where, "owner", item["owner"], problems),
+        gid=_identity(where, "group", item["group"], problems),
+        target=item["target"] or "",
+        opaque=item["opaque"],
+    )
+
+
+def _path(where: str, path: str, problems: List[str]) -> str:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or "\0" in path:
+        problems.append(f"{where}: option 'path': {path!r} must name something below the layer's top, without '..'")
+    for part in parts:
+        if part.startswith(".wh."):
+            problems.append(f"{where}: option 'path': names beginning with .wh. are whiteouts; write state: absent")
+    return "/".join(parts)
+
+
+def _mode(where: str, mode: Any, problems: List[str]) -> Optional[int]:
+    if mode is None:
+        return None
+    if not isinstance(mode, str) or not _MODE.match(mode):
+        problems.append(f"{where}: option 'mode': {mode!r} must be octal in quotes, such as \"0640\"")
+        return None
+    return int(mode, 8)
+
+
+def _identity(where: str, option: str, value: Any, problems: List[str]) -> int:
+    """A numeric id. Names other than root differ from host to host, and the layer must not."""
+    if value is None or value == "root":
+        return 0
+    text = str(value)
+    if isinstance(value, bool) or not text.isdigit() or int(text) > _MAX_ID:
+        problems.append(f"{where}: option '{option}': {value!r} must be a number or root; names differ between hosts")
+        return 0
+    return int(text)
+
+
+def _check_tree(where: str, files: Sequence[InlineFile], problems: List[str]) -> None:
+    by_path: Dict[str, InlineFile] = {}
+    for entry in files:
+        if entry.path in by_path:
+            problems.append(f"{where}: file {entry.path}: option 'path' is used twice")
+        by_path[entry.path] = entry
+    for entry in files:
+        parts = entry.path.split("/")
+        for depth in range(1, len(parts)):
+            above = by_path.get("/".join(parts[:depth]))
+            if above is not None and above.state != "directory":
+                problems.append(f"{where}: file {entry.path}: lies below {above.path}, which is not a directory")

@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a layer and a stack's writable layer look like on disk: one list of files, for building and for inspecting.
+
+Format: moby daemon/graphdriver/overlay2 and daemon/internal/layer (layerdb), see DESIGN section 2.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import Dict, Optional, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import (
+    chain_ids,
+    has_twin_below,
+    hex_of,
+    link_id,
+    lower_text,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
+from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, read_text, write_file
+
+
+@dataclass(frozen=True)
+class LayerLink:
+    """One link of a chain, with all that its files say."""
+
+    chain_id: str
+    diff_id: str
+    parent: str
+    lower: str
+    twin: bool
+
+    @property
+    def layer_id(self) -> str:
+        return hex_of(self.chain_id)
+
+    @property
+    def link(self) -> str:
+        return link_id(self.layer_id)
+
+    @property
+    def diff_target(self) -> str:
+        return f"../../content/sha256/{hex_of(self.diff_id)}"
+
+    def records(self, size: int) -> Dict[str, str]:
+        """Files of the layer's directory in layerdb."""
+        files = {"cache-id": self.layer_id, "diff": self.diff_id, "size": str(size)}
+        return {**files, "parent": self.parent} if self.parent else files
+
+
+def layer_links(diff_ids: Sequence[str]) -> Tuple[LayerLink, ...]:
+    """Every link of a chain, bottom first."""
+    chain = chain_ids(diff_ids)
+    links = [link_id(hex_of(chain_id)) for chain_id in chain]
+    return tuple(
+        LayerLink(
+            chain_id=chain_id,
+            diff_id=diff_ids[index],
+            parent=chain[index - 1] if index else "",
+            lower=lower_text(links[:index]),
+            twin=has_twin_below(diff_ids, index),
+        )
+        for index, chain_id in enumerate(chain)
+    )
+
+
+def _points_to(path: str, target: str) -> bool:
+    try:
+        return os.readlink(path) == target
+    except OSError:
+        return False
+
+
+def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
+    """What is wrong with a layer on disk: None when nothing is, ``"missing"`` when it is not there at all."""
+    directory = store.layer(layer.layer_id)
+    if not os.path.isdir(directory):
+        return "missing"
+    if read_text(f"{directory}/link") != layer.link:
+        return "its file 'link' is missing or wrong"
+    if (read_text(f"{directory}/lower") or "") != layer.lower:
+        return "its file 'lower' is missing or wrong"
+    if not _points_to(store.link(layer.link), f"../{layer.layer_id}/diff"):
+        return f"its short link l/{layer.link} is missing or wrong"
+    if layer.twin:
+        diff_right = stat.S_ISDIR(_mode(f"{directory}/diff"))
+    else:
+        diff_right = _points_to(f"{directory}/diff", layer.diff_target)
+    if not diff_right:
+        return "its 'diff' is missing or wrong"
+    if layer.parent and not os.path.isdir(f"{directory}/work"):
+        return "its directory 'work' is missing"
+    if layer.parent and not os.path.isfile(f"{store.layer(hex_of(layer.parent))}/committed"):
+        return "the layer below is not marked 'committed'"
+    return _inspect_records(store, layer)
+
+
+def _inspect_records(store: Store, layer: LayerLink) -> Optional[str]:
+    directory = store.layerdb(layer.chain_id)
+    for name, text in layer.records(0).items():
+        found = read_text(f"{directory}/{name}")
+        right = found is not None and (found.isdigit() if name == "size" else found == text)
+        if not right:
+            return f"its record layerdb/{name} is missing or wrong"
+    return None
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: int, content: str) -> None:
+    """Add a layer's directory, short link, records and its parent's mark to a transaction, in the order of safety.
+
+    :param size: bytes of the diff, for layerdb.
+    :param content: where the unpacked diff can be read now.
+    """
+    directory = transaction.stage(store.layer(layer.layer_id))
+    os.mkdir(directory, 0o710)
+    if layer.twin:
+        clone_tree(content, f"{directory}/diff")
+    else:
+        os.symlink(layer.diff_target, f"{directory}/diff")
+    write_file(f"{directory}/link", layer.link)
+    if layer.parent:
+        os.mkdir(f"{directory}/work", 0o700)
+        write_file(f"{directory}/lower", layer.lower)
+    if os.path.exists(f"{store.layer(layer.layer_id)}/committed"):
+        write_file(f"{directory}/committed", "", 0o600)
+    transaction.symlink(f"../{layer.layer_id}/diff", store.link(layer.link))
+    if layer.parent:
+        transaction.write(f"{store.layer(hex_of(layer.parent))}/committed", "", 0o600)
+    records = transaction.stage(store.layerdb(layer.chain_id))
+    os.mkdir(records, 0o755)
+    for name, text in layer.records(size).items():
+        write_file(f"{records}/{name}", text)
+
+
+def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
+    """What is wrong with a stack's writable layer on disk, as ``inspect_layer``."""
+    if not record.stack_id:
+        return None
+    directory = store.layer(record.stack_id)
+    if not os.path.isdir(directory):
+        return "missing"
+    for name, text in _writable_files(record).items():
+        if read_text(f"{directory}/{name}") != text:
+            return f"its file '{name}' is missing or wrong"
+    if not _points_to(store.link(link_id(record.stack_id)), f"../{record.stack_id}/diff"):
+        return "its short link is missing or wrong"
+    if not all(_part_is_right(directory, name, record) for name in _parts(record)):
+        return "one of its directories is missing or wrong"
+    for name, text in _mount_records(record).items():
+        if read_text(f"{store.mountdb(record.stack_id)}/{name}") != text:
+            return f"its record layerdb/mounts/{name} is missing or wrong"
+    if not os.path.isfile(f"{store.layer(_top(record).layer_id)}/committed"):
+        return "the layer below is not marked 'committed'"
+    return None
+
+
+def _part_is_right(directory: str, name: str, record: StackRecord) -> bool:
+    if record.writable == "volatile" and name in ("diff", "work"):
+        return _points_to(f"{directory}/{name}", f"volatile/{name}")
+    return stat.S_ISDIR(_mode(f"{directory}/{name}"))
+
+
+def _top(record: StackRecord) -> LayerLink:
+    return layer_links(record.diff_ids)[-1]
+
+
+def _writable_files(record: StackRecord) -> Dict[str, str]:
+    link = link_id(record.stack_id)
+    lowers = [layer.link for layer in layer_links(record.diff_ids)]
+    return {"link": link, "lower": lower_text(lowers), "upper": f"l/{link}"}
+
+
+def _mount_records(record: StackRecord) -> Dict[str, str]:
+    return {"mount-id": record.stack_id, "parent": _top(record).chain_id}
+
+
+def stage_writable(store: Store, transaction: Transaction, record: StackRecord) -> None:
+    """Make a stack's writable layer, or bring the files of one that is there up to its record.
+
+    What lies in its diff is never touched.
+    """
+    directory = store.layer(record.stack_id)
+    transaction.write(f"{store.layer(_top(record).layer_id)}/committed", "", 0o600)
+    if os.path.isdir(directory):
+        for name, text in _writable_files(record).items():
+            transaction.write(f"{directory}/{name}", text)
+        for name in _parts(record):
+            if not _part_is_right(directory, name, record):
+                _make_part(transaction.stage(f"{directory}/{name}"), name, record)
+    else:
+        staged = transaction.stage(directory)
+        os.mkdir(staged, 0o710)
+        for name, text in _writable_files(record).items():
+            write_file(f"{staged}/{name}", text)
+        for name in _parts(record):
+            _make_part(f"{staged}/{name}", name, record)
+    transaction.symlink(f"../{record.stack_id}/diff", store.link(link_id(record.stack_id)))
+    records = transaction.stage(store.mountdb(record.stack_id))
+    os.mkdir(records, 0o755)
+    for name, text in _mount_records(record).items():
+        write_file(f"{records}/{name}", text)
+
+
+def _parts(record: StackRecord) -> Tuple[str, ...]:
+    """Directories of a writable layer; a volatile one has its diff and work on a tmpfs of their own."""
+    return ("diff", "work", "merged", *(("volatile",) if record.writable == "volatile" else ()))
+
+
+def _make_part(path: str, name: str, record: StackRecord) -> None:
+    if record.writable == "volatile" and name in ("diff", "work"):
+        os.symlink(f"volatile/{name}", path)
+    else:
+        os.mkdir(path, 0o755 if name == "diff" else 0o700)
+        if name == "diff":
+            os.chmod(path, 0o755)

@@ -1,0 +1,98 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The mount table of this process, from /proc/self/mountinfo (proc(5))."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Tuple
+
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of mountinfo, escapes undone."""
+
+    mount_id: int
+    parent_id: int
+    device: str
+    root: str
+    path: str
+    options: Tuple[str, ...]
+    fstype: str
+    source: str
+    super_options: Tuple[str, ...]
+
+    @property
+    def read_only(self) -> bool:
+        return "ro" in self.options or "ro" in self.super_options
+
+    def lowers(self) -> List[str]:
+        """Lower directories as the mount was given them, top to bottom: ``lowerdir=a:b`` and repeated
+        ``lowerdir+=``.
+        """
+        found: List[str] = []
+        for option in self.super_options:
+            key, _sep, value = option.partition("=")
+            if key == "lowerdir+":
+                found.append(value)
+            elif key == "lowerdir":
+                found.extend(part.replace("\\:", ":") for part in re.split(r"(?<!\\):", value))
+        return found
+
+    def option(self, key: str) -> str:
+        """The value of one super-block option, ``""`` where it is not set."""
+        for option in self.super_options:
+            name, _sep, value = option.partition("=")
+            if name == key:
+                return value
+        return ""
+
+
+def _unescape(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match.group(1), 8)]), field))
+
+
+def parse(table: bytes) -> List[Mount]:
+    """All mounts in the order of the table, the upper of two mounts on one path after the lower.
+
+    Options are split before their escapes are undone: a comma inside a path is ``\\054`` and must not split.
+    """
+    mounts = []
+    for line in table.splitlines():
+        fields = line.split(b" ")
+        dash = fields.index(b"-", 6)
+        mounts.append(
+            Mount(
+                mount_id=int(fields[0]),
+                parent_id=int(fields[1]),
+                device=fields[2].decode(),
+                root=_unescape(fields[3]),
+                path=_unescape(fields[4]),
+                options=tuple(fields[5].decode().split(",")),
+                fstype=fields[dash + 1].decode(),
+                source=_unescape(fields[dash + 2]),
+                super_options=tuple(_unescape(option) for option in fields[dash + 3].split(b",")),
+            )
+        )
+    return mounts
+
+
+def read() -> List[Mount]:
+    """The mounts that this process sees now."""
+    with open("/proc/self/mountinfo", "rb") as table:
+        return parse(table.read())
+
+
+def by_path(mounts: List[Mount]) -> Dict[str, List[Mount]]:
+    """Mount point -> the mounts on it, lowest first."""
+    index: Dict[str, List[Mount]] = {}
+    for mount in mounts:
+        index.setdefault(mount.path, []).append(mount)
+    return index

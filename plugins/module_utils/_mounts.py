@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""How a stack is mounted, and whether a line of the mount table is that mount: pure, both from the same names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import List, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._definition import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+
+_LONGEST_VALUE = 255
+
+
+@dataclass(frozen=True)
+class MountRequest:
+    """What is to be mounted. Names are absolute where the kernel takes them so long, else relative to the store's home.
+
+    :ivar lowers: top to bottom.
+    :ivar upper: ``""`` for a read-only stack.
+    """
+
+    home: str
+    lowers: Tuple[str, ...]
+    upper: str
+    work: str
+
+    @property
+    def is_bind(self) -> bool:
+        """One layer, read-only: the kernel refuses an overlay of a single directory."""
+        return len(self.lowers) == 1 and not self.upper
+
+
+def mount_request(home: str, record: StackRecord) -> MountRequest:
+    """The mount of a stack, from its record alone."""
+    links = [f"l/{link_id(hex_of(chain_id))}" for chain_id in reversed(chain_ids(record.diff_ids))]
+    parts = ("", "")
+    if record.writable != "none":
+        inner = "/volatile" if record.writable == "volatile" else ""
+        parts = (f"{record.stack_id}{inner}/diff", f"{record.stack_id}{inner}/work")
+    longest = max(len(os.fsencode(f"{home}/{name}")) for name in (*links, *parts))
+    prefix = f"{home}/" if longest <= _LONGEST_VALUE else ""
+    upper, work = ((prefix + part if part else "") for part in parts)
+    return MountRequest(home, tuple(prefix + link for link in links), upper, work)
+
+
+def root_on_device(mounts: Sequence[Mount], path: str) -> Tuple[str, str]:
+    """Device and path within it of a directory, as a bind mount of it shows them in mountinfo."""
+    holder = max((m for m in mounts if is_inside(path, m.path)), key=lambda m: len(m.path))
+    # Of several mounts on one path the last one in the table is the one seen.
+    holder = [m for m in mounts if m.path == holder.path][-1]
+    below = os.path.relpath(path, holder.path)
+    return holder.device, os.path.normpath(os.path.join(holder.root, below))
+
+
+def _absolute(home: str, name: str) -> str:
+    return os.path.normpath(os.path.join(home, name))
+
+
+def is_of_store(mount: Mount, home: str, content_root: Tuple[str, str]) -> bool:
+    """Whether a mount shows layers of this store: an overlay of them, or a bind of a content.
+
+    :param content_root: ``root_on_device`` of the store's content directory.
+    """
+    if mount.fstype == "overlay":
+        return any(is_inside(_absolute(home, name), home) for name in mount.lowers() if name.startswith(("/", "l/")))
+    device, root = content_root
+    return mount.device == device and is_inside(mount.root, root) and mount.root != root
+
+
+def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
+    """The mounts of a store at a path, lowest first.
+
+    :param path: without links, as the mount table has it.
+    :param root: the store's directory, which exists.
+    """
+    lines = [line for line in mounts if line.path == path]
+    if not lines:
+        return []
+    content_root = root_on_device(mounts, f"{root}/content/sha256")
+    return [line for line in lines if is_of_store(line, f"{root}/overlay2", content_root)]
+
+
+def fulfils(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> bool:
+    """Whether a mount is the one that was asked for: every lower in order, the upper, and whether it can be written.
+
+    Options that the kernel adds by itself are not looked at.
+
+    :param bind_root: ``root_on_device`` of the only layer's content.
+    """
+    if request.is_bind:
+        return mount.read_only and (mount.device, mount.root) == bind_root
+    if mount.fstype != "overlay" or mount.read_only != (not request.upper):
+        return False
+    found: List[str] = [_absolute(request.home, name) for name in mount.lowers()]
+    wanted = [_absolute(request.home, name) for name in request.lowers]
+    return found == wanted and _upper_of(mount, request.home) == (
+        _absolute(request.home, request.upper) if request.upper else ""
+    )
+
+
+def _upper_of(mount: Mount, home: str) -> str:
+    upper = mount.option("upperdir")
+    return _absolute(home, upper) if upper else ""

@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The host as it is, as far as a definition asks about it. Reads only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
+from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities, find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._layout import (
+    LayerLink,
+    inspect_layer,
+    inspect_writable,
+    layer_links,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import read as read_mounts
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, has_entries, path_facts
+from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is on the host now.
+
+    :ivar layer_faults: by ChainID: what is wrong with a layer, "missing" where it is not there; the sound ones are
+        left out.
+    :ivar writable_faults: the same for the writable layer of a stack, by the stack's name.
+    :ivar contents: DiffIDs that are in the store.
+    :ivar written_uppers: names of the stacks whose persistent layer holds anything.
+    :ivar sizes: bytes of contents, by DiffID, as far as new layers need them.
+    """
+
+    root: str
+    home: str
+    exists: bool
+    abilities: Abilities
+    known: Known
+    contents: Set[str]
+    layer_faults: Mapping[str, str]
+    writable_faults: Mapping[str, str]
+    written_uppers: Set[str]
+    paths: Mapping[str, PathFacts]
+    mounts: Tuple[Mount, ...]
+    mounts_at: Mapping[str, List[Mount]]
+    sizes: Mapping[str, int]
+
+    def mounts_of(self, path: str) -> List[Mount]:
+        """Mounts at a stack's path, lowest first."""
+        facts = self.paths.get(path)
+        return self.mounts_at.get(facts.resolved if facts else path, [])
+
+
+class _Names(Mapping[str, NameRecord]):
+    """Names read when they are asked for: a store may have many thousand, and a run asks for a few."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getitem__(self, name: str) -> NameRecord:
+        record = self._store.name_record(name)
+        if record is None:
+            raise KeyError(name)
+        return record
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._store.names())
+
+    def __len__(self) -> int:
+        return len(self._store.names())
+
+
+def remember(store: Store) -> Known:
+    """The names and stack records of the store; StrataError where one that is asked for is damaged."""
+    return Known(_Names(store), store.stacks())
+
+
+def observe(store: Store, desired: Desired, known: Known) -> Observed:
+    """Look at everything that the desired state names, and at nothing else: cost does not grow with the store."""
+    links = _distinct_links(stack.diff_ids for stack in desired.stacks)
+    diff_ids = {diff_id for stack in desired.stacks for diff_id in stack.diff_ids}
+    diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
+    contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))}
+    stacks = [known.stacks[stack.spec.name] for stack in desired.stacks if stack.spec.name in known.stacks]
+    dropped = [known.stacks[name] for name in desired.dropped_stacks]
+    mounts = read_mounts()
+    paths = {stack.spec.path for stack in desired.stacks} | {record.path for record in stacks + dropped}
+    return Observed(
+        root=store.root,
+        home=store.home,
+        exists=store.exists(),
+        abilities=find_abilities(),
+        known=known,
+        contents=contents,
+        layer_faults=_faults({link.chain_id: inspect_layer(store, link) for link in links}),
+        writable_faults=_faults({record.name: inspect_writable(store, record) for record in stacks}),
+        written_uppers={record.name for record in stacks + dropped if _is_written(store, record)},
+        paths={path: path_facts(path) for path in paths},
+        mounts=tuple(mounts),
+        mounts_at=by_path(mounts),
+        sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
+    )
+
+
+def _is_written(store: Store, record: StackRecord) -> bool:
+    upper = f"{store.layer(record.stack_id)}/diff"
+    return record.writable == "persistent" and os.path.isdir(upper) and has_entries(upper)
+
+
+def _distinct_links(chains: Iterable[Sequence[str]]) -> List[LayerLink]:
+    found: Dict[str, LayerLink] = {}
+    for diff_ids in set(chains):
+        for link in layer_links(diff_ids):
+            found[link.chain_id] = link
+    return list(found.values())
+
+
+def _needing_size(links: Sequence[LayerLink], store: Store) -> Set[str]:
+    return {link.diff_id for link in links if not os.path.isdir(store.layerdb(link.chain_id))}
+
+
+def _size(store: Store, diff_id: str) -> int:
+    record = store.content_record(diff_id)
+    return record.size if record else 0
+
+
+def _faults(inspected: Mapping[str, Optional[str]]) -> Dict[str, str]:
+    return {key: fault for key, fault in inspected.items() if fault is not None}

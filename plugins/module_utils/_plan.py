@@ -1,0 +1,246 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""plan(desired, observed) -> steps: pure, no clock, no file. Check mode shows what it returns, a run does it."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
+    fulfils,
+    mount_request,
+    of_store_at,
+    root_on_device,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, path_problems
+from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+    CreateStore,
+    DropName,
+    ForgetStack,
+    ImportContent,
+    LinkLayer,
+    Mount,
+    Plan,
+    SetAside,
+    SetName,
+    Step,
+    Unmount,
+    WriteStack,
+    short,
+)
+
+
+def plan(desired: Desired, observed: Observed) -> Plan:
+    """The steps in the order in which they are safe: bytes, layers, names, records, then one stack after the other."""
+    problems: List[str] = []
+    steps: List[Step] = [
+        *_contents(desired, observed, problems),
+        *_layers(desired, observed),
+        *_names(desired, observed),
+    ]
+    records: List[Step] = []
+    mounts: List[Step] = []
+    for stack in desired.stacks:
+        _Stack(stack, observed, problems).plan(records, mounts)
+    takedown = [step for name, detach in desired.dropped_stacks.items() for step in _drop_stack(name, detach, observed)]
+    # Stacks that go come first: one that stays may want the path of one that goes.
+    steps += takedown + records + mounts
+    if not observed.exists and steps:
+        steps.insert(0, CreateStore(observed.root))
+    return Plan(tuple(steps), tuple(problems))
+
+
+def _contents(desired: Desired, observed: Observed, problems: List[str]) -> List[Step]:
+    wanted: Dict[str, str] = {}
+    for record in desired.names.values():
+        wanted.update(dict.fromkeys(record.diff_ids, f"layer {record.name}"))
+    for stack in desired.stacks:
+        for diff_id in stack.diff_ids:
+            wanted.setdefault(diff_id, stack.spec.where)
+    steps: List[Step] = []
+    for diff_id, where in wanted.items():
+        if diff_id in observed.contents:
+            continue
+        if diff_id in desired.origins:
+            steps.append(ImportContent(desired.origins[diff_id]))
+        else:
+            problems.append(
+                f"{where}: the content {short(diff_id)} is missing from the store; define the layer with its source again"
+            )
+    return steps
+
+
+def _layers(desired: Desired, observed: Observed) -> List[Step]:
+    steps: Dict[str, Step] = {}
+    for diff_ids in dict.fromkeys(stack.diff_ids for stack in desired.stacks):
+        if not any(chain_id in observed.layer_faults for chain_id in chain_ids(diff_ids)):
+            continue
+        for layer in layer_links(diff_ids):
+            fault = observed.layer_faults.get(layer.chain_id)
+            if fault is not None:
+                origin = desired.origins.get(layer.diff_id)
+                size = observed.sizes.get(layer.diff_id) or (origin.size if origin else 0)
+                steps.setdefault(layer.chain_id, LinkLayer(layer, fault, size))
+    return list(steps.values())
+
+
+def _names(desired: Desired, observed: Observed) -> List[Step]:
+    steps: List[Step] = []
+    for name, record in desired.names.items():
+        before = observed.known.names.get(name)
+        # Where a layer came from is not what it is: the same bytes from another file are no change.
+        if before is None or (before.diff_ids, dict(before.labels)) != (record.diff_ids, dict(record.labels)):
+            steps.append(SetName(record, before))
+    return steps + [DropName(name) for name in desired.dropped_names]
+
+
+def _ours_at(observed: Observed, path: str) -> List[MountLine]:
+    """The mounts of this store at a stack's path, lowest first."""
+    lines = observed.mounts_of(path)
+    return of_store_at(observed.mounts, lines[0].path, observed.root) if lines and observed.exists else []
+
+
+def _drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
+    record = observed.known.stacks[name]
+    steps: List[Step] = []
+    ours = _ours_at(observed, record.path)
+    if ours:
+        steps.append(Unmount(name, record.path, len(ours), detach, "the stack goes away"))
+    if record.stack_id:
+        steps.append(SetAside(record, name in observed.written_uppers))
+    steps.append(ForgetStack(record))
+    return steps
+
+
+class _Stack:
+    """The steps of one stack."""
+
+    def __init__(self, stack: DesiredStack, observed: Observed, problems: List[str]) -> None:
+        self._stack = stack
+        self._spec = stack.spec
+        self._observed = observed
+        self._problems = problems
+        self._before: Optional[StackRecord] = observed.known.stacks.get(stack.spec.name)
+        self._ours = _ours_at(observed, stack.spec.path)
+
+    def plan(self, records: List[Step], mounts: List[Step]) -> None:
+        """Append this stack's steps."""
+        self._check()
+        moved = self._moved_from()
+        why = self._record_changes()
+        drift = self._drift()
+        set_aside = self._set_aside()
+        if moved:
+            mounts.append(moved)
+        if self._ours and (drift or self._spec.state == "unmounted"):
+            reason = drift or "it is to be unmounted"
+            mounts.append(self._unmount(self._spec.path, len(self._ours), reason))
+        if set_aside:
+            # Only when it is mounted no more.
+            (mounts if self._ours or moved else records).append(set_aside)
+        if why or self._before is None:
+            step = self._write(why, keep_id=not set_aside)
+            (mounts if set_aside and (self._ours or moved) else records).append(step)
+        if self._spec.state == "mounted" and (drift or not self._ours):
+            mounts.append(Mount(self._stack, self._facts().kind == "missing"))
+
+    def _facts(self) -> PathFacts:
+        return self._observed.paths[self._spec.path]
+
+    def _unmount(self, path: str, count: int, why: str) -> Unmount:
+        return Unmount(self._spec.name, path, count, self._spec.on_busy == "detach", why)
+
+    def _moved_from(self) -> Optional[Unmount]:
+        if self._before is None or self._before.path == self._spec.path:
+            return None
+        ours = _ours_at(self._observed, self._before.path)
+        reason = f"the stack moves to {self._spec.path}"
+        return self._unmount(self._before.path, len(ours), reason) if ours else None
+
+    def _record_changes(self) -> Tuple[str, ...]:
+        """What the record says otherwise than the definition, in words."""
+        before = self._before
+        if before is None:
+            return ()
+        spec = self._spec
+        changes: List[str] = []
+        if before.diff_ids != self._stack.diff_ids:
+            changes.append(f"layers {', '.join(before.layers)} become {', '.join(self._stack.layers)}")
+        elif before.layers != self._stack.layers:
+            changes.append(f"the same layers are now written {', '.join(self._stack.layers)}")
+        for word, old, new in (
+            ("path", before.path, spec.path),
+            ("writable", before.writable, spec.writable),
+            ("size", str(before.size), str(spec.size)),
+            ("state", "mounted" if before.mounted else "unmounted", spec.state),
+        ):
+            if old != new:
+                changes.append(f"{word} {old} becomes {new}")
+        if len(before.history) > spec.generations:
+            changes.append(f"{spec.generations} generations are kept")
+        fault = self._observed.writable_faults.get(spec.name)
+        if fault:
+            changes.append(f"the writable layer is repaired ({fault})")
+        return tuple(changes)
+
+    def _set_aside(self) -> Optional[SetAside]:
+        before = self._before
+        if before is not None and before.stack_id and before.writable != self._spec.writable:
+            return SetAside(before, before.name in self._observed.written_uppers)
+        return None
+
+    def _write(self, why: Tuple[str, ...], keep_id: bool) -> WriteStack:
+        before = self._before
+        return WriteStack(
+            stack=self._stack,
+            before=before,
+            stack_id=before.stack_id if before and keep_id else "",
+            fresh_generation=before is None or before.diff_ids != self._stack.diff_ids,
+            why=why,
+        )
+
+    def _drift(self) -> str:
+        """Why what is mounted at the path has to go; "" when it is right or nothing is there."""
+        if not self._ours:
+            return ""
+        if self._before is None:
+            return "it is no mount that the store knows"
+        if len(self._ours) > 1:
+            return "it is mounted more than once"
+        if self._before.path != self._spec.path or self._before.writable != self._spec.writable:
+            return f"it becomes {self._spec.writable}" if self._before.path == self._spec.path else "it moves here"
+        if self._before.size != self._spec.size:
+            return "its size changes"
+        if self._before.diff_ids != self._stack.diff_ids:
+            return "its layers change"
+        request = mount_request(self._observed.home, self._before)
+        content = f"{self._observed.root}/content/sha256/{hex_of(self._stack.diff_ids[0])}"
+        if not fulfils(self._ours[0], request, root_on_device(self._observed.mounts, content)):
+            return "what is mounted is not what the record says"
+        return ""
+
+    def _check(self) -> None:
+        where = self._spec.where
+        count = len(self._stack.diff_ids)
+        abilities = self._observed.abilities
+        if not abilities.overlay and (count > 1 or self._spec.writable != "none"):
+            self._problems.append(
+                f"{where}: this kernel ({abilities.release}) has no overlay file system; load or build it"
+            )
+        if count > abilities.layer_limit():
+            self._problems.append(
+                f"{where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
+                f"{abilities.layer_limit()}"
+            )
+        if self._spec.state == "mounted":
+            mounts = self._observed.mounts_of(self._spec.path)
+            self._problems += path_problems(where, self._spec.path, self._spec.cover, self._facts(), mounts, self._ours)

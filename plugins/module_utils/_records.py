@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What the store remembers beyond Docker's format: names, stacks, where contents came from. JSON, one file a record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
+
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+
+
+@dataclass(frozen=True)
+class NameRecord:
+    """A name and the chain it points at, bottom first."""
+
+    name: str
+    diff_ids: Tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ContentRecord:
+    """A content as it was imported. ``size``: bytes of its regular files, hard links counted once."""
+
+    diff_id: str
+    size: int
+    entries: int
+    source: str
+    imported: str
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One chain that a stack has had; ``layers`` are the names it was written with, ``time`` is ISO 8601 in UTC."""
+
+    number: int
+    diff_ids: Tuple[str, ...]
+    layers: Tuple[str, ...]
+    time: str
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """A stack: all that mounting it takes, should every derived file be lost.
+
+    :ivar stack_id: directory of the writable layer in overlay2/, 64 hexadecimal digits; ``""`` where there is none.
+    :ivar mounted: whether it is meant to be mounted.
+    :ivar made_path: the mount point was made by us, so it goes with the stack.
+    :ivar history: newest first; the first one is the present generation.
+    """
+
+    name: str
+    path: str
+    writable: str
+    size: int
+    stack_id: str
+    mounted: bool
+    made_path: bool
+    history: Tuple[Generation, ...]
+
+    @property
+    def diff_ids(self) -> Tuple[str, ...]:
+        return self.history[0].diff_ids
+
+    @property
+    def layers(self) -> Tuple[str, ...]:
+        return self.history[0].layers
+
+    @property
+    def generation(self) -> int:
+        return self.history[0].number
+
+
+_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord)
+
+
+def dump(record: Any) -> str:
+    """A record -> its JSON text, keys sorted."""
+    return json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
+
+
+def load(kind: Type[_Record], text: str, path: str) -> _Record:
+    """JSON text -> record; StrataError naming the file where it is damaged."""
+    try:
+        data: Dict[str, Any] = json.loads(text)
+        if kind is StackRecord:
+            data["history"] = tuple(Generation(**_tuples(entry)) for entry in data["history"])
+            if not data["history"]:
+                raise ValueError("it has no generation")
+        return kind(**_tuples(data))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StrataError(
+            f"The record {path} is damaged ({error}). Move it away and run again with the definition."
+        ) from error
+
+
+def _tuples(data: Mapping[str, Any]) -> Dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

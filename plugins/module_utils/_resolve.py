@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Every layer's source -> the DiffID it stands for and the way to its bytes, on the managed host."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import IO, Any, Dict, Iterator, List, Mapping, Optional
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
+from ansible_collections.strata.overlay.plugins.module_utils._source import (
+    DigestCache,
+    Digested,
+    Read,
+    check_digest,
+    describe,
+    digest_tar,
+    open_tar,
+    read_source,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the bytes of one content can be had.
+
+    :ivar size: bytes of the regular files in it.
+    :ivar awaited: the controller has them and has not sent them.
+    """
+
+    diff_id: str
+    size: int
+    words: str
+    source: Source
+    awaited: bool = False
+    stream: Optional[IO[bytes]] = None
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Read]:
+        """The read function of the uncompressed tar."""
+        if self.stream is not None:
+            self.stream.seek(0)
+        with open_tar(self.source, self.stream) as read:
+            yield read
+
+
+class Resolver:
+    """Finds the origins of all layers of a definition, each mistake and not only the first."""
+
+    def __init__(self, store: Store, provided: Mapping[str, Mapping[str, Any]], keep: bool) -> None:
+        """
+        :param provided: what the controller found out, by the layer's ``where``: diff_id, size, words, and path when it
+            has sent the archive.
+        :param keep: digests may be remembered in the store.
+        """
+        self._store = store
+        self._provided = provided
+        self.cache = DigestCache(os.path.dirname(store.source_file("")), keep)
+
+    def resolve(self, definition: Definition, problems: List[str]) -> Dict[str, Origin]:
+        """Origin by the layer's ``where``; a layer whose source is not usable is left out and told in ``problems``."""
+        origins: Dict[str, Origin] = {}
+        for layer in definition.sources():
+            if not layer.source.kind and layer.where not in self._provided:
+                continue  # normalise has told already
+            try:
+                origins[layer.where] = self._origin(layer)
+            except StrataError as error:
+                text = str(error)
+                problems.append(text if text.startswith(layer.where) else f"{layer.where}: {text}")
+            except OSError as error:
+                problems.append(f"{layer.where}: cannot read {describe(layer.source)}: {error.strerror or error}")
+        return origins
+
+    def _origin(self, layer: LayerSpec) -> Origin:
+        if layer.where in self._provided:
+            return _sent(self._provided[layer.where])
+        if self._pinned_and_present(layer):
+            record = self._store.content_record(layer.digest)
+            return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)
+        if layer.source.kind == "url":
+            return self._download(layer)
+        found = read_source(layer.source, self.cache)
+        check_digest(layer, found)
+        return Origin(found.diff_id, found.size, describe(layer.source), layer.source)
+
+    def _pinned_and_present(self, layer: LayerSpec) -> bool:
+        return bool(layer.digest) and os.path.isdir(self._store.content(layer.digest))
+
+    def _download(self, layer: LayerSpec) -> Origin:
+        url = layer.source.location
+        key = hashlib.sha256(f"url\0{url}".encode()).hexdigest()
+        known = self.cache.get(key) or {}
+        if known and not os.path.isdir(self._store.content(known["diff_id"])):
+            known = {}
+        if known and layer.digest and known.get("pinned") == layer.digest:
+            return _origin_of(layer, Digested(known["diff_id"], int(known["size"])), None)
+        fetched = fetch(url, known, _existing_above(self._store.root))
+        if fetched.stream is None:
+            found = Digested(known["diff_id"], int(known["size"]))
+            if layer.digest and layer.digest != found.diff_id:
+                # Which digest the file itself has was not kept: only the file can tell.
+                fetched = fetch(url, {}, _existing_above(self._store.root))
+        if fetched.stream is not None:
+            with open_tar(layer.source, fetched.stream) as read:
+                found = digest_tar(read)
+            check_digest(layer, found, fetched.stream)
+        facts = {"diff_id": found.diff_id, "size": str(found.size), "pinned": layer.digest}
+        self.cache.put(key, {**facts, **fetched.marks})
+        return _origin_of(layer, found, fetched.stream)
+
+
+def _origin_of(layer: LayerSpec, found: Digested, stream: Optional[IO[bytes]]) -> Origin:
+    return Origin(found.diff_id, found.size, describe(layer.source), layer.source, stream=stream)
+
+
+def _sent(facts: Mapping[str, Any]) -> Origin:
+    path = facts.get("path") or ""
+    source = Source("src", path, on_host=True)
+    return Origin(facts["diff_id"], int(facts["size"]), facts["words"], source, awaited=not path)
+
+
+def _existing_above(path: str) -> str:
+    """The nearest directory that exists: the room for downloads before the store is made."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path

@@ -1,0 +1,243 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a plan is made of: one type for each kind of change, with what it does in words and how many bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._layout import LayerLink
+from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._resolve import Origin
+
+
+def short(digest: str) -> str:
+    """The first 12 hexadecimal digits, as Docker shows an id."""
+    return hex_of(digest)[:12]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change. Every step may be cut short at any moment and be done again by the next run."""
+
+    @property
+    def action(self) -> str:
+        """The kind of step in snake case, such as ``import_content``."""
+        name = type(self).__name__
+        return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+
+    @property
+    def object(self) -> str:
+        """What it is done to: ``layer app``, ``stack web``, a DiffID."""
+        raise NotImplementedError
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it writes (of file contents; 0 for what is only records)."""
+        return 0
+
+    def words(self) -> str:
+        """The step as a sentence without its full stop."""
+        raise NotImplementedError
+
+    def result(self) -> Dict[str, Any]:
+        """The step as modules return it."""
+        return {"action": self.action, "object": self.object, "text": self.words(), "bytes": self.bytes}
+
+
+@dataclass(frozen=True)
+class CreateStore(Step):
+    """Make the directories of a new store."""
+
+    root: str
+
+    @property
+    def object(self) -> str:
+        return f"store {self.root}"
+
+    def words(self) -> str:
+        return f"create the store {self.root}"
+
+
+@dataclass(frozen=True)
+class ImportContent(Step):
+    """Unpack a diff that the store has not."""
+
+    origin: Origin
+
+    @property
+    def object(self) -> str:
+        return self.origin.diff_id
+
+    @property
+    def bytes(self) -> int:
+        return self.origin.size
+
+    def words(self) -> str:
+        return f"import content {short(self.origin.diff_id)} from {self.origin.words}"
+
+
+@dataclass(frozen=True)
+class LinkLayer(Step):
+    """Make, or make again, a layer directory with its short link and records."""
+
+    layer: LayerLink
+    fault: str
+    size: int
+
+    @property
+    def object(self) -> str:
+        return self.layer.chain_id
+
+    @property
+    def bytes(self) -> int:
+        return self.size if self.layer.twin else 0
+
+    def words(self) -> str:
+        if self.fault != "missing":
+            return f"repair layer {short(self.layer.chain_id)}: {self.fault}"
+        above = f" above {short(self.layer.parent)}" if self.layer.parent else ""
+        return f"link layer {short(self.layer.chain_id)} (content {short(self.layer.diff_id)}){above}"
+
+
+@dataclass(frozen=True)
+class SetName(Step):
+    """Let a name point at a chain."""
+
+    record: NameRecord
+    before: Optional[NameRecord]
+
+    @property
+    def object(self) -> str:
+        return f"layer {self.record.name}"
+
+    def words(self) -> str:
+        points_at = short(self.record.diff_ids[-1])
+        if self.before is None:
+            return f"name content {points_at} '{self.record.name}'"
+        if self.before.diff_ids != self.record.diff_ids:
+            return f"move name '{self.record.name}' from content {short(self.before.diff_ids[-1])} to {points_at}"
+        return f"change the labels of '{self.record.name}'"
+
+
+@dataclass(frozen=True)
+class DropName(Step):
+    """Forget a name; its content stays until it is pruned."""
+
+    name: str
+
+    @property
+    def object(self) -> str:
+        return f"layer {self.name}"
+
+    def words(self) -> str:
+        return f"forget the name '{self.name}'"
+
+
+@dataclass(frozen=True)
+class WriteStack(Step):
+    """Write a stack's record, and make its writable layer where it needs one.
+
+    :ivar stack_id: of the writable layer to go on with; "" for a new one where ``writable`` needs it.
+    :ivar fresh_generation: the chain is another one than before.
+    """
+
+    stack: DesiredStack
+    before: Optional[StackRecord]
+    stack_id: str
+    fresh_generation: bool
+    why: Tuple[str, ...]
+
+    @property
+    def object(self) -> str:
+        return self.stack.spec.where
+
+    def words(self) -> str:
+        if self.before is None:
+            return f"record stack {self.stack.spec.name}: {', '.join(self.stack.layers)}"
+        return f"record stack {self.stack.spec.name}: {'; '.join(self.why)}"
+
+
+@dataclass(frozen=True)
+class SetAside(Step):
+    """Let go of a writable layer that its stack no longer uses; one that holds anything is kept until it is pruned."""
+
+    record: StackRecord
+    written: bool
+
+    @property
+    def object(self) -> str:
+        return f"stack {self.record.name}"
+
+    def words(self) -> str:
+        what = f"{self.record.writable} layer {self.record.stack_id[:12]} of stack {self.record.name}"
+        return f"set the {what} aside" if self.written else f"remove the {what}"
+
+
+@dataclass(frozen=True)
+class Unmount(Step):
+    """Take every mount of ours at a path away, the uppermost first."""
+
+    name: str
+    path: str
+    count: int
+    detach: bool
+    why: str
+
+    @property
+    def object(self) -> str:
+        return f"stack {self.name}"
+
+    def words(self) -> str:
+        times = f" ({self.count} mounts)" if self.count > 1 else ""
+        return f"unmount {self.path}{times}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Mount(Step):
+    """Mount a stack at its path."""
+
+    stack: DesiredStack
+    make_path: bool
+
+    @property
+    def object(self) -> str:
+        return self.stack.spec.where
+
+    def words(self) -> str:
+        spec = self.stack.spec
+        kind = {"none": "read-only"}.get(spec.writable, spec.writable)
+        count = len(self.stack.diff_ids)
+        return f"mount {count} layer{'s' if count > 1 else ''} at {spec.path} ({kind})"
+
+
+@dataclass(frozen=True)
+class ForgetStack(Step):
+    """Remove a stack's record, and its mount point where it was made for it and is empty."""
+
+    record: StackRecord
+
+    @property
+    def object(self) -> str:
+        return f"stack {self.record.name}"
+
+    def words(self) -> str:
+        return f"forget stack {self.record.name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ordered steps from observed to desired, and what must be put right by the user first."""
+
+    steps: Tuple[Step, ...]
+    problems: Tuple[str, ...]
+
+    def results(self) -> List[Dict[str, Any]]:
+        """The steps as modules return them."""
+        return [step.result() for step in self.steps]

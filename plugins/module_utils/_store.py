@@ -1,0 +1,286 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Where everything lies in a store, and the only ways in which files come into it and leave it.
+
+In: built in ``staging/``, synced, renamed. Out: renamed into ``trash/``, deleted outside the lock. Both leave a
+store that
+the next run can read whole, whenever the process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from typing import Dict, Iterator, List, Optional, Tuple
+from urllib.parse import quote, unquote
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._records import (
+    ContentRecord,
+    NameRecord,
+    StackRecord,
+    load,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree
+
+_DIRECTORIES: Tuple[Tuple[str, int], ...] = (
+    ("", 0o711),
+    ("content", 0o710),
+    ("content/sha256", 0o710),
+    ("overlay2", 0o710),
+    ("overlay2/l", 0o700),
+    ("image", 0o700),
+    ("image/overlay2", 0o700),
+    ("image/overlay2/layerdb", 0o700),
+    ("image/overlay2/layerdb/sha256", 0o700),
+    ("image/overlay2/layerdb/mounts", 0o700),
+    ("strata", 0o700),
+    ("strata/names", 0o700),
+    ("strata/contents", 0o700),
+    ("strata/stacks", 0o700),
+    ("strata/aside", 0o700),
+    ("strata/sources", 0o700),
+    ("staging", 0o700),
+    ("trash", 0o700),
+)
+
+
+def new_id() -> str:
+    """A name for a new writable layer: 64 hexadecimal digits, as Docker's mount ids."""
+    return secrets.token_hex(32)
+
+
+def read_text(path: str) -> Optional[str]:
+    """A small file's text, None where it is missing (or is no file)."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+class Store:
+    """One store on this host; creating the object touches nothing."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.realpath(root)
+        self.home = os.path.join(self.root, "overlay2")
+
+    def exists(self) -> bool:
+        """Whether there is a store at the root."""
+        return os.path.isdir(self.home)
+
+    # Where things lie.
+
+    def content(self, diff_id: str) -> str:
+        return f"{self.root}/content/sha256/{hex_of(diff_id)}"
+
+    def layer(self, layer_id: str) -> str:
+        """Directory of a layer or of a stack's writable layer."""
+        return f"{self.home}/{layer_id}"
+
+    def link(self, link: str) -> str:
+        return f"{self.home}/l/{link}"
+
+    def layerdb(self, chain_id: str) -> str:
+        return f"{self.root}/image/overlay2/layerdb/sha256/{hex_of(chain_id)}"
+
+    def mountdb(self, stack_id: str) -> str:
+        return f"{self.root}/image/overlay2/layerdb/mounts/{stack_id}"
+
+    def name_file(self, name: str) -> str:
+        return f"{self.root}/strata/names/{quote(name, safe='')}.json"
+
+    def content_file(self, diff_id: str) -> str:
+        return f"{self.root}/strata/contents/{hex_of(diff_id)}.json"
+
+    def stack_file(self, name: str) -> str:
+        return f"{self.root}/strata/stacks/{quote(name, safe='')}.json"
+
+    def aside_file(self, stack_id: str) -> str:
+        return f"{self.root}/strata/aside/{stack_id}.json"
+
+    def source_file(self, key: str) -> str:
+        return f"{self.root}/strata/sources/{key}.json"
+
+    # What the records say.
+
+    def name_record(self, name: str) -> Optional[NameRecord]:
+        path = self.name_file(name)
+        text = read_text(path)
+        return None if text is None else load(NameRecord, text, path)
+
+    def content_record(self, diff_id: str) -> Optional[ContentRecord]:
+        path = self.content_file(diff_id)
+        text = read_text(path)
+        return None if text is None else load(ContentRecord, text, path)
+
+    def stack_record(self, name: str) -> Optional[StackRecord]:
+        path = self.stack_file(name)
+        text = read_text(path)
+        return None if text is None else load(StackRecord, text, path)
+
+    def names(self) -> List[str]:
+        return self._recorded("names")
+
+    def stacks(self) -> Dict[str, StackRecord]:
+        """Every stack's record by name."""
+        found = ((name, self.stack_record(name)) for name in self._recorded("stacks"))
+        return {name: record for name, record in found if record is not None}
+
+    def _recorded(self, kind: str) -> List[str]:
+        try:
+            files = os.listdir(f"{self.root}/strata/{kind}")
+        except FileNotFoundError:
+            return []
+        return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
+
+    # Locks.
+
+    @contextlib.contextmanager
+    def reading(self, timeout: float) -> Iterator[None]:
+        """Nobody changes the store meanwhile. Without a store there is nothing to lock, and nothing is made."""
+        path = f"{self.root}/lock"
+        if os.path.exists(path):
+            with locked(path, exclusive=False, timeout=timeout):
+                yield
+        else:
+            yield
+
+    @contextlib.contextmanager
+    def changing(self, timeout: float) -> Iterator[None]:
+        """This process alone reads and changes the store meanwhile. The store must have been prepared."""
+        with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
+            yield
+
+    # The way in.
+
+    def prepare(self) -> None:
+        """Make the directories of a store where they are missing."""
+        for name, mode in _DIRECTORIES:
+            path = os.path.join(self.root, name) if name else self.root
+            if not os.path.isdir(path):
+                os.makedirs(path, exist_ok=True)
+                os.chmod(path, mode)
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[str]:
+        """A directory of this run's own in staging/, gone at the end. Its lock tells others that its owner lives."""
+        path, descriptor = self._locked_directory()
+        try:
+            yield path
+        finally:
+            self.discard(path)
+            os.close(descriptor)
+
+    def _locked_directory(self) -> Tuple[str, int]:
+        while True:
+            path = f"{self.root}/staging/{secrets.token_hex(8)}"
+            os.mkdir(path, 0o700)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.isdir(path):
+                return path, descriptor
+            # Another run swept it away before it was locked.
+            os.close(descriptor)
+
+    # The way out.
+
+    def discard(self, path: str) -> None:
+        """Rename into trash/; a missing path is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, f"{self.root}/trash/{secrets.token_hex(8)}")
+
+    def sweep(self) -> None:
+        """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
+        staging = f"{self.root}/staging"
+        for name in os.listdir(staging):
+            path = f"{staging}/{name}"
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            else:
+                self.discard(path)
+            finally:
+                os.close(descriptor)
+
+    def empty_trash(self) -> None:
+        """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads."""
+        trash = f"{self.root}/trash"
+        for name in os.listdir(trash):
+            path = f"{trash}/{name}"
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.isdir(path) and not os.path.islink(path):
+                    remove_tree(path)
+                else:
+                    os.unlink(path)
+
+
+class Transaction:
+    """Things built aside, made durable together, then made visible by one rename each, in the order they were added.
+
+    A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that
+    this is a
+    state which the next run can go on from.
+    """
+
+    def __init__(self, store: Store, workspace: str) -> None:
+        self._store = store
+        self._workspace = workspace
+        self._renames: List[Tuple[str, str]] = []
+
+    def stage(self, final: str) -> str:
+        """A path in the workspace; what is built there comes to lie at ``final``."""
+        staged = f"{self._workspace}/{secrets.token_hex(8)}"
+        self._renames.append((staged, final))
+        return staged
+
+    def adopt(self, staged: str, final: str) -> None:
+        """The same for something that has been built in the workspace already."""
+        self._renames.append((staged, final))
+
+    def write(self, final: str, text: str, mode: int = 0o644) -> None:
+        """A file."""
+        write_file(self.stage(final), text, mode)
+
+    def symlink(self, target: str, final: str) -> None:
+        """A symbolic link."""
+        os.symlink(target, self.stage(final))
+
+    def commit(self) -> None:
+        """Sync, then rename all. What lay at a final path as a directory goes to trash/."""
+        if not self._renames:
+            return
+        _kernel.syncfs(self._workspace)
+        for staged, final in self._renames:
+            if os.path.isdir(final) and not os.path.islink(final):
+                self._store.discard(final)
+            os.rename(staged, final)
+        for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
+            _sync_directory(directory)
+        self._renames = []
+
+
+def write_file(path: str, text: str, mode: int = 0o644) -> None:
+    """A new file of exactly this text and mode; durable with the transaction's sync."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        os.fchmod(descriptor, mode)
+        stream.write(text)
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack
+short_description: One stack of layers, mounted at a path
+version_added: 0.1.0
+description:
+  - Mounts a chain of layers at a path, read-only or with a writable layer above them, and keeps it so.
+  - A mount that is not what the store's record says, whoever made it so, is found and put right.
+author:
+  - strata.overlay contributors (@strata-overlay)
+extends_documentation_fragment:
+  - strata.overlay._attributes
+  - strata.overlay._attributes.action_group
+  - strata.overlay._attributes.ships
+  - strata.overlay._store
+  - strata.overlay._store.changes
+  - strata.overlay._stack
+seealso:
+  - module: strata.overlay.apply
+  - module: strata.overlay.layer
+"""
+
+EXAMPLES = r"""
+- name: Three layers, read-only
+  strata.overlay.stack:
+    name: web
+    path: /srv/web
+    layers: [base, app, site]
+
+- name: The same with changes kept in memory
+  strata.overlay.stack:
+    name: kiosk
+    path: /srv/kiosk
+    layers:
+      - base
+      - files:
+          - path: etc/motd
+            content: "Welcome\n"
+    writable: volatile
+    size: 512m
+
+- name: Unmount it for a while
+  strata.overlay.stack:
+    name: web
+    state: unmounted
+
+- name: Mount it again as it was
+  strata.overlay.stack:
+    name: web
+
+- name: Take it down, also under processes that use it
+  strata.overlay.stack:
+    name: web
+    state: absent
+    on_busy: detach
+"""
+
+RETURN = r"""
+plan:
+  description: What was done, or in check mode would be done, in order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description:
+        - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
+          V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+      type: str
+      returned: always
+      sample: import_content
+    object:
+      description: What it is done to.
+      type: str
+      returned: always
+      sample: stack web
+    text:
+      description: The step in words.
+      type: str
+      returned: always
+      sample: import content 3f2a9c41d0be from app-2.tar.gz
+    bytes:
+      description: Bytes of file contents that it writes.
+      type: int
+      returned: always
+      sample: 48211
+bytes:
+  description: Bytes of file contents that the whole plan writes.
+  returned: success
+  type: int
+  sample: 48211
+problems:
+  description: Every mistake found in the definition, one sentence each.
+  returned: failure by mistakes in the definition
+  type: list
+  elements: str
+diff_ids:
+  description: DiffIDs of all layers that the definition names, each once.
+  returned: success
+  type: list
+  elements: str
+  sample: ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]
+layers:
+  description: Named layers and the DiffIDs they stand for.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name.
+      type: str
+      returned: always
+      sample: base
+    diff_ids:
+      description: DiffIDs, bottom first.
+      type: list
+      elements: str
+      returned: always
+chain_id:
+  description: ChainID of the stack's uppermost layer.
+  returned: success, unless O(state=absent)
+  type: str
+stacks:
+  description: Stacks that are mounted or unmounted by the definition.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name.
+      type: str
+      returned: always
+      sample: web
+    path:
+      description: Where it is mounted.
+      type: str
+      returned: always
+      sample: /srv/web
+    state:
+      description: V(mounted) or V(unmounted).
+      type: str
+      returned: always
+      sample: mounted
+    writable:
+      description: V(none), V(persistent) or V(volatile).
+      type: str
+      returned: always
+      sample: none
+    generation:
+      description: Number of the chain that it has now, counted from 1.
+      type: int
+      returned: always
+      sample: 2
+    chain_id:
+      description: ChainID of its uppermost layer.
+      type: str
+      returned: always
+    diff_ids:
+      description: DiffIDs, bottom first.
+      type: list
+      elements: str
+      returned: always
+    gap_ms:
+      description: Milliseconds in which nothing was mounted at the path during this run, where something was before.
+      type: float
+      returned: always
+      sample: 3.1
+    held_by:
+      description: Processes and mounts that still use a tree which was detached.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        pid:
+          description: Process id, 0 for a mount.
+          type: int
+          returned: always
+        command:
+          description: Its name.
+          type: str
+          returned: always
+        holds:
+          description: A path that it uses.
+          type: str
+          returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.strata.overlay.plugins.module_utils._argspec import stack_module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._engine import run_module
+
+
+def main() -> None:
+    run_module(AnsibleModule(argument_spec=stack_module_spec(), supports_check_mode=True), "stack")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""On the controller: digest the layers that lie here, ask the host what it lacks, ship that, run the module.
+
+One module execution where nothing has to be shipped, else two and one transfer for each missing content.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._definition import (
+    Definition,
+    LayerSpec,
+    Source,
+    normalise,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._source import (
+    DigestCache,
+    Digested,
+    check_digest,
+    describe,
+    open_tar,
+    read_source,
+    remembered,
+)
+
+_SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "digest")
+_LONGEST_DIGESTING = 24 * 3600
+
+
+@dataclass(frozen=True)
+class _Local:
+    """A layer whose bytes are on the controller."""
+
+    layer: LayerSpec
+    source: Source
+    found: Digested
+
+    def facts(self, path: str = "") -> dict[str, str]:
+        """What the module is told of it."""
+        return {
+            "diff_id": self.found.diff_id,
+            "size": str(self.found.size),
+            "words": describe(self.layer.source),
+            "path": path,
+        }
+
+
+class ShippingAction(ActionBase):
+    """What the action plugins of all modules that take layers have in common; they say only which module it is."""
+
+    module = ""
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+    _supports_async = False
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The module's result."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self._task.args
+        definition, problems = normalise(self.module, arguments)
+        local = self._digest_all(definition, problems)
+        if problems:
+            return {**result, **self._report(definition, problems, task_vars)}
+        reply = self._execute(arguments, local, {}, task_vars)
+        missing = reply.pop("missing", None)
+        if missing:
+            try:
+                paths = self._ship(missing, local)
+                reply = self._execute(arguments, local, paths, task_vars)
+            finally:
+                self._remove_tmp_path(self._connection._shell.tmpdir)
+            if reply.pop("missing", None):
+                reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
+        return {**result, **reply}
+
+    # What lies on the controller.
+
+    def _digest_all(self, definition: Definition, problems: list[str]) -> dict[str, _Local]:
+        """Every layer on the controller by its ``where``; what is wrong with one goes to ``problems``."""
+        cache = DigestCache(_cache_directory(), keep=True)
+        found: dict[str, _Local] = {}
+        for layer in definition.sources():
+            if layer.source.kind and not layer.source.on_host:
+                try:
+                    source = self._find(layer.source)
+                    digested = _digest_once(source, cache)
+                    check_digest(replace(layer, source=source), digested)
+                    found[layer.where] = _Local(layer, source, digested)
+                except StrataError as error:
+                    text = str(error)
+                    problems.append(text if text.startswith(layer.where) else f"{layer.where}: {text}")
+                except (OSError, AnsibleError) as error:
+                    reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+                    problems.append(
+                        f"{layer.where}: option '{layer.source.kind}': cannot read {layer.source.location}: {reason}"
+                    )
+        return found
+
+    def _find(self, source: Source) -> Source:
+        if source.kind == "files":
+            return source
+        return replace(source, location=str(self._find_needle("files", source.location)))
+
+    # What goes to the host.
+
+    def _execute(
+        self, arguments: dict[str, Any], local: dict[str, _Local], paths: dict[str, str], task_vars: Any
+    ) -> dict[str, Any]:
+        layers = {where: here.facts(paths.get(here.found.diff_id, "")) for where, here in local.items()}
+        sent = {**_without_sources(self.module, arguments, local), "_controller": {"layers": layers}}
+        return self._run_module(self.module, sent, task_vars)
+
+    def _report(self, definition: Definition, problems: list[str], task_vars: Any) -> dict[str, Any]:
+        """Let the host add the mistakes that only it can see; it changes nothing, since there are problems already."""
+        sketch = [
+            {
+                "name": stack.name,
+                "path": stack.path,
+                "cover": stack.cover,
+                "layers": [name for name in stack.layers if isinstance(name, str)],
+            }
+            for stack in definition.stacks
+            if stack.state == "mounted"
+        ]
+        defined = [layer.name for layer in definition.layers if not layer.absent]
+        told = {"problems": problems, "stacks": sketch, "defined": defined}
+        return self._run_module("apply", {"root": definition.root, "_controller": told}, task_vars)
+
+    def _run_module(self, module: str, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
+        reply: dict[str, Any] = self._execute_module(
+            module_name=f"strata.overlay.{module}", module_args=arguments, task_vars=task_vars
+        )
+        # What the controller tells the module is no option of the user's.
+        reply.get("invocation", {}).get("module_args", {}).pop("_controller", None)
+        return reply
+
+    def _ship(self, missing: list[str], local: dict[str, _Local]) -> dict[str, str]:
+        """Send each missing content once; its path on the host by DiffID."""
+        by_diff_id = {here.found.diff_id: here for here in local.values()}
+        if self._connection.transport == "local":
+            return {diff_id: self._as_file(by_diff_id[diff_id]) for diff_id in missing}
+        directory = self._make_tmp_path()
+        paths: dict[str, str] = {}
+        for diff_id in missing:
+            here = by_diff_id[diff_id]
+            paths[diff_id] = self._connection._shell.join_path(directory, f"{hex_of(diff_id)}.tar")
+            self._transfer_file(self._as_file(here), paths[diff_id])
+        self._fixup_perms2((directory, *paths.values()))
+        return paths
+
+    def _as_file(self, here: _Local) -> str:
+        """The layer's archive; a directory or inline files are packed into a temporary one, gone with the process."""
+        if here.source.kind == "src":
+            return here.source.location
+        descriptor, path = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP, suffix=".tar.gz")
+        with (
+            os.fdopen(descriptor, "wb") as stream,
+            gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed,
+            open_tar(here.source) as read,
+        ):
+            while chunk := read(1 << 20):
+                packed.write(chunk)
+        return path
+
+
+def _digest_once(source: Source, cache: DigestCache) -> Digested:
+    """Digest a source; of many hosts that are served at once only the first one reads it."""
+    known = remembered(source, cache)
+    if known:
+        return known
+    if source.kind == "files":
+        return read_source(source, cache)
+    os.makedirs(_cache_directory(), 0o700, exist_ok=True)
+    with locked(os.path.join(_cache_directory(), "lock"), exclusive=True, timeout=_LONGEST_DIGESTING):
+        found = read_source(source, cache)
+        cache.flush()
+    return found
+
+
+def _cache_directory() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "strata.overlay", "digests")
+
+
+def _without_sources(module: str, arguments: dict[str, Any], local: dict[str, _Local]) -> dict[str, Any]:
+    """The task's arguments with the sources that the controller has resolved left out: their bytes go as files."""
+    if module == "layer":
+        return _stripped(arguments, f"layer {arguments['name']}", local)
+    sent = {key: value for key, value in arguments.items() if key != "layers"}
+    if module == "stack":
+        return {**sent, **_stack_without_sources(arguments, local)}
+    if arguments.get("layers") is not None:
+        sent["layers"] = [_stripped(item, f"layer {item['name']}", local) for item in arguments["layers"]]
+    if arguments.get("stacks") is not None:
+        sent["stacks"] = [{**stack, **_stack_without_sources(stack, local)} for stack in arguments["stacks"]]
+    return sent
+
+
+def _stack_without_sources(stack: dict[str, Any], local: dict[str, _Local]) -> dict[str, Any]:
+    if stack.get("layers") is None:
+        return {}
+    layers = [
+        item if isinstance(item, str) else _stripped(item, f"stack {stack['name']}: layer {number}", local)
+        for number, item in enumerate(stack["layers"], 1)
+    ]
+    return {"layers": layers}
+
+
+def _stripped(item: dict[str, Any], where: str, local: dict[str, _Local]) -> dict[str, Any]:
+    if where not in local:
+        return item
+    return {key: value for key, value in item.items() if key not in _SOURCE_OPTIONS}
