@@ -96,9 +96,10 @@ def _options(text: str, prefix: str, depth: int) -> str:
 
 
 class ModuleDocFragment:
-    DOCUMENTATION = "options:" + _options(_NAMED + _SOURCE, "", 1)
+    # Annotated, since ansible-test takes a plain assignment for a literal and cannot read a computed one.
+    DOCUMENTATION: str = "options:" + _options(_NAMED + _SOURCE, "", 1)
 
-    LIST = r"""
+    LIST: str = r"""
 options:
   layers:
     description:

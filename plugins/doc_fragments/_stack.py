@@ -65,9 +65,10 @@ state:
 
 
 class ModuleDocFragment:
-    DOCUMENTATION = "options:" + indent(_STACK, "  ")
+    # Annotated, since ansible-test takes a plain assignment for a literal and cannot read a computed one.
+    DOCUMENTATION: str = "options:" + indent(_STACK, "  ")
 
-    LIST = r"""
+    LIST: str = r"""
 options:
   stacks:
     description:

@@ -23,4 +23,8 @@ options:
       - Seconds to wait for the store's lock while another run on the same host changes it.
     type: int
     default: 300
+  _controller:
+    description:
+      - What the action plugin found out on the controller. Not for use in tasks.
+    type: dict
 """

@@ -255,7 +255,9 @@ class Applier:
         if request.is_bind:
             _kernel.bind_read_only(content, path)
         else:
-            overlay = _kernel.OverlayMount(request.home, request.lowers, request.upper, request.work, path)
+            overlay = _kernel.OverlayMount(
+                request.home, request.lowers, request.upper, request.work, path, request.short_upper
+            )
             _kernel.mount_overlay(overlay, self._abilities)
         # Believe the mount table and nothing else: a kernel has been seen to mount fewer layers than it was given.
         mounts = _mountinfo.read()

@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import threading
 import zlib
-from typing import IO, Any, Callable, Iterator, Optional, Sequence, Type, Union
+from typing import IO, Any, Callable, Iterator, Optional, Sequence, Type, Union, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 
@@ -264,14 +264,16 @@ class _Program:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, bufsize=0
         )
-        self._widen(self._process.stdout)
-        self._widen(self._process.stdin)
+        # Popen says "or None", which these two are not: both were asked for as pipes.
+        self._input: IO[bytes] = cast("IO[bytes]", self._process.stdin)
+        self._output: IO[bytes] = cast("IO[bytes]", self._process.stdout)
+        self._widen(self._output)
+        self._widen(self._input)
         self._thread = threading.Thread(target=self._feed, name="strata-zstd", daemon=True)
         self._thread.start()
 
     def read(self, size: int) -> bytes:
-        assert self._process.stdout is not None
-        chunk = self._process.stdout.read(size)
+        chunk = self._output.read(size)
         if not chunk:
             self._check()
         return chunk
@@ -279,8 +281,7 @@ class _Program:
     def close(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._output.close()
         self._process.wait()
         self._thread.join()
         self._said.close()
@@ -303,16 +304,15 @@ class _Program:
             raise StrataError(f"the archive is damaged or cut short: zstd says: {words or f'exit status {status}'}")
 
     def _feed(self) -> None:
-        assert self._process.stdin is not None
         try:
             for piece in iter(lambda: self._source.read(_INPUT), b""):
-                _write_all(self._process.stdin, piece)
+                _write_all(self._input, piece)
         except BrokenPipeError:
             pass  # the program has ended; its exit status says why
         except BaseException as error:  # noqa: BLE001  it is raised again, in the reader's thread
             self._failure = error
         finally:
-            self._process.stdin.close()
+            self._input.close()
 
 
 def _write_all(pipe: Any, piece: bytes) -> None:

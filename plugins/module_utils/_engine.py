@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import (
     Applier,
@@ -20,7 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._apply import (
     stage_contents,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, normalise
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, desire
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import holders
@@ -44,6 +44,7 @@ class _View:
     desired: Desired
     observed: Observed
     plan: Plan
+    difference: Mapping[str, Any]
 
 
 class Run:
@@ -78,7 +79,8 @@ class Run:
             planned = plan(desired, observed)
             if found or planned.problems:
                 raise DefinitionError([*found, *planned.problems])
-            return _View(desired, observed, planned)
+            # The difference is taken now: names are read when they are asked for, and later they are others.
+            return _View(desired, observed, planned, _difference(desired, observed, planned))
 
         with self._store.reading(self._timeout):
             view = look()
@@ -90,12 +92,12 @@ class Run:
             return {"changed": False, "missing": awaited}
         outcome = Outcome()
         if view.plan.steps and not self._check_mode:
-            view, outcome = self._change(view, look)
+            outcome = self._change(view, look)
         elif self._store.exists():
             self._resolver.cache.flush()
         return self._result(view, outcome)
 
-    def _change(self, view: _View, look: Any) -> Tuple[_View, Outcome]:
+    def _change(self, view: _View, look: Callable[[], _View]) -> Outcome:
         store = self._store
         store.prepare()
         abilities = view.observed.abilities
@@ -105,15 +107,15 @@ class Run:
                 with store.changing(self._timeout):
                     store.sweep()
                     # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-                    again: _View = look()
-                    for step in again.plan.steps:
+                    steps = look().plan.steps
+                    for step in steps:
                         if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
                             raise StrataError(f"{step.words()}: it was removed while this ran; run again")
-                    outcome = Applier(store, workspace, staged, abilities).run(again.plan.steps)
+                    outcome = Applier(store, workspace, staged, abilities).run(steps)
                     self._resolver.cache.flush()
         finally:
             store.empty_trash()
-        return _View(again.desired, again.observed, view.plan), outcome
+        return outcome
 
     def _result(self, view: _View, outcome: Outcome) -> Dict[str, Any]:
         steps = view.plan.steps
@@ -132,7 +134,7 @@ class Run:
                 _stack_result(view, index, records.get(stack.spec.name), outcome)
                 for index, stack in enumerate(view.desired.stacks)
             ],
-            "diff": _difference(self._definition, view),
+            "diff": view.difference,
         }
 
 
@@ -164,25 +166,25 @@ def _stack_result(view: _View, index: int, record: Optional[StackRecord], outcom
     }
 
 
-def _difference(definition: Definition, view: _View) -> Dict[str, Any]:
+def _difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str, Any]:
     """Names and stacks before and after, only those that the plan changes."""
-    touched = {step.object for step in view.plan.steps}
+    touched = {step.object for step in planned.steps}
     before: Dict[str, Any] = {"layers": {}, "stacks": {}}
     after: Dict[str, Any] = {"layers": {}, "stacks": {}}
-    known = view.observed.known
-    for name in [*view.desired.names, *view.desired.dropped_names]:
+    known = observed.known
+    for name in [*desired.names, *desired.dropped_names]:
         if f"layer {name}" in touched:
-            old, new = known.names.get(name), view.desired.names.get(name)
+            old, new = known.names.get(name), desired.names.get(name)
             if old:
                 before["layers"][name] = {"diff_ids": list(old.diff_ids), "labels": dict(old.labels)}
             if new:
                 after["layers"][name] = {"diff_ids": list(new.diff_ids), "labels": dict(new.labels)}
-    stacks = {stack.spec.name: stack for stack in view.desired.stacks}
-    for name in [*stacks, *view.desired.dropped_stacks]:
+    stacks = {stack.spec.name: stack for stack in desired.stacks}
+    for name in [*stacks, *desired.dropped_stacks]:
         if f"stack {name}" not in touched:
             continue
         if name in known.stacks:
-            before["stacks"][name] = _stack_before(view.observed, known.stacks[name])
+            before["stacks"][name] = _stack_before(observed, known.stacks[name])
         if name in stacks:
             stack = stacks[name]
             after["stacks"][name] = {

@@ -181,10 +181,11 @@ class FsContext:
 
 @dataclass(frozen=True)
 class OverlayMount:
-    """What the kernel is asked to stack. Paths are relative to ``home``, the store's overlay2 directory.
+    """What the kernel is asked to stack. Paths are absolute or relative to ``home``, the store's overlay2 directory.
 
     :ivar lowers: top to bottom, as overlayfs wants them; at least two where there is no upper.
     :ivar upper: directory that takes the changes, "" for a read-only stack.
+    :ivar short_upper: a shorter name of the same directory, for kernels that take all options in one page.
     """
 
     home: str
@@ -192,6 +193,7 @@ class OverlayMount:
     upper: str
     work: str
     target: str
+    short_upper: str = ""
 
     def __post_init__(self) -> None:
         if len(self.lowers) + bool(self.upper) < 2:
@@ -232,9 +234,10 @@ class Abilities:
         """The most layers one stack can have here: 500, or what fits in a page of ``l/<26>`` (see DESIGN, rule 1)."""
         if self.lowerdir_append:
             return 500
-        id_length = 64
-        rest = _option_text(OverlayMount("", ["", ""], "0" * id_length + "/diff", "0" * id_length + "/work", ""), True)
-        return (self.page_size - len(rest)) // len("l/" + "A" * 26 + ":")
+        link = "l/" + "A" * 26
+        one = OverlayMount("/", [link], link, "0" * 64 + "/work", "", link)
+        room = self.page_size - 1 - len(_option_text(one, userxattr=True))
+        return 1 + room // len(link + ":")
 
 
 def find_abilities() -> Abilities:
@@ -260,10 +263,15 @@ def _option_text(request: OverlayMount, userxattr: bool) -> str:
     options = [f"{key}=off" for key in _SAFE_OPTIONS]
     if userxattr:
         options.append("userxattr")
-    options.append("lowerdir=" + ":".join(request.lowers))
+    options.append("lowerdir=" + ":".join(_relative(lower, request.home) for lower in request.lowers))
     if request.upper:
-        options += [f"upperdir={request.upper}", f"workdir={request.work}"]
+        options.append("upperdir=" + (request.short_upper or _relative(request.upper, request.home)))
+        options.append("workdir=" + _relative(request.work, request.home))
     return ",".join(options)
+
+
+def _relative(name: str, home: str) -> str:
+    return os.path.relpath(name, home) if os.path.isabs(name) else name
 
 
 def mount_overlay(request: OverlayMount, abilities: Abilities) -> None:

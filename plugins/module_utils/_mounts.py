@@ -24,13 +24,14 @@ class MountRequest:
     """What is to be mounted. Names are absolute where the kernel takes them so long, else relative to the store's home.
 
     :ivar lowers: top to bottom.
-    :ivar upper: ``""`` for a read-only stack.
+    :ivar upper: ``""`` for a read-only stack; ``short_upper`` is its short link.
     """
 
     home: str
     lowers: Tuple[str, ...]
     upper: str
     work: str
+    short_upper: str
 
     @property
     def is_bind(self) -> bool:
@@ -48,7 +49,8 @@ def mount_request(home: str, record: StackRecord) -> MountRequest:
     longest = max(len(os.fsencode(f"{home}/{name}")) for name in (*links, *parts))
     prefix = f"{home}/" if longest <= _LONGEST_VALUE else ""
     upper, work = ((prefix + part if part else "") for part in parts)
-    return MountRequest(home, tuple(prefix + link for link in links), upper, work)
+    short_upper = f"l/{link_id(record.stack_id)}" if upper else ""
+    return MountRequest(home, tuple(prefix + link for link in links), upper, work, short_upper)
 
 
 def root_on_device(mounts: Sequence[Mount], path: str) -> Tuple[str, str]:
@@ -99,13 +101,16 @@ def fulfils(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> 
         return mount.read_only and (mount.device, mount.root) == bind_root
     if mount.fstype != "overlay" or mount.read_only != (not request.upper):
         return False
-    found: List[str] = [_absolute(request.home, name) for name in mount.lowers()]
+    found = [_absolute(request.home, name) for name in mount.lowers()]
     wanted = [_absolute(request.home, name) for name in request.lowers]
-    return found == wanted and _upper_of(mount, request.home) == (
-        _absolute(request.home, request.upper) if request.upper else ""
+    return found == wanted and _has_upper(mount, request)
+
+
+def _has_upper(mount: Mount, request: MountRequest) -> bool:
+    found = mount.option("upperdir")
+    if not found or not request.upper:
+        return not found and not request.upper
+    return _absolute(request.home, found) in (
+        _absolute(request.home, request.upper),
+        _absolute(request.home, request.short_upper),
     )
-
-
-def _upper_of(mount: Mount, home: str) -> str:
-    upper = mount.option("upperdir")
-    return _absolute(home, upper) if upper else ""

@@ -74,7 +74,7 @@ def _contents(desired: Desired, observed: Observed, problems: List[str]) -> List
             steps.append(ImportContent(desired.origins[diff_id]))
         else:
             problems.append(
-                f"{where}: the content {short(diff_id)} is missing from the store; define the layer with its source again"
+                f"{where}: the content {short(diff_id)} is missing from the store; define its layer with a source again"
             )
     return steps
 

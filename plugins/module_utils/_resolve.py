@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import IO, Any, Dict, Iterator, List, Mapping, Optional
+from typing import IO, Any, ContextManager, Dict, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -44,13 +43,11 @@ class Origin:
     awaited: bool = False
     stream: Optional[IO[bytes]] = None
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Read]:
+    def open(self) -> ContextManager[Read]:
         """The read function of the uncompressed tar."""
         if self.stream is not None:
             self.stream.seek(0)
-        with open_tar(self.source, self.stream) as read:
-            yield read
+        return open_tar(self.source, self.stream)
 
 
 class Resolver:

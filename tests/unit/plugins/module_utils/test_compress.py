@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, cast  # pylint: disable=unused-import  # pylint does not read the string in cast()
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._compress import Decompressed, open_stream

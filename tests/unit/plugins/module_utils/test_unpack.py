@@ -253,7 +253,7 @@ def test_repeated_and_unordered(root: Path, name: str) -> None:
 
 
 def test_a_link_in_the_way_by_hand_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernel, "openat2", lambda *_a: (_ for _ in ()).throw(OSError(errno.EPERM, "seccomp")))
+    monkeypatch.setattr(_kernel, "openat2", lambda *_a: (never for never in ()).throw(OSError(errno.EPERM, "seccomp")))
     with pytest.raises(StrataError, match=r"'x/f'.*symbolic link"):
         unpacked(directory(b"d") + symlink(b"x", b"d") + member(b"x/f", b"1") + END, root)
 
@@ -410,7 +410,9 @@ def test_archives_that_try_stay_inside(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFINED)
 def test_the_same_by_hand(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernel, "openat2", lambda *_a: (_ for _ in ()).throw(OSError(errno.ENOSYS, "old kernel")))
+    monkeypatch.setattr(
+        _kernel, "openat2", lambda *_a: (never for never in ()).throw(OSError(errno.ENOSYS, "old kernel"))
+    )
     with contextlib.suppress(StrataError):  # a link in the way is refused there
         unpacked(CONFINED[name] + END, root)
 

@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A store and stacks of a test's own, on the real kernel; and the real programs of Ansible."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+
+def in_private_namespace() -> bool:
+    """Whether mounts can be made here and are seen nowhere else."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
+    except PermissionError:
+        return True  # root of a user namespace: process 1 is out of its reach
+
+
+@dataclass
+class Host:
+    """One store and the room for its stacks, below a directory of the test's own."""
+
+    top: Path
+
+    @property
+    def root(self) -> Path:
+        return self.top / "store"
+
+    @property
+    def store(self) -> Store:
+        return Store(str(self.root))
+
+    def path(self, name: str) -> str:
+        """A stack's path."""
+        return str(self.top / "srv" / name)
+
+    def run(self, module: str = "apply", check: bool = False, **parameters: Any) -> dict[str, Any]:
+        """A module's work in this process, with the result that the module would give."""
+        result: dict[str, Any] = Run(module, {"root": str(self.root), **parameters}, check).execute()
+        return result
+
+    def four_steps(self, module: str = "apply", **parameters: Any) -> dict[str, Any]:
+        """Check, do, do again, check again: what was announced is done, and only once. Returns what was done."""
+        announced = self.run(module, check=True, **parameters)
+        done = self.run(module, **parameters)
+        again = self.run(module, **parameters)
+        checked = self.run(module, check=True, **parameters)
+        assert announced["changed"]
+        assert done["changed"]
+        assert announced["plan"] == done["plan"]
+        assert announced["diff"] == done["diff"]
+        assert (again["changed"], again["plan"]) == (False, [])
+        assert (checked["changed"], checked["plan"]) == (False, [])
+        return done
+
+    def mounts(self, name: str) -> list[_mountinfo.Mount]:
+        """What is mounted at a stack's path, lowest first."""
+        return _mountinfo.by_path(_mountinfo.read()).get(os.path.realpath(self.path(name)), [])
+
+    def tree(self, name: str) -> dict[str, str]:
+        """Files of a stack: path -> text."""
+        top = Path(self.path(name))
+        return {str(path.relative_to(top)): path.read_text() for path in sorted(top.rglob("*")) if path.is_file()}
+
+
+def snapshot(top: Path) -> list[tuple[str, int, int, int]]:
+    """Every file below a directory: to see that nothing was touched."""
+    facts = ((str(path), path.lstat()) for path in sorted(top.rglob("*")))
+    return [(name, stat.st_mode, stat.st_ino, stat.st_mtime_ns) for name, stat in facts]
+
+
+def unmount_all(top: Path) -> None:
+    """Everything mounted below a directory, the last one first."""
+    for mount in reversed(_mountinfo.read()):
+        if mount.path.startswith(f"{top}/"):
+            _kernel.umount(mount.path, _kernel.MNT_DETACH)
+
+
+@dataclass
+class Ansible:
+    """The real programs, over the local connection."""
+
+    directory: Path
+    environment: dict[str, str]
+
+    def module(self, name: str, arguments: dict[str, Any], *flags: str) -> dict[str, Any]:
+        """One task by ``ansible``: its result."""
+        done = self._call("ansible", "localhost", "-m", f"strata.overlay.{name}", "-a", json.dumps(arguments), *flags)
+        _head, _arrow, text = done.stdout.partition("=> ")
+        result: dict[str, Any] = json.loads(text) if text else {}
+        return result or pytest.fail(f"no result:\n{done.stdout}\n{done.stderr}")
+
+    def playbook(self, text: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        """A playbook by ``ansible-playbook``."""
+        path = self.directory / "playbook.yml"
+        path.write_text(text)
+        return self._call("ansible-playbook", str(path), *flags)
+
+    def _call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=self.environment, cwd=self.directory
+        )

@@ -1,0 +1,335 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stacks on the real kernel: each kind, each change, each thing in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._errors import (
+    BusyError,
+    DefinitionError,
+    StrataError,
+)
+from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
+from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+
+BASE = inline("base", etc__os="base", both="base")
+APP = inline("app", bin__run="app", both="app")
+NEW = inline("app", bin__run="new", both="new")
+
+
+def stack(host: Host, **options: Any) -> dict[str, Any]:
+    return {"name": "web", "path": host.path("web"), "layers": ["base", "app"], **options}
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
+def test_check_do_again_check_again(host: Host, writable: str) -> None:
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
+    assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
+    upgraded = host.four_steps(layers=[BASE, NEW], stacks=[stack(host, writable=writable)])
+    assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
+    assert upgraded["stacks"][0]["generation"] == 2
+    assert upgraded["stacks"][0]["gap_ms"] > 0
+    host.four_steps(stacks=[stack(host, writable=writable, state="unmounted")])
+    assert host.mounts("web") == []
+    host.four_steps(stacks=[{"name": "web", "writable": writable}])
+    assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
+    host.four_steps(stacks=[{"name": "web", "state": "absent"}])
+    assert host.mounts("web") == []
+    assert not os.path.exists(host.path("web")), "the mount point was made for the stack"
+    assert not list((host.root / "staging").iterdir())
+    assert not list((host.root / "trash").iterdir())
+
+
+def test_check_mode_before_the_first_run_leaves_nothing(host: Host) -> None:
+    announced = host.run(check=True, layers=[BASE, APP], stacks=[stack(host)])
+    assert announced["changed"]
+    assert list(host.top.iterdir()) == []
+
+
+def test_read_only_is_read_only(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    with pytest.raises(OSError, match="Read-only file system"):
+        Path(host.path("web"), "new").write_text("x")
+
+
+def test_one_layer_is_a_read_only_bind(host: Host) -> None:
+    host.four_steps(layers=[BASE], stacks=[stack(host, layers=["base"])])
+    (mount,) = host.mounts("web")
+    assert mount.fstype != "overlay"
+    assert mount.read_only
+    with pytest.raises(OSError, match="Read-only file system"):
+        Path(host.path("web"), "new").write_text("x")
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
+    assert host.mounts("web")[0].fstype == "overlay"
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host, layers=["base"])])
+    assert host.tree("web") == {"both": "base", "etc/os": "base"}
+
+
+def test_a_persistent_layer_survives_an_upgrade_and_never_touches_what_is_below(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
+    below = snapshot(host.root / "content")
+    Path(host.path("web"), "note").write_text("mine")
+    Path(host.path("web"), "both").write_text("changed")
+    Path(host.path("web"), "etc/os").unlink()
+    assert snapshot(host.root / "content") == below
+    host.run(layers=[BASE, NEW], stacks=[stack(host, writable="persistent")])
+    assert host.tree("web") == {"bin/run": "new", "both": "changed", "note": "mine"}
+
+
+def test_a_volatile_layer_is_limited_and_forgets(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="volatile", size="1m")])
+    Path(host.path("web"), "note").write_text("mine")
+    with pytest.raises(OSError, match="No space left"):
+        Path(host.path("web"), "big").write_bytes(b"x" * (2 << 20))
+    host.run(layers=[BASE, NEW], stacks=[stack(host, writable="volatile", size="1m")])
+    assert "note" not in host.tree("web")
+
+
+def test_a_writable_layer_that_holds_anything_is_set_aside(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
+    Path(host.path("web"), "note").write_text("mine")
+    stack_id = host.store.stacks()["web"].stack_id
+    done = host.four_steps(stacks=[{"name": "web", "state": "absent"}])
+    assert "set_aside" in [step["action"] for step in done["plan"]]
+    assert (host.root / "overlay2" / stack_id / "diff/note").read_text() == "mine"
+    assert (host.root / "strata/aside" / f"{stack_id}.json").exists()
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
+    assert "note" not in host.tree("web"), "a new stack of the old name begins empty"
+
+
+@pytest.mark.parametrize("becomes", ["none", "volatile"])
+def test_the_kind_of_writable_layer_changes(host: Host, becomes: str) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
+    Path(host.path("web"), "note").write_text("mine")
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host, writable=becomes)])
+    assert "note" not in host.tree("web")
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
+    assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
+
+
+def test_a_stack_moves(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host, path=host.path("elsewhere"))])
+    assert host.mounts("web") == []
+    assert host.tree("elsewhere")["both"] == "app"
+
+
+def test_two_stacks_change_places(host: Host) -> None:
+    def both(first: str, second: str) -> list[dict[str, Any]]:
+        return [
+            {"name": "one", "path": host.path(first), "layers": ["base"]},
+            {"name": "two", "path": host.path(second), "layers": ["app"]},
+        ]
+
+    host.run(layers=[BASE, APP], stacks=both("a", "b"))
+    host.four_steps(layers=[BASE, APP], stacks=both("b", "a"))
+    assert host.tree("b") == {"both": "base", "etc/os": "base"}
+    assert host.tree("a") == {"bin/run": "app", "both": "app"}
+
+
+def test_exclusive_takes_the_rest_down(host: Host) -> None:
+    other = {"name": "other", "path": host.path("other"), "layers": ["base"]}
+    host.run(layers=[BASE, APP], stacks=[stack(host), other])
+    host.four_steps(layers=[BASE], stacks=[other], exclusive=True)
+    assert host.mounts("web") == []
+    assert host.tree("other")["both"] == "base"
+    assert host.store.names() == ["base"]
+    assert list(host.store.stacks()) == ["other"]
+
+
+def test_whiteouts_and_opaque_directories_hide_what_is_below(host: Host) -> None:
+    hiding = {
+        "name": "hiding",
+        "files": [
+            {"path": "both", "state": "absent"},
+            {"path": "etc", "state": "directory", "opaque": True},
+            {"path": "etc/only", "content": "this"},
+        ],
+    }
+    host.four_steps(layers=[BASE, hiding], stacks=[stack(host, layers=["base", "hiding"])])
+    assert host.tree("web") == {"etc/only": "this"}
+
+
+# Drift: what someone else has done to a mount.
+
+
+def test_unmounted_by_somebody(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    _kernel.umount(host.path("web"))
+    done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
+    assert [step["action"] for step in done["plan"]] == ["mount"]
+
+
+def test_mounted_twice(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    (mount,) = host.mounts("web")
+    again = _kernel.OverlayMount(host.store.home, mount.lowers(), "", "", host.path("web"))
+    _kernel.mount_overlay(again, _kernel.find_abilities())
+    assert len(host.mounts("web")) == 2
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
+    assert len(host.mounts("web")) == 1
+
+
+def test_mounted_with_other_layers(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    (mount,) = host.mounts("web")
+    _kernel.umount(host.path("web"))
+    swapped = _kernel.OverlayMount(host.store.home, list(reversed(mount.lowers())), "", "", host.path("web"))
+    _kernel.mount_overlay(swapped, _kernel.find_abilities())
+    assert host.tree("web")["both"] == "base"
+    done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
+    assert "not what the record says" in done["plan"][0]["text"]
+    assert host.tree("web")["both"] == "app"
+
+
+def test_something_else_mounted_over_it(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    _kernel.mount("other", host.path("web"), "tmpfs", 0)
+    with pytest.raises(DefinitionError, match=r"another file system \(tmpfs other\) is mounted over the stack"):
+        host.run(layers=[BASE, APP], stacks=[stack(host)])
+    assert len(host.mounts("web")) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "rm overlay2/{top}/link",
+        ": > overlay2/{top}/link",
+        ": > overlay2/{top}/lower",
+        "rm overlay2/{top}/diff",
+        "rm -r overlay2/{top}",
+        "rm -r overlay2/{top}/work",
+        "rm overlay2/{base}/committed",
+        "rm overlay2/l/*",
+        "cd overlay2/l && for link in *; do ln -sfn ../nowhere $link; done",
+        "rm -r image/overlay2/layerdb/sha256/{top}",
+        ": > image/overlay2/layerdb/sha256/{top}/cache-id",
+        "rm overlay2/{stack}/upper",
+        ": > overlay2/{stack}/lower",
+        "rm -r image/overlay2/layerdb/mounts/{stack}",
+    ],
+)
+def test_damage_is_found_and_healed(host: Host, damage: str) -> None:
+    definition: dict[str, Any] = {"layers": [BASE, APP], "stacks": [stack(host, writable="persistent")]}
+    result = host.run(**definition)
+    Path(host.path("web"), "note").write_text("mine")
+    names = {
+        "top": result["stacks"][0]["chain_id"][7:],
+        "base": result["diff_ids"][0][7:],
+        "stack": host.store.stacks()["web"].stack_id,
+    }
+    subprocess.run(["sh", "-ec", damage.format(**names)], cwd=host.root, check=True)
+    _kernel.umount(host.path("web"))
+    host.four_steps(**definition)
+    assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base", "note": "mine"}
+
+
+def test_a_lost_content_is_imported_again(host: Host) -> None:
+    result = host.run(layers=[BASE, APP], stacks=[stack(host)])
+    unmount_all(host.top)
+    lost = host.root / "content/sha256" / result["diff_ids"][1][7:]
+    subprocess.run(["rm", "-r", str(lost)], check=True)
+    with pytest.raises(DefinitionError, match="is missing from the store; define its layer with a source again"):
+        host.run("stack", name="web")
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
+    assert host.tree("web")["both"] == "app"
+
+
+# Busy.
+
+
+def test_a_busy_stack_is_refused_with_who_holds_it(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    with subprocess.Popen(["sleep", "600"], cwd=host.path("web")) as holder:
+        try:
+            for check in (True, False):
+                with pytest.raises(BusyError) as failure:
+                    host.run(check=check, layers=[BASE, NEW], stacks=[stack(host)])
+                assert f"sleep (process {holder.pid}) holds {host.path('web')}" in str(failure.value)
+            assert host.tree("web")["both"] == "app"
+            assert host.store.stacks()["web"].generation == 1
+            result = host.run(layers=[BASE, NEW], stacks=[stack(host, on_busy="detach")])
+            assert host.tree("web")["both"] == "new"
+            assert [held["pid"] for held in result["stacks"][0]["held_by"]] == [holder.pid]
+            assert Path(f"/proc/{holder.pid}/cwd/both").read_text() == "app", "it keeps the tree it had"
+        finally:
+            holder.kill()
+
+
+def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    inside = f"{host.path('web')}/etc"
+    _kernel.mount("inner", inside, "tmpfs", 0)
+    with pytest.raises(BusyError, match=f"mount of tmpfs inner on {inside}"):
+        host.run(layers=[BASE, NEW], stacks=[stack(host)])
+    _kernel.umount(inside)
+    host.run(layers=[BASE, NEW], stacks=[stack(host)])
+    assert host.tree("web")["both"] == "new"
+
+
+# Depth.
+
+
+@pytest.mark.parametrize("depth", [2, 64, 136, 500])
+def test_depth(host: Host, depth: int) -> None:
+    if depth > _kernel.find_abilities().layer_limit():
+        pytest.skip(f"this kernel mounts at most {_kernel.find_abilities().layer_limit()} layers")
+    layers = numbered(depth)
+    names = [layer["name"] for layer in layers]
+    host.run(layers=layers, stacks=[stack(host, layers=names)])
+    assert host.tree("web") == {"top": str(depth - 1), **{f"file{number}": str(number) for number in range(depth)}}
+    assert len(host.mounts("web")[0].lowers()) == depth
+    assert not host.run(layers=layers, stacks=[stack(host, layers=names)])["changed"]
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent"])
+def test_a_kernel_without_lowerdir_append_is_given_relative_names(
+    host: Host, writable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abilities = _kernel.find_abilities()
+    old = _kernel.Abilities(abilities.release, True, False, abilities.userxattr, abilities.page_size)
+    module = "ansible_collections.strata.overlay.plugins.module_utils._observe"
+    monkeypatch.setattr(f"{module}.find_abilities", lambda: old)
+    limit = old.layer_limit()
+    assert limit == 135 if abilities.page_size == 4096 else limit > 135
+    layers = numbered(limit + 1)
+    names = [layer["name"] for layer in layers]
+    host.run(layers=layers, stacks=[stack(host, layers=names[:limit], writable=writable)])
+    assert len(host.mounts("web")[0].lowers()) == limit
+    assert not host.run(layers=layers, stacks=[stack(host, layers=names[:limit], writable=writable)])["changed"]
+    with pytest.raises(DefinitionError, match=f"has {limit + 1} layers; this kernel .* mounts at most {limit}"):
+        host.run(layers=layers, stacks=[stack(host, layers=names, writable=writable)])
+
+
+# When the kernel says no.
+
+
+def test_when_the_new_tree_cannot_be_mounted_the_old_one_comes_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    before = host.store.stacks()["web"]
+    real = _kernel.mount_overlay
+
+    def refuse_the_new_one(request: _kernel.OverlayMount, abilities: _kernel.Abilities) -> None:
+        if Path(request.lowers[0], "both").read_text() == "new":
+            raise OSError(5, "Input/output error", request.lowers[0])
+        real(request, abilities)
+
+    monkeypatch.setattr(_kernel, "mount_overlay", refuse_the_new_one)
+    with pytest.raises(StrataError, match="stack web: cannot mount .*: Input/output error .* is mounted again"):
+        host.run(layers=[BASE, NEW], stacks=[stack(host)])
+    assert host.tree("web")["both"] == "app"
+    assert host.store.stacks()["web"] == before
+    monkeypatch.undo()
+    host.run(layers=[BASE, NEW], stacks=[stack(host)])
+    assert host.tree("web")["both"] == "new"
