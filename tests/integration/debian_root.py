@@ -33,14 +33,14 @@ class UnavailableError(Exception):
 def debian_root() -> Path:
     """The archive, built if it is not there yet.
 
-    :raises UnavailableError: it is not there and cannot be built here.
+    :raises UnavailableError: it cannot be built here, or be unpacked.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
     archive = cache / f"debian-{hashlib.sha256(' '.join(RECIPE).encode()).hexdigest()[:16]}.tar"
+    if not is_full_root():
+        raise UnavailableError("building or unpacking a Debian root needs root, with all user ids")
     if archive.exists():
         return archive
-    if not is_full_root():
-        raise UnavailableError("building a Debian root needs root, with all user ids")
     if shutil.which(RECIPE[0]) is None:
         raise UnavailableError("building a Debian root needs the program mmdebstrap")
     cache.mkdir(parents=True, exist_ok=True)

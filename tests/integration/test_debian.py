@@ -327,7 +327,7 @@ def take_away(path: Path) -> None:
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory that is gone afterwards, with every mount in it."""
     if not is_full_root():
-        pytest.skip("unpacking a Debian root needs root, with all user ids")
+        pytest.skip("building or unpacking a Debian root needs root, with all user ids")
     enter_own_mount_namespace()
     top = tmp_path_factory.mktemp("debian")
     try:
