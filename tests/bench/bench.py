@@ -101,7 +101,7 @@ class Host:
         )
 
     def ping(self) -> None:
-        self._call("ansible", "localhost", "-m", "ansible.builtin.ping")
+        self._call("ansible", "localhost", "-m", "ping")
 
     def apply(self, definition: Mapping[str, Any], changed: bool) -> None:
         said = self._call("ansible", "localhost", "-m", "strata.overlay.apply", "-a", json.dumps(definition))
