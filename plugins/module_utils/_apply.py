@@ -176,6 +176,9 @@ class Applier:
                     stage_writable(self._store, transaction, record)
                 # Last: from now on the stack is what the record says.
                 transaction.write(self._store.stack_file(record.name), dump(record))
+        for step in steps:
+            if step.before is not None and step.before.path != step.stack.spec.path:
+                _remove_mount_point(step.before)
 
     def _set_aside(self, steps: List[SetAside]) -> None:
         for step in steps:
@@ -191,9 +194,7 @@ class Applier:
     def _forget_stacks(self, steps: List[ForgetStack]) -> None:
         for step in steps:
             self._store.discard(self._store.stack_file(step.record.name))
-            if step.record.made_path:
-                with contextlib.suppress(OSError):
-                    os.rmdir(step.record.path)
+            _remove_mount_point(step.record)
 
     # Mounts.
 
@@ -293,6 +294,13 @@ class Applier:
         place = f"{self._store.layer(record.stack_id)}/volatile"
         if place in _mountinfo.by_path(_mountinfo.read()):
             _kernel.umount(place, _kernel.MNT_DETACH)
+
+
+def _remove_mount_point(record: StackRecord) -> None:
+    """Where it was made for the stack; one that is not empty stays."""
+    if record.made_path:
+        with contextlib.suppress(OSError):
+            os.rmdir(record.path)
 
 
 def _said(error: Exception) -> str:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
@@ -49,11 +49,13 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     ]
     records: List[Step] = []
     mounts: List[Step] = []
-    for stack in desired.stacks:
-        _Stack(stack, observed, problems).plan(records, mounts)
     takedown = [step for name, detach in desired.dropped_stacks.items() for step in _drop_stack(name, detach, observed)]
-    # Stacks that go come first: one that stays may want the path of one that goes.
-    steps += takedown + records + mounts
+    moves = [move for stack in desired.stacks for move in _leave_old_path(stack, observed)]
+    vacated = {step.path for step in [*takedown, *moves] if isinstance(step, Unmount)}
+    for stack in desired.stacks:
+        _Stack(stack, observed, vacated, problems).plan(records, mounts)
+    # Paths are left before they are taken: one stack may want the path of another.
+    steps += takedown + moves + records + mounts
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
     return Plan(tuple(steps), tuple(problems))
@@ -121,35 +123,43 @@ def _drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
     return steps
 
 
+def _leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
+    before = observed.known.stacks.get(stack.spec.name)
+    if before is None or before.path == stack.spec.path:
+        return []
+    ours = _ours_at(observed, before.path)
+    why = f"the stack moves to {stack.spec.path}"
+    return [Unmount(before.name, before.path, len(ours), stack.spec.on_busy == "detach", why)] if ours else []
+
+
 class _Stack:
     """The steps of one stack."""
 
-    def __init__(self, stack: DesiredStack, observed: Observed, problems: List[str]) -> None:
+    def __init__(self, stack: DesiredStack, observed: Observed, vacated: Set[str], problems: List[str]) -> None:
         self._stack = stack
         self._spec = stack.spec
         self._observed = observed
         self._problems = problems
         self._before: Optional[StackRecord] = observed.known.stacks.get(stack.spec.name)
-        self._ours = _ours_at(observed, stack.spec.path)
+        self._shown = _ours_at(observed, stack.spec.path)
+        # What another stack leaves behind at this path is gone when this one is mounted.
+        self._ours = [] if stack.spec.path in vacated else self._shown
 
     def plan(self, records: List[Step], mounts: List[Step]) -> None:
         """Append this stack's steps."""
         self._check()
-        moved = self._moved_from()
         why = self._record_changes()
         drift = self._drift()
         set_aside = self._set_aside()
-        if moved:
-            mounts.append(moved)
         if self._ours and (drift or self._spec.state == "unmounted"):
             reason = drift or "it is to be unmounted"
             mounts.append(self._unmount(self._spec.path, len(self._ours), reason))
         if set_aside:
             # Only when it is mounted no more.
-            (mounts if self._ours or moved else records).append(set_aside)
+            (mounts if self._ours else records).append(set_aside)
         if why or self._before is None:
             step = self._write(why, keep_id=not set_aside)
-            (mounts if set_aside and (self._ours or moved) else records).append(step)
+            (mounts if set_aside and self._ours else records).append(step)
         if self._spec.state == "mounted" and (drift or not self._ours):
             mounts.append(Mount(self._stack, self._facts().kind == "missing"))
 
@@ -158,13 +168,6 @@ class _Stack:
 
     def _unmount(self, path: str, count: int, why: str) -> Unmount:
         return Unmount(self._spec.name, path, count, self._spec.on_busy == "detach", why)
-
-    def _moved_from(self) -> Optional[Unmount]:
-        if self._before is None or self._before.path == self._spec.path:
-            return None
-        ours = _ours_at(self._observed, self._before.path)
-        reason = f"the stack moves to {self._spec.path}"
-        return self._unmount(self._before.path, len(ours), reason) if ours else None
 
     def _record_changes(self) -> Tuple[str, ...]:
         """What the record says otherwise than the definition, in words."""
@@ -243,4 +246,6 @@ class _Stack:
             )
         if self._spec.state == "mounted":
             mounts = self._observed.mounts_of(self._spec.path)
-            self._problems += path_problems(where, self._spec.path, self._spec.cover, self._facts(), mounts, self._ours)
+            self._problems += path_problems(
+                where, self._spec.path, self._spec.cover, self._facts(), mounts, self._shown
+            )

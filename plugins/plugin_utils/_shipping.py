@@ -64,7 +64,8 @@ class ShippingAction(ActionBase):
     """What the action plugins of all modules that take layers have in common; they say only which module it is."""
 
     module = ""
-    TRANSFERS_FILES = True
+    # Most runs send nothing: no temporary directory is made on the host before something is to lie in it.
+    TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_async = False
     _supports_diff = True
@@ -80,11 +81,7 @@ class ShippingAction(ActionBase):
         reply = self._execute(arguments, local, {}, task_vars)
         missing = reply.pop("missing", None)
         if missing:
-            try:
-                paths = self._ship(missing, local)
-                reply = self._execute(arguments, local, paths, task_vars)
-            finally:
-                self._remove_tmp_path(self._connection._shell.tmpdir)
+            reply = self._execute(arguments, local, self._ship(missing, local), task_vars)
             if reply.pop("missing", None):
                 reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
         return {**result, **reply}

@@ -98,7 +98,7 @@ class Ansible:
 
     def module(self, name: str, arguments: dict[str, Any], *flags: str) -> dict[str, Any]:
         """One task by ``ansible``: its result."""
-        done = self._call("ansible", "localhost", "-m", f"strata.overlay.{name}", "-a", json.dumps(arguments), *flags)
+        done = self.call("ansible", "localhost", "-m", f"strata.overlay.{name}", "-a", json.dumps(arguments), *flags)
         _head, _arrow, text = done.stdout.partition("=> ")
         result: dict[str, Any] = json.loads(text) if text else {}
         return result or pytest.fail(f"no result:\n{done.stdout}\n{done.stderr}")
@@ -107,9 +107,10 @@ class Ansible:
         """A playbook by ``ansible-playbook``."""
         path = self.directory / "playbook.yml"
         path.write_text(text)
-        return self._call("ansible-playbook", str(path), *flags)
+        return self.call("ansible-playbook", str(path), *flags)
 
-    def _call(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Any of Ansible's programs."""
         return subprocess.run(
             command, capture_output=True, text=True, check=False, env=self.environment, cwd=self.directory
         )

@@ -39,7 +39,7 @@ def test_layers_links_and_records(host: Host) -> None:
     assert result["stacks"][0]["chain_id"] == f"sha256:{ids[-1]}"
     home = host.root / "overlay2"
     assert (mode(host.root), mode(home), mode(home / "l")) == (0o711, 0o710, 0o700)
-    links = []
+    links: list[str] = []
     for index, layer_id in enumerate(ids):
         layer = home / layer_id
         link = (layer / "link").read_bytes().decode()

@@ -1,0 +1,324 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The modules through Ansible itself: what the controller does, and what a person sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
+
+PLAYBOOK = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - strata.overlay.apply:
+        root: {root}
+        layers: {layers}
+        stacks: {stacks}
+"""
+
+
+def executions(output: str) -> int:
+    """Module executions in the output of ``-vvv``."""
+    return len(re.findall(r"Using module file .*plugins/modules/", output))
+
+
+def transfers(output: str) -> list[str]:
+    """Layers among the files that were sent, in the output of ``-vvv``."""
+    return re.findall(r"PUT \S+ TO (\S+\.tar)\b", output)
+
+
+def recap(output: str) -> dict[str, int]:
+    """The numbers of the play recap's only line."""
+    return {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", output.split("PLAY RECAP")[1])}
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> list[dict[str, Any]]:
+    """An archive, a directory and inline files on the controller."""
+    directory = tmp_path / "source"
+    (directory / "etc").mkdir(parents=True)
+    (directory / "etc/os").write_text("base")
+    archive = tmp_path / "base.tar.gz"
+    subprocess.run(["tar", "-czf", archive, "-C", directory, "."], check=True)
+    (directory / "etc/os").write_text("app")
+    return [
+        {"name": "base", "src": str(archive)},
+        {"name": "app", "dir": str(directory)},
+        {"name": "config", "files": [{"path": "etc/app.conf", "content": "secret = 12345\n", "mode": "0600"}]},
+    ]
+
+
+def stack(host: Host, **options: Any) -> dict[str, Any]:
+    return {"name": "web", "path": host.path("web"), "layers": ["base", "app", "config"], **options}
+
+
+def test_a_playbook_run_twice(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+    text = PLAYBOOK.format(root=host.root, layers=json.dumps(layers), stacks=json.dumps([stack(host)]))
+    before = snapshot(host.top)
+    announced = ansible.playbook(text, "--check", "--diff")
+    left = [entry for entry in snapshot(host.top) if "/controller" not in entry[0]]
+    assert left == [entry for entry in before if "/controller" not in entry[0]], "check mode left something"
+    assert recap(announced.stdout)["changed"] == 1, announced.stdout
+    first = ansible.playbook(text)
+    assert recap(first.stdout)["changed"] == 1
+    second = ansible.playbook(text, "-vvv")
+    assert recap(second.stdout)["changed"] == 0
+    assert executions(second.stdout) == 1
+    assert host.tree("web") == {"etc/app.conf": "secret = 12345\n", "etc/os": "app"}
+
+
+def test_check_announces_what_is_then_done(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+    arguments = {"root": str(host.root), "layers": layers, "stacks": [stack(host)]}
+    announced = ansible.module("apply", arguments, "--check", "--diff")
+    assert not host.root.exists()
+    done = ansible.module("apply", arguments, "--diff")
+    assert announced["plan"] == done["plan"]
+    assert [step["action"] for step in done["plan"]] == [
+        "create_store",
+        *["import_content"] * 3,
+        *["link_layer"] * 3,
+        *["set_name"] * 3,
+        "write_stack",
+        "mount",
+    ]
+    assert ansible.module("apply", arguments)["plan"] == []
+
+
+def test_executions_and_what_is_shipped(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+    arguments = json.dumps({"root": str(host.root), "layers": layers, "stacks": [stack(host)]})
+    command = ("ansible", "localhost", "-m", "strata.overlay.apply", "-vvv", "-a", arguments)
+    counts = [executions(ansible.call(*command).stdout) for _run in range(2)]
+    assert counts == [2, 1]
+
+
+def test_secrets_in_inline_files_are_not_in_the_result(
+    host: Host, ansible: Ansible, layers: list[dict[str, Any]]
+) -> None:
+    arguments = json.dumps({"root": str(host.root), "layers": layers, "stacks": [stack(host)]})
+    done = ansible.call("ansible", "localhost", "-m", "strata.overlay.apply", "-vvv", "--diff", "-a", arguments)
+    assert "12345" not in done.stdout.split("CHANGED =>")[1]
+
+
+def test_all_mistakes_at_once_and_before_the_host_is_touched(
+    host: Host, ansible: Ansible, layers: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "noise.tar").write_bytes(b"no archive")
+    full = Path(host.path("full"))
+    full.mkdir(parents=True)
+    (full / "keep").write_text("me")
+    result = ansible.module(
+        "apply",
+        {
+            "root": str(host.root),
+            "layers": [
+                *layers,
+                {"name": "app", "src": "missing.tar"},
+                {"name": "noise", "src": str(tmp_path / "noise.tar")},
+                {"name": "pinned", "src": layers[0]["src"], "digest": "sha256:1"},
+                {"name": "other", "srk": "x.tar"},
+            ],
+            "stacks": [
+                stack(host, layers=["base", "ap"]),
+                stack(host, name="full", path=str(full)),
+                stack(host, name="twin"),
+                stack(host, name="inner", path=f"{host.path('web')}/inner"),
+                stack(host, name="relative", path="srv/x"),
+                stack(host, name="root", path="/"),
+                stack(host, name="store", path=f"{host.root}/x"),
+                stack(host, name="none", layers=[], path=host.path("none")),
+                stack(host, name="deep", layers=["base"] * 501, path=host.path("deep")),
+                stack(host, name="wrong", path=host.path("wrong"), writable="yes", cover="maybe"),
+            ],
+        },
+    )
+    web = host.path("web")
+    expected = [
+        "layer app: option 'name' is used 2 times; each layer needs its own",
+        "layer app: option 'src': cannot read missing.tar:",
+        "layer noise: ",
+        "layer pinned: option 'digest': 'sha256:1' must be 'sha256:' and 64 lower-case hexadecimal digits",
+        "layer other: unknown option 'srk'; did you mean 'src'?",
+        "layer other: exactly one of src, url, dir, files says where the layer comes from; none is given",
+        "stack web: option 'layers': no layer is named 'ap', neither in the definition nor in the store; did you mean 'a",
+        f"stack full: option 'path': the directory {full} is not empty; empty it, or set cover: true to hide what",
+        f"stack twin: option 'path': {web} is the path of stack web too",
+        f"stack inner: option 'path': {web}/inner lies inside {web}, the path of stack web",
+        "stack relative: option 'path': 'srv/x' must be absolute, beginning with /",
+        "stack root: option 'path': a stack can't be mounted over /; name a directory below it",
+        f"stack store: option 'path': {host.root}/x lies inside the store {host.root}; choose another",
+        "stack none: option 'layers' is empty; a stack needs at least one layer",
+        "stack deep: option 'layers' has 501 layers; the kernel takes at most 500",
+        "stack wrong: option 'writable' must be one of none, persistent, volatile, not 'yes'",
+        "stack wrong: option 'cover' must be true or false, not 'maybe'",
+    ]
+    for text in expected:
+        found = [problem for problem in result["problems"] if problem.startswith(text)]
+        assert len(found) == 1, f"{text!r} is told {len(found)} times in {json.dumps(result['problems'], indent=1)}"
+        assert found[0] in result["msg"]
+    assert not host.root.exists()
+
+
+@pytest.mark.parametrize("module", ["apply", "layer", "stack", "store_info"])
+def test_the_examples_of_the_documentation(host: Host, ansible: Ansible, tmp_path: Path, module: str) -> None:
+    shown = subprocess.run(
+        [Path(sys.executable).parent / "ansible-doc", "--json", f"strata.overlay.{module}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=ansible.environment,
+    )
+    examples = json.loads(shown.stdout)[f"strata.overlay.{module}"]["examples"]
+    tree = tmp_path / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/motd").write_text("motd")
+    files = ansible.directory / "files"
+    files.mkdir()
+    subprocess.run(["tar", "--zstd", "-cf", files / "debian-12.tar.zst", "-C", tree, "."], check=True)
+    subprocess.run(["tar", "-czf", files / "app-1.4.tar.gz", "-C", tree, "."], check=True)
+    summed = subprocess.run(["sha256sum", files / "app-1.4.tar.gz"], capture_output=True, text=True, check=True)
+    (ansible.directory / "templates").mkdir()
+    (ansible.directory / "templates/app.conf.j2").write_text("listen = 8080\n")
+    text = (
+        examples.replace("/srv/", f"{host.top}/srv/")
+        .replace("/opt/build/tools", str(tree))
+        .replace("https://example.org/", f"file://{files}/")
+        .replace("589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3", summed.stdout.split()[0])
+    )
+    group = {"group/strata.overlay.strata": {"root": str(host.root)}}
+    names = ["base", "app", "site"]
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "module_defaults": group,
+        "vars": {"overlay_layers": [], "overlay_stacks": []},
+        "pre_tasks": [
+            {"strata.overlay.layer": {"name": name, "files": [{"path": name, "content": name}]}}
+            for name in (names if module == "stack" else [])
+        ],
+        "tasks": yaml.safe_load(text),
+    }
+    done = ansible.playbook(yaml.safe_dump([play], sort_keys=False))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert recap(done.stdout)["failed"] == 0
+
+
+@dataclass
+class Sshd:
+    """A real sshd on loopback, in this test's mount namespace."""
+
+    port: int
+    key: Path
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, host: Host) -> Iterator[Sshd]:
+    if not os.path.exists("/usr/sbin/sshd"):
+        pytest.skip("the Debian package openssh-server is missing")
+    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        pytest.skip("sshd needs root outside user namespaces")
+    directory = tmp_path / "ssh"
+    directory.mkdir(0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
+    os.makedirs("/run/sshd", 0o755, exist_ok=True)
+    port = free_port()
+    options = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": directory / "host",
+        "AuthorizedKeysFile": directory / "user.pub",
+        "StrictModes": "no",
+        "PidFile": "none",
+        "UsePAM": "no",
+        "Subsystem": "sftp internal-sftp",
+    }
+    flags = [flag for name, value in options.items() for flag in ("-o", f"{name}={value}")]
+    with subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *flags], stderr=subprocess.PIPE) as server:
+        try:
+            wait_for_banner(port, server)
+            yield Sshd(port, directory / "user")
+        finally:
+            server.terminate()
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def wait_for_banner(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Until sshd speaks."""
+    import socket
+
+    for _try in range(100):
+        assert server.poll() is None, server.stderr.read().decode() if server.stderr else ""
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as talking:
+                if talking.recv(8).startswith(b"SSH-2.0"):
+                    return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail("sshd did not answer")
+
+
+def test_over_ssh_only_what_the_host_lacks_is_sent(
+    host: Host, ansible: Ansible, sshd: Sshd, layers: list[dict[str, Any]]
+) -> None:
+    (ansible.directory / "inventory.yml").write_text(
+        json.dumps(
+            {
+                "all": {
+                    "hosts": {
+                        "target": {
+                            "ansible_host": "127.0.0.1",
+                            "ansible_port": sshd.port,
+                            "ansible_user": "root",
+                            "ansible_ssh_private_key_file": str(sshd.key),
+                            "ansible_python_interpreter": sys.executable,
+                            "ansible_remote_tmp": str(ansible.directory / "remote"),
+                            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+                            "-o ControlPath=none -o ControlMaster=no",
+                        }
+                    }
+                }
+            }
+        )
+    )
+
+    def run() -> str:
+        arguments = json.dumps({"root": str(host.root), "layers": layers, "stacks": [stack(host)]})
+        done = ansible.call(
+            "ansible", "target", "-i", "inventory.yml", "-m", "strata.overlay.apply", "-vvv", "-a", arguments
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    first = run()
+    assert (executions(first), len(transfers(first))) == (2, 3)
+    assert host.tree("web")["etc/os"] == "app"
+    second = run()
+    assert (executions(second), transfers(second)) == (1, [])
+    layers[2]["files"][0]["content"] = "secret = 2\n"
+    third = run()
+    assert (executions(third), len(transfers(third))) == (2, 1)
+    assert host.tree("web")["etc/app.conf"] == "secret = 2\n"
+    assert list((ansible.directory / "remote").iterdir()) == [], "temporary files stayed on the host"

@@ -1,0 +1,205 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every kind of layer source, and every way in which one can be wrong."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.tests.integration.host import Host
+
+COMPRESSIONS = {"tar": "", "tar.gz": "--gzip", "tar.bz2": "--bzip2", "tar.xz": "--xz", "tar.zst": "--zstd"}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small directory."""
+    top = tmp_path / "tree"
+    (top / "etc").mkdir(parents=True)
+    (top / "etc/app.conf").write_text("listen = 8080\n")
+    (top / "etc/secret").write_text("hidden")
+    (top / "etc/secret").chmod(0o600)
+    (top / "current").symlink_to("etc")
+    return top
+
+
+def archive(tree: Path, name: str, *options: str) -> Path:
+    """A tar archive of a directory."""
+    path = tree.parent / name
+    subprocess.run(["tar", *options, "-cf", str(path), "-C", str(tree), "."], check=True)
+    return path
+
+
+def web(host: Host, **layer: Any) -> dict[str, Any]:
+    """A definition of one stack of one layer."""
+    layers = [{"name": "app", **layer}]
+    return {"layers": layers, "stacks": [{"name": "web", "path": host.path("web"), "layers": ["app"]}]}
+
+
+def mistake(host: Host, **layer: Any) -> str:
+    """The one mistake in a definition, which leaves nothing on the host."""
+    with pytest.raises(DefinitionError) as failure:
+        host.run(**web(host, **layer))
+    (problem,) = failure.value.problems
+    assert not host.root.exists()
+    assert not Path(host.path("web")).exists()
+    return problem
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_archives(host: Host, tree: Path, suffix: str) -> None:
+    path = archive(tree, f"app.{suffix}", *filter(None, [COMPRESSIONS[suffix]]))
+    done = host.four_steps(**web(host, src=str(path), remote_src=True))
+    assert host.tree("web") == {"etc/app.conf": "listen = 8080\n", "etc/secret": "hidden"}
+    plain = subprocess.run(["sha256sum", archive(tree, "plain.tar")], capture_output=True, text=True, check=True)
+    assert done["diff_ids"] == [f"sha256:{plain.stdout.split()[0]}"]
+
+
+def test_a_directory_is_the_same_layer_whenever_it_was_written(host: Host, tree: Path) -> None:
+    done = host.four_steps(**web(host, dir=str(tree), remote_src=True))
+    for path in (tree / "etc/app.conf", tree / "etc", tree):
+        os.utime(path, (1, 1))
+        os.chown(path, 1234 if is_full_root() else 0, 0)
+    assert not host.run(**web(host, dir=str(tree), remote_src=True))["changed"]
+    assert Path(host.path("web"), "etc/secret").stat().st_mode & 0o7777 == 0o600
+    assert Path(host.path("web"), "etc/app.conf").stat().st_uid == 0
+    (tree / "etc/app.conf").write_text("listen = 8081\n")
+    changed = host.four_steps(**web(host, dir=str(tree), remote_src=True))
+    assert changed["diff_ids"] != done["diff_ids"]
+    assert host.tree("web")["etc/app.conf"] == "listen = 8081\n"
+
+
+def is_full_root() -> bool:
+    """Root of the first user namespace, who may give files away."""
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
+def test_inline_files(host: Host) -> None:
+    files = [
+        {"path": "etc/app.conf", "content": "a = 1\n", "mode": "0640"},
+        {"path": "/var/lib/app", "state": "directory", "mode": "0700"},
+        {"path": "etc/current", "state": "link", "target": "app.conf"},
+    ]
+    host.four_steps(**web(host, files=files))
+    top = Path(host.path("web"))
+    assert (top / "etc/current").read_text() == "a = 1\n"
+    assert (top / "etc/app.conf").stat().st_mode & 0o7777 == 0o640
+    assert (top / "var/lib/app").stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_digest_may_be_of_the_tar_or_of_the_file(host: Host, tree: Path) -> None:
+    path = archive(tree, "app.tar.gz", "--gzip")
+    blob = "sha256:" + subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+    done = host.four_steps(**web(host, src=str(path), remote_src=True, digest=blob))
+    (diff_id,) = done["diff_ids"]
+    assert diff_id != blob
+    assert not host.run(**web(host, src=str(path), remote_src=True, digest=diff_id))["changed"]
+
+
+def test_a_wrong_digest(host: Host, tree: Path) -> None:
+    path = archive(tree, "app.tar.gz", "--gzip")
+    problem = mistake(host, src=str(path), remote_src=True, digest="sha256:" + "0" * 64)
+    assert problem.startswith(f"layer app: option 'digest': expected sha256:{'0' * 64}, but {path} has DiffID sha256:")
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_a_truncated_archive(host: Host, tree: Path, suffix: str) -> None:
+    path = archive(tree, f"app.{suffix}", *filter(None, [COMPRESSIONS[suffix]]))
+    # In the middle of a file, also of the plain archive, the second half of which is padding.
+    os.truncate(path, 2000 if suffix == "tar" else path.stat().st_size // 2)
+    assert mistake(host, src=str(path), remote_src=True).startswith("layer app: ")
+
+
+def test_noise_and_nothing(host: Host, tmp_path: Path) -> None:
+    for content in (b"", os.urandom(5000), b"\x1f\x8b" + os.urandom(5000), b"PK\x03\x04 no tar"):
+        (tmp_path / "noise").write_bytes(content)
+        assert mistake(host, src=str(tmp_path / "noise"), remote_src=True).startswith("layer app: ")
+    assert "No such file or directory" in mistake(host, src=str(tmp_path / "missing"), remote_src=True)
+    assert mistake(host, dir=str(tmp_path / "missing"), remote_src=True).startswith("layer app: ")
+
+
+def test_an_archive_that_changes_between_check_and_import_is_refused(
+    host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tree, "app.tar")
+    module = "ansible_collections.strata.overlay.plugins.module_utils._engine.stage_contents"
+    from ansible_collections.strata.overlay.plugins.module_utils._apply import stage_contents
+
+    def swap(*arguments: Any) -> Any:
+        (tree / "etc/app.conf").write_text("listen = 6666\n")
+        archive(tree, "app.tar")
+        return stage_contents(*arguments)
+
+    monkeypatch.setattr(module, swap)
+    with pytest.raises(Exception, match="changed while it was read"):
+        host.run(**web(host, src=str(path), remote_src=True))
+    assert list((host.root / "content/sha256").iterdir()) == []
+    assert list((host.root / "staging").iterdir()) == []
+
+
+class _Server(http.server.SimpleHTTPRequestHandler):
+    """Counts what is asked and keeps the test's output clean."""
+
+    asked: list[tuple[str, int]] = []  # noqa: RUF012
+
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        self.asked.append((self.path, int(code)))
+
+
+@pytest.fixture
+def server(tree: Path) -> Iterator[str]:
+    """A web server on loopback for the archives beside the tree."""
+    _Server.asked.clear()
+    handler = functools.partial(_Server, directory=str(tree.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def test_a_url_is_fetched_once(host: Host, tree: Path, server: str) -> None:
+    archive(tree, "app.tar.gz", "--gzip")
+    url = f"{server}/app.tar.gz"
+    assert host.run(**web(host, url=url))["changed"]
+    assert _Server.asked == [("/app.tar.gz", 200)]
+    again = host.run(**web(host, url=url))
+    assert not again["changed"]
+    assert _Server.asked[1:] == [("/app.tar.gz", 304)], "the server is asked whether it has changed"
+    assert not host.run(**web(host, url=url, digest=again["diff_ids"][0]))["changed"]
+    assert len(_Server.asked) == 2, "a pinned layer that is in the store needs no question"
+    (tree / "etc/app.conf").write_text("listen = 8081\n")
+    os.utime(archive(tree, "app.tar.gz", "--gzip"), (2_000_000_000, 2_000_000_000))
+    assert host.run(**web(host, url=url))["changed"]
+    assert host.tree("web")["etc/app.conf"] == "listen = 8081\n"
+
+
+def test_a_url_in_check_mode_leaves_nothing(host: Host, tree: Path, server: str) -> None:
+    archive(tree, "app.tar.gz", "--gzip")
+    assert host.run(check=True, **web(host, url=f"{server}/app.tar.gz"))["changed"]
+    assert not host.root.exists()
+
+
+def test_urls_that_do_not_work(host: Host, tree: Path, server: str) -> None:
+    archive(tree, "app.tar.gz", "--gzip")
+    assert "the server answered 404" in mistake(host, url=f"{server}/missing.tar")
+    assert "cannot fetch http://127.0.0.1:1/x.tar" in mistake(host, url="http://127.0.0.1:1/x.tar")
+    wrong = mistake(host, url=f"{server}/app.tar.gz", digest="sha256:" + "1" * 64)
+    assert "option 'digest': expected" in wrong
