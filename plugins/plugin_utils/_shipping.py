@@ -152,7 +152,8 @@ class ShippingAction(ActionBase):
         by_diff_id = {here.found.diff_id: here for here in local.values()}
         if self._connection.transport == "local":
             return {diff_id: self._as_file(by_diff_id[diff_id]) for diff_id in missing}
-        directory = self._make_tmp_path()
+        # The one that is there, if the first execution made one: Ansible removes only the last that it made.
+        directory = self._connection._shell.tmpdir or self._make_tmp_path()
         paths: dict[str, str] = {}
         for diff_id in missing:
             here = by_diff_id[diff_id]

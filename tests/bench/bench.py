@@ -61,7 +61,7 @@ def clock(run: Callable[[], object]) -> float:
 def medians(runs: Mapping[str, Callable[[], object]], rounds: int = PAIRS) -> dict[str, float]:
     """Median seconds of each, run in turn, so that what else the machine does weighs on all of them."""
     took: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
+    for _round in range(rounds):
         for name, run in runs.items():
             took[name].append(clock(run))
     return {name: statistics.median(values) for name, values in took.items()}
@@ -331,7 +331,7 @@ def compare_import(place: Path, archive: Path) -> dict[str, float]:
         call([sys.executable, "-c", program, store, archive], environment)
 
     took: dict[str, list[float]] = {"tar": [], "import": []}
-    for _ in range(3):
+    for _round in range(3):
         unpacked.mkdir()
         took["tar"].append(clock(by_tar))
         shutil.rmtree(unpacked)

@@ -154,7 +154,7 @@ def test_all_mistakes_at_once_and_before_the_host_is_touched(
         "layer pinned: option 'digest': 'sha256:1' must be 'sha256:' and 64 lower-case hexadecimal digits",
         "layer other: unknown option 'srk'; did you mean 'src'?",
         "layer other: exactly one of src, url, dir, files says where the layer comes from; none is given",
-        "stack web: option 'layers': no layer is named 'ap', neither in the definition nor in the store; did you mean 'a",
+        "stack web: option 'layers': no layer is named 'ap', neither in the definition nor in the store; did you mean",
         f"stack full: option 'path': the directory {full} is not empty; empty it, or set cover: true to hide what",
         f"stack twin: option 'path': {web} is the path of stack web too",
         f"stack inner: option 'path': {web}/inner lies inside {web}, the path of stack web",

@@ -18,7 +18,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,15 @@ def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
         monkeypatch.setattr(_kernel, "openat2", refuse)
     return str(request.param)
+
+
+def failing(number: int) -> Callable[..., int]:
+    """A system call that this kernel refuses."""
+
+    def refuse(*_arguments: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
 
 
 def unpacked(archive: bytes, top: Path, userxattr: bool = False) -> Unpacked:
@@ -253,7 +262,7 @@ def test_repeated_and_unordered(root: Path, name: str) -> None:
 
 
 def test_a_link_in_the_way_by_hand_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernel, "openat2", lambda *_a: (never for never in ()).throw(OSError(errno.EPERM, "seccomp")))
+    monkeypatch.setattr(_kernel, "openat2", failing(errno.EPERM))
     with pytest.raises(StrataError, match=r"'x/f'.*symbolic link"):
         unpacked(directory(b"d") + symlink(b"x", b"d") + member(b"x/f", b"1") + END, root)
 
@@ -410,9 +419,7 @@ def test_archives_that_try_stay_inside(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFINED)
 def test_the_same_by_hand(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        _kernel, "openat2", lambda *_a: (never for never in ()).throw(OSError(errno.ENOSYS, "old kernel"))
-    )
+    monkeypatch.setattr(_kernel, "openat2", failing(errno.ENOSYS))
     with contextlib.suppress(StrataError):  # a link in the way is refused there
         unpacked(CONFINED[name] + END, root)
 
