@@ -53,6 +53,7 @@ class Run:
     def __init__(self, module: str, parameters: Mapping[str, Any], check_mode: bool) -> None:
         self._controller: Mapping[str, Any] = parameters.get("_controller") or {}
         self._provided: Mapping[str, Mapping[str, Any]] = self._controller.get("layers") or {}
+        self._module = module
         self._definition, problems = normalise(module, parameters, tuple(self._provided))
         # What the controller told was found in the definition as written; what came here may be cut down to its
         # sound parts.
@@ -123,6 +124,7 @@ class Run:
         diff_ids += [diff_id for stack in view.desired.stacks for diff_id in stack.diff_ids]
         records = {} if self._check_mode else self._store.stacks()
         return {
+            **self._only_chain(view.desired),
             "changed": bool(steps),
             "plan": view.plan.results(),
             "bytes": sum(step.bytes for step in steps),
@@ -136,6 +138,12 @@ class Run:
             ],
             "diff": view.difference,
         }
+
+    def _only_chain(self, desired: Desired) -> Dict[str, str]:
+        """The ChainID of the one thing that `layer` or `stack` is about, where it is not taken away."""
+        chains = [record.diff_ids for record in desired.names.values()]
+        chains += [stack.diff_ids for stack in desired.stacks]
+        return {"chain_id": chain_ids(chains[0])[-1]} if self._module != "apply" and chains else {}
 
 
 def _refuse_busy(planned: Plan) -> None:

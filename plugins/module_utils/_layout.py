@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence, Tuple
+from functools import partial
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     chain_ids,
@@ -25,6 +26,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import (
 from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, read_text, write_file
+
+Make = Callable[[str], None]
+"""Makes one part of a layer's directory at the path that it is given."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +93,19 @@ def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
         return "its file 'lower' is missing or wrong"
     if not _points_to(store.link(layer.link), f"../{layer.layer_id}/diff"):
         return f"its short link l/{layer.link} is missing or wrong"
-    if layer.twin:
-        diff_right = stat.S_ISDIR(_mode(f"{directory}/diff"))
-    else:
-        diff_right = _points_to(f"{directory}/diff", layer.diff_target)
-    if not diff_right:
+    if not _diff_is_right(directory, layer):
         return "its 'diff' is missing or wrong"
     if layer.parent and not os.path.isdir(f"{directory}/work"):
         return "its directory 'work' is missing"
     if layer.parent and not os.path.isfile(f"{store.layer(hex_of(layer.parent))}/committed"):
         return "the layer below is not marked 'committed'"
     return _inspect_records(store, layer)
+
+
+def _diff_is_right(directory: str, layer: LayerLink) -> bool:
+    if layer.twin:
+        return stat.S_ISDIR(_mode(f"{directory}/diff"))
+    return _points_to(f"{directory}/diff", layer.diff_target)
 
 
 def _inspect_records(store: Store, layer: LayerLink) -> Optional[str]:
@@ -125,25 +131,46 @@ def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: 
     :param size: bytes of the diff, for layerdb.
     :param content: where the unpacked diff can be read now.
     """
-    directory = transaction.stage(store.layer(layer.layer_id))
-    os.mkdir(directory, 0o710)
-    if layer.twin:
-        clone_tree(content, f"{directory}/diff")
-    else:
-        os.symlink(layer.diff_target, f"{directory}/diff")
-    write_file(f"{directory}/link", layer.link)
-    if layer.parent:
-        os.mkdir(f"{directory}/work", 0o700)
-        write_file(f"{directory}/lower", layer.lower)
-    if os.path.exists(f"{store.layer(layer.layer_id)}/committed"):
-        write_file(f"{directory}/committed", "", 0o600)
+    directory = store.layer(layer.layer_id)
+    files = {"link": layer.link, **({"lower": layer.lower} if layer.parent else {})}
+    parts: Dict[str, Make] = {}
+    if not _diff_is_right(directory, layer):
+        parts["diff"] = partial(clone_tree, content) if layer.twin else partial(os.symlink, layer.diff_target)
+    if layer.parent and not os.path.isdir(f"{directory}/work"):
+        parts["work"] = partial(os.mkdir, mode=0o700)
+    _stage_directory(transaction, directory, files, parts)
     transaction.symlink(f"../{layer.layer_id}/diff", store.link(layer.link))
     if layer.parent:
         transaction.write(f"{store.layer(hex_of(layer.parent))}/committed", "", 0o600)
-    records = transaction.stage(store.layerdb(layer.chain_id))
-    os.mkdir(records, 0o755)
-    for name, text in layer.records(size).items():
-        write_file(f"{records}/{name}", text)
+    _stage_records(transaction, store.layerdb(layer.chain_id), layer.records(size))
+
+
+def _stage_directory(
+    transaction: Transaction, directory: str, files: Mapping[str, str], parts: Mapping[str, Make]
+) -> None:
+    """A new directory of these files and parts; or, where it is there, these put into it and nothing else touched.
+
+    What is there may be part of a live mount: it is never replaced as a whole.
+    """
+    if os.path.isdir(directory):
+        for name, text in files.items():
+            transaction.write(f"{directory}/{name}", text)
+        for name, make in parts.items():
+            make(transaction.stage(f"{directory}/{name}"))
+    else:
+        staged = transaction.stage(directory)
+        os.mkdir(staged, 0o710)
+        for name, text in files.items():
+            write_file(f"{staged}/{name}", text)
+        for name, make in parts.items():
+            make(f"{staged}/{name}")
+
+
+def _stage_records(transaction: Transaction, directory: str, files: Mapping[str, str]) -> None:
+    staged = transaction.stage(directory)
+    os.mkdir(staged, 0o755)
+    for name, text in files.items():
+        write_file(f"{staged}/{name}", text)
 
 
 def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
@@ -195,35 +222,23 @@ def stage_writable(store: Store, transaction: Transaction, record: StackRecord) 
     """
     directory = store.layer(record.stack_id)
     transaction.write(f"{store.layer(_top(record).layer_id)}/committed", "", 0o600)
-    if os.path.isdir(directory):
-        for name, text in _writable_files(record).items():
-            transaction.write(f"{directory}/{name}", text)
-        for name in _parts(record):
-            if not _part_is_right(directory, name, record):
-                _make_part(transaction.stage(f"{directory}/{name}"), name, record)
-    else:
-        staged = transaction.stage(directory)
-        os.mkdir(staged, 0o710)
-        for name, text in _writable_files(record).items():
-            write_file(f"{staged}/{name}", text)
-        for name in _parts(record):
-            _make_part(f"{staged}/{name}", name, record)
+    wrong = {name for name in _parts(record) if not _part_is_right(directory, name, record)}
+    parts = {name: make for name, make in _parts(record).items() if name in wrong}
+    _stage_directory(transaction, directory, _writable_files(record), parts)
     transaction.symlink(f"../{record.stack_id}/diff", store.link(link_id(record.stack_id)))
-    records = transaction.stage(store.mountdb(record.stack_id))
-    os.mkdir(records, 0o755)
-    for name, text in _mount_records(record).items():
-        write_file(f"{records}/{name}", text)
+    _stage_records(transaction, store.mountdb(record.stack_id), _mount_records(record))
 
 
-def _parts(record: StackRecord) -> Tuple[str, ...]:
+def _parts(record: StackRecord) -> Dict[str, Make]:
     """Directories of a writable layer; a volatile one has its diff and work on a tmpfs of their own."""
-    return ("diff", "work", "merged", *(("volatile",) if record.writable == "volatile" else ()))
+    closed = partial(os.mkdir, mode=0o700)
+    if record.writable == "volatile":
+        links = {name: partial(os.symlink, f"volatile/{name}") for name in ("diff", "work")}
+        return {**links, "merged": closed, "volatile": closed}
+    return {"diff": _make_open_directory, "work": closed, "merged": closed}
 
 
-def _make_part(path: str, name: str, record: StackRecord) -> None:
-    if record.writable == "volatile" and name in ("diff", "work"):
-        os.symlink(f"volatile/{name}", path)
-    else:
-        os.mkdir(path, 0o755 if name == "diff" else 0o700)
-        if name == "diff":
-            os.chmod(path, 0o755)
+def _make_open_directory(path: str) -> None:
+    """With this mode whatever the umask is: it shows as the top of the mounted tree."""
+    os.mkdir(path)
+    os.chmod(path, 0o755)
