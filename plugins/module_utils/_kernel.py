@@ -200,8 +200,13 @@ class OverlayMount:
             raise ValueError("a stack without a writable layer needs two layers")
 
 
-_SAFE_OPTIONS = ("index", "metacopy", "redirect_dir")
-"""Switched off: each makes the kernel remember things that turn wrong when layers change offline (overlayfs.rst)."""
+def _features_off(userxattr: bool) -> Sequence[str]:
+    """Features that make the kernel remember things which turn wrong when layers change offline (overlayfs.rst).
+
+    With userxattr redirects are off already, and the kernel refuses to be told so: it reads "off" as "follow", which it
+    does not allow there.
+    """
+    return ("index", "metacopy") if userxattr else ("index", "metacopy", "redirect_dir")
 
 
 @contextlib.contextmanager
@@ -236,7 +241,7 @@ class Abilities:
             return 500
         link = "l/" + "A" * 26
         one = OverlayMount("/", [link], link, "0" * 64 + "/work", "", link)
-        room = self.page_size - 1 - len(_option_text(one, userxattr=True))
+        room = self.page_size - 1 - len(_option_text(one, userxattr=False))
         return 1 + room // len(link + ":")
 
 
@@ -260,7 +265,7 @@ def _listed_in_proc_filesystems() -> bool:
 
 
 def _option_text(request: OverlayMount, userxattr: bool) -> str:
-    options = [f"{key}=off" for key in _SAFE_OPTIONS]
+    options = [f"{key}=off" for key in _features_off(userxattr)]
     if userxattr:
         options.append("userxattr")
     options.append("lowerdir=" + ":".join(_relative(lower, request.home) for lower in request.lowers))
@@ -290,7 +295,7 @@ def mount_overlay(request: OverlayMount, abilities: Abilities) -> None:
 def _mount_by_context(request: OverlayMount, userxattr: bool) -> None:
     with FsContext("overlay") as context:
         context.set("source", "overlay")
-        for key in _SAFE_OPTIONS:
+        for key in _features_off(userxattr):
             context.set(key, "off")
         if userxattr:
             context.flag("userxattr")
