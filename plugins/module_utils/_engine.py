@@ -175,7 +175,7 @@ def _stack_result(view: _View, index: int, record: Optional[StackRecord], outcom
 
 
 def _difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str, Any]:
-    """Names and stacks before and after, only those that the plan changes."""
+    """Names and stacks before and after, only those that the plan changes; and the plan, as text for a person."""
     touched = {step.object for step in planned.steps}
     before: Dict[str, Any] = {"layers": {}, "stacks": {}}
     after: Dict[str, Any] = {"layers": {}, "stacks": {}}
@@ -202,7 +202,8 @@ def _difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str
                 "writable": stack.spec.writable,
                 "state": stack.spec.state,
             }
-    return {"before": before, "after": after}
+    steps = "".join(f"# {number}. {step.words()}\n" for number, step in enumerate(planned.steps, 1))
+    return {"before": before, "after": after, **({"prepared": steps} if steps else {})}
 
 
 def _stack_before(observed: Observed, record: StackRecord) -> Dict[str, Any]:
