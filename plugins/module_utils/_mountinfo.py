@@ -65,7 +65,8 @@ def parse(table: bytes) -> List[Mount]:
     Options are split before their escapes are undone: a comma inside a path is ``\\054`` and must not split.
     """
     mounts = []
-    for line in table.splitlines():
+    # Only at newlines: the kernel escapes these in paths, and leaves a carriage return as it is.
+    for line in filter(None, table.split(b"\n")):
         fields = line.split(b" ")
         dash = fields.index(b"-", 6)
         mounts.append(
@@ -76,7 +77,7 @@ def parse(table: bytes) -> List[Mount]:
                 root=_unescape(fields[3]),
                 path=_unescape(fields[4]),
                 options=tuple(fields[5].decode().split(",")),
-                fstype=fields[dash + 1].decode(),
+                fstype=_unescape(fields[dash + 1]),
                 source=_unescape(fields[dash + 2]),
                 super_options=tuple(_unescape(option) for option in fields[dash + 3].split(b",")),
             )

@@ -87,7 +87,10 @@ def remembered(source: Source, cache: DigestCache) -> Optional[Digested]:
 
 def _recall(key: str, cache: DigestCache) -> Optional[Digested]:
     known = cache.get(key) if key else None
-    return Digested(known["diff_id"], int(known["size"])) if known else None
+    try:
+        return Digested(known["diff_id"], int(known["size"])) if known else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def digest_tar(read: Read) -> Digested:
