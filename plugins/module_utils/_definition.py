@@ -22,8 +22,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._inline import inli
 from ansible_collections.strata.overlay.plugins.module_utils._pack import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}$")
-_SIZE = re.compile(r"^(\d+)([kmgt]?)(?:i?b)?$", re.IGNORECASE)
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
+_SIZE = re.compile(r"^([0-9]{1,18})([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
 _SOURCES = ("src", "url", "dir", "files")
 # What makes up the run as a whole; every other option of `layer` and `stack` belongs to their one item.
 _RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "_controller")
@@ -76,7 +76,7 @@ class StackSpec:
 
     @property
     def where(self) -> str:
-        return f"stack {self.name}"
+        return f"stack {self.name or self.path}"
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,14 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     problems: List[str] = []
     options = check_options("", wrap(module, parameters), apply_module_spec(), problems)
     root = _check_root(options["root"], problems)
-    layers = tuple(_layer(item, f"layer {item['name']}", resolved, problems) for item in options["layers"])
-    stacks = tuple(_stack(item, resolved, problems) for item in options["stacks"])
+    layers = tuple(
+        _layer(item, f"layer {item['name'] or number}", resolved, problems)
+        for number, item in enumerate(options["layers"], 1)
+    )
+    stacks = tuple(
+        _stack(item, f"stack {item['name'] or item['path'] or number}", resolved, problems)
+        for number, item in enumerate(options["stacks"], 1)
+    )
     _check_duplicates(layers, stacks, problems)
     _check_paths(root, stacks, problems)
     return Definition(root, layers, stacks, options["exclusive"]), problems
@@ -170,8 +176,7 @@ def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], proble
     return Source(kind, location, on_host)
 
 
-def _stack(item: Mapping[str, Any], resolved: Sequence[str], problems: List[str]) -> StackSpec:
-    where = f"stack {item['name']}"
+def _stack(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> StackSpec:
     name = _check_name(where, item["name"], problems)
     layers = _stack_layers(item, where, resolved, problems)
     if item["generations"] < 1:

@@ -12,7 +12,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._pack import InlineFile
 
-_MODE = re.compile(r"^0?[0-7]{3,4}$")
+_MODE = re.compile(r"^0?[0-7]{3,4}\Z")
+_ID = re.compile(r"^[0-9]{1,10}\Z")
 _MAX_ID = 2**32 - 2
 # Which options say something for which state; a given one that says nothing is a mistake, not a detail.
 _MEANINGFUL = {
@@ -79,7 +80,7 @@ def _identity(where: str, option: str, value: Any, problems: List[str]) -> int:
     if value is None or value == "root":
         return 0
     text = str(value)
-    if isinstance(value, bool) or not text.isdigit() or int(text) > _MAX_ID:
+    if isinstance(value, bool) or not _ID.match(text) or int(text) > _MAX_ID:
         problems.append(f"{where}: option '{option}': {value!r} must be a number or root; names differ between hosts")
         return 0
     return int(text)

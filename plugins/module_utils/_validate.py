@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from typing import Any, Callable, Collection, Dict, List, Mapping, Sequence, Tuple
 
 _TRUE = ("yes", "on", "1", "true", "t", "y")
 _FALSE = ("no", "off", "0", "false", "f", "n")
+_INTEGER = re.compile(r"^\s*[+-]?[0-9]{1,18}\s*$")
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -44,13 +46,14 @@ def _boolean(value: Any) -> Tuple[Any, str]:
 def _integer(value: Any) -> Tuple[Any, str]:
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value), ""
-    if isinstance(value, str) and value.strip().lstrip("+-").isdigit():
+    if isinstance(value, str) and _INTEGER.match(value):
         return int(value), ""
     return None, "a whole number"
 
 
 def _path(value: Any) -> Tuple[Any, str]:
-    if isinstance(value, str):
+    # No path holds a zero byte, and expanduser cannot take one.
+    if isinstance(value, str) and "\0" not in value:
         return os.path.expanduser(os.path.expandvars(value)), ""
     return None, "a path"
 
