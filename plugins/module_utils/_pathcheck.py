@@ -37,8 +37,11 @@ def path_facts(path: str) -> PathFacts:
     unsafe = _unsafe_link(path)
     try:
         kind = "directory" if stat.S_ISDIR(os.stat(path).st_mode) else "other"
-    except OSError:
+    except FileNotFoundError:
         kind = "missing"
+    except OSError:
+        # A file on the way, or links in a circle.
+        kind = "other"
     empty = kind == "directory" and not has_entries(path)
     return PathFacts(resolved, kind, empty, unsafe)
 
@@ -64,11 +67,21 @@ def _unsafe_link(path: str) -> str:
             open_to_others = holder.st_mode & 0o022 and not holder.st_mode & stat.S_ISVTX
             if facts.st_uid not in trusted or holder.st_uid not in trusted or open_to_others:
                 return here
-            deeper = _unsafe_link(os.path.realpath(here))
+            target = os.path.realpath(here)
+            # Links in a circle have no end to follow.
+            deeper = "" if os.path.islink(target) else _unsafe_link(target)
             if deeper:
                 return deeper
         above = here
     return ""
+
+
+def foreign_over(where: str, path: str, foreign: Mount) -> str:
+    """The message for what someone else has mounted over a stack."""
+    return (
+        f"{where}: option 'path': another file system ({foreign.fstype} {foreign.source}) is mounted over the stack "
+        f"at {path}; unmount it"
+    )
 
 
 def path_problems(
@@ -90,10 +103,7 @@ def path_problems(
     if facts.kind == "other":
         problems.append(f"{tell}{path} is not a directory; move it away or choose another path")
     elif foreign and ours:
-        problems.append(
-            f"{tell}another file system ({foreign.fstype} {foreign.source}) is mounted over the stack at {path}; "
-            "unmount it"
-        )
+        problems.append(foreign_over(where, path, foreign))
     elif foreign and not cover:
         problems.append(
             f"{tell}{path} is the mount point of another file system ({foreign.fstype} {foreign.source}); "

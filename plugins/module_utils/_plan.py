@@ -20,7 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     root_on_device,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
-from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, path_problems
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, foreign_over, path_problems
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     CreateStore,
@@ -56,6 +56,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         _Stack(stack, observed, vacated, problems).plan(records, mounts)
     # Paths are left before they are taken: one stack may want the path of another.
     steps += takedown + moves + records + mounts
+    problems += [text for text in _covered(steps, observed) if text not in problems]
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
     return Plan(tuple(steps), tuple(problems))
@@ -109,6 +110,19 @@ def _ours_at(observed: Observed, path: str) -> List[MountLine]:
     """The mounts of this store at a stack's path, lowest first."""
     lines = observed.mounts_of(path)
     return of_store_at(observed.mounts, lines[0].path, observed.root) if lines and observed.exists else []
+
+
+def _covered(steps: List[Step], observed: Observed) -> List[str]:
+    """What others have mounted over mounts of ours that are to go: umount(2) would take theirs away."""
+    problems: List[str] = []
+    for step in steps:
+        if isinstance(step, Unmount):
+            lines = observed.mounts_of(step.path)
+            ours = _ours_at(observed, step.path)
+            foreign = [line for line in lines[lines.index(ours[0]) :] if line not in ours]
+            if foreign:
+                problems.append(foreign_over(step.object, step.path, foreign[-1]))
+    return problems
 
 
 def _drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
