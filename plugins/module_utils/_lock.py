@@ -30,7 +30,12 @@ def locked(path: str, exclusive: bool, timeout: float) -> Iterator[None]:
         _acquire(descriptor, path, exclusive, timeout)
         if exclusive:
             _write_holder(descriptor)
-        yield
+        try:
+            yield
+        finally:
+            # Those who wait for readers shall not be told of a writer that has gone.
+            if exclusive:
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

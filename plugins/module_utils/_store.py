@@ -184,7 +184,10 @@ class Store:
         while True:
             path = f"{self.root}/staging/{secrets.token_hex(8)}"
             os.mkdir(path, 0o700)
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # another run swept it away before it was opened
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.path.isdir(path):
                 return path, descriptor
@@ -203,7 +206,13 @@ class Store:
         staging = f"{self.root}/staging"
         for name in os.listdir(staging):
             path = f"{staging}/{name}"
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # its owner has just ended
+            except OSError:
+                self.discard(path)  # no directory, so nobody's workspace
+                continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
