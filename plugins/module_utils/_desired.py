@@ -126,7 +126,7 @@ class _Chains:
             return record.diff_ids
         # A layer that is defined and could not be read has been told already.
         if item not in self._defined:
-            problems.append(unknown_layer(spec.where, item, {*self._names, *self._known.names}))
+            problems.append(unknown_layer(spec.where, item, {*self._names, *self._known.names} - self._gone))
         return ()
 
 
