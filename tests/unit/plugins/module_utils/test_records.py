@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Records survive being written and read, and a damaged one is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._records import (
+    ContentRecord,
+    Generation,
+    NameRecord,
+    StackRecord,
+    dump,
+    load,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+STACK = StackRecord(
+    name="web",
+    path="/srv/web",
+    writable="persistent",
+    size=0,
+    stack_id="5" * 64,
+    mounted=True,
+    made_path=False,
+    history=(Generation(2, (A, B), ("base", "app"), "2026-01-02T00:00:00Z"), Generation(1, (A,), ("base",), "2026")),
+)
+
+
+def test_a_stack_is_what_its_newest_generation_says() -> None:
+    assert (STACK.generation, STACK.diff_ids, STACK.layers) == (2, (A, B), ("base", "app"))
+
+
+def test_text_of_a_record_is_pinned() -> None:
+    """Hosts hold these files: what is written today is read by every later version."""
+    assert json.loads(dump(STACK)) == {
+        "name": "web",
+        "path": "/srv/web",
+        "writable": "persistent",
+        "size": 0,
+        "stack_id": "5" * 64,
+        "mounted": True,
+        "made_path": False,
+        "history": [
+            {"number": 2, "diff_ids": [A, B], "layers": ["base", "app"], "time": "2026-01-02T00:00:00Z"},
+            {"number": 1, "diff_ids": [A], "layers": ["base"], "time": "2026"},
+        ],
+    }
+    assert load(StackRecord, dump(STACK), "x") == STACK
+
+
+TEXT = st.text(max_size=8)
+DIFF_IDS = st.lists(TEXT, max_size=3).map(tuple)
+GENERATIONS = st.builds(Generation, st.integers(), DIFF_IDS, DIFF_IDS, TEXT)
+RECORDS = st.one_of(
+    st.builds(NameRecord, TEXT, DIFF_IDS, st.dictionaries(TEXT, TEXT, max_size=3), TEXT),
+    st.builds(ContentRecord, TEXT, st.integers(), st.integers(), TEXT, TEXT),
+    st.builds(
+        StackRecord,
+        TEXT,
+        TEXT,
+        TEXT,
+        st.integers(),
+        TEXT,
+        st.booleans(),
+        st.booleans(),
+        st.lists(GENERATIONS, min_size=1, max_size=3).map(tuple),
+    ),
+)
+
+
+@given(record=RECORDS)
+def test_round_trip(record: Any) -> None:
+    text = dump(record)
+    assert load(type(record), text, "x") == record
+    assert text.isascii()
+    assert text.endswith("}\n")
+
+
+def damaged(**changes: Any) -> str:
+    return json.dumps({**json.loads(dump(STACK)), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\0\0\0",
+        dump(STACK)[:-20],
+        "[]",
+        "null",
+        "5",
+        "{}",
+        damaged(history=[]),
+        damaged(history=None),
+        damaged(history=[1]),
+        damaged(history=[{"number": 1}]),
+        damaged(unheard_of=1),
+        "[" * 100,
+    ],
+)
+def test_a_damaged_record_is_named_with_what_to_do(text: str) -> None:
+    with pytest.raises(StrataError, match=r"^The record /s/web.json is damaged \(.+\). Move it away and run again"):
+        load(StackRecord, text, "/s/web.json")
+
+
+def test_other_kinds_are_checked_too() -> None:
+    for kind in (NameRecord, ContentRecord):
+        with pytest.raises(StrataError, match="is damaged"):
+            load(kind, dump(STACK), "x")
