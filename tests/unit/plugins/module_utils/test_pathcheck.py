@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where a stack may be mounted: what lies there and on the way, on a real file system."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, path_facts, path_problems
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+OTHER_USER = 65534
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A directory with no link on the way to it, whatever the temporary directory is."""
+    return tmp_path.resolve()
+
+
+def test_what_lies_at_a_path(top: Path) -> None:
+    (top / "empty").mkdir()
+    (top / "full" / "x").mkdir(parents=True)
+    (top / "file").touch()
+    expected = {
+        "empty": ("directory", True),
+        "full": ("directory", False),
+        "file": ("other", False),
+        "none": ("missing", False),
+        "none/below": ("missing", False),
+        "file/below": ("other", False),
+    }
+    for name, (kind, empty) in expected.items():
+        assert path_facts(f"{top}/{name}") == PathFacts(f"{top}/{name}", kind, empty, ""), name
+
+
+def test_links_of_one_s_own_are_followed(top: Path) -> None:
+    (top / "real" / "web").mkdir(parents=True)
+    (top / "link").symlink_to("real")
+    (top / "chain").symlink_to(top / "link" / "web")
+    (top / "dangling").symlink_to("none")
+    assert path_facts(f"{top}/chain") == PathFacts(f"{top}/real/web", "directory", True, "")
+    assert path_facts(f"{top}/link/new") == PathFacts(f"{top}/real/new", "missing", False, "")
+    assert path_facts(f"{top}/dangling") == PathFacts(f"{top}/none", "missing", False, "")
+
+
+def test_links_in_a_circle_are_no_directory(top: Path) -> None:
+    (top / "a").symlink_to("b")
+    (top / "b").symlink_to("a")
+    (top / "self").symlink_to("self")
+    for name in ("a", "self", "self/below"):
+        assert path_facts(f"{top}/{name}").kind == "other"
+
+
+@pytest.mark.parametrize("name", ["open/link", "open/link/below"])
+def test_a_link_in_a_directory_that_all_may_write(top: Path, name: str) -> None:
+    (top / "open").mkdir()
+    (top / "open").chmod(0o777)
+    (top / "open" / "link").symlink_to(top)
+    assert path_facts(f"{top}/{name}").unsafe == f"{top}/open/link"
+    (top / "open").chmod(0o1777)
+    assert path_facts(f"{top}/{name}").unsafe == ""
+
+
+def test_a_safe_link_to_an_unsafe_one(top: Path) -> None:
+    (top / "open").mkdir()
+    (top / "open" / "link").symlink_to(top)
+    (top / "safe").symlink_to("open")
+    assert path_facts(f"{top}/safe/link").unsafe == ""
+    (top / "open").chmod(0o770)
+    assert path_facts(f"{top}/safe/link").unsafe == f"{top}/safe/link"
+
+
+def test_a_directory_that_all_may_write_is_no_link(top: Path) -> None:
+    (top / "open").mkdir()
+    (top / "open").chmod(0o777)
+    assert path_facts(f"{top}/open/new").unsafe == ""
+
+
+@AS_ROOT
+@pytest.mark.parametrize("owned", ["link", "directory"])
+def test_a_link_that_belongs_to_another_or_lies_with_another(top: Path, owned: str) -> None:
+    (top / "home").mkdir()
+    (top / "home" / "link").symlink_to(top)
+    os.lchown(top / "home" / "link" if owned == "link" else top / "home", OTHER_USER, OTHER_USER)
+    assert path_facts(f"{top}/home/link").unsafe == f"{top}/home/link"
+
+
+OURS = Mount(60, 1, "0:60", "/", "/w", ("ro",), "overlay", "overlay", ("ro",))
+THEIRS = Mount(61, 1, "8:7", "/", "/w", ("rw",), "xfs", "/dev/sdb1", ("rw",))
+EMPTY = PathFacts("/w", "directory", True, "")
+FULL = PathFacts("/w", "directory", False, "")
+NOT_EMPTY = "the directory /w is not empty; empty it, or set cover: true to hide what is in it"
+OVER = "another file system (xfs /dev/sdb1) is mounted over the stack at /w; unmount it"
+MOUNT_POINT = (
+    "/w is the mount point of another file system (xfs /dev/sdb1); unmount it, or set cover: true to mount over it"
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cover", "mounts", "expected"),
+    [
+        (EMPTY, False, [], []),
+        (PathFacts("/w", "missing", False, ""), False, [], []),
+        (FULL, True, [], []),
+        (FULL, False, [], [NOT_EMPTY]),
+        (FULL, False, [OURS], []),
+        (EMPTY, False, [THEIRS], [MOUNT_POINT]),
+        (FULL, False, [THEIRS], [MOUNT_POINT]),
+        (FULL, True, [THEIRS], []),
+        (FULL, False, [THEIRS, OURS], []),
+        (FULL, False, [OURS, THEIRS], [OVER]),
+        (FULL, True, [OURS, THEIRS], [OVER]),
+        (PathFacts("/w", "other", False, ""), True, [], ["/w is not a directory; move it away or choose another path"]),
+        (
+            PathFacts("/w", "directory", False, "/srv"),
+            False,
+            [],
+            [
+                (
+                    "on the way to /w, /srv is a symbolic link that someone other than root could change; name the "
+                    "directory itself"
+                ),
+                NOT_EMPTY,
+            ],
+        ),
+    ],
+)
+def test_problems(facts: PathFacts, cover: bool, mounts: list[Mount], expected: list[str]) -> None:
+    ours = [mount for mount in mounts if mount is OURS]
+    assert path_problems("stack web", "/w", cover, facts, mounts, ours) == [
+        f"stack web: option 'path': {problem}" for problem in expected
+    ]

@@ -1,0 +1,411 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What comes into a store and leaves it, when processes are killed or run at the same time; its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, NameRecord, dump
+from ansible_collections.strata.overlay.plugins.module_utils._store import (
+    Store,
+    Transaction,
+    new_id,
+    read_text,
+    write_file,
+)
+
+A = "sha256:" + "a" * 64
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(str(tmp_path / "strata"))
+    made.prepare()
+    return made
+
+
+def tree(store: Store, *directories: str) -> list[str]:
+    return sorted(
+        str(path.relative_to(store.root)) for name in directories for path in Path(store.root, name).rglob("*")
+    )
+
+
+def mode(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+# Directories and names.
+
+
+def test_a_store_object_touches_nothing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "strata"))
+    assert not store.exists()
+    assert (store.names(), store.stacks(), store.name_record("base")) == ([], {}, None)
+    with store.reading(0):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prepare_makes_docker_s_directories_whatever_the_umask_and_again(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "strata"))
+    before = os.umask(0o077)
+    try:
+        store.prepare()
+        store.prepare()
+    finally:
+        os.umask(before)
+    assert store.exists()
+    assert [mode(f"{store.root}/{name}") for name in ("", "overlay2", "overlay2/l", "staging")] == [
+        0o711,
+        0o710,
+        0o700,
+        0o700,
+    ]
+
+
+def test_prepare_leaves_the_modes_of_what_is_there(store: Store) -> None:
+    os.chmod(store.root, 0o755)
+    os.rmdir(f"{store.root}/trash")
+    store.prepare()
+    assert mode(store.root) == 0o755
+    assert os.path.isdir(f"{store.root}/trash")
+
+
+def test_the_root_is_without_links(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert Store(str(tmp_path / "link" / "s")).root == str(tmp_path.resolve() / "real" / "s")
+
+
+def test_names_with_any_letter_are_one_file_each(store: Store) -> None:
+    names = ["base", "app:1.4", "registry.example/team/app@x", "a%2Fb", "A+b"]
+    for name in names:
+        write_file(store.name_file(name), dump(NameRecord(name, (A,))))
+    assert store.names() == sorted(names)
+    assert [store.name_record(name) for name in names] == [NameRecord(name, (A,)) for name in names]
+    assert len(os.listdir(f"{store.root}/strata/names")) == len(names)
+
+
+def test_a_damaged_record_is_told_with_its_path(store: Store) -> None:
+    write_file(store.name_file("base"), "{")
+    write_file(store.stack_file("web"), "")
+    write_file(store.content_file(A), '{"diff_id": 1}')
+    with pytest.raises(StrataError, match=f"The record {store.root}/strata/names/base.json is damaged"):
+        store.name_record("base")
+    with pytest.raises(StrataError, match=f"The record {store.root}/strata/stacks/web.json is damaged"):
+        store.stacks()
+    with pytest.raises(StrataError, match=f"The record {store.content_file(A)} is damaged"):
+        store.content_record(A)
+
+
+def test_records_come_back(store: Store) -> None:
+    record = ContentRecord(A, 5, 2, "/a.tar", "2026-01-01T00:00:00Z")
+    write_file(store.content_file(A), dump(record))
+    assert store.content_record(A) == record
+    assert store.content_record("sha256:" + "b" * 64) is None
+
+
+def test_small_files(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    write_file(path, "p\u00f6rt", 0o640)
+    assert (read_text(path), mode(path)) == ("p\u00f6rt", 0o640)
+    assert read_text(str(tmp_path)) is None
+    assert read_text(f"{path}/below") is None
+    assert read_text(str(tmp_path / "none")) is None
+    with pytest.raises(FileExistsError):
+        write_file(path, "again")
+
+
+def test_ids_look_like_docker_s_and_differ() -> None:
+    ids = {new_id() for _ in range(10)}
+    assert len(ids) == 10
+    assert all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in ids)
+
+
+# Transactions.
+
+
+class Killed(BaseException):
+    """Nothing may catch it, as nothing catches SIGKILL."""
+
+
+def kill_at_rename(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The process ends in place of its rename of that number (from 1)."""
+    rename, count = os.rename, iter(range(1, 1000))
+
+    def counted(source: str, target: str) -> None:
+        if next(count) >= number:
+            raise Killed
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", counted)
+
+
+def fill(store: Store, workspace: str, transaction: Transaction) -> list[str]:
+    """Four things of all kinds, in order; their final paths."""
+    finals = [f"{store.root}/strata/names/one.json", store.layer("1" * 64), store.link("LINK"), store.content(A)]
+    transaction.write(finals[0], "one", 0o600)
+    os.mkdir(transaction.stage(finals[1]))
+    transaction.symlink("../x/diff", finals[2])
+    os.mkdir(f"{workspace}/built")
+    transaction.adopt(f"{workspace}/built", finals[3])
+    return finals
+
+
+def test_nothing_is_seen_before_the_commit_and_all_after_it(store: Store) -> None:
+    with store.workspace() as workspace:
+        transaction = Transaction(store, workspace)
+        finals = fill(store, workspace, transaction)
+        assert [os.path.lexists(path) for path in finals] == [False] * 4
+        transaction.commit()
+        assert [os.path.lexists(path) for path in finals] == [True] * 4
+        assert os.listdir(workspace) == []
+        transaction.commit()  # A second one has nothing left to do.
+    assert (read_text(finals[0]), mode(finals[0])) == ("one", 0o600)
+    assert os.readlink(finals[2]) == "../x/diff"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_kill_between_renames_leaves_the_first_ones_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    workspace = f"{store.root}/staging/killed"
+    os.mkdir(workspace)
+    transaction = Transaction(store, workspace)
+    finals = fill(store, workspace, transaction)
+    with monkeypatch.context() as patched:
+        kill_at_rename(patched, number)
+        with pytest.raises(Killed):
+            transaction.commit()
+    assert [os.path.lexists(path) for path in finals] == [index < number - 1 for index in range(4)]
+    # The next run throws the rest away and does everything again.
+    with store.workspace() as fresh:
+        store.sweep()
+        again = Transaction(store, fresh)
+        fill(store, fresh, again)
+        again.commit()
+    store.empty_trash()
+    assert [os.path.lexists(path) for path in finals] == [True] * 4
+    assert tree(store, "staging", "trash") == []
+
+
+def test_a_kill_after_the_old_directory_has_gone_loses_neither(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    final = store.layer("1" * 64)
+    os.mkdir(final)
+    write_file(f"{final}/old", "old")
+    workspace = f"{store.root}/staging/killed"
+    os.mkdir(workspace)
+    transaction = Transaction(store, workspace)
+    os.mkdir(transaction.stage(final))
+    with monkeypatch.context() as patched:
+        kill_at_rename(patched, 2)
+        with pytest.raises(Killed):
+            transaction.commit()
+    assert not os.path.lexists(final)
+    assert [os.path.basename(path) for path in tree(store, "trash")][-1] == "old"
+    assert len(os.listdir(workspace)) == 1
+
+
+def test_what_was_there_is_replaced_and_a_directory_goes_to_the_trash(store: Store) -> None:
+    name, layer, link = store.name_file("n"), store.layer("1" * 64), store.link("L")
+    write_file(name, "old")
+    os.mkdir(layer)
+    write_file(f"{layer}/old", "old")
+    os.symlink(store.root, link)
+    with store.workspace() as workspace:
+        transaction = Transaction(store, workspace)
+        transaction.write(name, "new")
+        os.mkdir(transaction.stage(layer))
+        transaction.symlink("../new", link)
+        transaction.commit()
+    assert (read_text(name), os.listdir(layer), os.readlink(link)) == ("new", [], "../new")
+    assert os.path.isdir(store.root)
+
+
+def test_an_empty_transaction_touches_nothing(store: Store) -> None:
+    Transaction(store, "/no/such/workspace").commit()
+
+
+# Workspaces, sweeping and trash.
+
+
+def test_a_workspace_goes_at_the_end_also_after_an_error(store: Store) -> None:
+    def work() -> None:
+        with store.workspace() as workspace:
+            write_file(f"{workspace}/x", "x")
+            raise Killed
+
+    with pytest.raises(Killed):
+        work()
+    assert tree(store, "staging") == []
+    store.empty_trash()
+    assert tree(store, "trash") == []
+
+
+def test_sweep_takes_what_the_dead_left_and_leaves_the_living(store: Store) -> None:
+    dead = f"{store.root}/staging/dead"
+    os.mkdir(dead)
+    write_file(f"{dead}/half", "half")
+    write_file(f"{store.root}/staging/stray", "stray")
+    os.symlink("/etc", f"{store.root}/staging/link")
+    with store.workspace() as living:
+        store.sweep()
+        assert os.listdir(f"{store.root}/staging") == [os.path.basename(living)]
+    assert len(os.listdir(f"{store.root}/trash")) == 4
+    store.empty_trash()
+    assert tree(store, "trash") == []
+    assert os.path.isdir("/etc")
+
+
+CHILD = """
+import sys, time
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+store = Store(sys.argv[1])
+with {context} as held:
+    print(held, flush=True)
+    time.sleep(60)
+"""
+
+
+class Child:
+    """Another process that holds something of the store."""
+
+    def __init__(self, store: Store, context: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CHILD.format(context=context), store.root],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path))},
+        )
+        assert self._process.stdout is not None
+        self.said = self._process.stdout.readline().strip()
+        self.pid = self._process.pid
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+@pytest.fixture
+def children() -> Iterator[list[Child]]:
+    made: list[Child] = []
+    yield made
+    for child in made:
+        child.kill()
+
+
+def test_a_workspace_lives_as_long_as_its_process(store: Store, children: list[Child]) -> None:
+    child = Child(store, "store.workspace()")
+    children.append(child)
+    assert os.path.isdir(child.said)
+    store.sweep()
+    assert os.path.isdir(child.said)
+    child.kill()
+    store.sweep()
+    assert not os.path.exists(child.said)
+
+
+def test_runs_that_end_while_another_sweeps(store: Store) -> None:
+    """Workspaces come and go without the store's lock, so the sweep may see one that is gone a moment later."""
+    stop = time.monotonic() + 0.5
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while time.monotonic() < stop:
+                with store.workspace() as path:
+                    assert os.path.isdir(path)
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            errors.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    while time.monotonic() < stop:
+        store.sweep()
+        store.empty_trash()
+    for worker in workers:
+        worker.join()
+    assert errors == []
+
+
+def test_what_is_discarded_is_no_longer_under_its_name(store: Store) -> None:
+    path = store.layer("1" * 64)
+    os.mkdir(path)
+    link = store.link("L")
+    os.symlink("../x", link)
+    for gone in (path, link, "/no/such/path"):
+        store.discard(gone)
+        assert not os.path.lexists(gone)
+    assert len(os.listdir(f"{store.root}/trash")) == 2
+
+
+# The lock.
+
+
+def test_readers_share_the_lock_and_a_writer_waits_for_them(store: Store) -> None:
+    with store.changing(0):
+        pass
+    with store.reading(0), store.reading(0), pytest.raises(StrataError) as raised, store.changing(0):
+        pytest.fail("a writer came in beside readers")
+    assert str(raised.value) == (
+        f"Waited 0 s for the store's lock {store.root}/lock; it is held by another process. Wait for it to finish, or "
+        "raise lock_timeout."
+    )
+    with store.changing(0):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["reading", "changing"])
+def test_the_message_names_the_process_that_holds_the_lock(store: Store, children: list[Child], kind: str) -> None:
+    child = Child(store, "store.changing(0)")
+    children.append(child)
+    started = time.monotonic()
+    with pytest.raises(StrataError) as raised, getattr(store, kind)(0.2):
+        pytest.fail("two processes hold the lock")
+    assert time.monotonic() - started >= 0.2
+    assert f"Waited 0.2 s for the store's lock {store.root}/lock" in str(raised.value)
+    assert f"it is held by process {child.pid} ({sys.executable} -c" in str(raised.value)
+
+
+def test_the_second_process_goes_on_when_the_first_is_killed(store: Store, children: list[Child]) -> None:
+    child = Child(store, "store.changing(0)")
+    children.append(child)
+    killer = threading.Timer(0.2, child.kill)
+    killer.start()
+    with store.changing(20):
+        text = read_text(f"{store.root}/lock") or ""
+    killer.join()
+    assert text.startswith(f"process {os.getpid()} (")
+
+
+def test_the_lock_goes_with_an_error(store: Store) -> None:
+    with pytest.raises(Killed), store.changing(0):
+        raise Killed
+    with open(f"{store.root}/lock", "rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_reader_makes_no_lock_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    with pytest.raises(FileNotFoundError), locked(path, exclusive=False, timeout=0):
+        pytest.fail("there is nothing to lock")
+    assert not os.path.exists(path)
+    with locked(path, exclusive=True, timeout=0):
+        assert mode(path) == 0o600
