@@ -16,7 +16,7 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import groupby
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Type
@@ -24,7 +24,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Type
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._holders import Holder, holders, tell
+from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import fulfils, mount_request, root_on_device
@@ -34,6 +34,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     StackRecord,
     dump,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome
+from ansible_collections.strata.overlay.plugins.module_utils._source import open_origin
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     DropName,
     ForgetStack,
@@ -49,18 +51,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, new_id
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
-
-
-@dataclass
-class Outcome:
-    """What a run learned while it changed things, by stack.
-
-    :ivar gaps: milliseconds in which nothing was mounted at a path where something was before and after.
-    :ivar held_by: who still holds an old tree that was detached.
-    """
-
-    gaps: Dict[str, float] = field(default_factory=dict)
-    held_by: Dict[str, List[Holder]] = field(default_factory=dict)
 
 
 def stage_contents(
@@ -83,7 +73,7 @@ def _unpack_one(workspace: str, step: ImportContent, abilities: Abilities) -> Co
     os.mkdir(directory, 0o755)
     os.chmod(directory, 0o755)
     try:
-        with origin.open() as read:
+        with open_origin(origin) as read:
             unpacked = unpack(read, directory, abilities.userxattr)
     except OSError as error:
         raise StrataError(
@@ -218,7 +208,7 @@ class Applier:
         except OSError as error:
             self._put_record_back(step.name)
             if error.errno == errno.EBUSY:
-                raise BusyError(busy_message(step, holders(path))) from error
+                raise BusyError(busy_message(step.name, path, holders(path))) from error
             raise StrataError(
                 f"stack {step.name}: cannot unmount {path}: {error.strerror}. It stays mounted."
             ) from error
@@ -308,14 +298,6 @@ def _said(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror}{' (' + str(error.filename) + ')' if error.filename else ''}"
     return str(error)
-
-
-def busy_message(step: Unmount, found: List[Holder]) -> str:
-    """Why a stack was not touched, and what to do."""
-    return (
-        f"stack {step.name}: {step.path} is busy: {tell(found)}. Nothing was unmounted. Stop what holds it, or set "
-        "on_busy: detach to let it keep the old tree while new processes see the new one."
-    )
 
 
 def _stack_record(step: WriteStack, now: str) -> StackRecord:

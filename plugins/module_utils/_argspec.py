@@ -108,4 +108,9 @@ def store_info_module_spec() -> Spec:
 
 def module_spec(module: str) -> Spec:
     """The options of one module by its short name."""
-    return {"apply": apply_module_spec, "layer": layer_module_spec, "stack": stack_module_spec}[module]()
+    return {
+        "apply": apply_module_spec,
+        "plan": apply_module_spec,
+        "layer": layer_module_spec,
+        "stack": stack_module_spec,
+    }[module]()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
 from typing import Sequence, Tuple
 
 SHA256 = "sha256:"
@@ -40,6 +41,7 @@ def chain_ids(diff_ids: Sequence[str]) -> Tuple[str, ...]:
     return tuple(chain)
 
 
+@lru_cache(maxsize=None)
 def link_id(layer_id: str) -> str:
     """The short link of a layer directory: 26 characters A-Z2-7, as in Docker.
 

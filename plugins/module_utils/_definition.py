@@ -18,8 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._argspec import (
     module_spec,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, MAX_LAYERS
-from ansible_collections.strata.overlay.plugins.module_utils._inline import inline_files
-from ansible_collections.strata.overlay.plugins.module_utils._pack import InlineFile
+from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile, inline_files
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
@@ -99,7 +98,7 @@ class Definition:
 def wrap(module: str, parameters: Mapping[str, Any]) -> Dict[str, Any]:
     """The parameters of any module as parameters of ``apply``: ``layer`` and ``stack`` are definitions of one item."""
     given = {key: value for key, value in parameters.items() if value is not None}
-    if module == "apply":
+    if module in ("apply", "plan"):
         return given
     run = {key: value for key, value in given.items() if key in _RUN_OPTIONS and key in module_spec(module)}
     item = {key: value for key, value in given.items() if key not in run}

@@ -18,8 +18,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition import 
     StackSpec,
     is_inside,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._resolve import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
 
 

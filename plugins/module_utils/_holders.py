@@ -59,6 +59,14 @@ def tell(found: List[Holder]) -> str:
     return ", ".join(holder.words() for holder in found[:_MOST_SHOWN]) + rest
 
 
+def busy_message(name: str, path: str, found: List[Holder]) -> str:
+    """Why a stack was not touched, and what to do."""
+    return (
+        f"stack {name}: {path} is busy: {tell(found)}. Nothing was unmounted. Stop what holds it, or set "
+        "on_busy: detach to let it keep the old tree while new processes see the new one."
+    )
+
+
 def _namespace(pid: str) -> Optional[str]:
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt")

@@ -8,9 +8,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
-
-from ansible_collections.strata.overlay.plugins.module_utils._pack import InlineFile
 
 _MODE = re.compile(r"^0?[0-7]{3,4}\Z")
 _ID = re.compile(r"^[0-9]{1,10}\Z")
@@ -22,6 +21,27 @@ _MEANINGFUL = {
     "link": ("target", "owner", "group"),
     "absent": (),
 }
+
+
+@dataclass(frozen=True)
+class InlineFile:
+    """One item of a layer's ``files:``.
+
+    :ivar path: relative to the layer's top, clean.
+    :ivar state: file, directory, link or absent (a whiteout).
+    :ivar content: of a file. :ivar target: of a link.
+    :ivar mode: permission bits; None for 0644, and 0755 for a directory.
+    :ivar opaque: of a directory: hide all that lower layers have there.
+    """
+
+    path: str
+    state: str
+    content: bytes
+    mode: Optional[int]
+    uid: int
+    gid: int
+    target: str
+    opaque: bool
 
 
 def inline_files(where: str, items: Sequence[Mapping[str, Any]], problems: List[str]) -> Tuple[InlineFile, ...]:

@@ -23,7 +23,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     link_id,
     lower_text,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, read_text, write_file
 
@@ -135,6 +134,9 @@ def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: 
     files = {"link": layer.link, **({"lower": layer.lower} if layer.parent else {})}
     parts: Dict[str, Make] = {}
     if not _diff_is_right(directory, layer):
+        # Loaded when it is needed, as all that only a run with changes needs.
+        from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
+
         parts["diff"] = partial(clone_tree, content) if layer.twin else partial(os.symlink, layer.diff_target)
     if layer.parent and not os.path.isdir(f"{directory}/work"):
         parts["work"] = partial(os.mkdir, mode=0o700)

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding, show
 
 EPOCH = 315532800
@@ -34,27 +34,6 @@ _KINDS = {
     stat.S_IFBLK: "block",
     stat.S_IFIFO: "fifo",
 }
-
-
-@dataclass(frozen=True)
-class InlineFile:
-    """One item of a layer's ``files:``.
-
-    :ivar path: relative to the layer's top, clean.
-    :ivar state: file, directory, link or absent (a whiteout).
-    :ivar content: of a file. :ivar target: of a link.
-    :ivar mode: permission bits; None for 0644, and 0755 for a directory.
-    :ivar opaque: of a directory: hide all that lower layers have there.
-    """
-
-    path: str
-    state: str
-    content: bytes
-    mode: Optional[int]
-    uid: int
-    gid: int
-    target: str
-    opaque: bool
 
 
 class ChunkReader:

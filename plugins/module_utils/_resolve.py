@@ -9,45 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
-from typing import IO, Any, ContextManager, Dict, List, Mapping, Optional
+from typing import IO, Any, Dict, List, Mapping, Optional
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, LayerSpec
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, describe, sent
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
     DigestCache,
     Digested,
-    Read,
     check_digest,
-    describe,
     digest_tar,
     open_tar,
     read_source,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the bytes of one content can be had.
-
-    :ivar size: bytes of the regular files in it.
-    :ivar awaited: the controller has them and has not sent them.
-    """
-
-    diff_id: str
-    size: int
-    words: str
-    source: Source
-    awaited: bool = False
-    stream: Optional[IO[bytes]] = None
-
-    def open(self) -> ContextManager[Read]:
-        """The read function of the uncompressed tar."""
-        if self.stream is not None:
-            self.stream.seek(0)
-        return open_tar(self.source, self.stream)
 
 
 class Resolver:
@@ -80,7 +56,7 @@ class Resolver:
 
     def _origin(self, layer: LayerSpec) -> Origin:
         if layer.where in self._provided:
-            return _sent(self._provided[layer.where])
+            return sent(self._provided[layer.where])
         if self._pinned_and_present(layer):
             record = self._store.content_record(layer.digest)
             return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)
@@ -118,12 +94,6 @@ class Resolver:
 
 def _origin_of(layer: LayerSpec, found: Digested, stream: Optional[IO[bytes]]) -> Origin:
     return Origin(found.diff_id, found.size, describe(layer.source), layer.source, stream=stream)
-
-
-def _sent(facts: Mapping[str, Any]) -> Origin:
-    path = facts.get("path") or ""
-    source = Source("src", path, on_host=True)
-    return Origin(facts["diff_id"], int(facts["size"]), facts["words"], source, awaited=not path)
 
 
 def _existing_above(path: str) -> str:

@@ -14,12 +14,13 @@ import os
 import secrets
 import time
 from dataclasses import dataclass
-from typing import IO, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import IO, Callable, ContextManager, Dict, Iterator, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._definition import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory, pack_files
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
 
@@ -56,9 +57,11 @@ def open_tar(source: Source, stream: Optional[IO[bytes]] = None) -> Iterator[Rea
             yield stack.enter_context(open_stream(raw)).read
 
 
-def describe(source: Source) -> str:
-    """A source in a few words, for plans and records."""
-    return {"files": "inline files", "dir": f"directory {source.location}"}.get(source.kind, source.location)
+def open_origin(origin: Origin) -> ContextManager[Read]:
+    """The read function of the uncompressed tar that a content is unpacked from."""
+    if origin.stream is not None:
+        origin.stream.seek(0)
+    return open_tar(origin.source, origin.stream)
 
 
 def read_source(source: Source, cache: DigestCache) -> Digested:

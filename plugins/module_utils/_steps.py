@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._layout import LayerLink
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._resolve import Origin
 
 
 def short(digest: str) -> str:

@@ -28,7 +28,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     StackRecord,
     load,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree
 
 _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("", 0o711),
@@ -60,10 +59,17 @@ def new_id() -> str:
 def read_text(path: str) -> Optional[str]:
     """A small file's text, None where it is missing (or is no file)."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    try:
+        # Bare calls: a run over 500 layers reads 3,500 such files, most of them shorter than one piece.
+        pieces = iter(lambda: os.read(descriptor, 1 << 16), b"")
+        return b"".join(pieces).decode("utf-8", "surrogateescape")
+    except IsADirectoryError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 class Store:
@@ -224,14 +230,14 @@ class Store:
 
     def empty_trash(self) -> None:
         """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads."""
+        # Loaded when it is needed, as all that only a run with changes needs.
+        from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
+
         trash = f"{self.root}/trash"
         for name in os.listdir(trash):
-            path = f"{trash}/{name}"
+            # Another run may be deleting the same.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.isdir(path) and not os.path.islink(path):
-                    remove_tree(path)
-                else:
-                    os.unlink(path)
+                remove_tree(f"{trash}/{name}")
 
 
 class Transaction:

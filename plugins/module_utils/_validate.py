@@ -10,7 +10,6 @@ Ansible's own check stops at the first mistake and names no stack or layer; this
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from typing import Any, Callable, Collection, Dict, List, Mapping, Sequence, Tuple
@@ -22,6 +21,8 @@ _INTEGER = re.compile(r"^\s*[+-]?[0-9]{1,18}\s*$")
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """``; did you mean 'x'?`` where a known word is near, else nothing."""
+    import difflib  # seldom needed
+
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 

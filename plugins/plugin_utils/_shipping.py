@@ -5,7 +5,7 @@
 
 """On the controller: digest the layers that lie here, ask the host what it lacks, ship that, run the module.
 
-One module execution where nothing has to be shipped, else two and one transfer for each missing content.
+One module execution where nothing is to change, else two and one transfer for each missing content.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition import 
     LayerSpec,
     Source,
     normalise,
+    wrap,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
     DigestCache,
     Digested,
     check_digest,
-    describe,
     open_tar,
     read_source,
     remembered,
@@ -73,18 +74,31 @@ class ShippingAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = self._task.args
-        definition, problems = normalise(self.module, arguments)
+        definition, problems = normalise(self.module, self._task.args)
         local = self._digest_all(definition, problems)
         if problems:
             return {**result, **self._report(definition, problems, task_vars)}
-        reply = self._execute(arguments, local, {}, task_vars)
-        missing = reply.pop("missing", None)
-        if missing:
-            reply = self._execute(arguments, local, self._ship(missing, local), task_vars)
-            if reply.pop("missing", None):
-                reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
-        return {**result, **reply}
+        return {**result, **self._converge(definition, local, task_vars)}
+
+    def _converge(self, definition: Definition, local: dict[str, _Local], task_vars: Any) -> dict[str, Any]:
+        """Ask the host for its plan; where it is not empty, ship what it needs and let the module do it."""
+        missing: list[str] = []
+        # Layers that only the host can read are read by the whole module; then it makes the plan too.
+        host_reads = any(layer.source.on_host for layer in definition.sources())
+        if not host_reads or self.module == "plan":
+            reply = self._ask(host_reads, local, task_vars)
+            missing = reply.pop("missing", [])
+            if reply.get("failed") or not reply["changed"] or self._task.check_mode or self.module == "plan":
+                return {**reply, "missing": missing} if self.module == "plan" and not reply.get("failed") else reply
+        else:
+            reply = self._execute(local, {}, task_vars)
+            missing = reply.pop("missing", [])
+            if not missing:
+                return reply
+        reply = self._execute(local, self._ship(missing, local), task_vars)
+        if reply.pop("missing", None):
+            reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
+        return reply
 
     # What lies on the controller.
 
@@ -116,12 +130,23 @@ class ShippingAction(ActionBase):
 
     # What goes to the host.
 
-    def _execute(
-        self, arguments: dict[str, Any], local: dict[str, _Local], paths: dict[str, str], task_vars: Any
-    ) -> dict[str, Any]:
+    def _execute(self, local: dict[str, _Local], paths: dict[str, str], task_vars: Any) -> dict[str, Any]:
+        """Run the module itself.
+
+        :param paths: of the archives that the host has been sent, by DiffID.
+        """
         layers = {where: here.facts(paths.get(here.found.diff_id, "")) for where, here in local.items()}
-        sent = {**_without_sources(self.module, arguments, local), "_controller": {"layers": layers}}
+        sent = {**_without_sources(self.module, self._task.args, local), "_controller": {"layers": layers}}
         return self._run_module(self.module, sent, task_vars)
+
+    def _ask(self, host_reads: bool, local: dict[str, _Local], task_vars: Any) -> dict[str, Any]:
+        """The host's plan, by the small module that can only look; the large one where it has sources to read."""
+        told = {"layers": {where: here.facts() for where, here in local.items()}, "module": self.module}
+        sent = wrap(self.module, _without_sources(self.module, self._task.args, local))
+        if host_reads:
+            reply = self._run_module("apply", {**sent, "_controller": {**told, "only_plan": True}}, task_vars)
+            return {"missing": [], **reply}
+        return self._run_module("plan", {**sent, "_controller": told}, task_vars)
 
     def _report(self, definition: Definition, problems: list[str], task_vars: Any) -> dict[str, Any]:
         """Let the host add the mistakes that only it can see; it changes nothing, since there are problems already."""
@@ -137,14 +162,12 @@ class ShippingAction(ActionBase):
         ]
         defined = [layer.name for layer in definition.layers if not layer.absent]
         told = {"problems": problems, "stacks": sketch, "defined": defined}
-        return self._run_module("apply", {"root": definition.root, "_controller": told}, task_vars)
+        return self._run_module("plan", {"root": definition.root, "_controller": told}, task_vars)
 
     def _run_module(self, module: str, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
         reply: dict[str, Any] = self._execute_module(
             module_name=f"strata.overlay.{module}", module_args=arguments, task_vars=task_vars
         )
-        # What the controller tells the module is no option of the user's.
-        reply.get("invocation", {}).get("module_args", {}).pop("_controller", None)
         return reply
 
     def _ship(self, missing: list[str], local: dict[str, _Local]) -> dict[str, str]:

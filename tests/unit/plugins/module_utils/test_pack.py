@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._pack import (
     EPOCH,
     ChunkReader,
-    InlineFile,
     pack_directory,
     pack_files,
 )

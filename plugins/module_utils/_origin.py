@@ -1,0 +1,41 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Where the bytes of a content can be had. Looking at it reads nothing: `_source` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import IO, Any, Mapping, Optional
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Source
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the bytes of one content can be had.
+
+    :ivar size: bytes of the regular files in it.
+    :ivar awaited: the controller has them and has not sent them.
+    :ivar stream: the archive, already open; else the source says where it is.
+    """
+
+    diff_id: str
+    size: int
+    words: str
+    source: Source
+    awaited: bool = False
+    stream: Optional[IO[bytes]] = None
+
+
+def sent(facts: Mapping[str, Any]) -> Origin:
+    """The origin that the controller tells of: diff_id, size, words, and path when it has sent the archive."""
+    path = facts.get("path") or ""
+    return Origin(facts["diff_id"], int(facts["size"]), facts["words"], Source("src", path, True), awaited=not path)
+
+
+def describe(source: Source) -> str:
+    """A source in a few words, for plans and records."""
+    return {"files": "inline files", "dir": f"directory {source.location}"}.get(source.kind, source.location)

@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a run tells of itself: the module's result and the difference that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
+from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._steps import Plan
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._holders import Holder
+
+
+@dataclass(frozen=True)
+class View:
+    """The host held against the definition at one moment."""
+
+    desired: Desired
+    observed: Observed
+    plan: Plan
+    difference: Mapping[str, Any]
+
+
+@dataclass
+class Outcome:
+    """What a run learned while it changed things, by stack.
+
+    :ivar gaps: milliseconds in which nothing was mounted at a path where something was before and after.
+    :ivar held_by: who still holds an old tree that was detached.
+    """
+
+    gaps: Dict[str, float] = field(default_factory=dict)
+    held_by: Dict[str, List[Holder]] = field(default_factory=dict)
+
+
+def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, StackRecord]) -> Dict[str, Any]:
+    """A module's result, as its RETURN says.
+
+    :param records: stacks as they are on record now; none in check mode, where they are foretold.
+    """
+    steps = view.plan.steps
+    diff_ids = [diff_id for record in view.desired.names.values() for diff_id in record.diff_ids]
+    diff_ids += [diff_id for stack in view.desired.stacks for diff_id in stack.diff_ids]
+    return {
+        **_only_chain(module, view.desired),
+        "changed": bool(steps),
+        "plan": view.plan.results(),
+        "bytes": sum(step.bytes for step in steps),
+        "diff_ids": list(dict.fromkeys(diff_ids)),
+        "layers": [{"name": record.name, "diff_ids": list(record.diff_ids)} for record in view.desired.names.values()],
+        "stacks": [
+            _stack_result(view, index, records.get(stack.spec.name), outcome)
+            for index, stack in enumerate(view.desired.stacks)
+        ],
+        "diff": view.difference,
+    }
+
+
+def _only_chain(module: str, desired: Desired) -> Dict[str, str]:
+    """The ChainID of the one thing that ``layer`` or ``stack`` is about, where it is not taken away."""
+    chains = [record.diff_ids for record in desired.names.values()]
+    chains += [stack.diff_ids for stack in desired.stacks]
+    return {"chain_id": chain_ids(chains[0])[-1]} if module != "apply" and chains else {}
+
+
+def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome: Outcome) -> Dict[str, Any]:
+    stack = view.desired.stacks[index]
+    before = view.observed.known.stacks.get(stack.spec.name)
+    generation = record.generation if record else before.generation if before else 1
+    if record is None and before is not None and before.diff_ids != stack.diff_ids:
+        generation += 1
+    return {
+        "name": stack.spec.name,
+        "path": stack.spec.path,
+        "state": stack.spec.state,
+        "writable": stack.spec.writable,
+        "generation": generation,
+        "chain_id": chain_ids(stack.diff_ids)[-1],
+        "diff_ids": list(stack.diff_ids),
+        "gap_ms": outcome.gaps.get(stack.spec.name, 0),
+        "held_by": [holder.result() for holder in outcome.held_by.get(stack.spec.name, [])],
+    }
+
+
+def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str, Any]:
+    """Names and stacks before and after, only those that the plan changes; and the plan, as text for a person."""
+    touched = {step.object for step in planned.steps}
+    before: Dict[str, Any] = {"layers": {}, "stacks": {}}
+    after: Dict[str, Any] = {"layers": {}, "stacks": {}}
+    known = observed.known
+    for name in [*desired.names, *desired.dropped_names]:
+        if f"layer {name}" in touched:
+            old, new = known.names.get(name), desired.names.get(name)
+            if old:
+                before["layers"][name] = {"diff_ids": list(old.diff_ids), "labels": dict(old.labels)}
+            if new:
+                after["layers"][name] = {"diff_ids": list(new.diff_ids), "labels": dict(new.labels)}
+    stacks = {stack.spec.name: stack for stack in desired.stacks}
+    for name in [*stacks, *desired.dropped_stacks]:
+        if f"stack {name}" not in touched:
+            continue
+        if name in known.stacks:
+            before["stacks"][name] = _stack_before(observed, known.stacks[name])
+        if name in stacks:
+            stack = stacks[name]
+            after["stacks"][name] = {
+                "path": stack.spec.path,
+                "layers": list(stack.layers),
+                "diff_ids": list(stack.diff_ids),
+                "writable": stack.spec.writable,
+                "state": stack.spec.state,
+            }
+    steps = "".join(f"# {number}. {step.words()}\n" for number, step in enumerate(planned.steps, 1))
+    return {"before": before, "after": after, **({"prepared": steps} if steps else {})}
+
+
+def _stack_before(observed: Observed, record: StackRecord) -> Dict[str, Any]:
+    return {
+        "path": record.path,
+        "layers": list(record.layers),
+        "diff_ids": list(record.diff_ids),
+        "writable": record.writable,
+        "state": "mounted" if observed.mounts_of(record.path) else "unmounted",
+    }

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""A definition held against this host: what is, what shall be, and the plan between them. Reads only.
+
+It is all that a host which is right already needs, so the module `plan` is this and nothing more: Ansible packs what a module
+imports, and the other half of the code stays on the controller.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
+from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
+from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
+from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
+from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
+from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Plan, Unmount
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+class Survey:
+    """What one module call is about.
+
+    :ivar module: whose result it is, such as ``stack``.
+    :ivar provided: what the controller found out of its layers, by their ``where``.
+    :ivar problems: mistakes found so far; more are found on the way, and all are told together.
+    """
+
+    def __init__(self, module: str, parameters: Mapping[str, Any]) -> None:
+        controller: Mapping[str, Any] = parameters.get("_controller") or {}
+        self.module: str = controller.get("module") or module
+        self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
+        self.definition, self.problems = normalise(module, parameters, tuple(self.provided))
+        self.only_plan = bool(controller.get("only_plan"))
+        self.timeout = float(parameters.get("lock_timeout") or 0)
+        self.store = Store(self.definition.root)
+        if controller.get("problems"):
+            # Told by the controller, of the definition as it was written; what came here is only its outline.
+            with self.store.reading(self.timeout):
+                raise DefinitionError([*controller["problems"], *sketch_problems(self.store, controller)])
+
+    def sent_origins(self) -> Dict[str, Origin]:
+        """The layers that the controller told of, by their ``where``."""
+        return {where: sent(facts) for where, facts in self.provided.items()}
+
+    def look(self, origins: Mapping[str, Origin]) -> View:
+        """The host now. Call it with the store locked; DefinitionError tells every mistake."""
+        problems = list(self.problems)
+        known = remember(self.store)
+        desired = desire(self.definition, origins, known, problems)
+        observed = observe(self.store, desired, known)
+        planned = plan(desired, observed)
+        if problems or planned.problems:
+            raise DefinitionError([*problems, *planned.problems])
+        # The difference is taken now: names are read when they are asked for, and later they are others.
+        return View(desired, observed, planned, difference(desired, observed, planned))
+
+    def first_look(self, origins: Mapping[str, Origin]) -> View:
+        """The same, locking the store itself, and refusing a plan that would have to unmount what is in use."""
+        with self.store.reading(self.timeout):
+            view = self.look(origins)
+        _refuse_busy(view.plan)
+        return view
+
+
+def awaited(planned: Plan) -> List[str]:
+    """DiffIDs of the contents that a plan needs and the controller has not sent."""
+    return [step.origin.diff_id for step in planned.steps if isinstance(step, ImportContent) and step.origin.awaited]
+
+
+def _refuse_busy(planned: Plan) -> None:
+    for step in planned.steps:
+        if isinstance(step, Unmount) and not step.detach:
+            found = holders(os.path.realpath(step.path))
+            if found:
+                raise BusyError(busy_message(step.name, step.path, found))
+
+
+def exit_module(module: AnsibleModule, result: Dict[str, Any]) -> NoReturn:
+    """End a module with a result."""
+    shown = result.pop("diff", None)
+    if module._diff and shown is not None:
+        result["diff"] = shown
+    # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
+    said = {key: value for key, value in module.params.items() if not isinstance(value, (dict, list))}
+    module.exit_json(invocation={"module_args": said}, **result)
+
+
+def run_plan(module: AnsibleModule) -> NoReturn:
+    """Say what a definition would change and end the module."""
+
+    def look() -> Dict[str, Any]:
+        survey = Survey("apply", module.params)
+        view = survey.first_look(survey.sent_origins())
+        return {**result_of(survey.module, view, Outcome(), {}), "missing": awaited(view.plan)}
+
+    exit_module(module, guarded(module, look))

@@ -1,0 +1,186 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: What a definition would change on a host, and nothing else
+version_added: 0.1.0
+description:
+  - Holds a definition against the host and returns the plan between them, as check mode of M(strata.overlay.apply) does.
+  - Never changes anything. C(changed) says whether M(strata.overlay.apply) would.
+  - The other modules ask the host by this one first, since it is small; on a host that is right it is all that runs.
+author:
+  - strata.overlay contributors (@strata-overlay)
+extends_documentation_fragment:
+  - strata.overlay._attributes
+  - strata.overlay._attributes.action_group
+  - strata.overlay._attributes.ships
+  - strata.overlay._store
+  - strata.overlay._store.changes
+  - strata.overlay._layer.list
+  - strata.overlay._stack.list
+options:
+  exclusive:
+    description:
+      - Plan to take down the stacks and forget the layer names of this store that the definition does not hold.
+    type: bool
+    default: false
+seealso:
+  - module: strata.overlay.apply
+"""
+
+EXAMPLES = r"""
+- name: Has the host drifted from its definition?
+  strata.overlay.plan:
+    layers: "{{ overlay_layers }}"
+    stacks: "{{ overlay_stacks }}"
+  register: drift
+  failed_when: drift.changed
+"""
+
+RETURN = r"""
+plan:
+  description: What M(strata.overlay.apply) would do, in order. It is empty when the host is right.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description:
+        - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
+          V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+      type: str
+      returned: always
+      sample: import_content
+    object:
+      description: What it is done to.
+      type: str
+      returned: always
+      sample: stack web
+    text:
+      description: The step in words.
+      type: str
+      returned: always
+      sample: import content 3f2a9c41d0be from app-2.tar.gz
+    bytes:
+      description: Bytes of file contents that it writes.
+      type: int
+      returned: always
+      sample: 48211
+bytes:
+  description: Bytes of file contents that the whole plan writes.
+  returned: success
+  type: int
+  sample: 48211
+problems:
+  description: Every mistake found in the definition, one sentence each.
+  returned: failure by mistakes in the definition
+  type: list
+  elements: str
+diff_ids:
+  description: DiffIDs of all layers that the definition names, each once.
+  returned: success
+  type: list
+  elements: str
+  sample: ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]
+layers:
+  description: Named layers and the DiffIDs they stand for.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name.
+      type: str
+      returned: always
+      sample: base
+    diff_ids:
+      description: DiffIDs, bottom first.
+      type: list
+      elements: str
+      returned: always
+stacks:
+  description: Stacks that are mounted or unmounted by the definition.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name.
+      type: str
+      returned: always
+      sample: web
+    path:
+      description: Where it is mounted.
+      type: str
+      returned: always
+      sample: /srv/web
+    state:
+      description: V(mounted) or V(unmounted).
+      type: str
+      returned: always
+      sample: mounted
+    writable:
+      description: V(none), V(persistent) or V(volatile).
+      type: str
+      returned: always
+      sample: none
+    generation:
+      description: Number of the chain that it has now, counted from 1.
+      type: int
+      returned: always
+      sample: 2
+    chain_id:
+      description: ChainID of its uppermost layer.
+      type: str
+      returned: always
+    diff_ids:
+      description: DiffIDs, bottom first.
+      type: list
+      elements: str
+      returned: always
+    gap_ms:
+      description: Milliseconds in which nothing was mounted at the path during this run, where something was before.
+      type: float
+      returned: always
+      sample: 3.1
+    held_by:
+      description: Processes and mounts that still use a tree which was detached.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        pid:
+          description: Process id, 0 for a mount.
+          type: int
+          returned: always
+        command:
+          description: Its name.
+          type: str
+          returned: always
+        holds:
+          description: A path that it uses.
+          type: str
+          returned: always
+missing:
+  description: DiffIDs of the contents that the host lacks and the controller has.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._survey import run_plan
+
+
+def main() -> None:
+    run_plan(AnsibleModule(argument_spec=apply_module_spec(), supports_check_mode=True))
+
+
+if __name__ == "__main__":
+    main()
