@@ -17,10 +17,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._desired import Kno
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._resolve import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     ImportContent,
     LinkLayer,

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _steps
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Source
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
-from ansible_collections.strata.overlay.plugins.module_utils._resolve import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     CreateStore,
     ImportContent,
