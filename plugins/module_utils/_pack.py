@@ -19,6 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding, show
 
+# What follows decides the bytes: when it changes, raise PACKING in _digestcache.
 EPOCH = 315532800
 """Seconds since 1970 of 1980-01-01, the time of every packed file: the oldest that zip can hold."""
 

@@ -12,12 +12,11 @@ import os
 from typing import IO, Any, Dict, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, describe, sent
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
-    DigestCache,
-    Digested,
     check_digest,
     digest_tar,
     open_tar,

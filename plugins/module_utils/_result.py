@@ -56,7 +56,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
         "plan": view.plan.results(),
         "bytes": sum(step.bytes for step in steps),
         "diff_ids": list(dict.fromkeys(diff_ids)),
-        "layers": [{"name": record.name, "diff_ids": list(record.diff_ids)} for record in view.desired.names.values()],
+        "layers": {name: list(record.diff_ids) for name, record in view.desired.names.items()},
         "stacks": [
             _stack_result(view, index, records.get(stack.spec.name), outcome)
             for index, stack in enumerate(view.desired.stacks)
@@ -85,7 +85,6 @@ def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome
         "writable": stack.spec.writable,
         "generation": generation,
         "chain_id": chain_ids(stack.diff_ids)[-1],
-        "diff_ids": list(stack.diff_ids),
         "gap_ms": outcome.gaps.get(stack.spec.name, 0),
         "held_by": [holder.result() for holder in outcome.held_by.get(stack.spec.name, [])],
     }

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 from typing import Dict, Iterator, List, Optional, Tuple
 from urllib.parse import quote, unquote
 
@@ -53,7 +52,7 @@ _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
 
 def new_id() -> str:
     """A name for a new writable layer: 64 hexadecimal digits, as Docker's mount ids."""
-    return secrets.token_hex(32)
+    return os.urandom(32).hex()
 
 
 def read_text(path: str) -> Optional[str]:
@@ -188,7 +187,7 @@ class Store:
 
     def _locked_directory(self) -> Tuple[str, int]:
         while True:
-            path = f"{self.root}/staging/{secrets.token_hex(8)}"
+            path = f"{self.root}/staging/{os.urandom(8).hex()}"
             os.mkdir(path, 0o700)
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -205,7 +204,7 @@ class Store:
     def discard(self, path: str) -> None:
         """Rename into trash/; a missing path is fine."""
         with contextlib.suppress(FileNotFoundError):
-            os.rename(path, f"{self.root}/trash/{secrets.token_hex(8)}")
+            os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
 
     def sweep(self) -> None:
         """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
@@ -255,7 +254,7 @@ class Transaction:
 
     def stage(self, final: str) -> str:
         """A path in the workspace; what is built there comes to lie at ``final``."""
-        staged = f"{self._workspace}/{secrets.token_hex(8)}"
+        staged = f"{self._workspace}/{os.urandom(8).hex()}"
         self._renames.append((staged, final))
         return staged
 

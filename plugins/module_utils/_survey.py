@@ -5,8 +5,8 @@
 
 """A definition held against this host: what is, what shall be, and the plan between them. Reads only.
 
-It is all that a host which is right already needs, so the module `plan` is this and nothing more: Ansible packs what a module
-imports, and the other half of the code stays on the controller.
+It is all that a host which is right already needs, so the module `plan` is this and nothing more: Ansible packs what
+a module imports, and the other half of the code stays on the controller.
 """
 
 from __future__ import annotations

@@ -109,21 +109,10 @@ diff_ids:
   elements: str
   sample: ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]
 layers:
-  description: Named layers and the DiffIDs they stand for.
+  description: The DiffIDs that each named layer of the definition stands for, bottom first, by name.
   returned: success
-  type: list
-  elements: dict
-  contains:
-    name:
-      description: The name.
-      type: str
-      returned: always
-      sample: base
-    diff_ids:
-      description: DiffIDs, bottom first.
-      type: list
-      elements: str
-      returned: always
+  type: dict
+  sample: {"base": ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]}
 chain_id:
   description: ChainID of the layer alone, which is its DiffID.
   returned: success, when O(state=present)
@@ -163,11 +152,6 @@ stacks:
     chain_id:
       description: ChainID of its uppermost layer.
       type: str
-      returned: always
-    diff_ids:
-      description: DiffIDs, bottom first.
-      type: list
-      elements: str
       returned: always
     gap_ms:
       description: Milliseconds in which nothing was mounted at the path during this run, where something was before.

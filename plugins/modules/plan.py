@@ -10,7 +10,8 @@ module: plan
 short_description: What a definition would change on a host, and nothing else
 version_added: 0.1.0
 description:
-  - Holds a definition against the host and returns the plan between them, as check mode of M(strata.overlay.apply) does.
+  - Holds a definition against the host and returns the plan between them, as check mode of M(strata.overlay.apply)
+    does.
   - Never changes anything. C(changed) says whether M(strata.overlay.apply) would.
   - The other modules ask the host by this one first, since it is small; on a host that is right it is all that runs.
 author:
@@ -88,21 +89,10 @@ diff_ids:
   elements: str
   sample: ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]
 layers:
-  description: Named layers and the DiffIDs they stand for.
+  description: The DiffIDs that each named layer of the definition stands for, bottom first, by name.
   returned: success
-  type: list
-  elements: dict
-  contains:
-    name:
-      description: The name.
-      type: str
-      returned: always
-      sample: base
-    diff_ids:
-      description: DiffIDs, bottom first.
-      type: list
-      elements: str
-      returned: always
+  type: dict
+  sample: {"base": ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]}
 stacks:
   description: Stacks that are mounted or unmounted by the definition.
   returned: success
@@ -137,11 +127,6 @@ stacks:
     chain_id:
       description: ChainID of its uppermost layer.
       type: str
-      returned: always
-    diff_ids:
-      description: DiffIDs, bottom first.
-      type: list
-      elements: str
       returned: always
     gap_ms:
       description: Milliseconds in which nothing was mounted at the path during this run, where something was before.

@@ -27,17 +27,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition import 
     normalise,
     wrap,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested, remembered
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
-from ansible_collections.strata.overlay.plugins.module_utils._source import (
-    DigestCache,
-    Digested,
-    check_digest,
-    open_tar,
-    read_source,
-    remembered,
-)
 
 _SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "digest")
 _LONGEST_DIGESTING = 24 * 3600
@@ -111,7 +104,7 @@ class ShippingAction(ActionBase):
                 try:
                     source = self._find(layer.source)
                     digested = _digest_once(source, cache)
-                    check_digest(replace(layer, source=source), digested)
+                    _check_digest(replace(layer, source=source), digested)
                     found[layer.where] = _Local(layer, source, digested)
                 except StrataError as error:
                     text = str(error)
@@ -189,6 +182,8 @@ class ShippingAction(ActionBase):
         """The layer's archive; a directory or inline files are packed into a temporary one, gone with the process."""
         if here.source.kind == "src":
             return here.source.location
+        from ansible_collections.strata.overlay.plugins.module_utils._source import open_tar
+
         descriptor, path = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP, suffix=".tar.gz")
         with (
             os.fdopen(descriptor, "wb") as stream,
@@ -205,13 +200,21 @@ def _digest_once(source: Source, cache: DigestCache) -> Digested:
     known = remembered(source, cache)
     if known:
         return known
-    if source.kind == "files":
-        return read_source(source, cache)
+    # Loaded when something has to be read: Ansible compiles its plugins anew in every run.
+    from ansible_collections.strata.overlay.plugins.module_utils._source import read_source
+
     os.makedirs(_cache_directory(), 0o700, exist_ok=True)
     with locked(os.path.join(_cache_directory(), "lock"), exclusive=True, timeout=_LONGEST_DIGESTING):
         found = read_source(source, cache)
         cache.flush()
     return found
+
+
+def _check_digest(layer: LayerSpec, found: Digested) -> None:
+    if layer.digest and layer.digest != found.diff_id:
+        from ansible_collections.strata.overlay.plugins.module_utils._source import check_digest
+
+        check_digest(layer, found)
 
 
 def _cache_directory() -> str:

@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Which DiffID a source has, remembered for as long as the source has not changed. Nothing here reads what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Mapping, Optional
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Source
+
+_FRESH_NS = 2 * 10**9
+"""A file changed less than this before it was read may change again within one tick of its clock: not remembered."""
+
+PACKING = 1
+"""Part of every key; one more whenever `_pack` makes other bytes of the same input."""
+
+
+@dataclass(frozen=True)
+class Digested:
+    """A source that has been read to its end.
+
+    :ivar size: bytes of the regular files in it.
+    """
+
+    diff_id: str
+    size: int
+
+
+def remembered(source: Source, cache: DigestCache) -> Optional[Digested]:
+    """What the cache knows of a source as it is now, without reading it; None where it knows nothing."""
+    return recall(source_key(source), cache)
+
+
+def recall(key: str, cache: DigestCache) -> Optional[Digested]:
+    """The same by the source's key."""
+    known = cache.get(key) if key else None
+    try:
+        return Digested(known["diff_id"], int(known["size"])) if known else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def source_key(source: Source) -> str:
+    """A key that changes when the source does: names, sizes, times and inodes; "" where it may not be relied on."""
+    if source.kind == "files":
+        return hashlib.sha256(f"files\0{PACKING}\0{source.files!r}".encode("utf-8", "surrogateescape")).hexdigest()
+    state = hashlib.sha256(
+        f"{source.kind}\0{PACKING}\0{os.path.abspath(source.location)}".encode("utf-8", "surrogateescape")
+    )
+    newest = 0
+    for path in _walk(source.location):
+        facts = os.lstat(path)
+        newest = max(newest, facts.st_mtime_ns, facts.st_ctime_ns)
+        line = (facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_dev)
+        state.update(os.fsencode(path) + f"\0{line}\0".encode())
+    return "" if time.time_ns() - newest < _FRESH_NS else state.hexdigest()
+
+
+def _walk(top: str) -> Iterator[str]:
+    yield os.path.realpath(top)
+    pending: List[str] = [top] if os.path.isdir(top) else []
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                yield entry.path
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+
+
+class DigestCache:
+    """Facts by key, one small JSON file each. ``keep=False`` never writes, as in check mode."""
+
+    def __init__(self, directory: str, keep: bool) -> None:
+        self._directory = directory
+        self._keep = keep
+        self._new: Dict[str, Mapping[str, str]] = {}
+
+    def get(self, key: str) -> Optional[Mapping[str, str]]:
+        """What was put under the key, None where nothing is or where the file can't be read."""
+        if key in self._new:
+            return self._new[key]
+        try:
+            with open(self._path(key), encoding="utf-8") as stream:
+                found = json.load(stream)
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def put(self, key: str, facts: Mapping[str, str]) -> None:
+        """Remember; on disk after ``flush``."""
+        self._new[key] = facts
+
+    def flush(self) -> None:
+        """Write what is new. A cache that cannot be written costs time and nothing else, so that is no error."""
+        if not self._keep:
+            return
+        for key, facts in self._new.items():
+            staged = f"{self._path(key)}.{os.urandom(4).hex()}"
+            with contextlib.suppress(OSError):
+                with open(staged, "x", encoding="utf-8") as stream:
+                    json.dump(facts, stream)
+                os.replace(staged, self._path(key))
+        self._new = {}
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self._directory, f"{key}.json")
