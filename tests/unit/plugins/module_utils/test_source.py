@@ -16,18 +16,16 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _source
+from ansible_collections.strata.overlay.plugins.module_utils import _digestcache, _source
 from ansible_collections.strata.overlay.plugins.module_utils._definition import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested, remembered
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
-    DigestCache,
-    Digested,
     blob_digest,
     check_digest,
     open_tar,
     read_source,
-    remembered,
 )
 
 
@@ -40,7 +38,7 @@ def cache(tmp_path: Path) -> DigestCache:
 @pytest.fixture
 def soon_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files count as settled after 50 ms, so that tests need not wait for seconds."""
-    monkeypatch.setattr(_source, "_FRESH_NS", 50 * 10**6)
+    monkeypatch.setattr(_digestcache, "_FRESH_NS", 50 * 10**6)
 
 
 def settle() -> None:
@@ -217,12 +215,16 @@ def test_a_directory_is_not_changed_by_what_its_links_point_at(tmp_path: Path, c
     assert is_remembered(source, cache)
 
 
-def test_inline_files_are_digested_without_the_cache(tmp_path: Path, cache: DigestCache) -> None:
-    source = Source("files", files=(InlineFile("a", "file", b"abc", None, 0, 0, "", False),))
-    assert read_source(source, cache).size == 3
-    assert not is_remembered(source, cache)
-    cache.flush()
-    assert list((tmp_path / "cache").iterdir()) == []
+def inline(content: bytes, mode: int | None = None) -> Source:
+    return Source("files", files=(InlineFile("a", "file", content, mode, 0, 0, "", False),))
+
+
+def test_inline_files_are_known_by_what_they_are(cache: DigestCache) -> None:
+    found = read_source(inline(b"abc"), cache)
+    assert found.size == 3
+    assert remembered(inline(b"abc"), cache) == found
+    assert not is_remembered(inline(b"abd"), cache)
+    assert not is_remembered(inline(b"abc", 0o644), cache)
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
