@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import (
     apply_module_spec,
@@ -23,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._validate import ch
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
 _SIZE = re.compile(r"^([0-9]{1,18})([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
+_LONGEST_FILE_NAME = 240
 _SOURCES = ("src", "url", "dir", "files")
 # What makes up the run as a whole; every other option of `layer` and `stack` belongs to their one item.
 _RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "_controller")
@@ -127,7 +129,7 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
 
 
 def _check_root(root: str, problems: List[str]) -> str:
-    if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//"):
+    if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//") or any(ord(letter) < 32 for letter in root):
         problems.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
         return "/var/lib/strata"
     return os.path.normpath(root)
@@ -136,7 +138,8 @@ def _check_root(root: str, problems: List[str]) -> str:
 def _check_name(where: str, name: Any, problems: List[str]) -> str:
     if name is None:
         return ""
-    if not _NAME.match(name):
+    # The name of its record is the name with / : @ + written as %2F and so on.
+    if not _NAME.match(name) or len(quote(name, safe="")) > _LONGEST_FILE_NAME:
         problems.append(
             f"{where}: option 'name': {name!r} must begin with a letter or digit and hold only letters, digits "
             "and . _ : @ + / - (at most 200)"

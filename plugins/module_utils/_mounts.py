@@ -55,9 +55,12 @@ def mount_request(home: str, record: StackRecord) -> MountRequest:
 
 def root_on_device(mounts: Sequence[Mount], path: str) -> Tuple[str, str]:
     """Device and path within it of a directory, as a bind mount of it shows them in mountinfo."""
-    holder = max((m for m in mounts if is_inside(path, m.path)), key=lambda m: len(m.path))
+    above = [m for m in mounts if is_inside(path, m.path)]
+    if not above:
+        # In a chroot that is no mount point the table does not say what lies under it.
+        return "", path
     # Of several mounts on one path the last one in the table is the one seen.
-    holder = [m for m in mounts if m.path == holder.path][-1]
+    holder = max(enumerate(above), key=lambda item: (len(item[1].path), item[0]))[1]
     below = os.path.relpath(path, holder.path)
     return holder.device, os.path.normpath(os.path.join(holder.root, below))
 

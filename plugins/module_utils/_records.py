@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
+from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 
 
@@ -93,11 +94,20 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
             data["history"] = tuple(Generation(**_tuples(entry)) for entry in data["history"])
             if not data["history"]:
                 raise ValueError("it has no generation")
+            for generation in data["history"]:
+                _check_chain(generation.diff_ids)
+        elif kind is NameRecord:
+            _check_chain(_tuples(data)["diff_ids"])
         return kind(**_tuples(data))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise StrataError(
             f"The record {path} is damaged ({error}). Move it away and run again with the definition."
         ) from error
+
+
+def _check_chain(diff_ids: Any) -> None:
+    if not isinstance(diff_ids, tuple) or not diff_ids or not all(DIFF_ID.match(str(item)) for item in diff_ids):
+        raise ValueError("its DiffIDs are no list of digests")
 
 
 def _tuples(data: Mapping[str, Any]) -> Dict[str, Any]:

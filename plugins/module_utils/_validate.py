@@ -29,10 +29,19 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def _text(value: Any) -> Tuple[Any, str]:
     if isinstance(value, str):
-        return value, ""
+        return (value, "") if _is_writable(value) else (None, "text that UTF-8 can write")
     if isinstance(value, (bool, list, dict)) or value is None:
         return None, "a string"
     return str(value), ""
+
+
+def _is_writable(text: str) -> bool:
+    """Whether the text can go into a file name or a tar: YAML can hold halves of characters, such as "\\ud800"."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _boolean(value: Any) -> Tuple[Any, str]:
@@ -54,7 +63,7 @@ def _integer(value: Any) -> Tuple[Any, str]:
 
 def _path(value: Any) -> Tuple[Any, str]:
     # No path holds a zero byte, and expanduser cannot take one.
-    if isinstance(value, str) and "\0" not in value:
+    if isinstance(value, str) and "\0" not in value and _is_writable(value):
         return os.path.expanduser(os.path.expandvars(value)), ""
     return None, "a path"
 

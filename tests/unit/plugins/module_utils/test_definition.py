@@ -419,3 +419,16 @@ def test_whatever_is_written_is_understood_or_told(layers: Any, stacks: Any, roo
 def test_modules_of_one_item_never_raise_either(module: str, options: dict[str, Any]) -> None:
     definition, _problems = normalise(module, options)
     assert len(definition.layers) + len(definition.stacks) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"name": "a" + ":" * 100, "dir": "/x"}, "option 'name'"),
+        ({"name": "a", "files": [{"path": "f", "content": "\ud800"}]}, "must be text that UTF-8 can write"),
+        ({"name": "a", "src": "/x\ud800"}, "option 'src' must be a path"),
+    ],
+)
+def test_what_no_file_system_or_tar_can_hold(layer: dict[str, Any], message: str) -> None:
+    _definition, problems = normalise("apply", {"layers": [layer]})
+    assert any(message in problem for problem in problems), problems

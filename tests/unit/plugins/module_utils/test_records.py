@@ -58,8 +58,10 @@ def test_text_of_a_record_is_pinned() -> None:
 
 
 TEXT = st.text(max_size=8)
-DIFF_IDS = st.lists(TEXT, max_size=3).map(tuple)
-GENERATIONS = st.builds(Generation, st.integers(), DIFF_IDS, DIFF_IDS, TEXT)
+DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:{}".format)
+DIFF_IDS = st.lists(DIGESTS, min_size=1, max_size=3).map(tuple)
+LAYERS = st.lists(TEXT, max_size=3).map(tuple)
+GENERATIONS = st.builds(Generation, st.integers(), DIFF_IDS, LAYERS, TEXT)
 RECORDS = st.one_of(
     st.builds(NameRecord, TEXT, DIFF_IDS, st.dictionaries(TEXT, TEXT, max_size=3), TEXT),
     st.builds(ContentRecord, TEXT, st.integers(), st.integers(), TEXT, TEXT),
@@ -87,6 +89,13 @@ def test_round_trip(record: Any) -> None:
 
 def damaged(**changes: Any) -> str:
     return json.dumps({**json.loads(dump(STACK)), **changes})
+
+
+@pytest.mark.parametrize("diff_ids", [[], "sha256:" + "0" * 64, ["nothing"], [1]])
+def test_a_chain_that_is_none(diff_ids: object) -> None:
+    text = json.dumps({"name": "base", "diff_ids": diff_ids})
+    with pytest.raises(StrataError, match="its DiffIDs are no list of digests"):
+        load(NameRecord, text, "x")
 
 
 @pytest.mark.parametrize(
