@@ -131,7 +131,7 @@ def test_small_files(tmp_path: Path) -> None:
 
 
 def test_ids_look_like_docker_s_and_differ() -> None:
-    ids = {new_id() for _ in range(10)}
+    ids = {new_id() for count in range(10)}
     assert len(ids) == 10
     assert all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in ids)
 
@@ -334,7 +334,7 @@ def test_runs_that_end_while_another_sweeps(store: Store) -> None:
         except BaseException as error:  # noqa: BLE001 - told by the test
             errors.append(error)
 
-    workers = [threading.Thread(target=work) for _ in range(3)]
+    workers = [threading.Thread(target=work) for count in range(3)]
     for worker in workers:
         worker.start()
     while time.monotonic() < stop:
