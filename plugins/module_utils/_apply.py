@@ -17,9 +17,8 @@ import errno
 import os
 import time
 from dataclasses import replace
-from datetime import datetime, timezone
 from itertools import groupby
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Type
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Type
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
@@ -33,9 +32,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     Generation,
     StackRecord,
     dump,
+    now,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome
-from ansible_collections.strata.overlay.plugins.module_utils._source import open_origin
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     DropName,
     ForgetStack,
@@ -47,51 +46,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Step,
     Unmount,
     WriteStack,
-    short,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, new_id
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
-
-
-def stage_contents(
-    store: Store, workspace: str, steps: Iterable[Step], abilities: Abilities
-) -> Dict[str, ContentRecord]:
-    """Unpack every content that is to be imported to ``workspace/<hex>``, with its digest checked. Needs no lock.
-
-    :returns: the record of each by DiffID.
-    """
-    staged: Dict[str, ContentRecord] = {}
-    for step in steps:
-        if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
-            staged[step.origin.diff_id] = _unpack_one(workspace, step, abilities)
-    return staged
-
-
-def _unpack_one(workspace: str, step: ImportContent, abilities: Abilities) -> ContentRecord:
-    origin = step.origin
-    directory = f"{workspace}/{hex_of(origin.diff_id)}"
-    os.mkdir(directory, 0o755)
-    os.chmod(directory, 0o755)
-    try:
-        with open_origin(origin) as read:
-            unpacked = unpack(read, directory, abilities.userxattr)
-    except OSError as error:
-        raise StrataError(
-            f"Cannot unpack content {short(origin.diff_id)} from {origin.words}: {error.strerror or error}"
-            f"{' at ' + repr(error.filename) if error.filename else ''}. Nothing of it was kept."
-        ) from error
-    except StrataError as error:
-        raise StrataError(f"Cannot unpack content {short(origin.diff_id)} from {origin.words}: {error}") from error
-    if unpacked.diff_id != origin.diff_id:
-        raise StrataError(
-            f"{origin.words} changed while it was read: it had DiffID {origin.diff_id} and now has {unpacked.diff_id}. "
-            "Nothing of it was kept; run again."
-        )
-    return ContentRecord(origin.diff_id, unpacked.size, unpacked.entries, origin.words, _now())
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Applier:
@@ -159,7 +115,7 @@ class Applier:
     def _write_stacks(self, steps: List[WriteStack]) -> None:
         with self._transaction() as transaction:
             for step in steps:
-                record = _stack_record(step, _now())
+                record = _stack_record(step, now())
                 if step.before is not None:
                     self._before[record.name] = step.before
                 if record.stack_id:

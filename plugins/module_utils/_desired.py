@@ -12,14 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import (
-    Definition,
-    LayerSpec,
-    StackSpec,
-    is_inside,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
 
 

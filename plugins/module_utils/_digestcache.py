@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, Optional
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Source
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 
 _FRESH_NS = 2 * 10**9
 """A file changed less than this before it was read may change again within one tick of its clock: not remembered."""

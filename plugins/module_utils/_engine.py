@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn
 
-from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier, stage_contents
+from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, result_of
+from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent
 from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited, exit_module
 
@@ -51,7 +52,7 @@ class Run:
         abilities = view.observed.abilities
         try:
             with store.workspace() as workspace:
-                staged = stage_contents(store, workspace, view.plan.steps, abilities)
+                staged = stage_contents(workspace, view.plan.steps, abilities)
                 with store.changing(self._survey.timeout):
                     store.sweep()
                     # Others may have changed the host while this run was unpacking: what counts is what it needs now.

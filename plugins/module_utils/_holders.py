@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
-from ansible_collections.strata.overlay.plugins.module_utils._definition import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 
 _MOST_SHOWN = 10
 

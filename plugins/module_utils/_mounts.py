@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._definition import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 
 _LONGEST_VALUE = 255

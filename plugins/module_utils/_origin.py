@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import IO, Any, Mapping, Optional
+from typing import IO, Any, Callable, ContextManager, Mapping, Optional
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Source
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+
+Opener = Callable[[], ContextManager[IO[bytes]]]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Origin:
 
     :ivar size: bytes of the regular files in it.
     :ivar awaited: the controller has them and has not sent them.
-    :ivar stream: the archive, already open; else the source says where it is.
+    :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
+        process than the one that made it; None where the source says where it is.
     """
 
     diff_id: str
@@ -27,7 +30,7 @@ class Origin:
     words: str
     source: Source
     awaited: bool = False
-    stream: Optional[IO[bytes]] = None
+    opener: Optional[Opener] = None
 
 
 def sent(facts: Mapping[str, Any]) -> Origin:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
@@ -79,6 +80,11 @@ class StackRecord:
 
 
 _Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord)
+
+
+def now() -> str:
+    """This moment as records write it: ISO 8601 in UTC, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def dump(record: Any) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import IO, Any, Dict, List, Mapping, Optional
+from typing import IO, Any, ContextManager, Dict, List, Mapping, Optional
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
-from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, describe, sent
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe, sent
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
     check_digest,
     digest_tar,
@@ -76,6 +77,7 @@ class Resolver:
             known = {}
         if known and layer.digest and known.get("pinned") == layer.digest:
             return _origin_of(layer, Digested(known["diff_id"], int(known["size"])), None)
+        opener: Optional[Opener] = None
         fetched = fetch(url, known, _existing_above(self._store.root))
         if fetched.stream is None:
             found = Digested(known["diff_id"], int(known["size"]))
@@ -83,16 +85,26 @@ class Resolver:
                 # Which digest the file itself has was not kept: only the file can tell.
                 fetched = fetch(url, {}, _existing_above(self._store.root))
         if fetched.stream is not None:
-            with open_tar(layer.source, fetched.stream) as read:
+            opener = _rewound(fetched.stream)
+            with open_tar(layer.source, opener) as read:
                 found = digest_tar(read)
-            check_digest(layer, found, fetched.stream)
+            check_digest(layer, found, opener)
         facts = {"diff_id": found.diff_id, "size": str(found.size), "pinned": layer.digest}
         self.cache.put(key, {**facts, **fetched.marks})
-        return _origin_of(layer, found, fetched.stream)
+        return _origin_of(layer, found, opener)
 
 
-def _origin_of(layer: LayerSpec, found: Digested, stream: Optional[IO[bytes]]) -> Origin:
-    return Origin(found.diff_id, found.size, describe(layer.source), layer.source, stream=stream)
+def _origin_of(layer: LayerSpec, found: Digested, opener: Optional[Opener]) -> Origin:
+    return Origin(found.diff_id, found.size, describe(layer.source), layer.source, opener=opener)
+
+
+def _rewound(stream: IO[bytes]) -> Opener:
+    """Opens a temporary file that has no name; a description of its own each time, so that readers do not meet."""
+
+    def opener() -> ContextManager[IO[bytes]]:
+        return open(f"/proc/self/fd/{stream.fileno()}", "rb")
+
+    return opener
 
 
 def _existing_above(path: str) -> str:

@@ -13,7 +13,6 @@ from typing import IO, Callable, ContextManager, Iterator, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
-from ansible_collections.strata.overlay.plugins.module_utils._definition import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import (
     DigestCache,
     Digested,
@@ -21,7 +20,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
     source_key,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, describe
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory, pack_files
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
 
@@ -29,26 +29,23 @@ Read = Callable[[int], bytes]
 
 
 @contextlib.contextmanager
-def open_tar(source: Source, stream: Optional[IO[bytes]] = None) -> Iterator[Read]:
+def open_tar(source: Source, opener: Optional[Opener] = None) -> Iterator[Read]:
     """The read function of a source's uncompressed tar.
 
-    :param stream: an archive that is open already, in place of the one at the source's location.
+    :param opener: opens the archive in place of the one at the source's location.
     """
     if source.kind == "files":
         yield ChunkReader(pack_files(source.files)).read
     elif source.kind == "dir":
         yield ChunkReader(pack_directory(source.location)).read
     else:
-        with contextlib.ExitStack() as stack:
-            raw = stream or stack.enter_context(open(source.location, "rb"))
-            yield stack.enter_context(open_stream(raw)).read
+        with opener() if opener else open(source.location, "rb") as raw, open_stream(raw) as plain:
+            yield plain.read
 
 
 def open_origin(origin: Origin) -> ContextManager[Read]:
     """The read function of the uncompressed tar that a content is unpacked from."""
-    if origin.stream is not None:
-        origin.stream.seek(0)
-    return open_tar(origin.source, origin.stream)
+    return open_tar(origin.source, origin.opener)
 
 
 def read_source(source: Source, cache: DigestCache) -> Digested:
@@ -81,15 +78,13 @@ def blob_digest(stream: IO[bytes]) -> str:
     return SHA256 + state.hexdigest()
 
 
-def check_digest(layer: LayerSpec, found: Digested, stream: Optional[IO[bytes]] = None) -> None:
+def check_digest(layer: LayerSpec, found: Digested, opener: Optional[Opener] = None) -> None:
     """Hold a layer's ``digest`` against its DiffID and, for an archive, against the file as it lies there."""
     if not layer.digest or layer.digest == found.diff_id:
         return
     blob = ""
     if layer.source.kind in ("src", "url"):
-        with contextlib.ExitStack() as stack:
-            raw = stream or stack.enter_context(open(layer.source.location, "rb"))
-            raw.seek(0)
+        with opener() if opener else open(layer.source.location, "rb") as raw:
             blob = blob_digest(raw)
     if layer.digest != blob:
         file_part = f" and the file itself {blob}" if blob else ""

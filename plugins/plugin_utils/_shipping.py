@@ -20,15 +20,10 @@ from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._definition import (
-    Definition,
-    LayerSpec,
-    Source,
-    normalise,
-    wrap,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, normalise, wrap
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested, remembered
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
 

@@ -134,7 +134,7 @@ def test_an_archive_that_changes_between_check_and_import_is_refused(
 ) -> None:
     path = archive(tree, "app.tar")
     module = "ansible_collections.strata.overlay.plugins.module_utils._engine.stage_contents"
-    from ansible_collections.strata.overlay.plugins.module_utils._apply import stage_contents
+    from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 
     def swap(*arguments: Any) -> Any:
         (tree / "etc/app.conf").write_text("listen = 6666\n")

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Source, normalise
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Known, desire
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin

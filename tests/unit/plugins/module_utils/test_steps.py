@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _steps
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Source
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (

@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""One layer as users may write it -> its parts, with every mistake in it. Nothing here looks at a host."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any, List, Mapping, Sequence, Tuple
+from urllib.parse import quote
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
+from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile, inline_files
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
+_LONGEST_FILE_NAME = 240
+_SOURCES = ("src", "url", "dir", "files")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a layer's tar comes from.
+
+    :ivar kind: ``src``, ``url``, ``dir``, ``files``, or ``""`` where the controller has resolved it already.
+    :ivar location: path or URL, ``""`` for inline files.
+    :ivar on_host: read on the managed host and not on the controller.
+    """
+
+    kind: str
+    location: str = ""
+    on_host: bool = False
+    files: Tuple[InlineFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer as written. ``where`` is its name in messages and its key between controller and host."""
+
+    where: str
+    name: str
+    source: Source
+    digest: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    absent: bool = False
+
+
+def check_name(where: str, name: Any, problems: List[str]) -> str:
+    """The name of a layer, image or stack; "" where none is given."""
+    if name is None:
+        return ""
+    # The name of its record is the name with / : @ + written as %2F and so on.
+    if not _NAME.match(name) or len(quote(name, safe="")) > _LONGEST_FILE_NAME:
+        problems.append(
+            f"{where}: option 'name': {name!r} must begin with a letter or digit and hold only letters, digits "
+            "and . _ : @ + / - (at most 200)"
+        )
+    return str(name)
+
+
+def read_layer(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> LayerSpec:
+    """An item whose options have been checked.
+
+    :param resolved: ``where`` of the layers whose source the controller has resolved already.
+    """
+    name = check_name(where, item["name"], problems)
+    absent = item.get("state") == "absent"
+    digest = item["digest"] or ""
+    if digest and not DIFF_ID.match(digest):
+        problems.append(f"{where}: option 'digest': {digest!r} must be 'sha256:' and 64 lower-case hexadecimal digits")
+    labels = {str(key): str(value) for key, value in (item["labels"] or {}).items()}
+    source = Source("") if absent else _source(item, where, resolved, problems)
+    return LayerSpec(where, name, source, digest, labels, absent)
+
+
+def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> Source:
+    given = [kind for kind in _SOURCES if item[kind] is not None]
+    if where in resolved:
+        return Source("")
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are given" if given else "none is given"
+        problems.append(f"{where}: exactly one of src, url, dir, files says where the layer comes from; {found}")
+        return Source("")
+    kind = given[0]
+    if kind == "files":
+        return Source(kind, files=inline_files(where, item["files"], problems))
+    location = item[kind]
+    if kind == "url" and not re.match(r"^(https?|file)://", location):
+        problems.append(f"{where}: option 'url': {location!r} must begin with https://, http:// or file://")
+    on_host = kind == "url" or item["remote_src"]
+    if on_host and kind != "url" and not os.path.isabs(location):
+        problems.append(f"{where}: option '{kind}': {location!r} must be absolute, since remote_src is true")
+    return Source(kind, location, on_host)

@@ -1,0 +1,35 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Paths as text: what may be a stack's path, and what lies inside what. Nothing here looks at a host."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, List
+
+
+def is_inside(path: str, directory: str) -> bool:
+    """Whether ``path`` is ``directory`` or lies below it; both absolute and clean."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def stack_path(where: str, path: Any, problems: List[str]) -> str:
+    """A stack's ``path`` without doubled slashes and dots; "" where none is given or where it is told as a mistake."""
+    if path is None:
+        return ""
+    text = str(path)
+    clean = os.path.normpath(text)
+    if not os.path.isabs(text):
+        problems.append(f"{where}: option 'path': {text!r} must be absolute, beginning with /")
+    elif clean.strip("/") == "":
+        problems.append(f"{where}: option 'path': a stack can't be mounted over /; name a directory below it")
+    elif ".." in text.split("/"):
+        problems.append(f"{where}: option 'path': {text!r} must not hold '..'")
+    elif any(ord(letter) < 32 for letter in text):
+        problems.append(f"{where}: option 'path': {text!r} must not hold control characters")
+    else:
+        return "/" + clean.lstrip("/")
+    return ""
