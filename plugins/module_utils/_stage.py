@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import astuple
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -27,7 +27,7 @@ def stage_contents(
     workspace: str,
     steps: Iterable[Step],
     abilities: Abilities,
-    staged: Optional[Dict[str, ContentRecord]] = None,
+    staged: Optional[Mapping[str, ContentRecord]] = None,
     report: Optional[Report] = None,
 ) -> Dict[str, ContentRecord]:
     """Unpack every content that is to be imported to ``workspace/<hex>``, with its digest checked. Needs no lock.
