@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
@@ -141,9 +142,13 @@ class Store:
         return {name: record for name, record in found if record is not None}
 
     def imported_from(self) -> Set[str]:
-        """Where contents came from, in the words of their records."""
-        records = (self.content_record(f"sha256:{name}") for name in self._recorded("contents"))
-        return {record.source for record in records if record is not None}
+        """Where contents came from, in the words of their records; those that cannot be read say nothing."""
+        found: Set[str] = set()
+        for name in self._recorded("contents"):
+            with contextlib.suppress(StrataError):
+                record = self.content_record(f"sha256:{name}")
+                found |= {record.source} if record is not None else set()
+        return found
 
     def _recorded(self, kind: str) -> List[str]:
         try:
