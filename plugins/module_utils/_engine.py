@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
+from ansible_collections.strata.overlay.plugins.module_utils._resolveimage import ImageResolver
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent
@@ -31,22 +33,24 @@ class Run:
         self._check_mode = check_mode or self._survey.only_plan
         self._store = self._survey.store
         self._resolver = Resolver(self._store, self._survey.provided, keep=not self._check_mode)
+        self._images = ImageResolver(self._store, self._survey.provided_images, self._resolver.cache)
 
     def execute(self) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
         origins = self._resolver.resolve(self._survey.definition, self._survey.problems)
-        view = self._survey.first_look(origins)
+        images = self._images.resolve(self._survey.definition, self._survey.problems)
+        view = self._survey.first_look(origins, images)
         missing = awaited(view.plan)
         outcome = Outcome()
         if missing and not self._check_mode:
             return {"changed": False, "missing": missing}
         if view.plan.steps and not self._check_mode:
-            outcome = self._change(view, origins)
+            outcome = self._change(view, origins, images)
         elif self._store.exists():
             self._resolver.cache.flush()
         return result_of(self._survey.module, view, outcome, {} if self._check_mode else self._store.stacks())
 
-    def _change(self, view: View, origins: Mapping[str, Origin]) -> Outcome:
+    def _change(self, view: View, origins: Mapping[str, Origin], images: Mapping[str, ImageOrigin]) -> Outcome:
         store = self._store
         store.prepare()
         abilities = view.observed.abilities
@@ -56,7 +60,7 @@ class Run:
                 with store.changing(self._survey.timeout):
                     store.sweep()
                     # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-                    steps = self._survey.look(origins).plan.steps
+                    steps = self._survey.look(origins, images).plan.steps
                     for step in steps:
                         if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
                             raise StrataError(f"{step.words()}: it was removed while this ran; run again")

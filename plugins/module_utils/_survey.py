@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin, sent_image
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
@@ -43,7 +44,9 @@ class Survey:
         controller: Mapping[str, Any] = parameters.get("_controller") or {}
         self.module: str = controller.get("module") or module
         self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
-        self.definition, self.problems = normalise(module, parameters, tuple(self.provided))
+        self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
+        resolved = (*self.provided, *self.provided_images)
+        self.definition, self.problems = normalise(module, parameters, resolved)
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = Store(self.definition.root)
@@ -56,11 +59,22 @@ class Survey:
         """The layers that the controller told of, by their ``where``."""
         return {where: sent(facts) for where, facts in self.provided.items()}
 
-    def look(self, origins: Mapping[str, Origin]) -> View:
+    def sent_images(self) -> Dict[str, ImageOrigin]:
+        """The images that the controller told of, by their ``where``."""
+        found: Dict[str, ImageOrigin] = {}
+        for spec in self.definition.images:
+            if spec.where in self.provided_images:
+                try:
+                    found[spec.where] = sent_image(self.provided_images[spec.where], spec.platform)
+                except StrataError as error:
+                    self.problems.append(f"{spec.where}: {error}")
+        return found
+
+    def look(self, origins: Mapping[str, Origin], images: Mapping[str, ImageOrigin]) -> View:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
         problems = list(self.problems)
         known = remember(self.store)
-        desired = desire(self.definition, origins, known, problems)
+        desired = desire(self.definition, origins, known, problems, images)
         observed = observe(self.store, desired, known)
         planned = plan(desired, observed)
         if problems or planned.problems:
@@ -68,10 +82,10 @@ class Survey:
         # The difference is taken now: names are read when they are asked for, and later they are others.
         return View(desired, observed, planned, difference(desired, observed, planned))
 
-    def first_look(self, origins: Mapping[str, Origin]) -> View:
+    def first_look(self, origins: Mapping[str, Origin], images: Mapping[str, ImageOrigin]) -> View:
         """The same, locking the store itself, and refusing a plan that would have to unmount what is in use."""
         with self.store.reading(self.timeout):
-            view = self.look(origins)
+            view = self.look(origins, images)
         _refuse_busy(view.plan)
         return view
 
@@ -95,7 +109,11 @@ def exit_module(module: AnsibleModule, result: Dict[str, Any]) -> NoReturn:
     if module._diff and shown is not None:
         result["diff"] = shown
     # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
-    said = {key: value for key, value in module.params.items() if not isinstance(value, (dict, list))}
+    said = {
+        key: value
+        for key, value in module.params.items()
+        if not isinstance(value, (dict, list)) and not module.argument_spec.get(key, {}).get("no_log")
+    }
     module.exit_json(invocation={"module_args": said}, **result)
 
 
@@ -104,7 +122,7 @@ def run_plan(module: AnsibleModule) -> NoReturn:
 
     def look() -> Dict[str, Any]:
         survey = Survey("apply", module.params)
-        view = survey.first_look(survey.sent_origins())
+        view = survey.first_look(survey.sent_origins(), survey.sent_images())
         return {**result_of(survey.module, view, Outcome(), {}), "missing": awaited(view.plan)}
 
     exit_module(module, guarded(module, look))
