@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
@@ -38,19 +37,19 @@ class Run:
     def execute(self) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
         origins = self._resolver.resolve(self._survey.definition, self._survey.problems)
-        images = self._images.resolve(self._survey.definition, self._survey.problems)
-        view = self._survey.first_look(origins, images)
+        self._survey.images = self._images.resolve(self._survey.definition, self._survey.problems)
+        view = self._survey.first_look(origins)
         missing = awaited(view.plan)
         outcome = Outcome()
         if missing and not self._check_mode:
             return {"changed": False, "missing": missing}
         if view.plan.steps and not self._check_mode:
-            outcome = self._change(view, origins, images)
+            outcome = self._change(view, origins)
         elif self._store.exists():
             self._resolver.cache.flush()
         return result_of(self._survey.module, view, outcome, {} if self._check_mode else self._store.stacks())
 
-    def _change(self, view: View, origins: Mapping[str, Origin], images: Mapping[str, ImageOrigin]) -> Outcome:
+    def _change(self, view: View, origins: Mapping[str, Origin]) -> Outcome:
         store = self._store
         store.prepare()
         abilities = view.observed.abilities
@@ -60,7 +59,7 @@ class Run:
                 with store.changing(self._survey.timeout):
                     store.sweep()
                     # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-                    steps = self._survey.look(origins, images).plan.steps
+                    steps = self._survey.look(origins).plan.steps
                     for step in steps:
                         if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
                             raise StrataError(f"{step.words()}: it was removed while this ran; run again")

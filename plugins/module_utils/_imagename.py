@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple, Optional
 
 _DOMAINS = ("docker.io/", "index.docker.io/")
+_LIBRARY = "library/"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _REFERENCE = re.compile(
@@ -38,11 +39,9 @@ def familiar(name: str) -> Optional[Reference]:
     for domain in _DOMAINS:
         if repository.startswith(domain):
             repository = repository[len(domain) :]
-            repository = repository[len("library/") :] if repository.count("/") == 1 else repository
             break
-    else:
-        if repository.startswith("library/") and repository.count("/") == 1:
-            repository = repository[len("library/") :]
+    if repository.startswith(_LIBRARY) and repository.count("/") == 1:
+        repository = repository[len(_LIBRARY) :]
     return Reference(repository, f"{repository}@{digest}" if digest else f"{repository}:{tag or 'latest'}")
 
 

@@ -37,6 +37,7 @@ class Survey:
 
     :ivar module: whose result it is, such as ``stack``.
     :ivar provided: what the controller found out of its layers, by their ``where``.
+    :ivar images: the images of the definition, by their ``where``; found out before the host is looked at.
     :ivar problems: mistakes found so far; more are found on the way, and all are told together.
     """
 
@@ -44,6 +45,7 @@ class Survey:
         controller: Mapping[str, Any] = parameters.get("_controller") or {}
         self.module: str = controller.get("module") or module
         self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
+        self.images: Mapping[str, ImageOrigin] = {}
         self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
         resolved = (*self.provided, *self.provided_images)
         self.definition, self.problems = normalise(module, parameters, resolved)
@@ -70,11 +72,11 @@ class Survey:
                     self.problems.append(f"{spec.where}: {error}")
         return found
 
-    def look(self, origins: Mapping[str, Origin], images: Mapping[str, ImageOrigin]) -> View:
+    def look(self, origins: Mapping[str, Origin]) -> View:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
         problems = list(self.problems)
         known = remember(self.store)
-        desired = desire(self.definition, origins, known, problems, images)
+        desired = desire(self.definition, origins, known, problems, self.images)
         observed = observe(self.store, desired, known)
         planned = plan(desired, observed)
         if problems or planned.problems:
@@ -82,10 +84,10 @@ class Survey:
         # The difference is taken now: names are read when they are asked for, and later they are others.
         return View(desired, observed, planned, difference(desired, observed, planned))
 
-    def first_look(self, origins: Mapping[str, Origin], images: Mapping[str, ImageOrigin]) -> View:
+    def first_look(self, origins: Mapping[str, Origin]) -> View:
         """The same, locking the store itself, and refusing a plan that would have to unmount what is in use."""
         with self.store.reading(self.timeout):
-            view = self.look(origins, images)
+            view = self.look(origins)
         _refuse_busy(view.plan)
         return view
 
@@ -122,7 +124,8 @@ def run_plan(module: AnsibleModule) -> NoReturn:
 
     def look() -> Dict[str, Any]:
         survey = Survey("apply", module.params)
-        view = survey.first_look(survey.sent_origins(), survey.sent_images())
+        survey.images = survey.sent_images()
+        view = survey.first_look(survey.sent_origins())
         return {**result_of(survey.module, view, Outcome(), {}), "missing": awaited(view.plan)}
 
     exit_module(module, guarded(module, look))
