@@ -109,8 +109,7 @@ class Applier:
 
     def _store_images(self, steps: List[StoreImage]) -> None:
         with self._transaction() as transaction:
-            for step in steps:
-                image = step.origin.image
+            for image in [step.origin.image for step in steps if step.needs_config]:
                 stage_config(self._store, transaction, image.image_id, image.config)
             stage_repositories(self._store, transaction, {})
 

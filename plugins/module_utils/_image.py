@@ -44,7 +44,7 @@ class Image:
     :ivar image_id: the digest of its config, which is what Docker calls the image's id.
     :ivar manifest_digest: "" where its archive has no manifest of its own, as older ones of Docker.
     :ivar digests: every digest by which it may be pinned: of the indexes that lead to it, its manifest, its config.
-    :ivar config: the bytes of its config; b"" where the controller keeps them back until they are needed.
+    :ivar config: the bytes of its config; b"" where the controller has them and has not sent them.
     """
 
     image_id: str
@@ -116,7 +116,7 @@ def sent_image(facts: Mapping[str, Any], wanted: Optional[Platform]) -> ImageOri
     """The image that the controller tells of.
 
     :param facts: ``words``, where it comes from; ``choices``, its variants as ``dump_image`` makes them, without their
-        configs before they are needed, and with the places of those layers that the host has been sent.
+        configs, and with the places of those layers that the host has been sent.
     """
     images = [load_image(each) for each in facts["choices"]]
     return ImageOrigin(pick(images, wanted, facts["words"]), facts["words"])

@@ -106,7 +106,7 @@ def _images(desired: Desired, observed: Observed) -> List[Step]:
         fault = observed.image_faults.get(name)
         set_anyway = fault == WRONG_TAG and _differs(desired.names[name], observed.known.names.get(name))
         if fault and not set_anyway:
-            steps.setdefault(origin.image.image_id, StoreImage(name, origin, fault))
+            steps.setdefault(origin.image.image_id, StoreImage(name, origin, fault, fault != WRONG_TAG))
     return list(steps.values())
 
 

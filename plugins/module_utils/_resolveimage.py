@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
@@ -46,7 +47,7 @@ class ImageResolver:
         for spec in definition.images:
             try:
                 if spec.where in self._provided:
-                    found[spec.where] = sent_image(self._provided[spec.where], spec.platform)
+                    found[spec.where] = _with_config(self._provided[spec.where], spec)
                 elif spec.kind == "src":
                     found[spec.where] = self._from_archive(spec)
                 elif spec.kind == "registry":
@@ -72,3 +73,13 @@ class ImageResolver:
 
     def _has_all(self, image: Image) -> bool:
         return all(os.path.isdir(self._store.content(diff_id)) for diff_id in image.diff_ids)
+
+
+def _with_config(facts: Mapping[str, Any], spec: ImageSpec) -> ImageOrigin:
+    """An image that the controller tells of, with its config where that has been sent."""
+    origin = sent_image(facts, spec.platform)
+    path = facts["configs"].get(origin.image.image_id)
+    if not path:
+        return origin
+    with open(path, "rb") as stream:
+        return replace(origin, image=replace(origin.image, config=stream.read()))

@@ -109,11 +109,15 @@ class LinkLayer(Step):
 
 @dataclass(frozen=True)
 class StoreImage(Step):
-    """Keep an image's config where Docker has it, and its tag."""
+    """Keep an image's config where Docker has it, and its tag.
+
+    :ivar needs_config: the config itself has to be written, and not the tag alone.
+    """
 
     name: str
     origin: ImageOrigin
     fault: str
+    needs_config: bool
 
     @property
     def object(self) -> str:

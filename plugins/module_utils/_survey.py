@@ -25,7 +25,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._origin import Orig
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
-from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Plan, Unmount
+from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+    ImportContent,
+    Plan,
+    StoreImage,
+    Unmount,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 if TYPE_CHECKING:
@@ -93,8 +98,15 @@ class Survey:
 
 
 def awaited(planned: Plan) -> List[str]:
-    """DiffIDs of the contents that a plan needs and the controller has not sent."""
-    return [step.origin.diff_id for step in planned.steps if isinstance(step, ImportContent) and step.origin.awaited]
+    """What a plan needs and the controller has not sent: DiffIDs of contents, ids of images whose config it is."""
+    contents = [
+        step.origin.diff_id for step in planned.steps if isinstance(step, ImportContent) and step.origin.awaited
+    ]
+    return contents + [
+        step.origin.image.image_id
+        for step in planned.steps
+        if isinstance(step, StoreImage) and step.needs_config and not step.origin.image.config
+    ]
 
 
 def _refuse_busy(planned: Plan) -> None:

@@ -171,7 +171,7 @@ stacks:
           type: str
           returned: always
 missing:
-  description: DiffIDs of the contents that the host lacks and the controller has.
+  description: What the host lacks and the controller has, the DiffIDs of contents and the ids of images.
   returned: success
   type: list
   elements: str

@@ -28,6 +28,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagecache import 
 from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 
+CONFIG = ".json"
+"""How the names of configs end, on the controller and on the host."""
+
 _LONGEST_READING = 24 * 3600
 
 
@@ -45,19 +48,26 @@ class LocalImage:
     images: tuple[Image, ...]
     packed: bool
 
-    def facts(self, places: Mapping[str, Blob] | None = None) -> dict[str, Any]:
+    def facts(self, places: Mapping[str, Blob]) -> dict[str, Any]:
         """What the module is told of it.
 
-        :param places: where the host finds the layers that it has been sent, by DiffID; None when it is only asked
-            what it lacks, for which it needs no config.
+        :param places: where the host finds the layers and configs that it has been sent, by DiffID and image id.
         """
-        choices = [dump_image(placed(image, places or {}), with_config=places is not None) for image in self.images]
-        return {"words": self.spec.location, "choices": choices}
+        ids = [image.image_id for image in self.images]
+        return {
+            "words": self.spec.location,
+            "choices": [dump_image(placed(image, places), with_config=False) for image in self.images],
+            "configs": {image_id: places[image_id].path for image_id in ids if image_id in places},
+        }
 
-    def blobs(self) -> dict[str, Blob]:
-        """Where its layers lie on the controller, by DiffID."""
-        images = self._unpacked() if self.packed else self.images
-        return {layer.diff_id: layer.blob for image in images for layer in image.layers if layer.blob}
+    def locate(self, wanted: set[str]) -> dict[str, Blob]:
+        """Where layers and configs that are wanted lie on the controller, by DiffID and image id."""
+        found = {image.image_id: _config_file(image) for image in self.images if image.image_id in wanted}
+        if wanted & {diff_id for image in self.images for diff_id in image.diff_ids}:
+            images = self._unpacked() if self.packed else self.images
+            layers = [layer for image in images for layer in image.layers]
+            found.update({layer.diff_id: layer.blob for layer in layers if layer.diff_id in wanted and layer.blob})
+        return found
 
     def _unpacked(self) -> tuple[Image, ...]:
         """The images again, from an unpacked copy: one for all hosts, gone with the run."""
@@ -99,6 +109,14 @@ def read_local_image(spec: ImageSpec, path: str, cache: DigestCache, directory: 
     return LocalImage(spec, path, tuple(check_pinned(images, spec.digest, path)), packed)
 
 
+def _config_file(image: Image) -> Blob:
+    """A config in a file of its own, gone with the run: it may hold what does not belong into a log of arguments."""
+    descriptor, path = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP, suffix=CONFIG)
+    with os.fdopen(descriptor, "wb") as target:
+        target.write(image.config)
+    return Blob(path, 0, len(image.config))
+
+
 @contextlib.contextmanager
 def as_file(blob: Blob) -> Iterator[str]:
     """A file of exactly the blob's bytes, for as long as it is sent."""
@@ -114,6 +132,6 @@ def as_file(blob: Blob) -> Iterator[str]:
         os.unlink(path)
 
 
-def sent_name(diff_id: str) -> str:
-    """What a layer's blob is called on the host, compressed or not."""
-    return f"{hex_of(diff_id)}.tar"
+def sent_name(digest: str, blob: Blob) -> str:
+    """What a layer's blob, compressed or not, or a config is called on the host."""
+    return hex_of(digest) + (CONFIG if blob.path.endswith(CONFIG) else ".tar")

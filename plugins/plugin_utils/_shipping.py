@@ -70,12 +70,12 @@ class _Here:
     def __contains__(self, where: str) -> bool:
         return where in self.layers or where in self.images
 
-    def told(self, places: Mapping[str, Blob] | None) -> dict[str, Any]:
+    def told(self, places: Mapping[str, Blob]) -> dict[str, Any]:
         """What the module is told of them.
 
-        :param places: what the host has been sent, by DiffID; None when it is only asked what it lacks.
+        :param places: what the host has been sent, by DiffID; nothing when it is only asked what it lacks.
         """
-        paths = {diff_id: place.path for diff_id, place in (places or {}).items()}
+        paths = {diff_id: place.path for diff_id, place in places.items()}
         return {
             "layers": {where: layer.facts(paths.get(layer.found.diff_id, "")) for where, layer in self.layers.items()},
             "images": {where: image.facts(places) for where, image in self.images.items()},
@@ -117,7 +117,11 @@ class ShippingAction(ActionBase):
             missing = reply.pop("missing", [])
             if not missing:
                 return reply
-        reply = self._execute(local, self._ship(missing, local), task_vars)
+        try:
+            places = self._ship(missing, local)
+        except (StrataError, OSError) as error:
+            return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
+        reply = self._execute(local, places, task_vars)
         if reply.pop("missing", None):
             reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
         return reply
@@ -177,7 +181,7 @@ class ShippingAction(ActionBase):
 
     def _ask(self, host_reads: bool, local: _Here, task_vars: Any) -> dict[str, Any]:
         """The host's plan, by the small module that can only look; the large one where it has sources to read."""
-        told = {**local.told(None), "module": self.module}
+        told = {**local.told({}), "module": self.module}
         sent = wrap(self.module, _without_sources(self.module, self._task.args, local))
         if host_reads:
             reply = self._run_module("apply", {**sent, "_controller": {**told, "only_plan": True}}, task_vars)
@@ -215,7 +219,7 @@ class ShippingAction(ActionBase):
         directory = self._connection._shell.tmpdir or self._make_tmp_path()
         sent: dict[str, Blob] = {}
         for diff_id, blob in found.items():
-            path = self._connection._shell.join_path(directory, sent_name(diff_id))
+            path = self._connection._shell.join_path(directory, sent_name(diff_id, blob))
             with as_file(blob) as file:
                 self._transfer_file(file, path)
             sent[diff_id] = replace(blob, path=path, offset=0, keeper=None)
@@ -231,9 +235,7 @@ class ShippingAction(ActionBase):
                 path = self._as_file(by_diff_id[diff_id])
                 found[diff_id] = Blob(path, 0, os.path.getsize(path))
         for image in local.images.values():
-            wanted = set(missing) - set(found)
-            if wanted & {layer.diff_id for each in image.images for layer in each.layers}:
-                found.update({diff_id: blob for diff_id, blob in image.blobs().items() if diff_id in wanted})
+            found.update(image.locate(set(missing) - set(found)))
         return found
 
     def _as_file(self, here: _Local) -> str:

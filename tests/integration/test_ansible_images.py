@@ -167,6 +167,18 @@ def test_an_upgrade_of_one_layer_in_ten_sends_that_layer(
     assert list((ansible.directory / "remote").iterdir()) == [], "temporary files stayed on the host"
 
 
+def test_an_archive_that_is_damaged_is_not_sent(host: Host, ansible: Ansible, target: None, tmp_path: Path) -> None:
+    layout = simple_layout(tmp_path / "layout", {"a": "a"})
+    blob = layout.path(layout.manifest(layout.entries[0])["layers"][0]["digest"])
+    data = blob.read_bytes()
+    blob.write_bytes(data[:9] + bytes([data[9] ^ 1]) + data[10:])
+    archive = tar_of(layout.directory, tmp_path / "image.tar")
+    arguments = json.dumps({"root": str(host.root), "name": "app", "src": str(archive)})
+    done = ansible.call("ansible", "target", "-i", "inventory.yml", "-m", "strata.overlay.image", "-a", arguments)
+    assert "Cannot send what the host lacks: the blob in " in done.stdout
+    assert not host.root.exists()
+
+
 def test_on_the_controller_itself_nothing_is_copied(host: Host, ansible: Ansible, tmp_path: Path) -> None:
     layout = ten_layers(tmp_path / "layout", "1")
     archive = tar_of(layout.directory, tmp_path / "image.tar")

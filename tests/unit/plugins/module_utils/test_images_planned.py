@@ -175,7 +175,7 @@ def test_an_image_on_its_way_to_the_host() -> None:
     assert bare.config == b""
     assert [origin.awaited for origin in ImageOrigin(bare, "app.tar").origins()] == [True, True]
     sent = Blob("/tmp/b.tar", 0, 5, C)
-    facts = {"words": "app.tar", "choices": [dump_image(placed(found, {B: sent}), with_config=True)]}
+    facts = {"words": "app.tar", "choices": [dump_image(placed(found, {B: sent}), with_config=False)]}
     origin = sent_image(facts, None)
     assert [layer.blob for layer in origin.image.layers] == [None, sent]
     assert [each.awaited for each in origin.origins()] == [True, False]
