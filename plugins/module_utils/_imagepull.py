@@ -10,6 +10,7 @@ Source: OCI distribution-spec, "Pull". How a registry is spoken to is another ro
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, List, Optional, Protocol, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -68,6 +69,7 @@ def pull(
     :raises StrataError: what the registry said, or what is wrong with what it served.
     """
     path: List[str] = []
+    told: Optional[Platform] = None
     while len(path) < _MAX_DEPTH:
         served = source.manifest(wanted)
         digest = sha256(served.body)
@@ -79,9 +81,11 @@ def pull(
             return image
         document = read_document(served.body, served.media_type, f"{what}: manifest {digest}")
         if isinstance(document, Manifest):
-            return _image(source, document, tuple(path), what, stored)
+            image = _image(source, document, tuple(path), what, stored)
+            # An index tells the variant, which old configs leave out.
+            return replace(image, platform=told or image.platform)
         entry = _choose(document, platform, what)
-        wanted = entry.digest
+        wanted, told = entry.digest, entry.platform
         image = known(wanted)
         if image is not None:
             return image

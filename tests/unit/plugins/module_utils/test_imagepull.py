@@ -105,6 +105,14 @@ def test_an_index_of_indexes() -> None:
         pulled(played, "1.0", "linux/s390x")
 
 
+def test_an_index_tells_the_variant_that_a_config_leaves_out() -> None:
+    played = Played()
+    described = played.image("arm")
+    old = {**described, "platform": {**described["platform"], "variant": "v6"}}
+    played.put({"manifests": [old, played.image("amd64")]}, OCI_INDEX, "1.0")
+    assert pulled(played, "1.0", "linux/arm/v7").platform == parse_platform("linux/arm/v6")
+
+
 def test_nothing_more_is_asked_of_an_image_that_is_known() -> None:
     played = Played()
     arm = played.image("arm64")
