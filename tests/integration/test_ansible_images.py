@@ -150,8 +150,8 @@ def test_an_upgrade_of_one_layer_in_ten_sends_that_layer(
     # Longer ago than the digest cache takes for fresh.
     subprocess.run(["find", tmp_path, "-newermt", "-1 hour", "-exec", "touch", "-d", "-1 hour", "{}", "+"], check=True)
     arguments = {"root": str(host.root), "name": "app", "src": str(places[0])}
-    first = run(ansible, arguments)
-    assert (executions(first), len(transfers(first))) == (2, 10)
+    # The host is this machine, so the first version can come the short way.
+    assert executions(run(ansible, arguments, "localhost")) == 2
     again = run(ansible, arguments)
     assert (executions(again), transfers(again)) == (1, [])
     before = proxy.bytes
