@@ -74,6 +74,34 @@ layers:
       type: list
       elements: str
       returned: always
+images:
+  description: Every image.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    image_id:
+      description: Its id, the digest of its config.
+      type: str
+      returned: always
+    platform:
+      description: What it runs on, such as V(linux/amd64).
+      type: str
+      returned: always
+    diff_ids:
+      description: DiffIDs of its layers, bottom first.
+      type: list
+      elements: str
+      returned: always
+    chain_id:
+      description: ChainID of its uppermost layer.
+      type: str
+      returned: always
+    names:
+      description: Names that point at it.
+      type: list
+      elements: str
+      returned: always
 names:
   description: Every name and what it points at.
   returned: success
@@ -95,6 +123,14 @@ names:
       returned: always
     source:
       description: Where its content came from when the name was set.
+      type: str
+      returned: always
+    image_id:
+      description: Id of the image that it names, empty for a layer.
+      type: str
+      returned: always
+    manifest_digest:
+      description: Digest of the manifest by which the image first came, empty where it had none.
       type: str
       returned: always
 stacks:

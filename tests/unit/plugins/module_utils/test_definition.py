@@ -41,7 +41,7 @@ def problems_of(definition: dict[str, Any]) -> list[str]:
 MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
     # Unknown options and wrong types.
     ({"layer": []}, ["unknown option 'layer'; did you mean 'layers'?"]),
-    ({"prune": {}}, ["unknown option 'prune'; known are exclusive, layers, lock_timeout, root, stacks"]),
+    ({"prune": {}}, ["unknown option 'prune'; known are exclusive, images, layers, lock_timeout, root, stacks"]),
     (stack(writeable="none"), ["stack web: unknown option 'writeable'; did you mean 'writable'?"]),
     (layer(sorce="x"), ["layer base: unknown option 'sorce'; did you mean 'src'?"]),
     (
