@@ -106,6 +106,21 @@ def store_info_module_spec() -> Spec:
     return {**_root_spec(), **_lock_spec()}
 
 
+def prune_spec() -> Spec:
+    """What ``prune`` of a definition takes, and the module ``prune``."""
+    return {
+        "unused_for": {"type": "str"},
+        "labels": {"type": "dict"},
+        "keep": {"type": "list", "elements": "str"},
+        "max_bytes": {"type": "str"},
+    }
+
+
+def prune_module_spec() -> Spec:
+    """Options of ``strata.overlay.prune``."""
+    return {**_root_spec(), **_lock_spec(), **prune_spec()}
+
+
 def module_spec(module: str) -> Spec:
     """The options of one module by its short name."""
     return {

@@ -55,7 +55,7 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     """
     problems: List[str] = []
     options = check_options("", wrap(module, parameters), apply_module_spec(), problems)
-    root = _check_root(options["root"], problems)
+    root = check_root(options["root"], problems)
     layers = tuple(
         read_layer(item, f"layer {item['name'] or number}", resolved, problems)
         for number, item in enumerate(options["layers"], 1)
@@ -69,7 +69,8 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     return Definition(root, layers, stacks, options["exclusive"]), problems
 
 
-def _check_root(root: str, problems: List[str]) -> str:
+def check_root(root: str, problems: List[str]) -> str:
+    """The store's directory as written, its path made normal."""
     if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//") or any(ord(letter) < 32 for letter in root):
         problems.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
         return "/var/lib/strata"

@@ -163,6 +163,11 @@ class Store:
     def changing(self, timeout: float) -> Iterator[None]:
         """This process alone reads and changes the store meanwhile. The store must have been prepared."""
         with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
+            if os.path.exists(f"{self.root}/strata/condemned"):
+                # Loaded when it is needed, as all that only a run with changes needs.
+                from ansible_collections.strata.overlay.plugins.module_utils._condemned import finish_removals
+
+                finish_removals(self)
             yield
 
     # The way in.

@@ -1,0 +1,258 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""One prune: look, plan, condemn, delete. The module `prune`, and the last part of `apply`."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._condemned import condemned, sentence
+from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._everymount import mounts_everywhere, used_by_mounts
+from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
+from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._prune import (
+    Key,
+    Measured,
+    PrunePlan,
+    Removal,
+    plan_prune,
+    removable,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
+from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+_TRIES = 4
+_TICK = 0.02
+"""Longer than a tick of the clock that file systems take their times from (4 or 10 ms)."""
+
+_WATCHED = (
+    "content/sha256",
+    "overlay2",
+    "overlay2/l",
+    "image/overlay2/layerdb/sha256",
+    "image/overlay2/layerdb/mounts",
+    "strata/names",
+    "strata/contents",
+    "strata/stacks",
+    "strata/aside",
+)
+
+
+class Freed(Measure):
+    """Bytes that come free when trees are deleted: those of a file with hard links, once the last of them is in one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._links: Dict[Tuple[int, int], int] = {}
+
+    def _one(self, facts: os.stat_result) -> int:
+        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
+            key = (facts.st_dev, facts.st_ino)
+            self._links[key] = self._links.get(key, 0) + 1
+            if self._links[key] < facts.st_nlink:
+                return 0
+        return facts.st_blocks * 512
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, and for how many seconds others could not change the store meanwhile."""
+
+    plan: PrunePlan
+    locked: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """A plan, and what was seen for it."""
+
+    plan: PrunePlan
+    inventory: Inventory
+    stamp: Tuple[object, ...]
+
+
+class Pruning:
+    """A prune of one store.
+
+    :param protected: names that stay because the definition at hand has them.
+    """
+
+    def __init__(
+        self, store: Store, spec: PruneSpec, timeout: float, protected: AbstractSet[str] = frozenset()
+    ) -> None:
+        self._store = store
+        self._spec = spec
+        self._timeout = timeout
+        self._protected = protected
+
+    def plan(self) -> PrunePlan:
+        """What a run would remove now. Changes nothing."""
+        with self._store.reading(self._timeout):
+            return self.plan_of(take_inventory(self._store))
+
+    def plan_of(self, inventory: Inventory) -> PrunePlan:
+        """What goes of an inventory, with bytes. Call it with the store locked."""
+        now = time.time()
+        measured = None
+        if self._spec.max_bytes is not None:
+            sizes = _sizes(removable(self._store, inventory, self._spec, self._protected))
+            measured = Measured(Measure().tree(self._store.root), sizes)
+        plan = plan_prune(self._store, inventory, self._spec, self._protected, now, measured)
+        sizes = _sizes(plan.removals)
+        return replace(plan, removals=tuple(replace(item, bytes=sizes[item.key]) for item in plan.removals))
+
+    def run(self) -> Pruned:
+        """Remove it. What came into use while this run looked is not touched: it looks again."""
+        if not self._store.exists():
+            return Pruned(PrunePlan((), ()))
+        self._store.prepare()
+        if condemned(self._store):
+            with self._store.changing(self._timeout):
+                pass  # whoever changes a store finishes first what a killed prune has begun
+        for attempt in range(_TRIES):
+            sight = self._look()
+            if not sight.plan.removals:
+                return Pruned(sight.plan)
+            locked = self._remove(sight, last=attempt == _TRIES - 1)
+            if locked is not None:
+                return locked
+        return Pruned(PrunePlan((), ()))
+
+    def _look(self) -> _Sight:
+        with self._store.reading(self._timeout):
+            stamp, newest = _stamp(self._store)
+            if 0 <= time.time() - newest < _TICK:
+                # A change in this very tick of the clock could not be told from the one that was seen.
+                time.sleep(_TICK)
+            inventory = take_inventory(self._store)
+            return _Sight(self.plan_of(inventory), inventory, stamp)
+
+    def _remove(self, sight: _Sight, last: bool) -> Pruned | None:
+        """Condemn, move, delete; None where the store has changed since it was seen.
+
+        :param last: look again under the lock then, rather than give up.
+        """
+        store = self._store
+        try:
+            with store.workspace() as workspace, sentence(store, workspace, _paths(sight.plan)) as made:
+                with store.changing(self._timeout):
+                    started = time.monotonic()
+                    same = self._is_as_seen(sight)
+                    if same:
+                        made.pronounce()
+                        locked = time.monotonic() - started
+                    elif last:
+                        return self._remove_locked(workspace)
+                if not same:
+                    return None
+                made.execute()
+                return Pruned(sight.plan, locked)
+        finally:
+            store.empty_trash()
+
+    def _remove_locked(self, workspace: str) -> Pruned:
+        """The same on a store that others change all the time: everything but deleting under its lock."""
+        started = time.monotonic()
+        plan = self.plan_of(take_inventory(self._store))
+        with sentence(self._store, workspace, _paths(plan)) as made:
+            made.pronounce()
+            made.execute()
+        return Pruned(plan, time.monotonic() - started)
+
+    def _is_as_seen(self, sight: _Sight) -> bool:
+        return (
+            _stamp(self._store)[0] == sight.stamp
+            and self._names_unused(sight)
+            and self._mounts_are_as_seen(sight.inventory)
+        )
+
+    def _names_unused(self, sight: _Sight) -> bool:
+        """Whether no run has noted since that it needs a name that is to go."""
+        return all(
+            os.stat(removal.paths[0]).st_mtime == removal.used
+            for removal in sight.plan.removals
+            if removal.kind == "name"
+        )
+
+    def _mounts_are_as_seen(self, inventory: Inventory) -> bool:
+        everywhere = mounts_everywhere()
+        used = used_by_mounts(everywhere, self._store.root)
+        return (
+            used.contents <= inventory.mounts.contents
+            and used.layers <= inventory.mounts.layers
+            and used.links <= inventory.mounts.links
+            and everywhere.unreadable == inventory.unreadable
+        )
+
+
+def _paths(plan: PrunePlan) -> List[str]:
+    return [path for removal in plan.removals for path in removal.paths]
+
+
+def _sizes(removals: Sequence[Removal]) -> Mapping[Key, int]:
+    freed = Freed()
+    return {removal.key: sum(freed.tree(path) for path in removal.paths) for removal in removals}
+
+
+def _stamp(store: Store) -> Tuple[Tuple[object, ...], float]:
+    """What changes with every change of the store's records, and the time of the newest of them."""
+    facts = []
+    for name in _WATCHED:
+        try:
+            found = os.stat(f"{store.root}/{name}")
+        except FileNotFoundError:
+            continue
+        facts.append((name, found.st_ino, found.st_nlink, found.st_mtime_ns))
+    return tuple(facts), max((fact[3] for fact in facts), default=0) / 1e9
+
+
+def prune_result(pruned: Pruned) -> Dict[str, Any]:
+    """A module's result, as the RETURN of ``prune`` says."""
+    plan = pruned.plan
+    return {
+        "changed": bool(plan.removals),
+        "removed": [removal.result() for removal in plan.removals],
+        "reclaimed_bytes": plan.bytes,
+        "notes": list(plan.notes),
+        "locked_ms": round(pruned.locked * 1000, 1),
+        "diff": _difference(plan),
+    }
+
+
+def _difference(plan: PrunePlan) -> Dict[str, str]:
+    listed = "".join(f"{removal.kind} {removal.id} ({removal.bytes} bytes)\n" for removal in plan.removals)
+    return {"before": listed, "after": ""}
+
+
+def prune(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+    """The work of the module ``prune``; DefinitionError tells every mistake."""
+    problems: List[str] = []
+    options = check_options("", parameters, prune_module_spec(), problems)
+    root = check_root(options["root"], problems)
+    spec = read_prune(options, "", problems)
+    if problems:
+        raise DefinitionError(problems)
+    pruning = Pruning(Store(root), spec, float(options["lock_timeout"]))
+    return prune_result(Pruned(pruning.plan()) if check_mode else pruning.run())
+
+
+def run_prune(module: AnsibleModule) -> NoReturn:
+    """Prune by a module's parameters and end the module."""
+    result = guarded(module, lambda: prune(module.params, module.check_mode))
+    shown = result.pop("diff")
+    module.exit_json(**({**result, "diff": shown} if module._diff else result))
