@@ -87,6 +87,7 @@ def apply_module_spec() -> Spec:
         **_change_spec(),
         "layers": {"type": "list", "elements": "dict", "options": layer_spec(), "default": []},
         "stacks": {"type": "list", "elements": "dict", "options": stack_spec(), "default": []},
+        "prune": {"type": "dict", "options": prune_spec()},
         "exclusive": {"type": "bool", "default": False},
     }
 

@@ -76,7 +76,7 @@ def finish_removals(store: Store) -> None:
 
     Call it with the store locked for changes.
     """
-    for name in _lists(store):
+    for name in store.condemnations():
         path = f"{_place(store)}/{name}"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -95,15 +95,8 @@ def finish_removals(store: Store) -> None:
 
 def condemned(store: Store) -> List[str]:
     """Paths that are removed though they may still be there."""
-    texts = (read_text(f"{_place(store)}/{name}") for name in _lists(store))
+    texts = (read_text(f"{_place(store)}/{name}") for name in store.condemnations())
     return [path for text in texts if text for path in _absolute(store, text)]
-
-
-def _lists(store: Store) -> List[str]:
-    try:
-        return sorted(os.listdir(_place(store)))
-    except FileNotFoundError:
-        return []
 
 
 def _listed(store: Store, paths: Sequence[str]) -> bytes:

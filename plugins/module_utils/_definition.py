@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec, read_stack
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
@@ -29,6 +30,7 @@ class Definition:
     layers: Tuple[LayerSpec, ...]
     stacks: Tuple[StackSpec, ...]
     exclusive: bool = False
+    prune: Optional[PruneSpec] = None
 
     def sources(self) -> List[LayerSpec]:
         """Every layer that has a source: the named ones, then those written in place, in the order of the
@@ -66,7 +68,8 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     )
     _check_duplicates(layers, stacks, problems)
     _check_paths(root, stacks, problems)
-    return Definition(root, layers, stacks, options["exclusive"]), problems
+    prune = None if options["prune"] is None else read_prune(options["prune"], "prune", problems)
+    return Definition(root, layers, stacks, options["exclusive"], prune), problems
 
 
 def check_root(root: str, problems: List[str]) -> str:

@@ -13,6 +13,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._apply import Appli
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
@@ -40,11 +42,22 @@ class Run:
         outcome = Outcome()
         if missing and not self._check_mode:
             return {"changed": False, "missing": missing}
-        if view.plan.steps and not self._check_mode:
+        if len(view.plan.steps) > len(view.pruned.removals if view.pruned else ()) and not self._check_mode:
             outcome = self._change(view, origins)
         elif self._store.exists():
             self._resolver.cache.flush()
+        if not self._check_mode:
+            self._survey.note_use(view)
+        if view.pruned is not None and not self._check_mode:
+            outcome.pruned = self._prune(view)
         return result_of(self._survey.module, view, outcome, {} if self._check_mode else self._store.stacks())
+
+    def _prune(self, view: View) -> PrunePlan:
+        """The last part of the plan, with looks and a lock of its own: deleting takes long, others need not wait."""
+        from ansible_collections.strata.overlay.plugins.module_utils._pruning import Pruning
+
+        spec = self._survey.definition.prune or PruneSpec()
+        return Pruning(self._store, spec, self._survey.timeout, set(view.desired.names)).run().plan
 
     def _change(self, view: View, origins: Mapping[str, Origin]) -> Outcome:
         store = self._store

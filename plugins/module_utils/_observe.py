@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
@@ -87,7 +88,7 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
     links = _distinct_links(stack.diff_ids for stack in desired.stacks)
     diff_ids = {diff_id for stack in desired.stacks for diff_id in stack.diff_ids}
     diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
-    contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))}
+    contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))} - _condemned_contents(store)
     stacks = [known.stacks[stack.spec.name] for stack in desired.stacks if stack.spec.name in known.stacks]
     dropped = [known.stacks[name] for name in desired.dropped_stacks]
     mounts = read_mounts()
@@ -107,6 +108,17 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
     )
+
+
+def _condemned_contents(store: Store) -> Set[str]:
+    """Contents that a prune has removed, though it has not come to moving them away yet."""
+    if not store.condemnations():
+        return set()
+    # Loaded when it is needed, which is next to never.
+    from ansible_collections.strata.overlay.plugins.module_utils._condemned import condemned
+
+    place = os.path.dirname(store.content(f"{SHA256}x"))
+    return {SHA256 + os.path.basename(path) for path in condemned(store) if os.path.dirname(path) == place}
 
 
 def _is_written(store: Store, record: StackRecord) -> bool:

@@ -63,6 +63,11 @@ class PrunePlan:
     def bytes(self) -> int:
         return sum(removal.bytes for removal in self.removals)
 
+    def result(self) -> Dict[str, Any]:
+        """As ``prune``, and ``apply`` where it prunes, return it."""
+        removed = [removal.result() for removal in self.removals]
+        return {"removed": removed, "reclaimed_bytes": self.bytes, "notes": list(self.notes)}
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -8,29 +8,21 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
-from ansible_collections.strata.overlay.plugins.module_utils._condemned import condemned, sentence
+from ansible_collections.strata.overlay.plugins.module_utils._condemned import sentence
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import mounts_everywhere, used_by_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
-from ansible_collections.strata.overlay.plugins.module_utils._prune import (
-    Key,
-    Measured,
-    PrunePlan,
-    Removal,
-    plan_prune,
-    removable,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
+from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 if TYPE_CHECKING:
@@ -51,22 +43,6 @@ _WATCHED = (
     "strata/stacks",
     "strata/aside",
 )
-
-
-class Freed(Measure):
-    """Bytes that come free when trees are deleted: those of a file with hard links, once the last of them is in one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._links: Dict[Tuple[int, int], int] = {}
-
-    def _one(self, facts: os.stat_result) -> int:
-        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
-            key = (facts.st_dev, facts.st_ino)
-            self._links[key] = self._links.get(key, 0) + 1
-            if self._links[key] < facts.st_nlink:
-                return 0
-        return facts.st_blocks * 512
 
 
 @dataclass(frozen=True)
@@ -103,25 +79,17 @@ class Pruning:
     def plan(self) -> PrunePlan:
         """What a run would remove now. Changes nothing."""
         with self._store.reading(self._timeout):
-            return self.plan_of(take_inventory(self._store))
+            return self._choose(take_inventory(self._store))
 
-    def plan_of(self, inventory: Inventory) -> PrunePlan:
-        """What goes of an inventory, with bytes. Call it with the store locked."""
-        now = time.time()
-        measured = None
-        if self._spec.max_bytes is not None:
-            sizes = _sizes(removable(self._store, inventory, self._spec, self._protected))
-            measured = Measured(Measure().tree(self._store.root), sizes)
-        plan = plan_prune(self._store, inventory, self._spec, self._protected, now, measured)
-        sizes = _sizes(plan.removals)
-        return replace(plan, removals=tuple(replace(item, bytes=sizes[item.key]) for item in plan.removals))
+    def _choose(self, inventory: Inventory) -> PrunePlan:
+        return choose(self._store, inventory, self._spec, self._protected)
 
     def run(self) -> Pruned:
         """Remove it. What came into use while this run looked is not touched: it looks again."""
         if not self._store.exists():
             return Pruned(PrunePlan((), ()))
         self._store.prepare()
-        if condemned(self._store):
+        if self._store.condemnations():
             with self._store.changing(self._timeout):
                 pass  # whoever changes a store finishes first what a killed prune has begun
         for attempt in range(_TRIES):
@@ -140,7 +108,7 @@ class Pruning:
                 # A change in this very tick of the clock could not be told from the one that was seen.
                 time.sleep(_TICK)
             inventory = take_inventory(self._store)
-            return _Sight(self.plan_of(inventory), inventory, stamp)
+            return _Sight(self._choose(inventory), inventory, stamp)
 
     def _remove(self, sight: _Sight, last: bool) -> Pruned | None:
         """Condemn, move, delete; None where the store has changed since it was seen.
@@ -168,7 +136,7 @@ class Pruning:
     def _remove_locked(self, workspace: str) -> Pruned:
         """The same on a store that others change all the time: everything but deleting under its lock."""
         started = time.monotonic()
-        plan = self.plan_of(take_inventory(self._store))
+        plan = self._choose(take_inventory(self._store))
         with sentence(self._store, workspace, _paths(plan)) as made:
             made.pronounce()
             made.execute()
@@ -204,11 +172,6 @@ def _paths(plan: PrunePlan) -> List[str]:
     return [path for removal in plan.removals for path in removal.paths]
 
 
-def _sizes(removals: Sequence[Removal]) -> Mapping[Key, int]:
-    freed = Freed()
-    return {removal.key: sum(freed.tree(path) for path in removal.paths) for removal in removals}
-
-
 def _stamp(store: Store) -> Tuple[Tuple[object, ...], float]:
     """What changes with every change of the store's records, and the time of the newest of them."""
     facts = []
@@ -226,9 +189,7 @@ def prune_result(pruned: Pruned) -> Dict[str, Any]:
     plan = pruned.plan
     return {
         "changed": bool(plan.removals),
-        "removed": [removal.result() for removal in plan.removals],
-        "reclaimed_bytes": plan.bytes,
-        "notes": list(plan.notes),
+        **plan.result(),
         "locked_ms": round(pruned.locked * 1000, 1),
         "diff": _difference(plan),
     }

@@ -147,6 +147,13 @@ class Store:
             return []
         return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
 
+    def condemnations(self) -> List[str]:
+        """Lists of what has been removed and may not have been moved away yet, see `_condemned`."""
+        try:
+            return sorted(os.listdir(f"{self.root}/strata/condemned"))
+        except FileNotFoundError:
+            return []
+
     # Locks.
 
     @contextlib.contextmanager
@@ -163,7 +170,7 @@ class Store:
     def changing(self, timeout: float) -> Iterator[None]:
         """This process alone reads and changes the store meanwhile. The store must have been prepared."""
         with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
-            if os.path.exists(f"{self.root}/strata/condemned"):
+            if self.condemnations():
                 # Loaded when it is needed, as all that only a run with changes needs.
                 from ansible_collections.strata.overlay.plugins.module_utils._condemned import finish_removals
 

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - strata.overlay._store.changes
   - strata.overlay._layer.list
   - strata.overlay._stack.list
+  - strata.overlay._prune.option
 options:
   exclusive:
     description:
@@ -53,7 +54,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+          V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
       type: str
       returned: always
       sample: import_content
@@ -151,6 +152,20 @@ stacks:
           description: A path that it uses.
           type: str
           returned: always
+removed:
+  description: What O(prune) removed, or in check mode would remove, as M(strata.overlay.prune) returns it.
+  returned: when O(prune) is given
+  type: list
+  elements: dict
+reclaimed_bytes:
+  description: Bytes on disk that this frees.
+  returned: when O(prune) is given
+  type: int
+notes:
+  description: What was kept because it could not be looked at, and whether O(prune.max_bytes) could not be reached.
+  returned: when O(prune) is given
+  type: list
+  elements: str
 missing:
   description: DiffIDs of the contents that the host lacks and the controller has.
   returned: success
