@@ -34,7 +34,6 @@ class Sentence:
         self._name = os.urandom(8).hex()
         self._path = f"{workspace}/{self._name}"
         self._paths = paths
-        os.makedirs(_place(store), 0o700, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)

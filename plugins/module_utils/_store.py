@@ -45,6 +45,7 @@ _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("strata/stacks", 0o700),
     ("strata/aside", 0o700),
     ("strata/sources", 0o700),
+    ("strata/condemned", 0o700),
     ("staging", 0o700),
     ("trash", 0o700),
 )
