@@ -104,7 +104,7 @@ def stack_module_spec() -> Spec:
 
 def store_info_module_spec() -> Spec:
     """Options of ``strata.overlay.store_info``."""
-    return {**_root_spec(), **_lock_spec()}
+    return {**_root_spec(), **_lock_spec(), "size": {"type": "bool", "default": True}}
 
 
 def prune_spec() -> Spec:

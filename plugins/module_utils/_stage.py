@@ -51,4 +51,4 @@ def _unpack_one(workspace: str, step: ImportContent, abilities: Abilities) -> Co
             f"{origin.words} changed while it was read: it had DiffID {origin.diff_id} and now has {unpacked.diff_id}. "
             "Nothing of it was kept; run again."
         )
-    return ContentRecord(origin.diff_id, unpacked.size, unpacked.entries, origin.words, now())
+    return ContentRecord(origin.diff_id, unpacked.size, unpacked.entries, origin.words, now(), unpacked.allocated)

@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._removetree import 
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
 from ansible_collections.strata.overlay.plugins.module_utils._treewriter import TreeWriter
+from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
 
 __all__ = ["Unpacked", "digest", "remove_tree", "unpack"]
 
@@ -33,11 +34,13 @@ class Unpacked:
     :ivar diff_id: "sha256:" and the hexadecimal digest of the whole uncompressed stream.
     :ivar size: bytes of the contents of regular files, expanded where sparse; hard links count once.
     :ivar entries: members of the archive, whiteouts included.
+    :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked.
     """
 
     diff_id: str
     size: int
     entries: int
+    allocated: int = -1
 
 
 class _Walk:
@@ -94,4 +97,4 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unp
                     raise
                 raise StrataError(f"entry {show(entry.name)}: {explain(error)}") from error
         writer.finish()
-        return Unpacked(source.digest(), walk.size, walk.entries)
+        return Unpacked(source.digest(), walk.size, walk.entries, Measure().tree(directory))

@@ -106,6 +106,13 @@ class Measure:
     def __init__(self) -> None:
         self._seen: Set[Tuple[int, int]] = set()
 
+    def alone(self, path: str) -> int:
+        """Bytes of one file or directory without what is in it; 0 where there is nothing."""
+        try:
+            return self._one(os.lstat(path))
+        except FileNotFoundError:
+            return 0
+
     def tree(self, top: str) -> int:
         """Bytes of a tree or file, without what is mounted in it; 0 where there is nothing."""
         try:
