@@ -5,8 +5,9 @@
 
 """Deleting a tree that may be hostile: no link followed, no mount entered, any depth with three descriptors.
 
-Every directory below is first renamed to the top of the tree under a name of its own, then emptied there. So depth
-never grows, paths never get too long, and a mount point is met before it is entered: the kernel refuses to rename it.
+Directories are entered one after the other, as long as few of them are open. What lies deeper is first renamed to the
+top of the rest under a name of its own, then emptied there: so depth never grows and paths never get too long. A mount
+point is met before it is entered: the kernel refuses to open it for us, and to rename it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_AT_ONCE = 16
 _RESOLVE_NO_XDEV = 0x01
 """openat2(2): fail with EXDEV rather than enter another mount, also one of the same file system."""
 
@@ -55,12 +57,30 @@ def remove_at(parent: int, name: bytes) -> None:
     if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=parent)
         return
-    top = _open_directory(parent, name)
+    _remove_directory(parent, name, 0)
+
+
+def _remove_directory(parent: int, name: bytes, depth: int) -> None:
+    directory = _open_directory(parent, name)
     try:
-        _empty(top)
+        if depth < _OPEN_AT_ONCE:
+            for below in _unlink_all_files(directory):
+                _remove_directory(directory, below, depth + 1)
+        else:
+            _empty(directory)
     finally:
-        os.close(top)
+        os.close(directory)
     os.rmdir(name, dir_fd=parent)
+
+
+def _unlink_all_files(directory: int) -> List[bytes]:
+    """Unlink all that is not a directory; returns the directories."""
+    with os.scandir(directory) as listing:
+        found = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=directory)
+    return [os.fsencode(name) for name, is_directory in found if is_directory]
 
 
 def _empty(top: int) -> None:
@@ -129,6 +149,10 @@ def _open_same_mount(parent: int, name: bytes) -> int:
             raise _mounted(name) from error
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
+    # An old kernel, or a filter of system calls: only renaming tells a mount of the same file system.
+    aside = b".removing-" + secrets.token_hex(8).encode()
+    _move_up(parent, name, parent, aside)
+    os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
     return os.open(name, _LISTED, dir_fd=parent)
 
 

@@ -11,7 +11,7 @@ habits where these are silent (missing parents, entries repeated, hard links to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Iterator, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -34,13 +34,13 @@ class Unpacked:
     :ivar diff_id: "sha256:" and the hexadecimal digest of the whole uncompressed stream.
     :ivar size: bytes of the contents of regular files, expanded where sparse; hard links count once.
     :ivar entries: members of the archive, whiteouts included.
-    :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked.
+    :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked; not a fact of the archive.
     """
 
     diff_id: str
     size: int
     entries: int
-    allocated: int = -1
+    allocated: int = field(default=-1, compare=False)
 
 
 class _Walk:
