@@ -81,7 +81,6 @@ def test_mounts(host: Host) -> None:
     assert found == {
         host.path("one"): {"stack": "one", "type": "bind", "read_only": True, "layers": 1},
         host.path("two"): {
-            "path": host.path("two"),
             "stack": "two",
             "type": "overlay",
             "read_only": False,
