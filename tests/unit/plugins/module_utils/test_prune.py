@@ -153,7 +153,7 @@ def test_where_mounts_cannot_be_seen_everything_stays_that_they_may_use() -> Non
 
 def test_writable_layers() -> None:
     upper = replace(stack("old", (A,)), stack_id="e" * 64, writable="persistent")
-    aside = {"asides": {upper.stack_id: upper}, "aside_use": {upper.stack_id: NOW - DAY}}
+    aside: dict[str, Any] = {"asides": {upper.stack_id: upper}, "aside_use": {upper.stack_id: NOW - DAY}}
     assert keys(chosen(holding(**aside))) == {("upper", upper.stack_id)}
     assert keys(chosen(holding(**aside), unused_for=2 * 86400)) == set()
     assert keys(chosen(holding(**aside), keep=("old",))) == set()
