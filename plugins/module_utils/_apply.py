@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
@@ -45,6 +46,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     SetAside,
     SetName,
     Step,
+    StoreImage,
     Unmount,
     WriteStack,
 )
@@ -68,6 +70,7 @@ class Applier:
         batches: Mapping[Type[Step], Callable[[List[Any]], None]] = {
             ImportContent: self._import_contents,
             LinkLayer: self._link_layers,
+            StoreImage: self._store_images,
             SetName: self._set_names,
             DropName: self._drop_names,
             WriteStack: self._write_stacks,
@@ -100,7 +103,16 @@ class Applier:
         with self._transaction() as transaction:
             for step in steps:
                 layer = step.layer
-                stage_layer(self._store, transaction, layer, step.size, self._store.content(layer.diff_id))
+                # Of what has just been unpacked the size is known for certain.
+                imported = self._staged.get(layer.diff_id)
+                size = imported.size if imported else step.size
+                stage_layer(self._store, transaction, layer, size, self._store.content(layer.diff_id))
+
+    def _store_images(self, steps: List[StoreImage]) -> None:
+        with self._transaction() as transaction:
+            for image in [step.origin.image for step in steps if step.needs_config]:
+                stage_config(self._store, transaction, image.image_id, image.config)
+            stage_repositories(self._store, transaction, {})
 
     def _set_names(self, steps: List[SetName]) -> None:
         with self._transaction() as transaction:
@@ -108,8 +120,14 @@ class Applier:
                 if step.before is not None:
                     chain_was_used(self._store, step.before.diff_ids)
                 transaction.write(self._store.name_file(step.record.name), dump(step.record))
+            if any(step.record.image_id or (step.before and step.before.image_id) for step in steps):
+                stage_repositories(self._store, transaction, {step.record.name: step.record for step in steps})
 
     def _drop_names(self, steps: List[DropName]) -> None:
+        if any(step.kind == "image" for step in steps):
+            # First the tags: one that has lost its name would be Docker's only.
+            with self._transaction() as transaction:
+                stage_repositories(self._store, transaction, {step.name: None for step in steps})
         for step in steps:
             record = self._store.name_record(step.name)
             if record is not None:

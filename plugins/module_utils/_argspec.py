@@ -68,6 +68,33 @@ def stack_spec() -> Spec:
     }
 
 
+def _access_spec() -> Spec:
+    return {
+        "username": {"type": "str"},
+        "password": {"type": "str", "no_log": True},
+        "auth_file": {"type": "path"},
+        "ca_path": {"type": "path"},
+        "validate_certs": {"type": "bool", "default": True},
+        "mirrors": {"type": "list", "elements": "str", "default": []},
+    }
+
+
+def image_spec() -> Spec:
+    """One item of ``images``, and what the module ``image`` takes."""
+    return {
+        "name": {"type": "str", "required": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "src": {"type": "path"},
+        "reference": {"type": "str"},
+        "remote_src": {"type": "bool", "default": False},
+        "registry": {"type": "str"},
+        "platform": {"type": "str"},
+        "digest": {"type": "str"},
+        "labels": {"type": "dict"},
+        **_access_spec(),
+    }
+
+
 def _root_spec() -> Spec:
     return {"root": {"type": "path", "default": DEFAULT_ROOT}}
 
@@ -86,6 +113,7 @@ def apply_module_spec() -> Spec:
     return {
         **_change_spec(),
         "layers": {"type": "list", "elements": "dict", "options": layer_spec(), "default": []},
+        "images": {"type": "list", "elements": "dict", "options": image_spec(), "default": []},
         "stacks": {"type": "list", "elements": "dict", "options": stack_spec(), "default": []},
         "prune": {"type": "dict", "options": prune_spec()},
         "exclusive": {"type": "bool", "default": False},
@@ -95,6 +123,11 @@ def apply_module_spec() -> Spec:
 def layer_module_spec() -> Spec:
     """Options of ``strata.overlay.layer``."""
     return {**_change_spec(), **layer_spec()}
+
+
+def image_module_spec() -> Spec:
+    """Options of ``strata.overlay.image``."""
+    return {**_change_spec(), **image_spec()}
 
 
 def stack_module_spec() -> Spec:
@@ -128,5 +161,6 @@ def module_spec(module: str) -> Spec:
         "apply": apply_module_spec,
         "plan": apply_module_spec,
         "layer": layer_module_spec,
+        "image": image_module_spec,
         "stack": stack_module_spec,
     }[module]()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec, read_image
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
@@ -30,7 +31,12 @@ class Definition:
     layers: Tuple[LayerSpec, ...]
     stacks: Tuple[StackSpec, ...]
     exclusive: bool = False
+    images: Tuple[ImageSpec, ...] = ()
     prune: Optional[PruneSpec] = None
+
+    def named(self) -> List[Union[LayerSpec, ImageSpec]]:
+        """Everything whose name a stack's ``layers`` may hold."""
+        return [*self.layers, *self.images]
 
     def sources(self) -> List[LayerSpec]:
         """Every layer that has a source: the named ones, then those written in place, in the order of the
@@ -41,7 +47,9 @@ class Definition:
 
 
 def wrap(module: str, parameters: Mapping[str, Any]) -> Dict[str, Any]:
-    """The parameters of any module as parameters of ``apply``: ``layer`` and ``stack`` are definitions of one item."""
+    """The parameters of any module as parameters of ``apply``: ``layer``, ``image`` and ``stack`` are
+    definitions of one item.
+    """
     given = {key: value for key, value in parameters.items() if value is not None}
     if module in ("apply", "plan"):
         return given
@@ -62,14 +70,18 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
         read_layer(item, f"layer {item['name'] or number}", resolved, problems)
         for number, item in enumerate(options["layers"], 1)
     )
+    images = tuple(
+        read_image(item, f"image {item['name'] or number}", resolved, problems)
+        for number, item in enumerate(options["images"], 1)
+    )
     stacks = tuple(
         read_stack(item, f"stack {item['name'] or item['path'] or number}", resolved, problems)
         for number, item in enumerate(options["stacks"], 1)
     )
-    _check_duplicates(layers, stacks, problems)
+    _check_duplicates(layers, images, stacks, problems)
     _check_paths(root, stacks, problems)
     prune = None if options["prune"] is None else read_prune(options["prune"], "prune", problems)
-    return Definition(root, layers, stacks, options["exclusive"], prune), problems
+    return Definition(root, layers, stacks, options["exclusive"], images, prune), problems
 
 
 def check_root(root: str, problems: List[str]) -> str:
@@ -80,8 +92,13 @@ def check_root(root: str, problems: List[str]) -> str:
     return os.path.normpath(root)
 
 
-def _check_duplicates(layers: Sequence[LayerSpec], stacks: Sequence[StackSpec], problems: List[str]) -> None:
-    for word, names in (("layer", [item.name for item in layers]), ("stack", [item.name for item in stacks])):
+def _check_duplicates(
+    layers: Sequence[LayerSpec], images: Sequence[ImageSpec], stacks: Sequence[StackSpec], problems: List[str]
+) -> None:
+    layer_names, image_names = [item.name for item in layers], [item.name for item in images]
+    for name in sorted({*layer_names} & {*image_names} - {""}):
+        problems.append(f"image {name}: option 'name' is the name of a layer too; each needs its own")
+    for word, names in (("layer", layer_names), ("image", image_names), ("stack", [item.name for item in stacks])):
         for name in sorted({name for name in names if name and names.count(name) > 1}):
             problems.append(
                 f"{word} {name}: option 'name' is used {names.count(name)} times; each {word} needs its own"

@@ -9,10 +9,11 @@ DiffIDs. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
+from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
@@ -45,6 +46,7 @@ class Desired:
     :ivar dropped_names: names to forget.
     :ivar dropped_stacks: stacks to take down: name -> whether to detach one that is busy.
     :ivar origins: where each content can be had, by DiffID; those present already among them.
+    :ivar images: of the names that are images, where each comes from.
     """
 
     names: Mapping[str, NameRecord]
@@ -52,12 +54,25 @@ class Desired:
     stacks: Tuple[DesiredStack, ...]
     dropped_stacks: Mapping[str, bool]
     origins: Mapping[str, Origin]
+    images: Mapping[str, ImageOrigin] = field(default_factory=dict)
+
+    def chains(self) -> List[Tuple[str, ...]]:
+        """Every chain whose layers have to be there: of the stacks, and of the images, which Docker wants whole."""
+        named = [record.diff_ids for record in self.names.values() if record.image_id]
+        return list(dict.fromkeys([stack.diff_ids for stack in self.stacks] + named))
 
 
-def desire(definition: Definition, origins: Mapping[str, Origin], known: Known, problems: List[str]) -> Desired:
+def desire(
+    definition: Definition,
+    origins: Mapping[str, Origin],
+    known: Known,
+    problems: List[str],
+    images: Optional[Mapping[str, ImageOrigin]] = None,
+) -> Desired:
     """Resolve names to chains; what cannot be resolved is told in ``problems`` and left out.
 
     :param origins: by the layer's ``where``.
+    :param images: by the image's ``where``.
     """
     names = {
         layer.name: NameRecord(
@@ -66,6 +81,11 @@ def desire(definition: Definition, origins: Mapping[str, Origin], known: Known, 
         for layer in definition.layers
         if layer.where in origins
     }
+    found = {spec.name: images[spec.where] for spec in definition.images if images and spec.where in images}
+    labels = {spec.name: spec.labels for spec in definition.images}
+    names.update({name: _image_record(name, labels[name], image) for name, image in found.items()})
+    by_diff_id = {origin.diff_id: origin for image in found.values() for origin in image.origins()}
+    by_diff_id.update({origin.diff_id: origin for origin in origins.values()})
     resolver = _Chains(definition, names, origins, known)
     stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
     dropped_stacks = _dropped_stacks(definition, known)
@@ -75,17 +95,24 @@ def desire(definition: Definition, origins: Mapping[str, Origin], known: Known, 
         dropped_names=_dropped_names(definition, known),
         stacks=tuple(stacks),
         dropped_stacks=dropped_stacks,
-        origins={origin.diff_id: origin for origin in origins.values()},
+        origins=by_diff_id,
+        images=found,
     )
+
+
+def _image_record(name: str, labels: Mapping[str, str], origin: ImageOrigin) -> NameRecord:
+    image = origin.image
+    return NameRecord(name, image.diff_ids, dict(labels), origin.words, image.image_id, image.manifest_digest)
 
 
 class _Chains:
     def __init__(
         self, definition: Definition, names: Mapping[str, NameRecord], origins: Mapping[str, Origin], known: Known
     ) -> None:
-        self._defined = {layer.name for layer in definition.layers if not layer.absent}
+        named = definition.named()
+        self._defined = {item.name for item in named if not item.absent}
         # A layer that the definition takes away cannot be used by it.
-        self._gone = {layer.name for layer in definition.layers if layer.absent}
+        self._gone = {item.name for item in named if item.absent}
         self._names = names
         self._origins = origins
         self._known = known
@@ -133,9 +160,10 @@ def _with_path(spec: StackSpec, record: Optional[StackRecord]) -> StackSpec:
 
 
 def _dropped_names(definition: Definition, known: Known) -> Tuple[str, ...]:
-    gone = {layer.name for layer in definition.layers if layer.absent}
+    named = definition.named()
+    gone = {item.name for item in named if item.absent}
     if definition.exclusive:
-        gone |= set(known.names) - {layer.name for layer in definition.layers}
+        gone |= set(known.names) - {item.name for item in named}
     return tuple(sorted(name for name in gone if name in known.names))
 
 

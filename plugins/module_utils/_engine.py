@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
     unread_sources,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
+from ansible_collections.strata.overlay.plugins.module_utils._resolveimage import ImageResolver
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent
@@ -46,6 +47,7 @@ class Run:
         self._check_mode = check_mode or self._survey.only_plan
         self._store = self._survey.store
         self._resolver = Resolver(self._store, self._survey.provided, keep=not self._check_mode)
+        self._images = ImageResolver(self._store, self._survey.provided_images, self._resolver.cache)
         self._report = report
 
     def execute(self) -> Dict[str, Any]:
@@ -53,6 +55,7 @@ class Run:
         with contextlib.ExitStack() as room:
             workspace, ahead = self._read_ahead(room)
             origins = self._resolver.resolve(self._survey.definition, self._survey.problems, ahead.digests)
+            self._survey.images = self._images.resolve(self._survey.definition, self._survey.problems)
             view = self._survey.first_look(origins)
             missing = awaited(view.plan)
             outcome = Outcome()

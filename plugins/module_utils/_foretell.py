@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     SetAside,
     SetName,
     Step,
+    StoreImage,
     Unmount,
     WriteStack,
 )
@@ -53,10 +54,13 @@ class _Foretold:
         self._aside_use = dict(inventory.aside_use)
         self._contents = dict(inventory.contents)
         self._layers = dict(inventory.layers)
+        self._images = dict(inventory.images)
 
     def take(self, steps: Sequence[Step]) -> Inventory:
         for step in steps:
-            if isinstance(step, SetName):
+            if isinstance(step, StoreImage):
+                self._images[step.origin.image.image_id] = self._now
+            elif isinstance(step, SetName):
                 self._release_name(step.record.name)
                 self._names[step.record.name] = step.record
                 self._name_use[step.record.name] = self._now
@@ -80,6 +84,7 @@ class _Foretold:
             aside_use=self._aside_use,
             contents=self._contents,
             layers=self._layers,
+            images=self._images,
         )
 
     def _write_stack(self, step: WriteStack) -> None:

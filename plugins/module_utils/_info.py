@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256, chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored, stored_images
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
@@ -44,6 +45,7 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
         "exists": store.exists(),
         "engine": "strata",
         "layers": _layers(store, names, stacks),
+        "images": _images(store, names),
         "names": [{**vars(record), **usage.of_name(name)} for name, record in sorted(names.items())],
         "stacks": _stacks(store, stacks, mounts, usage.uppers),
         "mounts": _mounts(store, stacks, mounts),
@@ -89,6 +91,24 @@ def _layers(store: Store, names: Mapping[str, NameRecord], stacks: Mapping[str, 
             }
         )
     return layers
+
+
+def _images(store: Store, names: Mapping[str, NameRecord]) -> List[Dict[str, Any]]:
+    """Every image whose config is there, and its names."""
+    found = []
+    for image_id in stored_images(store):
+        config = read_stored(store, image_id)
+        if config is not None:
+            found.append(
+                {
+                    "image_id": image_id,
+                    "platform": str(config.platform),
+                    "diff_ids": list(config.diff_ids),
+                    "chain_id": chain_ids(config.diff_ids)[-1],
+                    "names": sorted(name for name, record in names.items() if record.image_id == image_id),
+                }
+            )
+    return found
 
 
 def _stacks(

@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._everymount import 
     mounts_everywhere,
     used_by_mounts,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file, stored_images
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord, load
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
 
@@ -40,6 +41,7 @@ class Inventory:
     :ivar asides: writable layers set aside, by their directory's name; with last use in ``aside_use``.
     :ivar contents: DiffID -> last use.
     :ivar layers: ChainID -> last use.
+    :ivar images: id of an image -> last use.
     :ivar leftovers: paths within the store: staging of dead runs, trash.
     :ivar lost_uppers: directories in overlay2/ that are writable layers and that no record knows.
     :ivar mounts: what mounts use, as they name it.
@@ -54,6 +56,7 @@ class Inventory:
     aside_use: Mapping[str, float]
     contents: Mapping[str, float]
     layers: Mapping[str, float]
+    images: Mapping[str, float]
     leftovers: Tuple[str, ...]
     lost_uppers: Tuple[str, ...]
     mounts: InMounts
@@ -96,6 +99,7 @@ class _Taker:
             aside_use={stack_id: _modified(store.aside_file(stack_id)) for stack_id in asides},
             contents=self._contents(),
             layers={SHA256 + name: _modified(store.layerdb(SHA256 + name)) for name in layer_ids},
+            images={image_id: _modified(config_file(store, image_id)) for image_id in stored_images(store)},
             leftovers=tuple(self._leftovers()),
             lost_uppers=lost,
             mounts=used,

@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import inspect_image
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     LayerLink,
@@ -37,6 +38,7 @@ class Observed:
     :ivar contents: DiffIDs that are in the store.
     :ivar written_uppers: names of the stacks whose persistent layer holds anything.
     :ivar sizes: bytes of contents, by DiffID, as far as new layers need them.
+    :ivar image_faults: by name: what is wrong with what Docker reads of an image, "missing" where it is not there.
     """
 
     root: str
@@ -52,6 +54,7 @@ class Observed:
     mounts: Tuple[Mount, ...]
     mounts_at: Mapping[str, List[Mount]]
     sizes: Mapping[str, int]
+    image_faults: Mapping[str, str] = field(default_factory=dict)
 
     def mounts_of(self, path: str) -> List[Mount]:
         """Mounts at a stack's path, lowest first."""
@@ -85,7 +88,7 @@ def remember(store: Store) -> Known:
 
 def observe(store: Store, desired: Desired, known: Known) -> Observed:
     """Look at everything that the desired state names, and at nothing else: cost does not grow with the store."""
-    links = _distinct_links(stack.diff_ids for stack in desired.stacks)
+    links = _distinct_links(desired.chains())
     diff_ids = {diff_id for stack in desired.stacks for diff_id in stack.diff_ids}
     diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
     contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))} - _condemned_contents(store)
@@ -107,6 +110,7 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
+        image_faults=_faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images}),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Dict, List, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import WRONG_TAG
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
@@ -21,7 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, foreign_over, path_problems
-from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     CreateStore,
     DropName,
@@ -33,6 +34,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     SetAside,
     SetName,
     Step,
+    StoreImage,
     Unmount,
     WriteStack,
     short,
@@ -45,6 +47,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     steps: List[Step] = [
         *_contents(desired, observed, problems),
         *_layers(desired, observed),
+        *_images(desired, observed),
         *_names(desired, observed),
     ]
     records: List[Step] = []
@@ -65,7 +68,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
 def _contents(desired: Desired, observed: Observed, problems: List[str]) -> List[Step]:
     wanted: Dict[str, str] = {}
     for record in desired.names.values():
-        wanted.update(dict.fromkeys(record.diff_ids, f"layer {record.name}"))
+        wanted.update(dict.fromkeys(record.diff_ids, f"{record.kind} {record.name}"))
     for stack in desired.stacks:
         for diff_id in stack.diff_ids:
             wanted.setdefault(diff_id, stack.spec.where)
@@ -84,7 +87,7 @@ def _contents(desired: Desired, observed: Observed, problems: List[str]) -> List
 
 def _layers(desired: Desired, observed: Observed) -> List[Step]:
     steps: Dict[str, Step] = {}
-    for diff_ids in dict.fromkeys(stack.diff_ids for stack in desired.stacks):
+    for diff_ids in desired.chains():
         if not any(chain_id in observed.layer_faults for chain_id in chain_ids(diff_ids)):
             continue
         for layer in layer_links(diff_ids):
@@ -96,14 +99,32 @@ def _layers(desired: Desired, observed: Observed) -> List[Step]:
     return list(steps.values())
 
 
+def _images(desired: Desired, observed: Observed) -> List[Step]:
+    """What Docker reads of images. A name that is set brings its tag with it; then only a config has to be there."""
+    steps: Dict[str, Step] = {}
+    for name, origin in desired.images.items():
+        fault = observed.image_faults.get(name)
+        set_anyway = fault == WRONG_TAG and _differs(desired.names[name], observed.known.names.get(name))
+        if fault and not set_anyway:
+            steps.setdefault(origin.image.image_id, StoreImage(name, origin, fault, fault != WRONG_TAG))
+    return list(steps.values())
+
+
 def _names(desired: Desired, observed: Observed) -> List[Step]:
-    steps: List[Step] = []
-    for name, record in desired.names.items():
-        before = observed.known.names.get(name)
-        # Where a layer came from is not what it is: the same bytes from another file are no change.
-        if before is None or (before.diff_ids, dict(before.labels)) != (record.diff_ids, dict(record.labels)):
-            steps.append(SetName(record, before))
-    return steps + [DropName(name) for name in desired.dropped_names]
+    names = observed.known.names
+    steps: List[Step] = [
+        SetName(record, names.get(name)) for name, record in desired.names.items() if _differs(record, names.get(name))
+    ]
+    dropped = [names[name] for name in desired.dropped_names]
+    return steps + [DropName(record.name, record.kind) for record in dropped]
+
+
+def _differs(record: NameRecord, before: Optional[NameRecord]) -> bool:
+    """Where a layer or image came from is not what it is: the same bytes from another file are no change."""
+    if before is None:
+        return True
+    old = (before.diff_ids, before.image_id, dict(before.labels))
+    return old != (record.diff_ids, record.image_id, dict(record.labels))
 
 
 def _ours_at(observed: Observed, path: str) -> List[MountLine]:

@@ -13,13 +13,14 @@ from datetime import datetime, timezone
 from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file, metadata_directory
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord
 from ansible_collections.strata.overlay.plugins.module_utils._steps import short
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
-KINDS = ("name", "layer", "content", "upper", "leftover")
+KINDS = ("name", "image", "layer", "content", "upper", "leftover")
 """In the order in which they go: first what refers, then what is referred to."""
 
 Key = Tuple[str, str]
@@ -121,6 +122,7 @@ class _Planner:
         self._protected = protected
         self._content_names: Counter[str] = Counter()
         self._layer_names: Counter[str] = Counter()
+        self._image_names = Counter(record.image_id for record in inventory.names.values())
         for record in inventory.names.values():
             self._content_names.update(set(record.diff_ids))
             self._layer_names.update(chain_ids(record.diff_ids))
@@ -176,6 +178,7 @@ class _Planner:
         for kind, ids, counts in (
             ("content", set(record.diff_ids), self._content_names),
             ("layer", set(chain_ids(record.diff_ids)), self._layer_names),
+            ("image", {record.image_id} - {""}, self._image_names),
         ):
             for item in sorted(ids):
                 counts[item] -= 1
@@ -192,7 +195,8 @@ class _Planner:
         if self._inventory.unreadable:
             return []
         found: List[Removal] = []
-        keys = [("layer", item) for item in self._inventory.layers if not self._layer_names[item]]
+        keys = [("image", item) for item in self._inventory.images if not self._image_names[item]]
+        keys += [("layer", item) for item in self._inventory.layers if not self._layer_names[item]]
         keys += [("content", item) for item in self._inventory.contents if not self._content_names[item]]
         for key in keys:
             if not self._spec.labels or key in self._freed:
@@ -200,13 +204,16 @@ class _Planner:
         return found if self._spec.labels else [*found, *self._asides()]
 
     def _removal(self, key: Key) -> List[Removal]:
-        """The removal of a content or layer that no name refers to; none where a stack or a mount needs it."""
+        """The removal of an image, content or layer that no name refers to; none where a stack or a mount needs it."""
         kind, item = key
         if kind == "content":
             if item not in self._inventory.contents or item in self._pinned_contents:
                 return []
             used = max(self._inventory.contents[item], self._freed.get(key, 0.0))
             return [_content(self._store, item, used)]
+        if kind == "image":
+            images = self._inventory.images
+            return [_image(self._store, item, max(images[item], self._freed.get(key, 0.0)))] if item in images else []
         pinned = item in self._pinned_layers or hex_of(item) in self._inventory.mounted_layers
         if item not in self._inventory.layers or pinned:
             return []
@@ -303,6 +310,12 @@ def _since(used: float) -> str:
 def _name(store: Store, record: NameRecord, used: float) -> Removal:
     words = f"forget the name '{record.name}'{_since(used)}"
     return Removal("name", record.name, (store.name_file(record.name),), used, words)
+
+
+def _image(store: Store, image_id: str, used: float) -> Removal:
+    config = config_file(store, image_id)
+    paths = (config, metadata_directory(store, image_id))
+    return Removal("image", image_id, paths, used, f"delete the config of image {short(image_id)}{_since(used)}")
 
 
 def _content(store: Store, diff_id: str, used: float) -> Removal:

@@ -12,17 +12,19 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._condemned import sentence
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import mounts_everywhere, used_by_mounts
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 if TYPE_CHECKING:
@@ -118,10 +120,13 @@ class Pruning:
         store = self._store
         try:
             with store.workspace() as workspace, sentence(store, workspace, _paths(sight.plan)) as made:
+                tags = self._tags_without(sight.plan, workspace)
                 with store.changing(self._timeout):
                     started = time.monotonic()
                     same = self._is_as_seen(sight)
                     if same:
+                        # First the tags: one that has lost its name would be Docker's only.
+                        tags.commit()
                         made.pronounce()
                         locked = time.monotonic() - started
                     elif last:
@@ -138,9 +143,20 @@ class Pruning:
         started = time.monotonic()
         plan = self._choose(take_inventory(self._store))
         with sentence(self._store, workspace, _paths(plan)) as made:
+            self._tags_without(plan, workspace).commit()
             made.pronounce()
             made.execute()
         return Pruned(plan, time.monotonic() - started)
+
+    def _tags_without(self, plan: PrunePlan, workspace: str) -> Transaction:
+        """repositories.json as it shall be, ready; nothing where no image loses a name."""
+        transaction = Transaction(self._store, workspace)
+        gone = [removal.id for removal in plan.removals if removal.kind == "name"]
+        records = (self._store.name_record(name) for name in gone)
+        if any(record is not None and record.image_id for record in records):
+            stage_repositories(self._store, transaction, dict.fromkeys(gone))
+            _kernel.syncfs(workspace)  # now, so that there is little to sync under the lock
+        return transaction
 
     def _is_as_seen(self, sight: _Sight) -> bool:
         return (

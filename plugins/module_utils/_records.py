@@ -18,12 +18,23 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 
 @dataclass(frozen=True)
 class NameRecord:
-    """A name and the chain it points at, bottom first."""
+    """A name and the chain it points at, bottom first.
+
+    :ivar image_id: digest of the config of the image that it names; "" for a layer.
+    :ivar manifest_digest: of the manifest that the image was first imported by; "" where it had none.
+    """
 
     name: str
     diff_ids: Tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    image_id: str = ""
+    manifest_digest: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What it is the name of: "layer" or "image"."""
+        return "image" if self.image_id else "layer"
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,8 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
                 _check_chain(generation.diff_ids)
         elif kind is NameRecord:
             _check_chain(_tuples(data)["diff_ids"])
+            if data.get("image_id") and not DIFF_ID.match(str(data["image_id"])):
+                raise ValueError("its image id is no digest")
         return kind(**_tuples(data))
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise StrataError(

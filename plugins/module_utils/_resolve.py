@@ -23,7 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._source import (
     open_tar,
     read_source,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
 
 
 class Resolver:
@@ -85,12 +85,12 @@ class Resolver:
         if known and layer.digest and known.get("pinned") == layer.digest:
             return _origin_of(layer, Digested(known["diff_id"], int(known["size"])), None)
         opener: Optional[Opener] = None
-        fetched = fetch(url, known, _existing_above(self._store.root))
+        fetched = fetch(url, known, existing_above(self._store.root))
         if fetched.stream is None:
             found = Digested(known["diff_id"], int(known["size"]))
             if layer.digest and layer.digest != found.diff_id:
                 # Which digest the file itself has was not kept: only the file can tell.
-                fetched = fetch(url, {}, _existing_above(self._store.root))
+                fetched = fetch(url, {}, existing_above(self._store.root))
         if fetched.stream is not None:
             opener = _rewound(fetched.stream)
             with open_tar(layer.source, opener) as read:
@@ -112,10 +112,3 @@ def _rewound(stream: IO[bytes]) -> Opener:
         return open(f"/proc/self/fd/{stream.fileno()}", "rb")
 
     return opener
-
-
-def _existing_above(path: str) -> str:
-    """The nearest directory that exists: the room for downloads before the store is made."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path

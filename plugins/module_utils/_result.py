@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
-from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Plan
 
 if TYPE_CHECKING:
@@ -61,7 +61,18 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
         "plan": view.plan.results(),
         "bytes": sum(step.bytes for step in steps),
         "diff_ids": list(dict.fromkeys(diff_ids)),
-        "layers": {name: list(record.diff_ids) for name, record in view.desired.names.items()},
+        "layers": {
+            name: list(record.diff_ids) for name, record in view.desired.names.items() if record.kind == "layer"
+        },
+        "images": {
+            name: {
+                "image_id": record.image_id,
+                "manifest_digest": record.manifest_digest,
+                "diff_ids": list(record.diff_ids),
+            }
+            for name, record in view.desired.names.items()
+            if record.kind == "image"
+        },
         "stacks": [
             _stack_result(view, index, records.get(stack.spec.name), outcome)
             for index, stack in enumerate(view.desired.stacks)
@@ -103,12 +114,11 @@ def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str,
     after: Dict[str, Any] = {"layers": {}, "stacks": {}}
     known = observed.known
     for name in [*desired.names, *desired.dropped_names]:
-        if f"layer {name}" in touched:
-            old, new = known.names.get(name), desired.names.get(name)
-            if old:
-                before["layers"][name] = {"diff_ids": list(old.diff_ids), "labels": dict(old.labels)}
-            if new:
-                after["layers"][name] = {"diff_ids": list(new.diff_ids), "labels": dict(new.labels)}
+        old, new = known.names.get(name), desired.names.get(name)
+        if touched & {f"{record.kind} {name}" for record in (old, new) if record}:
+            for side, record in ((before, old), (after, new)):
+                if record:
+                    side.setdefault(f"{record.kind}s", {})[name] = _name_result(record)
     stacks = {stack.spec.name: stack for stack in desired.stacks}
     for name in [*stacks, *desired.dropped_stacks]:
         if f"stack {name}" not in touched:
@@ -126,6 +136,11 @@ def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str,
             }
     steps = "".join(f"# {number}. {step.words()}\n" for number, step in enumerate(planned.steps, 1))
     return {"before": before, "after": after, **({"prepared": steps} if steps else {})}
+
+
+def _name_result(record: NameRecord) -> Dict[str, Any]:
+    image = {"image_id": record.image_id} if record.image_id else {}
+    return {**image, "diff_ids": list(record.diff_ids), "labels": dict(record.labels)}
 
 
 def _stack_before(observed: Observed, record: StackRecord) -> Dict[str, Any]:

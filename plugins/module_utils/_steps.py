@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 from ansible_collections.strata.overlay.plugins.module_utils._layout import LayerLink
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
@@ -107,6 +108,27 @@ class LinkLayer(Step):
 
 
 @dataclass(frozen=True)
+class StoreImage(Step):
+    """Keep an image's config where Docker has it, and its tag.
+
+    :ivar needs_config: the config itself has to be written, and not the tag alone.
+    """
+
+    name: str
+    origin: ImageOrigin
+    fault: str
+    needs_config: bool
+
+    @property
+    def object(self) -> str:
+        return f"image {self.name}"
+
+    def words(self) -> str:
+        image = short(self.origin.image.image_id)
+        return f"store image {image}" if self.fault == "missing" else f"repair image {image}: {self.fault}"
+
+
+@dataclass(frozen=True)
 class SetName(Step):
     """Let a name point at a chain."""
 
@@ -115,15 +137,21 @@ class SetName(Step):
 
     @property
     def object(self) -> str:
-        return f"layer {self.record.name}"
+        return f"{self.record.kind} {self.record.name}"
 
     def words(self) -> str:
-        points_at = short(self.record.diff_ids[-1])
+        points_at = _points_at(self.record)
         if self.before is None:
-            return f"name content {points_at} '{self.record.name}'"
-        if self.before.diff_ids != self.record.diff_ids:
-            return f"move name '{self.record.name}' from content {short(self.before.diff_ids[-1])} to {points_at}"
+            return f"name {points_at} '{self.record.name}'"
+        if _points_at(self.before) != points_at:
+            if self.before.kind == self.record.kind:
+                points_at = points_at.rpartition(" ")[2]
+            return f"move name '{self.record.name}' from {_points_at(self.before)} to {points_at}"
         return f"change the labels of '{self.record.name}'"
+
+
+def _points_at(record: NameRecord) -> str:
+    return f"image {short(record.image_id)}" if record.image_id else f"content {short(record.diff_ids[-1])}"
 
 
 @dataclass(frozen=True)
@@ -131,10 +159,11 @@ class DropName(Step):
     """Forget a name; its content stays until it is pruned."""
 
     name: str
+    kind: str = "layer"
 
     @property
     def object(self) -> str:
-        return f"layer {self.name}"
+        return f"{self.kind} {self.name}"
 
     def words(self) -> str:
         return f"forget the name '{self.name}'"

@@ -39,6 +39,11 @@ _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("image/overlay2/layerdb", 0o700),
     ("image/overlay2/layerdb/sha256", 0o700),
     ("image/overlay2/layerdb/mounts", 0o700),
+    ("image/overlay2/imagedb", 0o700),
+    ("image/overlay2/imagedb/content", 0o700),
+    ("image/overlay2/imagedb/content/sha256", 0o700),
+    ("image/overlay2/imagedb/metadata", 0o700),
+    ("image/overlay2/imagedb/metadata/sha256", 0o700),
     ("strata", 0o700),
     ("strata/names", 0o700),
     ("strata/contents", 0o700),
@@ -70,6 +75,13 @@ def read_text(path: str) -> Optional[str]:
         return None
     finally:
         os.close(descriptor)
+
+
+def existing_above(path: str) -> str:
+    """The nearest directory that exists: the room for downloads before a store is made."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
 
 
 class Store:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin, sent_image
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
@@ -27,7 +28,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
-from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Plan, Unmount
+from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+    ImportContent,
+    Plan,
+    StoreImage,
+    Unmount,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 if TYPE_CHECKING:
@@ -39,6 +45,7 @@ class Survey:
 
     :ivar module: whose result it is, such as ``stack``.
     :ivar provided: what the controller found out of its layers, by their ``where``.
+    :ivar images: the images of the definition, by their ``where``; found out before the host is looked at.
     :ivar problems: mistakes found so far; more are found on the way, and all are told together.
     """
 
@@ -46,8 +53,11 @@ class Survey:
         controller: Mapping[str, Any] = parameters.get("_controller") or {}
         self.module: str = controller.get("module") or module
         self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
-        self.definition, self.problems = normalise(module, parameters, tuple(self.provided))
         self.notes_use = bool(controller.get("notes_use"))
+        self.images: Mapping[str, ImageOrigin] = {}
+        self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
+        resolved = (*self.provided, *self.provided_images)
+        self.definition, self.problems = normalise(module, parameters, resolved)
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = Store(self.definition.root)
@@ -60,11 +70,22 @@ class Survey:
         """The layers that the controller told of, by their ``where``."""
         return {where: sent(facts) for where, facts in self.provided.items()}
 
+    def sent_images(self) -> Dict[str, ImageOrigin]:
+        """The images that the controller told of, by their ``where``."""
+        found: Dict[str, ImageOrigin] = {}
+        for spec in self.definition.images:
+            if spec.where in self.provided_images:
+                try:
+                    found[spec.where] = sent_image(self.provided_images[spec.where], spec.platform)
+                except StrataError as error:
+                    self.problems.append(f"{spec.where}: {error}")
+        return found
+
     def look(self, origins: Mapping[str, Origin]) -> View:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
         problems = list(self.problems)
         known = remember(self.store)
-        desired = desire(self.definition, origins, known, problems)
+        desired = desire(self.definition, origins, known, problems, self.images)
         observed = observe(self.store, desired, known)
         planned = plan(desired, observed)
         if problems or planned.problems:
@@ -96,8 +117,15 @@ class Survey:
 
 
 def awaited(planned: Plan) -> List[str]:
-    """DiffIDs of the contents that a plan needs and the controller has not sent."""
-    return [step.origin.diff_id for step in planned.steps if isinstance(step, ImportContent) and step.origin.awaited]
+    """What a plan needs and the controller has not sent: DiffIDs of contents, ids of images whose config it is."""
+    contents = [
+        step.origin.diff_id for step in planned.steps if isinstance(step, ImportContent) and step.origin.awaited
+    ]
+    return contents + [
+        step.origin.image.image_id
+        for step in planned.steps
+        if isinstance(step, StoreImage) and step.needs_config and not step.origin.image.config
+    ]
 
 
 def _refuse_busy(planned: Plan) -> None:
@@ -114,7 +142,11 @@ def exit_module(module: AnsibleModule, result: Dict[str, Any]) -> NoReturn:
     if module._diff and shown is not None:
         result["diff"] = shown
     # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
-    said = {key: value for key, value in module.params.items() if not isinstance(value, (dict, list))}
+    said = {
+        key: value
+        for key, value in module.params.items()
+        if not isinstance(value, (dict, list)) and not module.argument_spec.get(key, {}).get("no_log")
+    }
     module.exit_json(invocation={"module_args": said}, **result)
 
 
@@ -123,6 +155,7 @@ def run_plan(module: AnsibleModule) -> NoReturn:
 
     def look() -> Dict[str, Any]:
         survey = Survey("apply", module.params)
+        survey.images = survey.sent_images()
         view = survey.first_look(survey.sent_origins())
         if survey.notes_use and not module.check_mode:
             survey.note_use(view)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: apply
-short_description: Bring a whole host to its definition of layers and stacks
+short_description: Bring a whole host to its definition of layers, images and stacks
 version_added: 0.1.0
 description:
-  - Imports the layers that the host lacks, stacks them copy-on-write with the kernel's overlay file system, and
-    mounts the
-    stacks, all in one module call, whatever their number.
+  - Imports the layers and images that the host lacks, stacks them copy-on-write with the kernel's overlay file
+    system, and mounts the stacks, all in one module call, whatever their number.
   - Looks at the host first, makes a plan, and does the plan. Check mode returns the same plan and changes nothing.
   - Every mistake in the definition is reported at once, before the host is changed.
 author:
@@ -24,6 +23,7 @@ extends_documentation_fragment:
   - strata.overlay._store
   - strata.overlay._store.changes
   - strata.overlay._layer.list
+  - strata.overlay._image.list
   - strata.overlay._stack.list
   - strata.overlay._prune.option
 options:
@@ -40,6 +40,7 @@ requirements:
 seealso:
   - module: strata.overlay.prune
   - module: strata.overlay.layer
+  - module: strata.overlay.image
   - module: strata.overlay.stack
   - module: strata.overlay.store_info
 """
@@ -98,7 +99,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
       type: str
       returned: always
       sample: import_content
@@ -152,6 +153,24 @@ layers:
   returned: success
   type: dict
   sample: {"base": ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]}
+images:
+  description: The images that the definition names, by name.
+  returned: success
+  type: dict
+  contains:
+    image_id:
+      description: The image's id, the digest of its config.
+      type: str
+      returned: always
+    manifest_digest:
+      description: Digest of its manifest, empty for an archive without one, as older ones of Docker are.
+      type: str
+      returned: always
+    diff_ids:
+      description: DiffIDs of its layers, bottom first.
+      type: list
+      elements: str
+      returned: always
 stacks:
   description: Stacks that are mounted or unmounted by the definition.
   returned: success

@@ -73,7 +73,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
       type: str
       returned: always
       sample: import_content
@@ -113,6 +113,24 @@ layers:
   returned: success
   type: dict
   sample: {"base": ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]}
+images:
+  description: The images that the definition names, by name.
+  returned: success
+  type: dict
+  contains:
+    image_id:
+      description: The image's id, the digest of its config.
+      type: str
+      returned: always
+    manifest_digest:
+      description: Digest of its manifest, empty for an archive without one, as older ones of Docker are.
+      type: str
+      returned: always
+    diff_ids:
+      description: DiffIDs of its layers, bottom first.
+      type: list
+      elements: str
+      returned: always
 chain_id:
   description: ChainID of the layer alone, which is its DiffID.
   returned: success, when O(state=present)

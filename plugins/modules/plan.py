@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - strata.overlay._store
   - strata.overlay._store.changes
   - strata.overlay._layer.list
+  - strata.overlay._image.list
   - strata.overlay._stack.list
   - strata.overlay._prune.option
 options:
@@ -54,7 +55,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
       type: str
       returned: always
       sample: import_content
@@ -94,6 +95,24 @@ layers:
   returned: success
   type: dict
   sample: {"base": ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]}
+images:
+  description: The images that the definition names, by name.
+  returned: success
+  type: dict
+  contains:
+    image_id:
+      description: The image's id, the digest of its config.
+      type: str
+      returned: always
+    manifest_digest:
+      description: Digest of its manifest, empty for an archive without one, as older ones of Docker are.
+      type: str
+      returned: always
+    diff_ids:
+      description: DiffIDs of its layers, bottom first.
+      type: list
+      elements: str
+      returned: always
 stacks:
   description: Stacks that are mounted or unmounted by the definition.
   returned: success
@@ -167,7 +186,7 @@ notes:
   type: list
   elements: str
 missing:
-  description: DiffIDs of the contents that the host lacks and the controller has.
+  description: What the host lacks and the controller has, the DiffIDs of contents and the ids of images.
   returned: success
   type: list
   elements: str

@@ -71,8 +71,8 @@ removed:
   contains:
     kind:
       description:
-        - V(name), V(layer) (a link of a chain, without its content), V(content), V(upper) (a writable layer that
-          a stack has left) or V(leftover) (of a run that was ended).
+        - V(name), V(image) (its config), V(layer) (a link of a chain, without its content), V(content), V(upper) (a
+          writable layer that a stack has left) or V(leftover) (of a run that was ended).
       type: str
       returned: always
       sample: content

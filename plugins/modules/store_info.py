@@ -110,7 +110,7 @@ layers:
       returned: for a root of an engine
 images:
   description: Every image on record.
-  returned: for a root of an engine
+  returned: success
   type: list
   elements: dict
   contains:
@@ -126,20 +126,33 @@ images:
     layers:
       description: How many layers it has.
       type: int
-      returned: always
+      returned: for a root of an engine
     bytes:
       description: Bytes on disk of its layers.
       type: int
-      returned: always
+      returned: for a root of an engine
     unique_bytes:
       description: Bytes on disk of the layers that no other image has.
       type: int
-      returned: always
+      returned: for a root of an engine
     containers:
       description: Containers made from it.
       type: list
       elements: str
-      returned: always
+      returned: for a root of an engine
+    platform:
+      description: What it runs on, such as V(linux/amd64).
+      type: str
+      returned: for a store
+    diff_ids:
+      description: DiffIDs of its layers, bottom first.
+      type: list
+      elements: str
+      returned: for a store
+    chain_id:
+      description: ChainID of its uppermost layer.
+      type: str
+      returned: for a store
 containers:
   description: Every container on record.
   returned: for a root of an engine
@@ -217,6 +230,14 @@ names:
       returned: always
     source:
       description: Where its content came from when the name was set.
+      type: str
+      returned: always
+    image_id:
+      description: Id of the image that it names, empty for a layer.
+      type: str
+      returned: always
+    manifest_digest:
+      description: Digest of the manifest by which the image first came, empty where it had none.
       type: str
       returned: always
     bytes:

@@ -13,21 +13,29 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, normalise, wrap
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested, remembered
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
+from ansible_collections.strata.overlay.plugins.plugin_utils._images import (
+    LocalImage,
+    as_file,
+    read_local_image,
+    sent_name,
+)
 
-_SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "digest")
+# What says where a layer or image comes from. Which platform of an image it is to be is for the host to say.
+_SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "digest", "reference")
 _LONGEST_DIGESTING = 24 * 3600
 
 
@@ -39,13 +47,38 @@ class _Local:
     source: Source
     found: Digested
 
-    def facts(self, path: str = "") -> dict[str, str]:
-        """What the module is told of it."""
+    def facts(self, path: str) -> dict[str, str]:
+        """What the module is told of it.
+
+        :param path: of its archive on the host, "" while it has not been sent.
+        """
         return {
             "diff_id": self.found.diff_id,
             "size": str(self.found.size),
             "words": describe(self.layer.source),
             "path": path,
+        }
+
+
+@dataclass(frozen=True)
+class _Here:
+    """All layers and images whose bytes are on the controller, by their ``where``."""
+
+    layers: dict[str, _Local]
+    images: dict[str, LocalImage]
+
+    def __contains__(self, where: str) -> bool:
+        return where in self.layers or where in self.images
+
+    def told(self, places: Mapping[str, Blob]) -> dict[str, Any]:
+        """What the module is told of them.
+
+        :param places: what the host has been sent, by DiffID; nothing when it is only asked what it lacks.
+        """
+        paths = {diff_id: place.path for diff_id, place in places.items()}
+        return {
+            "layers": {where: layer.facts(paths.get(layer.found.diff_id, "")) for where, layer in self.layers.items()},
+            "images": {where: image.facts(places) for where, image in self.images.items()},
         }
 
 
@@ -63,16 +96,17 @@ class ShippingAction(ActionBase):
         """The module's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         definition, problems = normalise(self.module, self._task.args)
-        local = self._digest_all(definition, problems)
+        local = _Here(self._digest_all(definition, problems), self._read_images(definition, problems))
         if problems:
             return {**result, **self._report(definition, problems, task_vars)}
         return {**result, **self._converge(definition, local, task_vars)}
 
-    def _converge(self, definition: Definition, local: dict[str, _Local], task_vars: Any) -> dict[str, Any]:
+    def _converge(self, definition: Definition, local: _Here, task_vars: Any) -> dict[str, Any]:
         """Ask the host for its plan; where it is not empty, ship what it needs and let the module do it."""
         missing: list[str] = []
-        # Layers that only the host can read are read by the whole module; then it makes the plan too.
+        # What only the host can read is read by the whole module; then it makes the plan too.
         host_reads = any(layer.source.on_host for layer in definition.sources())
+        host_reads = host_reads or any(image.on_host and not image.absent for image in definition.images)
         if not host_reads or self.module == "plan":
             reply = self._ask(host_reads, local, task_vars)
             missing = reply.pop("missing", [])
@@ -83,7 +117,11 @@ class ShippingAction(ActionBase):
             missing = reply.pop("missing", [])
             if not missing:
                 return reply
-        reply = self._execute(local, self._ship(missing, local), task_vars)
+        try:
+            places = self._ship(missing, local)
+        except (StrataError, OSError) as error:
+            return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
+        reply = self._execute(local, places, task_vars)
         if reply.pop("missing", None):
             reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
         return reply
@@ -105,9 +143,9 @@ class ShippingAction(ActionBase):
                     text = str(error)
                     problems.append(text if text.startswith(layer.where) else f"{layer.where}: {text}")
                 except (OSError, AnsibleError) as error:
-                    reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
                     problems.append(
-                        f"{layer.where}: option '{layer.source.kind}': cannot read {layer.source.location}: {reason}"
+                        f"{layer.where}: option '{layer.source.kind}': cannot read {layer.source.location}: "
+                        f"{_reason(error)}"
                     )
         return found
 
@@ -116,21 +154,35 @@ class ShippingAction(ActionBase):
             return source
         return replace(source, location=str(self._find_needle("files", source.location)))
 
+    def _read_images(self, definition: Definition, problems: list[str]) -> dict[str, LocalImage]:
+        """Every image on the controller by its ``where``; what is wrong with one goes to ``problems``."""
+        cache = DigestCache(_cache_directory(), keep=True)
+        found: dict[str, LocalImage] = {}
+        for spec in definition.images:
+            if spec.kind == "src" and not spec.on_host:
+                try:
+                    path = str(self._find_needle("files", spec.location))
+                    found[spec.where] = read_local_image(spec, path, cache, _cache_directory())
+                except StrataError as error:
+                    problems.append(f"{spec.where}: {error}")
+                except (OSError, AnsibleError) as error:
+                    problems.append(f"{spec.where}: option 'src': cannot read {spec.location}: {_reason(error)}")
+        return found
+
     # What goes to the host.
 
-    def _execute(self, local: dict[str, _Local], paths: dict[str, str], task_vars: Any) -> dict[str, Any]:
+    def _execute(self, local: _Here, places: Mapping[str, Blob], task_vars: Any) -> dict[str, Any]:
         """Run the module itself.
 
-        :param paths: of the archives that the host has been sent, by DiffID.
+        :param places: where the archives that the host has been sent lie there, by DiffID.
         """
-        layers = {where: here.facts(paths.get(here.found.diff_id, "")) for where, here in local.items()}
-        sent = {**_without_sources(self.module, self._task.args, local), "_controller": {"layers": layers}}
+        sent = {**_without_sources(self.module, self._task.args, local), "_controller": local.told(places)}
         return self._run_module(self.module, sent, task_vars)
 
-    def _ask(self, host_reads: bool, local: dict[str, _Local], task_vars: Any) -> dict[str, Any]:
+    def _ask(self, host_reads: bool, local: _Here, task_vars: Any) -> dict[str, Any]:
         """The host's plan, by the small module that can only look; the large one where it has sources to read."""
         told = {
-            "layers": {where: here.facts() for where, here in local.items()},
+            **local.told({}),
             "module": self.module,
             # A run that finds nothing to change has needed the layers all the same.
             "notes_use": self.module != "plan" and not self._task.check_mode,
@@ -153,7 +205,7 @@ class ShippingAction(ActionBase):
             for stack in definition.stacks
             if stack.state == "mounted"
         ]
-        defined = [layer.name for layer in definition.layers if not layer.absent]
+        defined = [item.name for item in definition.named() if not item.absent]
         told = {"problems": problems, "stacks": sketch, "defined": defined}
         return self._run_module("plan", {"root": definition.root, "_controller": told}, task_vars)
 
@@ -163,20 +215,33 @@ class ShippingAction(ActionBase):
         )
         return reply
 
-    def _ship(self, missing: list[str], local: dict[str, _Local]) -> dict[str, str]:
-        """Send each missing content once; its path on the host by DiffID."""
-        by_diff_id = {here.found.diff_id: here for here in local.values()}
-        if self._connection.transport == "local":
-            return {diff_id: self._as_file(by_diff_id[diff_id]) for diff_id in missing}
+    def _ship(self, missing: list[str], local: _Here) -> dict[str, Blob]:
+        """Send each missing content once; where it lies on the host by DiffID."""
+        found = self._locate(missing, local)
+        if self._connection.transport == "local" or not found:
+            return found
         # The one that is there, if the first execution made one: Ansible removes only the last that it made.
         directory = self._connection._shell.tmpdir or self._make_tmp_path()
-        paths: dict[str, str] = {}
+        sent: dict[str, Blob] = {}
+        for diff_id, blob in found.items():
+            path = self._connection._shell.join_path(directory, sent_name(diff_id, blob))
+            with as_file(blob) as file:
+                self._transfer_file(file, path)
+            sent[diff_id] = replace(blob, path=path, offset=0, keeper=None)
+        self._fixup_perms2((directory, *(blob.path for blob in sent.values())))
+        return sent
+
+    def _locate(self, missing: list[str], local: _Here) -> dict[str, Blob]:
+        """Where the contents that the host lacks lie here; those of layers before those of images."""
+        by_diff_id = {here.found.diff_id: here for here in local.layers.values()}
+        found: dict[str, Blob] = {}
         for diff_id in missing:
-            here = by_diff_id[diff_id]
-            paths[diff_id] = self._connection._shell.join_path(directory, f"{hex_of(diff_id)}.tar")
-            self._transfer_file(self._as_file(here), paths[diff_id])
-        self._fixup_perms2((directory, *paths.values()))
-        return paths
+            if diff_id in by_diff_id:
+                path = self._as_file(by_diff_id[diff_id])
+                found[diff_id] = Blob(path, 0, os.path.getsize(path))
+        for image in local.images.values():
+            found.update(image.locate(set(missing) - set(found)))
+        return found
 
     def _as_file(self, here: _Local) -> str:
         """The layer's archive; a directory or inline files are packed into a temporary one, gone with the process."""
@@ -217,26 +282,32 @@ def _check_digest(layer: LayerSpec, found: Digested) -> None:
         check_digest(layer, found)
 
 
+def _reason(error: Exception) -> Any:
+    return getattr(error, "strerror", None) or getattr(error, "message", None) or error
+
+
 def _cache_directory() -> str:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(base, "strata.overlay", "digests")
 
 
-def _without_sources(module: str, arguments: dict[str, Any], local: dict[str, _Local]) -> dict[str, Any]:
+def _without_sources(module: str, arguments: dict[str, Any], local: _Here) -> dict[str, Any]:
     """The task's arguments with the sources that the controller has resolved left out: their bytes go as files."""
-    if module == "layer":
-        return _stripped(arguments, f"layer {arguments['name']}", local)
-    sent = {key: value for key, value in arguments.items() if key != "layers"}
+    if module in ("layer", "image"):
+        return _stripped(arguments, f"{module} {arguments['name']}", local)
+    sent = {key: value for key, value in arguments.items() if key not in ("layers", "images")}
     if module == "stack":
         return {**sent, **_stack_without_sources(arguments, local)}
     if arguments.get("layers") is not None:
         sent["layers"] = [_stripped(item, f"layer {item['name']}", local) for item in arguments["layers"]]
+    if arguments.get("images") is not None:
+        sent["images"] = [_stripped(item, f"image {item['name']}", local) for item in arguments["images"]]
     if arguments.get("stacks") is not None:
         sent["stacks"] = [{**stack, **_stack_without_sources(stack, local)} for stack in arguments["stacks"]]
     return sent
 
 
-def _stack_without_sources(stack: dict[str, Any], local: dict[str, _Local]) -> dict[str, Any]:
+def _stack_without_sources(stack: dict[str, Any], local: _Here) -> dict[str, Any]:
     if stack.get("layers") is None:
         return {}
     layers = [
@@ -246,7 +317,7 @@ def _stack_without_sources(stack: dict[str, Any], local: dict[str, _Local]) -> d
     return {"layers": layers}
 
 
-def _stripped(item: dict[str, Any], where: str, local: dict[str, _Local]) -> dict[str, Any]:
+def _stripped(item: dict[str, Any], where: str, local: _Here) -> dict[str, Any]:
     if where not in local:
         return item
     return {key: value for key, value in item.items() if key not in _SOURCE_OPTIONS}

@@ -41,7 +41,7 @@ def problems_of(definition: dict[str, Any]) -> list[str]:
 MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
     # Unknown options and wrong types.
     ({"layer": []}, ["unknown option 'layer'; did you mean 'layers'?"]),
-    ({"xyzzy": {}}, ["unknown option 'xyzzy'; known are exclusive, layers, lock_timeout, prune, root, stacks"]),
+    ({"xyzzy": {}}, ["unknown option 'xyzzy'; known are exclusive, images, layers, lock_timeout, prune, root, stacks"]),
     ({"prune": []}, ["option 'prune' must be a dictionary, not a list"]),
     (
         {"prune": {"unused_for": "soon", "max_bytes": "-1", "kep": []}},

@@ -23,7 +23,7 @@ NOW = 1000 * DAY
 STORE = Store("/nonexistent/store")
 A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
 
-EMPTY = Inventory({}, {}, {}, {}, {}, {}, {}, (), (), InMounts(set(), set(), set()), set(), set(), ())
+EMPTY = Inventory({}, {}, {}, {}, {}, {}, {}, {}, (), (), InMounts(set(), set(), set()), set(), set(), ())
 
 
 def name(label: str, *diff_ids: str, **labels: str) -> NameRecord:
@@ -226,3 +226,11 @@ def test_mistakes(options: dict[str, Any]) -> None:
     read_prune(options, "prune", problems)
     (told,) = problems
     assert told.startswith(f"prune: option '{next(iter(options))}'")
+
+
+def test_an_image_goes_with_its_last_name() -> None:
+    first, second = (replace(name(label, A, B), image_id=C) for label in ("one", "two"))
+    inventory = holding(A, B, names=(first, second), age=9, images={C: 0.0, D: 0.0})
+    assert keys(chosen(inventory)) == {("image", D), ("layer", B)}
+    assert ("image", C) not in keys(chosen(inventory, unused_for=0, keep=("one",)))
+    assert ("image", C) in keys(chosen(inventory, unused_for=0))

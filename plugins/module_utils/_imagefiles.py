@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The files of an image's archive, be it a directory or a tar: found by name, read where they lie."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import tarfile
+import tempfile
+from typing import IO, Dict, Optional, Protocol, Tuple, Union, cast
+
+from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+
+_MAX_MEMBERS = 200_000
+_MAX_LINKS = 16
+
+
+class Files(Protocol):
+    """What can be found in an archive."""
+
+    what: str
+    """The archive, for messages."""
+
+    packed: bool
+    """The archive was compressed as a whole: its blobs lie in a file that goes with this process."""
+
+    def find(self, name: str) -> Optional[Blob]:
+        """The file of this name, None where there is none."""
+
+
+class DirectoryFiles:
+    """An archive that is a directory."""
+
+    packed = False
+
+    def __init__(self, directory: str) -> None:
+        self.what = directory
+        self._directory = directory
+
+    def find(self, name: str) -> Optional[Blob]:
+        path = f"{self._directory}/{_inside(name)}"
+        return Blob(path, 0, os.path.getsize(path)) if os.path.isfile(path) else None
+
+
+class TarFiles:
+    """An archive that is a tar, on disk and not compressed."""
+
+    def __init__(self, what: str, path: str, keeper: Optional[IO[bytes]] = None) -> None:
+        """
+        :param path: of the plain tar; ``keeper`` holds it open where it has no name.
+        """
+        self.what = what
+        self.packed = keeper is not None
+        self._path = path
+        self._keeper = keeper
+        self._members: Dict[str, Union[str, Tuple[int, int]]] = {}
+        self._index()
+
+    def find(self, name: str) -> Optional[Blob]:
+        for _link in range(_MAX_LINKS):
+            found = self._members.get(_inside(name))
+            if found is None:
+                return None
+            if isinstance(found, tuple):
+                return Blob(self._path, *found, keeper=self._keeper)
+            name = found
+        raise StrataError(f"{self.what}: {name!r} is a link in a circle of links")
+
+    def _index(self) -> None:
+        """Walk the headers; data is leapt over."""
+        try:
+            with tarfile.open(self._path, "r:") as archive:
+                for member in archive:
+                    self._add(member)
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+        except (tarfile.TarError, ValueError, OverflowError) as error:
+            raise StrataError(
+                f"{self.what} is no image's archive: it is neither a directory nor a tar: {error}"
+            ) from error
+
+    def _add(self, member: tarfile.TarInfo) -> None:
+        name = _inside(member.name)
+        if len(self._members) >= _MAX_MEMBERS:
+            raise StrataError(f"{self.what} is no image's archive: it has more than {_MAX_MEMBERS} entries")
+        if member.issym():
+            self._members[name] = posixpath.join(posixpath.dirname(name), member.linkname)
+        elif member.islnk():
+            self._members[name] = member.linkname
+        elif member.isreg() and not member.issparse():
+            self._members[name] = (member.offset_data, member.size)
+
+
+def _inside(name: str) -> str:
+    """A name with nothing left in it that could lead out of the archive."""
+    return posixpath.normpath("/" + name).lstrip("/")
+
+
+def open_files(path: str, directory: str) -> Files:
+    """The files of the archive at a path.
+
+    :param directory: where a compressed archive is unpacked, to a file without a name that goes with the process.
+    """
+    if os.path.isdir(path):
+        return DirectoryFiles(path)
+    with open(path, "rb") as raw, open_stream(raw) as plain:
+        if plain.format == "plain":
+            return TarFiles(path, path)
+    stream = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - the blobs keep it
+    try:
+        unpack_archive(path, stream)
+    except BaseException:
+        stream.close()
+        raise
+    return TarFiles(path, f"/proc/self/fd/{stream.fileno()}", stream)
+
+
+def unpack_archive(path: str, target: IO[bytes]) -> None:
+    """Decompress an archive as a whole into a file."""
+    with open(path, "rb") as raw, open_stream(raw) as plain:
+        shutil.copyfileobj(cast("IO[bytes]", plain), target, 1 << 20)
+    target.flush()

@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What every kind of image archive comes down to: a list of images, each with its names and a way to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Callable, List, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._image import Image, ImageLayer, check_pinned
+from ansible_collections.strata.overlay.plugins.module_utils._imagename import is_same
+from ansible_collections.strata.overlay.plugins.module_utils._manifest import Config
+
+_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image that an archive lists, in one variant or one for each of several platforms.
+
+    :ivar load: reads manifests and configs, not the layers.
+    """
+
+    names: Tuple[str, ...]
+    load: Callable[[], List[Image]]
+
+
+def assemble(config: Config, blobs: Sequence[Blob], digests: Sequence[str], manifest_digest: str) -> Image:
+    """An image from its parts; the numbers of blobs and DiffIDs agree.
+
+    :param digests: by which it may be pinned beside its id.
+    """
+    return Image(
+        image_id=config.image_id,
+        manifest_digest=manifest_digest,
+        digests=(*digests, config.image_id),
+        platform=config.platform,
+        config=config.body,
+        # The digest of a plain tar is its DiffID, which is held against it anyway.
+        layers=tuple(
+            ImageLayer(diff_id, blob.size, replace(blob, digest="") if blob.digest == diff_id else blob)
+            for diff_id, blob in zip(config.diff_ids, blobs)
+        ),
+    )
+
+
+def select(listed: Sequence[Listed], reference: str, digest: str, what: str) -> List[Image]:
+    """The variants of the one image that reference and digest mean.
+
+    :param reference: a tag or name, "" where none is given; then there may be only one image, or one that is pinned.
+    :raises StrataError: there is none or more than one; the message lists those there are.
+    """
+    found = [entry for entry in listed if not reference or any(is_same(reference, name) for name in entry.names)]
+    if not found:
+        raise StrataError(f"option 'reference': {what} has no image {reference!r}; it has: {_names(listed)}")
+    if len(found) > 1 and not digest:
+        raise StrataError(f"{what} has {len(found)} images; name one in the option 'reference': {_names(found)}")
+    images = [image for entry in found for image in entry.load()]
+    unique = {(image.image_id, image.manifest_digest): image for image in images}
+    return check_pinned(list(unique.values()), digest, what)
+
+
+def _names(listed: Sequence[Listed]) -> str:
+    names = [" or ".join(entry.names) or "one without a name" for entry in listed]
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return ", ".join(names[:_SHOWN] + more) or "none"

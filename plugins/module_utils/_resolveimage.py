@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Every image of a definition -> its chain and the way to its bytes, on the managed host."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._image import (
+    Image,
+    ImageOrigin,
+    pick,
+    sent_image,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._imagearchive import read_archive
+from ansible_collections.strata.overlay.plugins.module_utils._imagecache import (
+    archive_key,
+    recall_images,
+    remember_images,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
+
+
+class ImageResolver:
+    """Finds all images of a definition, each mistake and not only the first."""
+
+    def __init__(self, store: Store, provided: Mapping[str, Mapping[str, Any]], cache: DigestCache) -> None:
+        """
+        :param provided: what the controller found out, by the image's ``where``; see ``sent_image``.
+        """
+        self._store = store
+        self._provided = provided
+        self._cache = cache
+
+    def resolve(self, definition: Definition, problems: List[str]) -> Dict[str, ImageOrigin]:
+        """By the image's ``where``; one that is not usable is left out and told in ``problems``."""
+        found: Dict[str, ImageOrigin] = {}
+        for spec in definition.images:
+            try:
+                if spec.where in self._provided:
+                    found[spec.where] = _with_config(self._provided[spec.where], spec)
+                elif spec.kind == "src":
+                    found[spec.where] = self._from_archive(spec)
+                elif spec.kind == "registry":
+                    raise StrataError("option 'registry' is not there yet; save the image as an archive and use src")
+            except StrataError as error:
+                problems.append(f"{spec.where}: {error}")
+            except OSError as error:
+                problems.append(f"{spec.where}: cannot read {spec.location}: {error.strerror or error}")
+        return found
+
+    def _from_archive(self, spec: ImageSpec) -> ImageOrigin:
+        path = spec.location
+        key = archive_key(path, spec.reference, spec.digest)
+        recalled = recall_images(key, self._cache)
+        if recalled:
+            image = pick(recalled[0], spec.platform, path)
+            if not recalled[1] or self._has_all(image):
+                return ImageOrigin(image, path)
+        images, packed = read_archive(path, spec.reference, spec.digest, existing_above(self._store.root))
+        if key == archive_key(path, spec.reference, spec.digest):
+            remember_images(key, images, packed, self._cache)
+        return ImageOrigin(pick(images, spec.platform, path), path)
+
+    def _has_all(self, image: Image) -> bool:
+        return all(os.path.isdir(self._store.content(diff_id)) for diff_id in image.diff_ids)
+
+
+def _with_config(facts: Mapping[str, Any], spec: ImageSpec) -> ImageOrigin:
+    """An image that the controller tells of, with its config where that has been sent."""
+    origin = sent_image(facts, spec.platform)
+    path = facts["configs"].get(origin.image.image_id)
+    if not path:
+        return origin
+    with open(path, "rb") as stream:
+        return replace(origin, image=replace(origin.image, config=stream.read()))

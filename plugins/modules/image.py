@@ -1,0 +1,207 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image
+short_description: Every layer of an OCI or Docker image in a host's store
+version_added: 0.1.0
+description:
+  - Imports the layers of an image from an archive, an OCI layout or a registry, and gives the image a name; or forgets
+    the name. A stack mounts the image by that name.
+  - Only layers that the host lacks travel, and each is stored once, whatever the number of images that have it.
+  - The image is stored as Docker stores it, with its config, so Docker can run containers from a copy of the store.
+author:
+  - strata.overlay contributors (@strata-overlay)
+extends_documentation_fragment:
+  - strata.overlay._attributes
+  - strata.overlay._attributes.action_group
+  - strata.overlay._attributes.ships
+  - strata.overlay._store
+  - strata.overlay._store.changes
+  - strata.overlay._image
+seealso:
+  - module: strata.overlay.apply
+  - module: strata.overlay.stack
+"""
+
+EXAMPLES = r"""
+- name: Import what docker save has written, from the controller
+  strata.overlay.image:
+    name: app:1.4
+    src: app-1.4.tar
+
+- name: One image of several in an OCI layout on the host, for another platform than the host's
+  strata.overlay.image:
+    name: tools
+    src: /srv/images/tools
+    remote_src: true
+    reference: stable
+    platform: linux/arm64
+
+- name: Let the host pull from a registry
+  strata.overlay.image:
+    name: team/app
+    registry: registry.example.com:5000/team/app:1.4
+    username: "{{ registry_user }}"
+    password: "{{ registry_password }}"
+
+- name: Mount the image
+  strata.overlay.stack:
+    name: app
+    path: /srv/app
+    layers: ["app:1.4"]
+
+- name: Forget a name
+  strata.overlay.image:
+    name: tools
+    state: absent
+"""
+
+RETURN = r"""
+plan:
+  description: What was done, or in check mode would be done, in order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description:
+        - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+      type: str
+      returned: always
+      sample: import_content
+    object:
+      description: What it is done to.
+      type: str
+      returned: always
+      sample: stack web
+    text:
+      description: The step in words.
+      type: str
+      returned: always
+      sample: import content 3f2a9c41d0be from app-2.tar.gz
+    bytes:
+      description: Bytes of file contents that it writes.
+      type: int
+      returned: always
+      sample: 48211
+bytes:
+  description: Bytes of file contents that the whole plan writes.
+  returned: success
+  type: int
+  sample: 48211
+problems:
+  description: Every mistake found in the definition, one sentence each.
+  returned: failure by mistakes in the definition
+  type: list
+  elements: str
+diff_ids:
+  description: DiffIDs of all layers that the definition names, each once.
+  returned: success
+  type: list
+  elements: str
+  sample: ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]
+layers:
+  description: The DiffIDs that each named layer of the definition stands for, bottom first, by name.
+  returned: success
+  type: dict
+  sample: {"base": ["sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"]}
+images:
+  description: The images that the definition names, by name.
+  returned: success
+  type: dict
+  contains:
+    image_id:
+      description: The image's id, the digest of its config.
+      type: str
+      returned: always
+    manifest_digest:
+      description: Digest of its manifest, empty for an archive without one, as older ones of Docker are.
+      type: str
+      returned: always
+    diff_ids:
+      description: DiffIDs of its layers, bottom first.
+      type: list
+      elements: str
+      returned: always
+chain_id:
+  description: ChainID of the image's uppermost layer.
+  returned: success, when O(state=present)
+  type: str
+  sample: sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3
+stacks:
+  description: Stacks that are mounted or unmounted by the definition.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name.
+      type: str
+      returned: always
+      sample: web
+    path:
+      description: Where it is mounted.
+      type: str
+      returned: always
+      sample: /srv/web
+    state:
+      description: V(mounted) or V(unmounted).
+      type: str
+      returned: always
+      sample: mounted
+    writable:
+      description: V(none), V(persistent) or V(volatile).
+      type: str
+      returned: always
+      sample: none
+    generation:
+      description: Number of the chain that it has now, counted from 1.
+      type: int
+      returned: always
+      sample: 2
+    chain_id:
+      description: ChainID of its uppermost layer.
+      type: str
+      returned: always
+    gap_ms:
+      description: Milliseconds in which nothing was mounted at the path during this run, where something was before.
+      type: float
+      returned: always
+      sample: 3.1
+    held_by:
+      description: Processes and mounts that still use a tree which was detached.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        pid:
+          description: Process id, 0 for a mount.
+          type: int
+          returned: always
+        command:
+          description: Its name.
+          type: str
+          returned: always
+        holds:
+          description: A path that it uses.
+          type: str
+          returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.strata.overlay.plugins.module_utils._argspec import image_module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._engine import run_module
+
+
+def main() -> None:
+    run_module(AnsibleModule(argument_spec=image_module_spec(), supports_check_mode=True), "image")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One item of ``images``: what it means, and every mistake in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec, RegistryAccess
+from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform
+
+A = "sha256:" + "a" * 64
+WRITTEN = "must be written os/architecture or os/architecture/variant, such as linux/arm64/v8"
+
+
+def read(**item: Any) -> tuple[ImageSpec, list[str]]:
+    definition, problems = normalise("image", {"name": "app", **item})
+    return definition.images[0], problems
+
+
+def test_an_archive() -> None:
+    spec, problems = read(src="app.tar", reference="1.0", platform="linux/arm/v7", digest=A, labels={"a": 1})
+    assert problems == []
+    assert spec == ImageSpec(
+        "image app", "app", "src", "app.tar", False, "1.0", Platform("linux", "arm", "v7"), A, {"a": "1"}
+    )
+
+
+def test_a_registry() -> None:
+    spec, problems = read(registry="r.example/app", username="me", password="x", mirrors=["m"], validate_certs=False)
+    assert problems == []
+    assert (spec.kind, spec.location, spec.on_host) == ("registry", "r.example/app", True)
+    assert spec.access == RegistryAccess("me", "x", validate_certs=False, mirrors=("m",))
+
+
+def test_a_password_is_in_no_text_of_it() -> None:
+    spec, _problems = read(registry="r.example/app", username="me", password="correct-horse")
+    assert "correct-horse" not in repr(spec) + str(spec)
+
+
+def test_one_that_goes_needs_no_source() -> None:
+    spec, problems = read(state="absent")
+    assert (spec.absent, problems) == (True, [])
+
+
+def test_one_that_the_controller_has_read_needs_no_source() -> None:
+    definition, problems = normalise("apply", {"images": [{"name": "app"}]}, ("image app",))
+    assert (definition.images[0].kind, problems) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        ({}, "exactly one of src and registry says where the image comes from; none is given"),
+        (
+            {"src": "x", "registry": "y"},
+            "exactly one of src and registry says where the image comes from; both are given",
+        ),
+        ({"src": "x", "digest": "1"}, "option 'digest': '1' must be 'sha256:' and 64 lower-case hexadecimal digits"),
+        ({"src": "x", "remote_src": True}, "option 'src': 'x' must be absolute, since remote_src is true"),
+        ({"src": "x", "ca_path": "y"}, "option 'ca_path' is of no use with src; leave it out"),
+        ({"registry": "x", "reference": "y"}, "option 'reference' is of no use with registry; leave it out"),
+        ({"registry": "x", "password": "y"}, "option 'password' is given without 'username'; a registry needs both"),
+        (
+            {"registry": "x", "mirrors": [1]},
+            "option 'mirrors' must be a list of hosts, such as mirror.example.com:5000",
+        ),
+        (
+            {"src": "x", "platform": "arm64"},
+            f"option 'platform': 'arm64' {WRITTEN}",
+        ),
+    ],
+)
+def test_mistakes(item: dict[str, Any], expected: str) -> None:
+    assert read(**item)[1] == [f"image app: {expected}"]
+
+
+def test_names_of_layers_and_images_are_one_list() -> None:
+    layer = {"name": "app", "files": [{"path": "x", "content": "x"}]}
+    _definition, problems = normalise(
+        "apply", {"layers": [layer], "images": [{"name": "app", "src": "x"}, {"name": "twin", "src": "x"}] * 2}
+    )
+    assert problems == [
+        "image app: option 'name' is the name of a layer too; each needs its own",
+        "image app: option 'name' is used 2 times; each image needs its own",
+        "image twin: option 'name' is used 2 times; each image needs its own",
+    ]
