@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import (
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import Tree
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
 from ansible_collections.strata.overlay.plugins.module_utils._overlay import mount_at
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 
@@ -281,6 +282,9 @@ def test_who_uses_a_read_only_or_volatile_stack_keeps_the_old_tree(host: Host, w
             assert host.tree("web")["both"] == "new"
             assert [held["pid"] for held in result["stacks"][0]["held_by"]] == [holder.pid]
             assert Path(f"/proc/{holder.pid}/cwd/both").read_text() == "app"
+            told = stack_info(host.store, "web")
+            assert [(held["pid"], held["command"]) for held in told["held_by"]] == [(holder.pid, "sleep")]
+            assert (told["mounted"], told["drift"], told["generation"]) == (True, "", 2)
         finally:
             holder.kill()
 

@@ -55,6 +55,7 @@ def test_text_of_a_record_is_pinned() -> None:
         ],
         "keep": 3,
         "project": 0,
+        "left": [],
         "style": {
             "options": [],
             "propagation": "",
@@ -71,7 +72,7 @@ def test_text_of_a_record_is_pinned() -> None:
 
 def test_a_record_of_the_first_version_is_read() -> None:
     old = json.loads(dump(STACK))
-    for later in ("keep", "style", "project"):
+    for later in ("keep", "style", "project", "left"):
         del old[later]
     for generation in old["history"]:
         del generation["back_to"]
