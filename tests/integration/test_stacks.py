@@ -303,7 +303,7 @@ def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
 # Depth.
 
 
-@pytest.mark.parametrize("depth", [2, 64, 136, 500])
+@pytest.mark.parametrize("depth", [1, 2, 63, 64, 128, 135, 136, 250, 500])
 def test_depth(host: Host, depth: int) -> None:
     if depth > find_abilities().layer_limit():
         pytest.skip(f"this kernel mounts at most {find_abilities().layer_limit()} layers")
@@ -311,8 +311,15 @@ def test_depth(host: Host, depth: int) -> None:
     names = [layer["name"] for layer in layers]
     host.run(layers=layers, stacks=[stack(host, layers=names)])
     assert host.tree("web") == {"top": str(depth - 1), **{f"file{number}": str(number) for number in range(depth)}}
-    assert len(host.mounts("web")[0].lowers()) == depth
+    assert len(host.mounts("web")[0].lowers()) == (depth if depth > 1 else 0)
     assert not host.run(layers=layers, stacks=[stack(host, layers=names)])["changed"]
+
+
+def test_one_layer_more_than_the_kernel_takes_changes_nothing(host: Host) -> None:
+    names = ["base", "app"] * 250
+    with pytest.raises(DefinitionError, match="option 'layers' has 501 layers; the kernel takes at most 500"):
+        host.run(layers=[BASE, APP], stacks=[stack(host, layers=[*names, "base"])])
+    assert not host.root.exists()
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent"])
