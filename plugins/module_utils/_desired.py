@@ -15,6 +15,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
@@ -32,11 +33,15 @@ class Known:
 
 @dataclass(frozen=True)
 class DesiredStack:
-    """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out."""
+    """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out.
+
+    :ivar back_to: number of the generation whose chain it is, where the user asked to go back; else 0.
+    """
 
     spec: StackSpec
     diff_ids: Tuple[str, ...]
     layers: Tuple[str, ...]
+    back_to: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,10 @@ class _Chains:
             return None
         record = self._known.stacks.get(spec.name)
         if not spec.layers and record:
-            return DesiredStack(_with_path(spec, record), record.diff_ids, record.layers)
+            spec = _as_recorded(spec, record)
+            if spec.generation:
+                return _back(spec, record, problems)
+            return DesiredStack(spec, record.diff_ids, record.layers)
         if not spec.layers or not (spec.path or record):
             self._tell_missing(spec, record, problems)
             return None
@@ -153,6 +161,47 @@ class _Chains:
         if item not in self._defined:
             problems.append(unknown_layer(spec.where, item, {*self._names, *self._known.names} - self._gone))
         return ()
+
+
+def _as_recorded(spec: StackSpec, record: StackRecord) -> StackSpec:
+    """A stack that is named without its layers: what was left out stays as it is on record."""
+    left_out = spec.left_out
+    kept = {
+        name: getattr(record.style, name)
+        for option, names in STYLE_OPTIONS.items()
+        if option in left_out
+        for name in names
+    }
+    return replace(
+        spec,
+        path=spec.path or record.path,
+        writable=record.writable if "writable" in left_out else spec.writable,
+        size=record.size if {"size", "writable"} <= left_out else spec.size,
+        generations=record.keep if "generations" in left_out else spec.generations,
+        style=replace(spec.style, **kept),
+    )
+
+
+def _back(spec: StackSpec, record: StackRecord, problems: List[str]) -> Optional[DesiredStack]:
+    """The stack with the chain of one of its generations. ``previous`` is the one before the last that a definition
+    asked for, so that going back twice is the same as once.
+    """
+    current = record.history[0]
+    if current.back_to and spec.generation in ("previous", str(current.back_to)):
+        # It has gone back already; the generation that it went back to may be kept no more.
+        return DesiredStack(spec, current.diff_ids, current.layers)
+    numbers = [generation.number for generation in record.history]
+    wanted = numbers[1] if spec.generation == "previous" and len(numbers) > 1 else 0
+    if spec.generation != "previous":
+        wanted = int(spec.generation)
+    for generation in record.history:
+        if generation.number == wanted:
+            return DesiredStack(spec, generation.diff_ids, generation.layers, wanted)
+    told = f"{spec.where}: option 'generation': the stack has no "
+    there = ", ".join(f"{entry.number} ({', '.join(entry.layers)})" for entry in record.history)
+    what = "generation before this one" if spec.generation == "previous" else f"generation {spec.generation}"
+    problems.append(f"{told}{what}; there {'are' if len(numbers) > 1 else 'is'}: {there}")
+    return None
 
 
 def _with_path(spec: StackSpec, record: Optional[StackRecord]) -> StackSpec:

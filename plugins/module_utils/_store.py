@@ -163,6 +163,12 @@ class Store:
                 found |= {record.source} if record is not None else set()
         return found
 
+    def set_aside(self) -> List[StackRecord]:
+        """Records of stacks whose writable layers were set aside, as they were then."""
+        paths = [self.aside_file(stack_id) for stack_id in self._recorded("aside")]
+        texts = ((path, read_text(path)) for path in paths)
+        return [load(StackRecord, text, path) for path, text in texts if text is not None]
+
     def _recorded(self, kind: str) -> List[str]:
         try:
             files = os.listdir(f"{self.root}/strata/{kind}")

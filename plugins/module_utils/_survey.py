@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders, mounts_inside
 from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin, sent_image
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
@@ -32,6 +32,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     ImportContent,
     Plan,
     StoreImage,
+    Switch,
     Unmount,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -134,6 +135,11 @@ def _refuse_busy(planned: Plan) -> None:
             found = holders(os.path.realpath(step.path))
             if found:
                 raise BusyError(busy_message(step.name, step.path, found))
+        if isinstance(step, Switch) and step.stack.spec.on_busy == "fail":
+            # Processes keep the old tree; but what is mounted in it would be seen by nobody any more.
+            inside = mounts_inside(os.path.realpath(step.stack.spec.path))
+            if inside:
+                raise BusyError(busy_message(step.stack.spec.name, step.stack.spec.path, inside))
 
 
 def exit_module(module: AnsibleModule, result: Dict[str, Any]) -> NoReturn:

@@ -54,6 +54,21 @@ EXAMPLES = r"""
   strata.overlay.stack:
     name: web
 
+- name: Go back to the layers that it had before
+  strata.overlay.stack:
+    name: web
+    generation: previous
+
+- name: A build sandbox that no program is started from
+  strata.overlay.stack:
+    name: sandbox
+    path: /srv/sandbox
+    layers: [base]
+    writable: persistent
+    on_change: reset
+    mount_options: [nosuid, nodev, noexec]
+    mode: "1777"
+
 - name: Take it down, also under processes that use it
   strata.overlay.stack:
     name: web
@@ -71,7 +86,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(set_top), V(forget_stack).
       type: str
       returned: always
       sample: import_content
