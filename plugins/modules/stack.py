@@ -54,6 +54,11 @@ EXAMPLES = r"""
   strata.overlay.stack:
     name: web
 
+- name: Change its layers, at the path that is on record
+  strata.overlay.stack:
+    name: web
+    layers: [base, app]
+
 - name: Go back to the layers that it had before
   strata.overlay.stack:
     name: web
