@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import fulfils, mount_request, root_on_device
@@ -60,6 +61,7 @@ class Applier:
         self._abilities = abilities
         self._before: Dict[str, StackRecord] = {}
         self._unmounted_at: Dict[str, float] = {}
+        self._host = HostApplier(store, workspace)
         self.outcome = Outcome()
 
     def run(self, steps: Sequence[Step]) -> Outcome:
@@ -74,10 +76,23 @@ class Applier:
             Unmount: self._unmount_all,
             Mount: self._mount_all,
             ForgetStack: self._forget_stacks,
+            **self._host.batches(),
         }
-        for kind, group in groupby(steps, key=type):
-            if kind in batches:
-                batches[kind](list(group))
+        self._host.begin(steps)
+        try:
+            for kind, group in groupby(steps, key=type):
+                if kind in batches:
+                    batches[kind](list(group))
+        except (StrataError, OSError) as error:
+            said = self._host.recover()
+            if said and isinstance(error, OSError):
+                raise StrataError(f"The host refused: {_said(error)}. {said}") from error
+            if said:
+                error.args = (f"{error} {said}",)
+            raise
+        finally:
+            self._host.end()
+        self.outcome.health.update(self._host.checked)
         return self.outcome
 
     @contextlib.contextmanager

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import health_spec
+
 Spec = Dict[str, Any]
 
 DEFAULT_ROOT = "/var/lib/strata"
@@ -64,6 +66,9 @@ def stack_spec() -> Spec:
         "cover": {"type": "bool", "default": False},
         "on_busy": {"type": "str", "choices": ["fail", "detach"], "default": "fail"},
         "generations": {"type": "int", "default": 3},
+        "services": {"type": "list", "elements": "raw"},
+        "health": {"type": "dict", "options": health_spec()},
+        "boot": {"type": "bool", "default": True},
         "state": {"type": "str", "choices": ["mounted", "unmounted", "absent"], "default": "mounted"},
     }
 

@@ -9,14 +9,15 @@ DiffIDs. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._services import Service
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
 
@@ -45,6 +46,8 @@ class Desired:
     :ivar dropped_names: names to forget.
     :ivar dropped_stacks: stacks to take down: name -> whether to detach one that is busy.
     :ivar origins: where each content can be had, by DiffID; those present already among them.
+    :ivar dropped_services: services of the dropped stacks that the definition still holds.
+    :ivar returning: stacks that go back to what they were, since the change before did not work.
     """
 
     names: Mapping[str, NameRecord]
@@ -52,6 +55,8 @@ class Desired:
     stacks: Tuple[DesiredStack, ...]
     dropped_stacks: Mapping[str, bool]
     origins: Mapping[str, Origin]
+    dropped_services: Mapping[str, Tuple[Service, ...]] = field(default_factory=dict)
+    returning: FrozenSet[str] = frozenset()
 
 
 def desire(definition: Definition, origins: Mapping[str, Origin], known: Known, problems: List[str]) -> Desired:
@@ -76,6 +81,7 @@ def desire(definition: Definition, origins: Mapping[str, Origin], known: Known, 
         stacks=tuple(stacks),
         dropped_stacks=dropped_stacks,
         origins={origin.diff_id: origin for origin in origins.values()},
+        dropped_services={stack.name: stack.services for stack in definition.stacks if stack.name in dropped_stacks},
     )
 
 

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
+from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts, observe_host
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     LayerLink,
@@ -51,6 +52,7 @@ class Observed:
     mounts: Tuple[Mount, ...]
     mounts_at: Mapping[str, List[Mount]]
     sizes: Mapping[str, int]
+    host: HostFacts = field(default_factory=HostFacts)
 
     def mounts_of(self, path: str) -> List[Mount]:
         """Mounts at a stack's path, lowest first."""
@@ -106,6 +108,7 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
+        host=observe_host(store, desired, mounts),
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._around import services_told, with_services
+from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
@@ -54,8 +56,11 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     vacated = {step.path for step in [*takedown, *moves] if isinstance(step, Unmount)}
     for stack in desired.stacks:
         _Stack(stack, observed, vacated, problems).plan(records, mounts)
+    boot = plan_boot(desired, observed)
+    problems += [*services_told(desired, observed.host), *boot.problems]
     # Paths are left before they are taken: one stack may want the path of another.
-    steps += takedown + moves + records + mounts
+    changes = with_services([*takedown, *moves, *records, *mounts], desired, observed.host)
+    steps += [*boot.removals, *changes, *boot.writes]
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))

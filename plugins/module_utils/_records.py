@@ -79,7 +79,23 @@ class StackRecord:
         return self.history[0].number
 
 
-_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord)
+@dataclass(frozen=True)
+class ChangeRecord:
+    """A change of a stack that is being made: it is on record until services and health have had their turn.
+
+    :ivar running: units that ran before it.
+    :ivar was_mounted: whether the stack was mounted before it.
+    :ivar back: DiffIDs of the chain before it, empty where the chain stays; ``back_layers`` as they were written.
+    """
+
+    name: str
+    running: Tuple[str, ...] = ()
+    was_mounted: bool = False
+    back: Tuple[str, ...] = ()
+    back_layers: Tuple[str, ...] = ()
+
+
+_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord, ChangeRecord)
 
 
 def now() -> str:
@@ -104,6 +120,8 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
                 _check_chain(generation.diff_ids)
         elif kind is NameRecord:
             _check_chain(_tuples(data)["diff_ids"])
+        elif kind is ChangeRecord and data["back"]:
+            _check_chain(_tuples(data)["back"])
         return kind(**_tuples(data))
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise StrataError(

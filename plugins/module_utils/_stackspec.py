@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Sequence, Tuple, Union
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import layer_in_place_spec
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec, read_health
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, check_name, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import stack_path
+from ansible_collections.strata.overlay.plugins.module_utils._services import Service, read_services
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 _SIZE = re.compile(r"^([0-9]{1,18})([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
@@ -37,6 +39,9 @@ class StackSpec:
     on_busy: str
     generations: int
     state: str
+    services: Tuple[Service, ...] = ()
+    health: Optional[HealthSpec] = None
+    boot: bool = True
 
     @property
     def where(self) -> str:
@@ -62,6 +67,9 @@ def read_stack(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
         on_busy=item["on_busy"],
         generations=item["generations"],
         state=item["state"],
+        services=read_services(where, item["services"], problems),
+        health=read_health(where, item["health"], problems),
+        boot=item["boot"],
     )
 
 

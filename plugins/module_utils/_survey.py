@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
 
+from ansible_collections.strata.overlay.plugins.module_utils._around import stopped_units
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError
@@ -23,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._observe import obs
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
+from ansible_collections.strata.overlay.plugins.module_utils._services import runs_in_unit
 from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Plan, Unmount
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -82,9 +84,11 @@ def awaited(planned: Plan) -> List[str]:
 
 
 def _refuse_busy(planned: Plan) -> None:
+    stopped = stopped_units(planned.steps)
     for step in planned.steps:
         if isinstance(step, Unmount) and not step.detach:
-            found = holders(os.path.realpath(step.path))
+            units = stopped.get(step.name, ())
+            found = [one for one in holders(os.path.realpath(step.path)) if not runs_in_unit(one.pid, units)]
             if found:
                 raise BusyError(busy_message(step.name, step.path, found))
 
