@@ -120,6 +120,7 @@ class Site(BaseHTTPRequestHandler):
 
     failures = 0
     seen: list[str | None] = []  # noqa: RUF012  # every test has a class of its own
+    stop = threading.Event()
 
     def do_GET(self) -> None:
         self.seen.append(self.headers.get("X-Key"))
@@ -138,8 +139,7 @@ class Site(BaseHTTPRequestHandler):
     def drip(self) -> None:
         """A byte now and then: no single wait on the socket is long."""
         self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        for _number in range(100):
-            time.sleep(0.1)
+        while not self.stop.wait(0.1):
             try:
                 self.wfile.write(b"x")
             except OSError:
@@ -153,6 +153,7 @@ class Site(BaseHTTPRequestHandler):
 def site() -> Iterator[type[Site]]:
     class Own(Site):
         seen: list[str | None] = []  # noqa: RUF012
+        stop = threading.Event()
         base = ""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
@@ -160,8 +161,12 @@ def site() -> Iterator[type[Site]]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield Own
+        Own.stop.set()
         server.shutdown()
-        thread.join()
+        # Those that answer and those that still wait for an answer.
+        for other in threading.enumerate():
+            if other is not threading.current_thread():
+                other.join(10)
 
 
 def at(site: type[Site], path: str, **options: Any) -> HealthSpec:
