@@ -20,14 +20,14 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Type
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import fulfils, mount_request, root_on_device
+from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
     Generation,
@@ -45,6 +45,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     SetAside,
     SetName,
     Step,
+    Switch,
     Unmount,
     WriteStack,
 )
@@ -58,7 +59,7 @@ class Applier:
         self._store = store
         self._workspace = workspace
         self._staged = staged
-        self._abilities = abilities
+        self._mounter = Mounter(store, workspace, abilities)
         self._before: Dict[str, StackRecord] = {}
         self._unmounted_at: Dict[str, float] = {}
         self._host = HostApplier(store, workspace)
@@ -75,6 +76,7 @@ class Applier:
             SetAside: self._set_aside,
             Unmount: self._unmount_all,
             Mount: self._mount_all,
+            Switch: self._switch_all,
             ForgetStack: self._forget_stacks,
             **self._host.batches(),
         }
@@ -133,6 +135,9 @@ class Applier:
                 record = _stack_record(step, now())
                 if step.before is not None:
                     self._before[record.name] = step.before
+                if step.before and step.before.stack_id not in ("", record.stack_id):
+                    # Should this run be killed, nobody else remembers it.
+                    transaction.write(self._store.aside_file(step.before.stack_id), dump(step.before))
                 if record.stack_id:
                     stage_writable(self._store, transaction, record)
                 # Last: from now on the stack is what the record says.
@@ -148,9 +153,12 @@ class Applier:
                 with self._transaction() as transaction:
                     transaction.write(self._store.aside_file(stack_id), dump(step.record))
             else:
+                if step.record.writable == "volatile":
+                    self._mounter.unmount_volatile(stack_id)
                 self._store.discard(self._store.link(link_id(stack_id)))
                 self._store.discard(self._store.mountdb(stack_id))
                 self._store.discard(self._store.layer(stack_id))
+                self._store.discard(self._store.aside_file(stack_id))
 
     def _forget_stacks(self, steps: List[ForgetStack]) -> None:
         for step in steps:
@@ -171,7 +179,7 @@ class Applier:
             self._unmounted_at[path] = started
             record = self._before.get(step.name) or self._store.stack_record(step.name)
             if record is not None and record.writable == "volatile":
-                self._unmount_tmpfs(record)
+                self._mounter.unmount_volatile(record.stack_id)
 
     def _unmount(self, step: Unmount, path: str) -> None:
         try:
@@ -196,37 +204,22 @@ class Applier:
     def _mount_all(self, steps: List[Mount]) -> None:
         for step in steps:
             name = step.stack.spec.name
-            record = self._store.stack_record(name)
-            if record is None:
-                raise StrataError(f"stack {name}: its record has gone while it was to be mounted; run again")
+            record = self._recorded(name)
             path = os.path.realpath(record.path)
             os.makedirs(path, 0o755, exist_ok=True)
             try:
-                self._mount(record, path)
+                self._mounter.mount(record)
             except (OSError, StrataError) as error:
                 back = self._mount_again(name, path)
                 raise StrataError(f"stack {name}: cannot mount {path}: {_said(error)}. {back}") from error
             if path in self._unmounted_at:
                 self.outcome.gaps[name] = round((time.monotonic() - self._unmounted_at.pop(path)) * 1000, 1)
 
-    def _mount(self, record: StackRecord, path: str) -> None:
-        if record.writable == "volatile":
-            self._mount_tmpfs(record)
-        request = mount_request(self._store.home, record)
-        content = self._store.content(record.diff_ids[0])
-        if request.is_bind:
-            _kernel.bind_read_only(content, path)
-        else:
-            overlay = _kernel.OverlayMount(
-                request.home, request.lowers, request.upper, request.work, path, request.short_upper
-            )
-            _kernel.mount_overlay(overlay, self._abilities)
-        # Believe the mount table and nothing else: a kernel has been seen to mount fewer layers than it was given.
-        mounts = _mountinfo.read()
-        line = _mountinfo.by_path(mounts).get(path, [None])[-1]
-        if line is None or not fulfils(line, request, root_on_device(mounts, content)):
-            _kernel.umount(path, _kernel.MNT_DETACH)
-            raise StrataError("the kernel mounted something else than it was asked for")
+    def _recorded(self, name: str) -> StackRecord:
+        record = self._store.stack_record(name)
+        if record is None:
+            raise StrataError(f"stack {name}: its record has gone while it was to be mounted; run again")
+        return record
 
     def _mount_again(self, name: str, path: str) -> str:
         """After a failure: the old tree comes back where there was one. Says what is there now."""
@@ -235,26 +228,29 @@ class Applier:
             return "Nothing is mounted there."
         self._put_record_back(name)
         try:
-            self._mount(before, path)
+            self._mounter.mount(before)
         except (OSError, StrataError) as error:
             return f"The tree that was there could not be mounted again either: {_said(error)}."
         return "The tree that was there before is mounted again."
 
-    def _mount_tmpfs(self, record: StackRecord) -> None:
-        """The file system of a volatile layer, with the two directories that overlayfs wants on one file system."""
-        place = f"{self._store.layer(record.stack_id)}/volatile"
-        if place in _mountinfo.by_path(_mountinfo.read()):
-            _kernel.umount(place, _kernel.MNT_DETACH)
-        options = "mode=0700" + (f",size={record.size}" if record.size else "")
-        _kernel.mount("strata", place, "tmpfs", _kernel.MS_NODEV, options)
-        os.mkdir(f"{place}/diff", 0o755)
-        os.chmod(f"{place}/diff", 0o755)
-        os.mkdir(f"{place}/work", 0o700)
-
-    def _unmount_tmpfs(self, record: StackRecord) -> None:
-        place = f"{self._store.layer(record.stack_id)}/volatile"
-        if place in _mountinfo.by_path(_mountinfo.read()):
-            _kernel.umount(place, _kernel.MNT_DETACH)
+    def _switch_all(self, steps: List[Switch]) -> None:
+        for step in steps:
+            name = step.stack.spec.name
+            record = self._recorded(name)
+            path = os.path.realpath(record.path)
+            held = holders(path)
+            try:
+                switched = self._mounter.switch(step.before, record, step.count)
+            except (OSError, StrataError) as error:
+                self._put_record_back(name)
+                raise StrataError(
+                    f"stack {name}: cannot switch {path}: {_said(error)}. It shows the tree that was there before."
+                ) from error
+            self.outcome.gaps[name] = switched.gap_ms
+            if switched.remark:
+                self.outcome.warnings.append(f"stack {name}: {switched.remark}; it was unmounted and mounted instead")
+            if held:
+                self.outcome.held_by[name] = held
 
 
 def _remove_mount_point(record: StackRecord) -> None:

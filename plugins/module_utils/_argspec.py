@@ -111,6 +111,11 @@ def store_info_module_spec() -> Spec:
     return {**_root_spec(), **_lock_spec()}
 
 
+def mount_helper_module_spec() -> Spec:
+    """Options of ``strata.overlay.mount_helper``."""
+    return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+
+
 def module_spec(module: str) -> Spec:
     """The options of one module by its short name."""
     return {

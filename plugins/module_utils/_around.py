@@ -16,9 +16,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import H
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import CheckHealth, StartServices, StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord
 from ansible_collections.strata.overlay.plugins.module_utils._services import Service, service_problems
-from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Unmount, WriteStack
+from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Switch, Unmount, WriteStack
 
-_CHANGING = (Unmount, Mount)
+_CHANGING = (Unmount, Switch, Mount)
 """Steps after which users of the tree see another one, or none."""
 
 
@@ -35,7 +35,8 @@ class _Around:
 
     @property
     def takes_down(self) -> bool:
-        return any(isinstance(step, Unmount) for step in self.steps)
+        """For a moment at least nothing is mounted."""
+        return any(isinstance(step, Unmount) or (isinstance(step, Switch) and not step.gapless) for step in self.steps)
 
     @property
     def comes_up(self) -> bool:

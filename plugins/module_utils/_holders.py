@@ -38,17 +38,22 @@ class Holder:
 def holders(path: str) -> List[Holder]:
     """Everything in this mount namespace that keeps the mount at ``path`` busy; ``path`` without links."""
     here = _namespace("self")
-    found = [
-        Holder(0, f"mount of {line.fstype} {line.source}", line.path)
-        for line in _mountinfo.read()
-        if line.path != path and is_inside(line.path, path)
-    ]
+    found = mounts_inside(path)
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         if pid != os.getpid() and _namespace(str(pid)) == here:
             held = next((target for target in _held(pid) if is_inside(target, path)), None)
             if held is not None:
                 found.append(Holder(pid, _command(pid), held))
     return found
+
+
+def mounts_inside(path: str) -> List[Holder]:
+    """What is mounted below the mount at ``path``; ``path`` without links."""
+    return [
+        Holder(0, f"mount of {line.fstype} {line.source}", line.path)
+        for line in _mountinfo.read()
+        if line.path != path and is_inside(line.path, path)
+    ]
 
 
 def tell(found: List[Holder]) -> str:

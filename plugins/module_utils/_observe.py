@@ -11,9 +11,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
 from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts, observe_host
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     LayerLink,
     inspect_layer,

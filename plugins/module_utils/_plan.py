@@ -16,9 +16,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._desired import Des
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
-    fulfils,
+    mismatch,
     mount_request,
     of_store_at,
+    only_memory,
+    own_volatile,
     root_on_device,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
@@ -35,6 +37,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     SetAside,
     SetName,
     Step,
+    Switch,
     Unmount,
     WriteStack,
     short,
@@ -121,12 +124,13 @@ def _covered(steps: List[Step], observed: Observed) -> List[str]:
     """What others have mounted over mounts of ours that are to go: umount(2) would take theirs away."""
     problems: List[str] = []
     for step in steps:
-        if isinstance(step, Unmount):
-            lines = observed.mounts_of(step.path)
-            ours = _ours_at(observed, step.path)
+        if isinstance(step, (Unmount, Switch)):
+            path = step.path if isinstance(step, Unmount) else step.stack.spec.path
+            lines = observed.mounts_of(path)
+            ours = _ours_at(observed, path)
             foreign = [line for line in lines[lines.index(ours[0]) :] if line not in ours]
             if foreign:
-                problems.append(foreign_over(step.object, step.path, foreign[-1]))
+                problems.append(foreign_over(step.object, path, foreign[-1]))
     return problems
 
 
@@ -169,6 +173,9 @@ class _Stack:
         self._check()
         why = self._record_changes()
         drift = self._drift()
+        if drift and self._is_switchable():
+            self._plan_switch(why, drift, records, mounts)
+            return
         set_aside = self._set_aside()
         if self._ours and (drift or self._spec.state == "unmounted"):
             reason = drift or "it is to be unmounted"
@@ -181,6 +188,35 @@ class _Stack:
             (mounts if set_aside and self._ours else records).append(step)
         if self._spec.state == "mounted" and (drift or not self._ours):
             mounts.append(Mount(self._stack, self._facts().kind == "missing"))
+
+    def _is_switchable(self) -> bool:
+        """Whether the old tree may stay while the new one comes: not where a persistent layer is or was meant to be in
+        the old one, since that takes writes until it is unmounted.
+        """
+        before = self._before
+        if before is None or before.writable == "persistent" or self._spec.state != "mounted":
+            return False
+        if before.path != self._spec.path:
+            return False
+        return all(only_memory(line, self._observed.home, before) for line in self._ours)
+
+    def _plan_switch(self, why: Tuple[str, ...], drift: str, records: List[Step], mounts: List[Step]) -> None:
+        assert self._before is not None
+        renewed = self._uses_own_volatile()
+        if renewed and not why:
+            why = ("the volatile layer begins anew",)
+        old = self._before if renewed or self._set_aside() else None
+        if why:
+            records.append(self._write(why, keep_id=old is None))
+        gapless = self._observed.abilities.beneath
+        mounts.append(Switch(self._stack, self._before, len(self._ours), drift, gapless))
+        if old is not None:
+            mounts.append(SetAside(old, written=False))
+
+    def _uses_own_volatile(self) -> bool:
+        """Whether the volatile layer on record is in the old tree: the new tree then needs another one."""
+        before = self._before
+        return before is not None and any(own_volatile(line, self._observed.home, before) for line in self._ours)
 
     def _facts(self) -> PathFacts:
         return self._observed.paths[self._spec.path]
@@ -246,9 +282,8 @@ class _Stack:
             return "its layers change"
         request = mount_request(self._observed.home, self._before)
         content = f"{self._observed.root}/content/sha256/{hex_of(self._stack.diff_ids[0])}"
-        if not fulfils(self._ours[0], request, root_on_device(self._observed.mounts, content)):
-            return "what is mounted is not what the record says"
-        return ""
+        wrong = mismatch(self._ours[0], request, root_on_device(self._observed.mounts, content))
+        return f"what is mounted is not what the record says: {wrong}" if wrong else ""
 
     def _check(self) -> None:
         where = self._spec.where

@@ -14,6 +14,7 @@ from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,18 @@ class ContentRecord:
 
 @dataclass(frozen=True)
 class Generation:
-    """One chain that a stack has had; ``layers`` are the names it was written with, ``time`` is ISO 8601 in UTC."""
+    """One chain that a stack has had.
+
+    :ivar layers: the names it was written with.
+    :ivar time: since when, ISO 8601 in UTC.
+    :ivar back_to: the generation whose chain it brought back; 0 where the definition asked for it.
+    """
 
     number: int
     diff_ids: Tuple[str, ...]
     layers: Tuple[str, ...]
     time: str
+    back_to: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class StackRecord:
     :ivar mounted: whether it is meant to be mounted.
     :ivar made_path: the mount point was made by us, so it goes with the stack.
     :ivar history: newest first; the first one is the present generation.
+    :ivar keep: how many generations are kept.
+    :ivar style: how the mount itself is to be.
     """
 
     name: str
@@ -65,6 +74,8 @@ class StackRecord:
     mounted: bool
     made_path: bool
     history: Tuple[Generation, ...]
+    keep: int = 3
+    style: MountStyle = field(default_factory=MountStyle)
 
     @property
     def diff_ids(self) -> Tuple[str, ...]:
@@ -114,6 +125,7 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
         data: Dict[str, Any] = json.loads(text)
         if kind is StackRecord:
             data["history"] = tuple(Generation(**_tuples(entry)) for entry in data["history"])
+            data["style"] = MountStyle(**_tuples(data.get("style") or {}))
             if not data["history"]:
                 raise ValueError("it has no generation")
             for generation in data["history"]:

@@ -37,11 +37,13 @@ class Outcome:
     :ivar gaps: milliseconds in which nothing was mounted at a path where something was before and after.
     :ivar held_by: who still holds an old tree that was detached.
     :ivar health: what the health check said.
+    :ivar warnings: what went otherwise than a user may expect, in words.
     """
 
     gaps: Dict[str, float] = field(default_factory=dict)
     held_by: Dict[str, List[Holder]] = field(default_factory=dict)
     health: Dict[str, str] = field(default_factory=dict)
+    warnings: List[str] = field(default_factory=list)
 
 
 def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, StackRecord]) -> Dict[str, Any]:
@@ -64,6 +66,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
             for index, stack in enumerate(view.desired.stacks)
         ],
         "diff": view.difference,
+        **({"warnings": outcome.warnings} if outcome.warnings else {}),
     }
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import Dict, Iterable
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
 from ansible_collections.strata.overlay.plugins.module_utils._source import open_origin
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Step, short

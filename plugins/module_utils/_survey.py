@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._around import stop
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError
-from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders, mounts_inside
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
@@ -26,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._services import runs_in_unit
 from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
-from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Plan, Unmount
+from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Plan, Switch, Unmount
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ def _refuse_busy(planned: Plan) -> None:
             found = [one for one in holders(os.path.realpath(step.path)) if not runs_in_unit(one.pid, units)]
             if found:
                 raise BusyError(busy_message(step.name, step.path, found))
+        if isinstance(step, Switch) and step.stack.spec.on_busy == "fail":
+            # Processes keep the old tree; but what is mounted in it would be seen by nobody any more.
+            inside = mounts_inside(os.path.realpath(step.stack.spec.path))
+            if inside:
+                raise BusyError(busy_message(step.stack.spec.name, step.stack.spec.path, inside))
 
 
 def exit_module(module: AnsibleModule, result: Dict[str, Any]) -> NoReturn:

@@ -7,16 +7,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError
 from ansible_collections.strata.overlay.tests.integration.host import (
     Ansible,
     Host,
     in_private_namespace,
     unmount_all,
 )
+from ansible_collections.strata.overlay.tests.integration.machine import Machine, machine
 
 
 @pytest.fixture
@@ -44,3 +47,18 @@ def ansible(tmp_path: Path) -> Ansible:
         "ANSIBLE_PYTHON_INTERPRETER": os.environ.get("ANSIBLE_PYTHON_INTERPRETER", "auto_silent"),
     }
     return Ansible(directory, environment)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Machine]:
+    """A machine that a real systemd has booted."""
+    if not in_private_namespace():
+        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    try:
+        with machine(tmp_path) as one:
+            yield one
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    finally:
+        unmount_all(tmp_path)
+        shutil.rmtree(tmp_path / "upper", ignore_errors=True)

@@ -50,6 +50,19 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
+NAMESPACES = (
+    "unshare",
+    "--cgroup",
+    "--pid",
+    "--fork",
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--net",
+    "--propagation",
+    "private",
+)
+
 BOOT = r"""
 set -eu
 cd "$1"
@@ -134,8 +147,7 @@ class Machine:
         self.group.mkdir()
         with (self.top / "console").open("ab") as console:
             self.process = subprocess.Popen(
-                ["unshare", "--cgroup", "--pid", "--fork", "--mount", "--uts", "--ipc", "--net"]
-                + ["--propagation", "private", "bash", "-c", BOOT, "boot", str(self.root)],
+                [*NAMESPACES, "bash", "-c", BOOT, "boot", str(self.root)],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -288,3 +300,19 @@ def machine(top: Path) -> Iterator[Machine]:
 def _show(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     _kernel.mount(str(source), str(target), None, _kernel.MS_BIND)
+
+
+def install_app(box: Machine, name: str = "app.service", *lines: str) -> None:
+    """A service that notes what it found in the tree when it started, and holds the tree."""
+    start = f"echo {name} >> /run/order; cp /srv/web/version /run/{name.partition('.')[0]}"
+    box.unit(
+        name,
+        "[Service]",
+        "Type=exec",
+        "WorkingDirectory=/srv/web",
+        f"ExecStartPre=/bin/sh -c '{start}'",
+        "ExecStart=/bin/sleep infinity",
+        *lines,
+        "[Install]",
+        "WantedBy=multi-user.target",
+    )

@@ -2,20 +2,14 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Services and health around a change, and stacks that come back at boot: on a machine that a real systemd boots."""
+"""Services and health around a change, on a machine that a real systemd boots."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError
-from ansible_collections.strata.overlay.tests.integration.host import in_private_namespace, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
-from ansible_collections.strata.overlay.tests.integration.machine import Machine, machine
+from ansible_collections.strata.overlay.tests.integration.machine import Machine, install_app
 
 BASE = inline("base", etc__os="base", version="base")
 OLD = inline("app", version="old")
@@ -23,36 +17,6 @@ NEW = inline("app", version="new")
 BAD = inline("app", version="bad")
 
 HEALTH = {"command": ["sh", "-c", "test $(cat /run/app) != bad"], "retries": 1, "delay": 0}
-
-
-@pytest.fixture
-def box(tmp_path: Path) -> Iterator[Machine]:
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
-    try:
-        with machine(tmp_path) as one:
-            yield one
-    except UnavailableError as error:
-        pytest.skip(str(error))
-    finally:
-        unmount_all(tmp_path)
-        shutil.rmtree(tmp_path / "upper", ignore_errors=True)
-
-
-def install_app(box: Machine, name: str = "app.service", *lines: str) -> None:
-    """A service that notes what it found in the tree when it started, and holds the tree."""
-    start = f"echo {name} >> /run/order; cp /srv/web/version /run/{name.partition('.')[0]}"
-    box.unit(
-        name,
-        "[Service]",
-        "Type=exec",
-        "WorkingDirectory=/srv/web",
-        f"ExecStartPre=/bin/sh -c '{start}'",
-        "ExecStart=/bin/sleep infinity",
-        *lines,
-        "[Install]",
-        "WantedBy=multi-user.target",
-    )
 
 
 def stack(**options: Any) -> dict[str, Any]:
