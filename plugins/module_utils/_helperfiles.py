@@ -30,6 +30,8 @@ LIBRARY = "/usr/local/lib/strata"
 _PACKAGE = "ansible_collections.strata.overlay.plugins.module_utils"
 _MARK = "# Written by strata.overlay for mount(8): mount -t strata NAME PATH [-o root=STORE]"
 _EXECUTABLE = 0o755
+_LONGEST_INTERPRETER = 240
+"""execve(2) reads 255 bytes of the first line; older kernels than 5.1 read 127."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ def helper_files(interpreter: str = sys.executable, sbin: str = "/sbin", library
 
     :param interpreter: the Python that runs this module runs the helper as well.
     """
+    if any(letter.isspace() for letter in interpreter) or len(interpreter) > _LONGEST_INTERPRETER:
+        raise StrataError(
+            f"The mount helper cannot be run by {interpreter!r}: the kernel takes no such path in the first line of a "
+            "program. Set ansible_python_interpreter to another Python of this host."
+        )
     rooms = sources()
     digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(rooms.items())).encode()).hexdigest()
     directory = f"{library}/{digest[:16]}"

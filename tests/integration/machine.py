@@ -82,7 +82,8 @@ mount -t tmpfs tmpfs tmp
 mkdir -p .old
 pivot_root . .old
 umount -l /.old
-exec env -i container=strata PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=console --show-status=0
+exec env -i container=strata PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    /lib/systemd/systemd --log-target=console --show-status=0
 """
 
 RUNNER = r"""
