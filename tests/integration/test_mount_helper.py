@@ -81,11 +81,16 @@ def unmounted(host: Host, **options: Any) -> tuple[str, ...]:
 
 def test_the_module_check_do_again_check_again(covered: Host, ansible: Ansible) -> None:
     program = os.path.realpath("/sbin/mount.strata")
-    announced = ansible.module("mount_helper", {"state": "present"}, "--check", "--diff")
+    announced = ansible.module("mount_helper", {"state": "present"}, "--check")
     assert announced["changed"]
+    assert (
+        "+# Written by strata.overlay"
+        in ansible.call("ansible", "localhost", "-m", "strata.overlay.mount_helper", "--check", "--diff").stdout
+    )
     assert not os.path.exists(program)
-    done = ansible.module("mount_helper", {"state": "present"}, "--diff")
-    assert (done["changed"], done["path"], done["diff"]) == (True, program, announced["diff"])
+    done = ansible.module("mount_helper", {"state": "present"})
+    assert (done["changed"], done["path"]) == (True, program)
+    assert done == announced
     assert os.path.isdir(done["library"])
     for flags in ((), ("--check",)):
         assert ansible.module("mount_helper", {"state": "present"}, *flags)["changed"] is False
@@ -158,12 +163,12 @@ def test_its_code_needs_nothing_of_ansible() -> None:
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 @pytest.mark.parametrize("layers", [["base", "app"], ["base"]])
 def test_it_mounts_as_the_modules_do(covered: Host, files: HelperFiles, writable: str, layers: list[str]) -> None:
-    definition = {"layers": [BASE, APP], "stacks": [stack(covered, writable=writable, layers=layers)]}
+    stacks = [stack(covered, writable=writable, layers=layers)]
     arguments = unmounted(covered, writable=writable, layers=layers)
     assert mount(*arguments).stderr == ""
     (line,) = covered.mounts("web")
     assert line.read_only is (writable == "none")
-    assert covered.run(check=True, **definition)["plan"] == []
+    assert covered.run(check=True, layers=[BASE, APP], stacks=stacks)["plan"] == []
     again = mount(*arguments, "-v")
     assert "is mounted at" in again.stdout
     assert len(covered.mounts("web")) == 1
