@@ -193,7 +193,7 @@ def run_helper(module: AnsibleModule) -> NoReturn:
                     f"Cannot {'install' if wanted else 'remove'} the mount helper: {error.strerror} "
                     f"({error.filename or files.program})."
                 ) from error
-        return {"changed": not right, "path": files.program, "library": files.directory, "diff": shown}
+        return {"changed": not right, "program": files.program, "library": files.directory, "diff": shown}
 
     result = guarded(module, work)
     if not module._diff:

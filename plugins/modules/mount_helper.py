@@ -44,7 +44,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
+program:
   description: The program that mount(8) runs.
   returned: success
   type: str

@@ -89,7 +89,7 @@ def test_the_module_check_do_again_check_again(covered: Host, ansible: Ansible) 
     )
     assert not os.path.exists(program)
     done = ansible.module("mount_helper", {"state": "present"})
-    assert (done["changed"], done["path"]) == (True, program)
+    assert (done["changed"], done["program"]) == (True, program)
     assert done == announced
     assert os.path.isdir(done["library"])
     for flags in ((), ("--check",)):
