@@ -163,6 +163,7 @@ class Applier:
     def _forget_stacks(self, steps: List[ForgetStack]) -> None:
         for step in steps:
             self._store.discard(self._store.stack_file(step.record.name))
+            self._store.discard(self._store.change_file(step.record.name))
             _remove_mount_point(step.record)
 
     # Mounts.

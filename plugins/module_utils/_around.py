@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
 from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
@@ -102,23 +102,43 @@ class _Around:
         return service.action
 
 
-def with_services(steps: Sequence[Step], desired: Desired, observed_host: HostFacts) -> List[Step]:
+def with_services(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> List[Step]:
     """The steps with those around them. A stack that does not change gets none, unless a run was cut short there."""
     before: Dict[int, List[Step]] = {}
     after: Dict[int, List[Step]] = {}
-    end: List[Step] = []
-    for around in _arounds(steps, desired, observed_host):
-        change = _with_way_back(around.change(), steps, desired)
+    end = len(steps)
+    changing: List[Tuple[int, _Around]] = []
+    for around in _arounds(steps, desired, facts):
         if around.steps:
             places = [index for index, step in enumerate(steps) if step in around.steps]
-            before[places[0]] = around.before(change)
-            after[places[-1]] = around.after(change)
-        elif around.name in observed_host.changes:
-            end += around.after(change)
+            before[places[0]] = around.before(_with_way_back(around.change(), steps, desired))
+            changing.append((places[-1], around))
+        elif around.name in facts.changes:
+            changing.append((end, around))
+    for place, around in changing:
+        # Services that several stacks share start when the last of these is there.
+        last = max(other for other, group in changing if other == place or _share(group, around))
+        after.setdefault(last, []).extend(around.after(_with_way_back(around.change(), steps, desired)))
     bracketed: List[Step] = []
     for index, step in enumerate(steps):
-        bracketed += [*before.get(index, []), step, *after.get(index, [])]
-    return bracketed + end
+        bracketed += [*before.get(index, ()), step, *_once(after.get(index, []))]
+    return bracketed + _once(after.get(end, []))
+
+
+def _share(one: _Around, other: _Around) -> bool:
+    return bool({service.unit for service in one.services} & {service.unit for service in other.services})
+
+
+def _once(steps: Sequence[Step]) -> List[Step]:
+    """Every service started once, and health asked when all of them are."""
+    started: Set[str] = set()
+    found: List[Step] = []
+    for step in steps:
+        if isinstance(step, StartServices):
+            jobs = tuple((verb, unit) for verb, unit in step.jobs if unit not in started)
+            started |= {unit for _verb, unit in jobs}
+            found += [replace(step, jobs=jobs)] if jobs else []
+    return found + [step for step in steps if not isinstance(step, StartServices)]
 
 
 def _arounds(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> List[_Around]:

@@ -18,6 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._boot import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import RemoveUnit, WriteUnit
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import of_store_at
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Step
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
             services = [service.unit for service in spec.services]
             entry = boot_entry(facts, spec.name, path, observed.root, services)
             problems += boot_problems(spec.where, entry, path, observed.root, facts)
+            problems += _two_at_one_path(spec.where, path, entry, observed)
             wanted[spec.name] = entry
     decided = {stack.spec.name for stack in desired.stacks} | set(desired.dropped_stacks)
     changes = boot_changes(wanted, decided, observed.known.stacks, facts)
@@ -56,3 +58,18 @@ def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
         tuple(WriteUnit(entry, stale) for entry, stale in changes.written),
         tuple(problems),
     )
+
+
+def _two_at_one_path(where: str, path: str, entry: BootEntry, observed: Observed) -> List[str]:
+    """systemd has one mount unit for one path: a stack that covers another file system cannot have its own."""
+    ours = of_store_at(observed.mounts, path, observed.root) if observed.exists else []
+    others = [mount for mount in observed.mounts_of(path) if mount not in ours]
+    if not entry.is_unit or not others:
+        return []
+    what = f"{others[0].fstype} {others[0].source}"
+    return [
+        (
+            f"{where}: option 'boot': at {path}, {what} is mounted too, and systemd mounts one thing at a path; "
+            "set boot: false, or choose another path"
+        )
+    ]

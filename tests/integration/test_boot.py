@@ -147,6 +147,16 @@ def test_a_unit_of_someone_else_is_not_touched(box: Machine) -> None:
     assert "What=tmpfs" in box.read(f"{UNITS}/srv-web.mount")
 
 
+def test_a_stack_over_another_file_system_cannot_have_a_unit(box: Machine) -> None:
+    box.install_helper()
+    box.do("mkdir", "-p", "/srv/web")
+    box.do("mount", "-t", "tmpfs", "mine", "/srv/web")
+    failed = define(box, cover=True)
+    assert "at /srv/web, tmpfs mine is mounted too" in failed["error"]
+    assert define(box, cover=True, boot=False)["changed"]
+    assert define(box, cover=True, boot=False)["changed"] is False
+
+
 def test_many_stacks_at_one_boot(box: Machine) -> None:
     box.install_helper()
     layers = numbered(20)

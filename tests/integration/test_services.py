@@ -62,6 +62,23 @@ def test_services_stop_before_the_tree_goes_and_start_when_it_is_there(box: Mach
     assert box.main_pid("app.service") == pid
 
 
+def test_a_switch_without_a_gap_restarts_or_reloads_after_it(box: Machine) -> None:
+    define(box, OLD, writable="none")
+    install_app(box)
+    install_app(box, "front.service", "ExecReload=/bin/sh -c 'cp /srv/web/version /run/reloaded'")
+    box.do("systemctl", "start", "app", "front")
+    options: dict[str, Any] = {"writable": "none", "services": ["app", {"name": "front", "action": "reload"}]}
+    app, front = box.main_pid("app.service"), box.main_pid("front.service")
+    assert actions(define(box, NEW, **options))[-2:] == ["switch", "start_services"]
+    assert box.main_pid("app.service") != app
+    assert box.main_pid("front.service") == front
+    assert (box.read("/run/app"), box.read("/run/reloaded")) == ("new", "new")
+    failed = define(box, BAD, **options, health=HEALTH)
+    assert "The stack went back to the generation before (base, app)" in failed["error"]
+    assert box.main_pid("front.service") == front
+    assert (box.read("/run/app"), box.read("/run/reloaded")) == ("new", "new")
+
+
 def test_a_service_that_does_not_stop_leaves_everything_as_it_was(box: Machine) -> None:
     define(box, OLD, writable="persistent")
     install_app(box)

@@ -29,7 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._services import (
     service_problems,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
-from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Unmount, WriteStack
+from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Switch, Unmount, WriteStack
 
 A, B = (f"sha256:{letter * 64}" for letter in "ab")
 HEALTH = HealthSpec(url="http://127.0.0.1/", retries=0)
@@ -187,6 +187,36 @@ def test_a_change_that_was_cut_short_is_finished() -> None:
     steps = planned(replace(target, diff_ids=(A,)), HostFacts(True, units, {"web": noted}))
     assert isinstance(steps[1], CheckHealth)
     assert steps[1].change.back == ()
+
+
+def test_services_that_stacks_share_start_once_when_all_of_them_are_there() -> None:
+    web = stack(read("app", "web-only"), HEALTH)
+    data = replace(web, spec=replace(web.spec, name="data", path="/srv/data", services=read("app"), health=None))
+    units = {"app.service": ENABLED, "web-only.service": ENABLED}
+    desired = Desired({}, (), (web, data), {}, {})
+    first, second = Mount(web, False), Mount(data, False)
+    assert words(with_services([first, second], desired, HostFacts(True, units))) == [
+        first.words(),
+        second.words(),
+        "start app.service, start web-only.service",
+        "check the health of stack web: GET http://127.0.0.1/",
+    ]
+
+
+def test_a_switch_without_a_gap_stops_nothing() -> None:
+    target = stack(read("app", "idle", {"name": "nginx", "action": "reload"}))
+    units = {"app.service": RUNNING, "idle.service": STOPPED, "nginx.service": RUNNING}
+    switch = Switch(target, RECORD, 1, "its layers change", gapless=True)
+    assert words(planned(target, HostFacts(True, units), switch)) == [
+        switch.words(),
+        "restart app.service, reload nginx.service",
+    ]
+    gap = replace(switch, gapless=False)
+    assert words(planned(target, HostFacts(True, units), gap)) == [
+        "stop app.service",
+        gap.words(),
+        "start app.service, reload nginx.service",
+    ]
 
 
 def test_a_change_record_is_read_as_it_was_written() -> None:
