@@ -102,6 +102,25 @@ def test_what_is_derived_and_lost_is_made_again_at_boot(box: Machine) -> None:
     assert box.read("/srv/web/version") == "new"
 
 
+def test_a_machine_that_goes_down_before_health_was_known_goes_back_after_it(box: Machine) -> None:
+    box.install_helper()
+    install_app(box)
+    box.do("systemctl", "enable", "app")
+    options: dict[str, Any] = {"writable": "persistent", "services": ["app"]}
+    define(box, **options)
+    bad = [BASE, inline("app", version="bad")]
+    slow = {"command": ["sh", "-c", "touch /run/asked; sleep 600"], "timeout": 600}
+    killed = box.start(layers=bad, stacks=[stack(**options, health=slow)])
+    box.wait_for("/run/asked")
+    box.reboot()
+    killed.wait()
+    assert box.read("/run/app") == "bad", "the record says so, and a boot does not judge"
+    quick = {"command": ["sh", "-c", "test $(cat /run/app) != bad"], "retries": 0}
+    failed = box.run(layers=bad, stacks=[stack(**options, health=quick)])
+    assert "The stack went back to the generation before (base, app)" in failed["error"]
+    assert box.read("/run/app") == "new"
+
+
 @pytest.mark.parametrize("how", ["boot", "unmounted", "absent", "exclusive", "moved", "helper"])
 def test_nothing_is_left_behind(box: Machine, how: str) -> None:
     box.install_helper()
