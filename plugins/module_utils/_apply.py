@@ -26,6 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_o
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
+from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
@@ -79,6 +80,7 @@ class Applier:
             Switch: self._switch_all,
             ForgetStack: self._forget_stacks,
             **self._host.batches(),
+            StopServices: self._stop_services,
         }
         self._host.begin(steps)
         try:
@@ -166,7 +168,15 @@ class Applier:
             self._store.discard(self._store.change_file(step.record.name))
             _remove_mount_point(step.record)
 
-    # Mounts.
+    # Mounts, and the services that have to stop before.
+
+    def _stop_services(self, steps: List[StopServices]) -> None:
+        for step in steps:
+            try:
+                self._host.stop(step)
+            except StrataError:
+                self._put_record_back(step.change.name)
+                raise
 
     def _unmount_all(self, steps: List[Unmount]) -> None:
         for step in steps:

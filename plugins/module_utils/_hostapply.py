@@ -42,9 +42,8 @@ class HostApplier:
         self.checked: Dict[str, str] = {}
 
     def batches(self) -> Mapping[Type[Step], Callable[[List[Any]], None]]:
-        """What does the steps of each kind."""
+        """What does the steps of each kind; for units that stop, the caller has to know what to do when they do not."""
         return {
-            StopServices: self._stop,
             StartServices: self._start,
             CheckHealth: self._check,
             WriteUnit: self._write_units,
@@ -76,8 +75,16 @@ class HostApplier:
                 continue
             failed = [text for text in (self._attempt("start", unit) for unit in units) if text]
             said.append("; ".join(failed) + "." if failed else f"Running again: {', '.join(units)}.")
+            if not failed:
+                self._forget_if_undone(name)
         self._stopped = {}
         return " ".join(said)
+
+    def _forget_if_undone(self, name: str) -> None:
+        """Where the old chain is on record again, the next run has nothing to finish."""
+        change, record = self._store.change_record(name), self._store.stack_record(name)
+        if change is not None and record is not None and change.back in ((), record.diff_ids):
+            self._store.discard(self._store.change_file(name))
 
     def _is_mounted(self, name: str) -> bool:
         record = self._store.stack_record(name)
@@ -91,18 +98,18 @@ class HostApplier:
             return str(error)
         return ""
 
-    def _stop(self, steps: List[StopServices]) -> None:
-        for step in steps:
-            done: List[str] = []
-            for unit in step.units:
-                # Also the one that fails to stop: it may be half down.
-                done.insert(0, unit)
-                self._stopped[step.change.name] = tuple(done)
-                try:
-                    self._manager.act("stop", unit)
-                except StrataError as error:
-                    raise StrataError(f"stack {step.change.name}: {error}. It stays mounted.") from error
-            self._done(step)
+    def stop(self, step: StopServices) -> None:
+        """Stop units, those that are named first before the others; StrataError where one does not stop."""
+        done: List[str] = []
+        for unit in step.units:
+            # Also the one that fails to stop: it may be half down.
+            done.insert(0, unit)
+            self._stopped[step.change.name] = tuple(done)
+            try:
+                self._manager.act("stop", unit)
+            except StrataError as error:
+                raise StrataError(f"stack {step.change.name}: {error}. It stays mounted.") from error
+        self._done(step)
 
     def _start(self, steps: List[StartServices]) -> None:
         for step in steps:

@@ -109,7 +109,7 @@ def test_a_machine_that_goes_down_before_health_was_known_goes_back_after_it(box
     options: dict[str, Any] = {"writable": "persistent", "services": ["app"]}
     define(box, **options)
     bad = [BASE, inline("app", version="bad")]
-    slow = {"command": ["sh", "-c", "touch /run/asked; sleep 600"], "timeout": 600}
+    slow = {"command": ["sh", "-c", "touch /run/asked; sleep 600"], "timeout": 600, "retries": 0}
     killed = box.start(layers=bad, stacks=[stack(**options, health=slow)])
     box.wait_for("/run/asked")
     box.reboot()
