@@ -65,6 +65,7 @@ services:
       as a boot would do. When the stack is unmounted, they are stopped and stay so.
     - Nothing is touched when the stack does not change. A unit that the host does not have is a mistake, told before
       anything changes. On a host without systemd the option is a mistake too.
+    - For a stack that is named without its layers, they stay as they are on record.
   type: list
   elements: raw
 health:
@@ -73,7 +74,8 @@ health:
       C(url), C(tcp) and C(command).
     - When it does not, the stack goes back to the generation before, its services with it, health is checked again, and
       the run fails saying all of this. A stack that was not mounted before is unmounted again.
-    - It is not checked when the stack does not change. The store stays locked until health is known.
+    - It is not checked when the stack does not change. The store stays locked until health is known. It is not on record,
+      so it is given with each task that may change the stack.
   type: dict
   suboptions:
     url:
@@ -114,8 +116,8 @@ boot:
       it nothing is written, and the result says so.
     - Where systemd is the init system, that is a mount unit, which the services require; elsewhere it is a line
       of C(/etc/fstab).
+    - V(true) when not given. For a stack that is named without its layers, it stays as it is on record.
   type: bool
-  default: true
 state:
   description:
     - V(unmounted) keeps the stack and its writable layer but takes it from the path.

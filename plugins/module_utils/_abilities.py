@@ -36,6 +36,7 @@ class Abilities:
     :ivar overlay: the overlay file system is there.
     :ivar lowerdir_append: lowers can be given one by one (``lowerdir+``, Linux 6.8), so their names need no page.
     :ivar userxattr: marks are kept in ``user.overlay.*``, as an unprivileged user namespace needs it.
+    :ivar selinux: labels are in force, so a mount can have a context.
     :ivar beneath: a mount can be put beneath another one (Linux 6.5), so a stack is switched without a gap.
     """
 
@@ -45,6 +46,7 @@ class Abilities:
     userxattr: bool
     page_size: int
     beneath: bool = False
+    selinux: bool = False
 
     def layer_limit(self, context: str = "") -> int:
         """The most layers one stack can have here: 500, or what fits in a page of ``l/<26>`` (see DESIGN, rule 1).
@@ -69,7 +71,15 @@ def find_abilities() -> Abilities:
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EPERM) and not overlay:
             overlay = _listed_in_proc_filesystems()
-    return Abilities(os.uname().release, overlay, appends, in_user_namespace(), page_size(), _can_go_beneath())
+    return Abilities(
+        os.uname().release,
+        overlay,
+        appends,
+        in_user_namespace(),
+        page_size(),
+        beneath=_can_go_beneath(),
+        selinux=os.path.exists("/sys/fs/selinux/enforce"),
+    )
 
 
 def _listed_in_proc_filesystems() -> bool:

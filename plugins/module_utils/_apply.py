@@ -18,7 +18,7 @@ import os
 import time
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
@@ -28,7 +28,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._holders import bus
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
-from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
+from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
+from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project, limit
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
     Generation,
@@ -45,6 +46,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Mount,
     SetAside,
     SetName,
+    SetTop,
     Step,
     Switch,
     Unmount,
@@ -78,6 +80,7 @@ class Applier:
             Unmount: self._unmount_all,
             Mount: self._mount_all,
             Switch: self._switch_all,
+            SetTop: self._set_tops,
             ForgetStack: self._forget_stacks,
             **self._host.batches(),
             StopServices: self._stop_services,
@@ -132,9 +135,10 @@ class Applier:
     # Records of stacks.
 
     def _write_stacks(self, steps: List[WriteStack]) -> None:
+        written: List[StackRecord] = []
         with self._transaction() as transaction:
             for step in steps:
-                record = _stack_record(step, now())
+                record = self._with_project(_stack_record(step, now()), step.before)
                 if step.before is not None:
                     self._before[record.name] = step.before
                 if step.before and step.before.stack_id not in ("", record.stack_id):
@@ -144,9 +148,31 @@ class Applier:
                     stage_writable(self._store, transaction, record)
                 # Last: from now on the stack is what the record says.
                 transaction.write(self._store.stack_file(record.name), dump(record))
+                written.append(record)
+        for record in written:
+            self._limit(record)
         for step in steps:
             if step.before is not None and step.before.path != step.stack.spec.path:
                 _remove_mount_point(step.before)
+
+    def _with_project(self, record: StackRecord, before: Optional[StackRecord]) -> StackRecord:
+        """The record with the project of its quota: the one that its layer has, or a new one."""
+        if before is not None and before.project and before.stack_id == record.stack_id:
+            return replace(record, project=before.project)
+        if record.writable != "persistent" or not record.size:
+            return record
+        taken = {known.project for known in [*self._store.stacks().values(), *self._store.set_aside()]}
+        return replace(record, project=free_project(taken))
+
+    def _limit(self, record: StackRecord) -> None:
+        """Limit a persistent layer to its size; a project that is left has no limit any more."""
+        if record.writable == "persistent" and record.project:
+            for part in ("work", "diff"):
+                limit(f"{self._store.layer(record.stack_id)}/{part}", record.project, record.size)
+
+    def _set_tops(self, steps: List[SetTop]) -> None:
+        for step in steps:
+            set_top(step.stack.spec.path, step.stack.spec.style)
 
     def _set_aside(self, steps: List[SetAside]) -> None:
         for step in steps:
@@ -284,7 +310,8 @@ def _stack_record(step: WriteStack, now: str) -> StackRecord:
     history = before.history if before else ()
     if step.fresh_generation:
         number = history[0].number + 1 if history else 1
-        history = (Generation(number, step.stack.diff_ids, step.stack.layers, now), *history)
+        newest = Generation(number, step.stack.diff_ids, step.stack.layers, now, step.stack.back_to)
+        history = (newest, *history)
     else:
         history = (replace(history[0], layers=step.stack.layers), *history[1:])
     stack_id = step.stack_id or (new_id() if spec.writable != "none" else "")
@@ -297,4 +324,8 @@ def _stack_record(step: WriteStack, now: str) -> StackRecord:
         mounted=spec.state == "mounted",
         made_path=before.made_path if before and before.path == spec.path else not os.path.lexists(spec.path),
         history=history[: spec.generations],
+        keep=spec.generations,
+        style=spec.style,
+        services=tuple(service.words() for service in spec.services),
+        boot=spec.boot,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from ansible_collections.strata.overlay.plugins.module_utils._healthspec import health_spec
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import PROPAGATION
 
 Spec = Dict[str, Any]
 
@@ -61,14 +62,24 @@ def stack_spec() -> Spec:
         "name": {"type": "str", "required": True},
         "path": {"type": "path"},
         "layers": {"type": "list", "elements": "raw"},
-        "writable": {"type": "str", "choices": ["none", "persistent", "volatile"], "default": "none"},
+        # What has no default here has one in _stackspec: a stack that the store knows keeps what is left out.
+        "writable": {"type": "str", "choices": ["none", "persistent", "volatile"]},
         "size": {"type": "str"},
+        "on_change": {"type": "str", "choices": ["keep", "reset"], "default": "keep"},
+        "mount_options": {"type": "list", "elements": "str"},
+        "propagation": {"type": "str", "choices": list(PROPAGATION)},
+        "context": {"type": "str"},
+        "idmap": {"type": "dict"},
+        "owner": {"type": "raw"},
+        "group": {"type": "raw"},
+        "mode": {"type": "raw"},
         "cover": {"type": "bool", "default": False},
         "on_busy": {"type": "str", "choices": ["fail", "detach"], "default": "fail"},
-        "generations": {"type": "int", "default": 3},
         "services": {"type": "list", "elements": "raw"},
         "health": {"type": "dict", "options": health_spec()},
-        "boot": {"type": "bool", "default": True},
+        "boot": {"type": "bool"},
+        "generations": {"type": "int"},
+        "generation": {"type": "str"},
         "state": {"type": "str", "choices": ["mounted", "unmounted", "absent"], "default": "mounted"},
     }
 

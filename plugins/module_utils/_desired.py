@@ -14,10 +14,11 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._services import Service
+from ansible_collections.strata.overlay.plugins.module_utils._services import Service, recorded_services
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
 
@@ -32,11 +33,15 @@ class Known:
 
 @dataclass(frozen=True)
 class DesiredStack:
-    """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out."""
+    """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out.
+
+    :ivar back_to: number of the generation whose chain it is, where the user asked to go back; else 0.
+    """
 
     spec: StackSpec
     diff_ids: Tuple[str, ...]
     layers: Tuple[str, ...]
+    back_to: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Desired:
     :ivar dropped_names: names to forget.
     :ivar dropped_stacks: stacks to take down: name -> whether to detach one that is busy.
     :ivar origins: where each content can be had, by DiffID; those present already among them.
-    :ivar dropped_services: services of the dropped stacks that the definition still holds.
+    :ivar dropped_services: services of the dropped stacks.
     :ivar returning: stacks that go back to what they were, since the change before did not work.
     """
 
@@ -81,7 +86,7 @@ def desire(definition: Definition, origins: Mapping[str, Origin], known: Known, 
         stacks=tuple(stacks),
         dropped_stacks=dropped_stacks,
         origins={origin.diff_id: origin for origin in origins.values()},
-        dropped_services={stack.name: stack.services for stack in definition.stacks if stack.name in dropped_stacks},
+        dropped_services=_dropped_services(definition, known, dropped_stacks),
     )
 
 
@@ -102,7 +107,10 @@ class _Chains:
             return None
         record = self._known.stacks.get(spec.name)
         if not spec.layers and record:
-            return DesiredStack(_with_path(spec, record), record.diff_ids, record.layers)
+            spec = _as_recorded(spec, record)
+            if spec.generation:
+                return _back(spec, record, problems)
+            return DesiredStack(spec, record.diff_ids, record.layers)
         if not spec.layers or not (spec.path or record):
             self._tell_missing(spec, record, problems)
             return None
@@ -134,6 +142,49 @@ class _Chains:
         return ()
 
 
+def _as_recorded(spec: StackSpec, record: StackRecord) -> StackSpec:
+    """A stack that is named without its layers: what was left out stays as it is on record."""
+    left_out = spec.left_out
+    kept = {
+        name: getattr(record.style, name)
+        for option, names in STYLE_OPTIONS.items()
+        if option in left_out
+        for name in names
+    }
+    return replace(
+        spec,
+        path=spec.path or record.path,
+        writable=record.writable if "writable" in left_out else spec.writable,
+        size=record.size if {"size", "writable"} <= left_out else spec.size,
+        generations=record.keep if "generations" in left_out else spec.generations,
+        style=replace(spec.style, **kept),
+        services=recorded_services(record.services) if "services" in left_out else spec.services,
+        boot=record.boot if "boot" in left_out else spec.boot,
+    )
+
+
+def _back(spec: StackSpec, record: StackRecord, problems: List[str]) -> Optional[DesiredStack]:
+    """The stack with the chain of one of its generations. ``previous`` is the one before the last that a definition
+    asked for, so that going back twice is the same as once.
+    """
+    current = record.history[0]
+    if current.back_to and spec.generation in ("previous", str(current.back_to)):
+        # It has gone back already; the generation that it went back to may be kept no more.
+        return DesiredStack(spec, current.diff_ids, current.layers)
+    numbers = [generation.number for generation in record.history]
+    wanted = numbers[1] if spec.generation == "previous" and len(numbers) > 1 else 0
+    if spec.generation != "previous":
+        wanted = int(spec.generation)
+    for generation in record.history:
+        if generation.number == wanted:
+            return DesiredStack(spec, generation.diff_ids, generation.layers, wanted)
+    told = f"{spec.where}: option 'generation': the stack has no "
+    there = ", ".join(f"{entry.number} ({', '.join(entry.layers)})" for entry in record.history)
+    what = "generation before this one" if spec.generation == "previous" else f"generation {spec.generation}"
+    problems.append(f"{told}{what}; there {'are' if len(numbers) > 1 else 'is'}: {there}")
+    return None
+
+
 def _with_path(spec: StackSpec, record: Optional[StackRecord]) -> StackSpec:
     return replace(spec, path=spec.path or (record.path if record else ""))
 
@@ -151,6 +202,14 @@ def _dropped_stacks(definition: Definition, known: Known) -> Dict[str, bool]:
         kept = {stack.name for stack in definition.stacks}
         gone.update({name: False for name in known.stacks if name not in kept})
     return {name: gone[name] for name in sorted(gone) if name in known.stacks}
+
+
+def _dropped_services(
+    definition: Definition, known: Known, dropped: Mapping[str, bool]
+) -> Dict[str, Tuple[Service, ...]]:
+    """By stack: those that the definition still names, else those on record."""
+    named = {stack.name: stack.services for stack in definition.stacks if stack.services}
+    return {name: named.get(name) or recorded_services(known.stacks[name].services) for name in dropped}
 
 
 def _check_known_paths(

@@ -50,11 +50,21 @@ def _target(store: Store, desired: Desired, name: str) -> Tuple[Optional[Desired
     if stack is not None and change.back:
         layers = ", ".join(change.back_layers)
         words = f"The stack went back to the generation before ({layers}){running}."
-        return replace(stack, diff_ids=change.back, layers=change.back_layers), words
+        # A writable layer that began anew with the change has nothing in it that would have to begin anew again.
+        spec = replace(stack.spec, on_change="keep")
+        number = _generation(store, change)
+        return replace(stack, spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number), words
     if stack is not None and not change.was_mounted:
         words = f"Nothing was mounted at {stack.spec.path} before, so it was unmounted again{running}."
         return replace(stack, spec=replace(stack.spec, state="unmounted")), words
     return None, "Its layers are those that it had before, so there is nothing to go back to; it stays mounted."
+
+
+def _generation(store: Store, change: ChangeRecord) -> int:
+    """The number of the generation that had this chain, 0 where it is kept no more."""
+    record = store.stack_record(change.name)
+    history = record.history if record else ()
+    return next((generation.number for generation in history if generation.diff_ids == change.back), 0)
 
 
 def _steps(store: Store, target: DesiredStack) -> Sequence[Step]:

@@ -26,6 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mount_request,
     root_on_device,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
@@ -60,7 +61,7 @@ class Mounter:
         """
         path = os.path.realpath(record.path)
         request = mount_request(self._store.home, record)
-        with self._volatile_layer(record):
+        with self._writable_layer(record):
             _overlay.mount_at(request, path, self._abilities)
             try:
                 _overlay.propagate(path, request.style.propagation)
@@ -84,7 +85,7 @@ class Mounter:
         if not self._abilities.beneath:
             return self._replace(before, record, path, count, "")
         request = mount_request(self._store.home, record)
-        with self._volatile_layer(record), _overlay.build(request, self._scratch_directory(), self._abilities) as tree:
+        with self._writable_layer(record), _overlay.build(request, self._scratch_directory(), self._abilities) as tree:
             for _covering in range(count - 1):
                 _kernel.umount(path, _kernel.MNT_DETACH)
             try:
@@ -151,8 +152,12 @@ class Mounter:
         return f"{self._store.layer(stack_id)}/volatile"
 
     @contextlib.contextmanager
-    def _volatile_layer(self, record: StackRecord) -> Iterator[None]:
-        """The file system of a volatile layer, with the two directories that overlayfs wants on one file system."""
+    def _writable_layer(self, record: StackRecord) -> Iterator[None]:
+        """What a stack writes into, ready to be mounted: a volatile one gets a file system of its own, with the two
+        directories that overlayfs wants on one file system.
+        """
+        if record.writable == "persistent":
+            set_top(f"{self._store.layer(record.stack_id)}/diff", record.style)
         if record.writable != "volatile":
             yield
             return
@@ -164,10 +169,19 @@ class Mounter:
             os.mkdir(f"{place}/diff", 0o755)
             os.chmod(f"{place}/diff", 0o755)
             os.mkdir(f"{place}/work", 0o700)
+            set_top(f"{place}/diff", record.style)
             yield
         except BaseException:
             _kernel.umount(place, _kernel.MNT_DETACH)
             raise
+
+
+def set_top(path: str, style: MountStyle) -> None:
+    """Give a top directory the owner and the mode that were asked for; the mode last, since chown takes bits away."""
+    if style.owner is not None or style.group is not None:
+        os.chown(path, -1 if style.owner is None else style.owner, -1 if style.group is None else style.group)
+    if style.mode is not None:
+        os.chmod(path, style.mode)
 
 
 def _top(path: str) -> _mountinfo.Mount:

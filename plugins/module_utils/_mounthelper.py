@@ -73,13 +73,13 @@ def main(arguments: Sequence[str]) -> int:
         call = read_call(arguments)
         said = mount(call)
     except CallError as error:
-        print(f"mount.strata: {error}", file=sys.stderr)
+        sys.stderr.write(f"mount.strata: {error}\n")
         return _WRONG_CALL
     except (StrataError, OSError) as error:
-        print(f"mount.strata: {_words(error)}", file=sys.stderr)
+        sys.stderr.write(f"mount.strata: {_words(error)}\n")
         return _FAILED
     if call.verbose:
-        print(f"mount.strata: {said}")
+        sys.stdout.write(f"mount.strata: {said}\n")
     return 0
 
 

@@ -116,6 +116,8 @@ def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) ->
     if request.is_bind:
         if (mount.device, mount.root) != bind_root:
             return "it shows another tree than its one layer"
+        if ("idmapped" in mount.options) != request.style.idmapped:
+            return "the owners of its files are not mapped as they should be"
     elif mount.fstype != "overlay":
         return f"it is a mount of {mount.fstype}"
     elif [_absolute(request.home, name) for name in mount.lowers()] != [
@@ -126,6 +128,8 @@ def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) ->
         return "it has another writable layer" if mount.option("upperdir") else "its writable layer is missing"
     elif request.style.context and mount.option("context").strip('"') != request.style.context:
         return f"its context is not {request.style.context}"
+    elif mount.source != request.style.source and (request.style.idmapped or "idmap" in mount.source):
+        return "the owners of its files are not mapped as they should be"
     if mount.read_only != (not request.upper):
         return "it is read-only" if mount.read_only else "it can be written"
     missing = request.style.missing_from(mount.options, mount.optional)

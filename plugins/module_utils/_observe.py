@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -37,6 +38,10 @@ class Observed:
     :ivar contents: DiffIDs that are in the store.
     :ivar written_uppers: names of the stacks whose persistent layer holds anything.
     :ivar sizes: bytes of contents, by DiffID, as far as new layers need them.
+    :ivar tops: owner, group and mode of what lies at a stack's path, by the stack's name, where the definition sets
+        them.
+    :ivar quota_fault: why a persistent layer's size cannot be limited, where the definition does; "" where it can.
+    :ivar idmap_fault: why owners cannot be mapped, where the definition does; "" where they can.
     """
 
     root: str
@@ -53,6 +58,9 @@ class Observed:
     mounts_at: Mapping[str, List[Mount]]
     sizes: Mapping[str, int]
     host: HostFacts = field(default_factory=HostFacts)
+    tops: Mapping[str, Tuple[int, int, int]] = field(default_factory=dict)
+    quota_fault: str = ""
+    idmap_fault: str = ""
 
     def mounts_of(self, path: str) -> List[Mount]:
         """Mounts at a stack's path, lowest first."""
@@ -102,14 +110,57 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         known=known,
         contents=contents,
         layer_faults=_faults({link.chain_id: inspect_layer(store, link) for link in links}),
-        writable_faults=_faults({record.name: inspect_writable(store, record) for record in stacks}),
+        writable_faults=_faults({record.name: _writable_fault(store, record) for record in stacks}),
         written_uppers={record.name for record in stacks + dropped if _is_written(store, record)},
         paths={path: path_facts(path) for path in paths},
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
         host=observe_host(store, desired, mounts),
+        tops=dict(_tops(desired)),
+        quota_fault=_quota_fault(store, desired),
+        idmap_fault=_idmap_fault(store, desired),
     )
+
+
+def _writable_fault(store: Store, record: StackRecord) -> Optional[str]:
+    fault = inspect_writable(store, record)
+    if fault is None and record.project:
+        from ansible_collections.strata.overlay.plugins.module_utils._quota import is_limited
+
+        if not is_limited(f"{store.layer(record.stack_id)}/diff", record.project, record.size):
+            return "its size limit is missing or wrong"
+    return fault
+
+
+def _tops(desired: Desired) -> Iterator[Tuple[str, Tuple[int, int, int]]]:
+    for stack in desired.stacks:
+        if stack.spec.style.sets_top and os.path.isdir(stack.spec.path):
+            facts = os.stat(stack.spec.path)
+            yield stack.spec.name, (facts.st_uid, facts.st_gid, stat.S_IMODE(facts.st_mode))
+
+
+def _existing(store: Store) -> str:
+    path = store.home
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _quota_fault(store: Store, desired: Desired) -> str:
+    if not any(stack.spec.writable == "persistent" and stack.spec.size for stack in desired.stacks):
+        return ""
+    from ansible_collections.strata.overlay.plugins.module_utils._quota import quota_fault
+
+    return quota_fault(_existing(store))
+
+
+def _idmap_fault(store: Store, desired: Desired) -> str:
+    if not any(stack.spec.style.idmapped for stack in desired.stacks):
+        return ""
+    from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
+
+    return idmap_fault(_existing(store))
 
 
 def _is_written(store: Store, record: StackRecord) -> bool:

@@ -63,15 +63,22 @@ def mount_at(request: MountRequest, target: str, abilities: Abilities) -> None:
 
     OSError carries the kernel's own message, and the file name it was about where there is one.
     """
-    if request.is_bind:
+    if request.style.idmapped:
+        with build(request, target, abilities) as tree:
+            tree.attach(target)
+    elif request.is_bind:
         _bind(request, target)
     elif abilities.lowerdir_append:
         with _overlay_tree(request, abilities.userxattr) as tree:
             tree.attach(target)
     else:
-        flags = request.style.ms_flags() | (0 if request.upper else _kernel.MS_RDONLY)
-        with _working_directory(request.home):
-            _kernel.mount("overlay", target, "overlay", flags, option_text(request, abilities.userxattr))
+        _mount_by_page(request, target, abilities.userxattr)
+
+
+def _mount_by_page(request: MountRequest, target: str, userxattr: bool) -> None:
+    flags = request.style.ms_flags() | (0 if request.upper else _kernel.MS_RDONLY)
+    with _working_directory(request.home):
+        _kernel.mount(request.style.source, target, "overlay", flags, option_text(request, userxattr))
 
 
 def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
@@ -81,22 +88,44 @@ def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
         somewhere.
     """
     if request.is_bind:
-        tree = clone_mount(request.lowers[0])
-        try:
-            # Private, or what is mounted in the stack would be mounted in the content too.
-            tree.set(_mountapi.ATTR_RDONLY, propagation=_kernel.MS_PRIVATE)
-            _set_style(tree, request)
-        except OSError:
-            os.close(tree.fd)
-            raise
-        return tree
+        return _bind_tree(request)
+    if request.style.idmapped:
+        # Loaded when it is needed: few stacks are mapped.
+        from ansible_collections.strata.overlay.plugins.module_utils._idmap import with_mapped
+
+        style = request.style
+        directories = [os.path.realpath(os.path.join(request.home, lower)) for lower in request.lowers]
+        return with_mapped(directories, style.idmap_uid, style.idmap_gid, lambda: _overlay(request, scratch, abilities))
+    return _overlay(request, scratch, abilities)
+
+
+def _overlay(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
     if abilities.lowerdir_append:
         return _overlay_tree(request, abilities.userxattr)
-    mount_at(request, scratch, abilities)
+    _mount_by_page(request, scratch, abilities.userxattr)
     try:
         return clone_mount(scratch)
     finally:
         _kernel.umount(scratch, _kernel.MNT_DETACH)
+
+
+def _bind_tree(request: MountRequest) -> Tree:
+    """One directory, read-only, and private: or what is mounted in the stack would be mounted in the content too."""
+    directory = os.path.join(request.home, request.lowers[0])
+    if request.style.idmapped:
+        from ansible_collections.strata.overlay.plugins.module_utils._idmap import mapped_clone, user_namespace
+
+        with user_namespace(request.style.idmap_uid, request.style.idmap_gid) as namespace:
+            tree = mapped_clone(directory, namespace)
+    else:
+        tree = clone_mount(directory)
+    try:
+        tree.set(_mountapi.ATTR_RDONLY, propagation=_kernel.MS_PRIVATE)
+        _set_style(tree, request)
+    except OSError:
+        os.close(tree.fd)
+        raise
+    return tree
 
 
 def _set_style(tree: Tree, request: MountRequest) -> None:
@@ -108,7 +137,7 @@ def _set_style(tree: Tree, request: MountRequest) -> None:
 
 def _overlay_tree(request: MountRequest, userxattr: bool) -> Tree:
     with _working_directory(request.home), FsContext("overlay") as context:
-        context.set("source", "overlay")
+        context.set("source", request.style.source)
         for key in _features_off(userxattr):
             context.set(key, "off")
         if userxattr:

@@ -26,6 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, foreign_over, path_problems
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     CreateStore,
     DropName,
@@ -36,6 +37,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Plan,
     SetAside,
     SetName,
+    SetTop,
     Step,
     Switch,
     Unmount,
@@ -155,6 +157,10 @@ def _leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
     return [Unmount(before.name, before.path, len(ours), stack.spec.on_busy == "detach", why)] if ours else []
 
 
+def _service_words(spec: StackSpec) -> List[str]:
+    return [service.words() for service in spec.services]
+
+
 class _Stack:
     """The steps of one stack."""
 
@@ -188,6 +194,12 @@ class _Stack:
             (mounts if set_aside and self._ours else records).append(step)
         if self._spec.state == "mounted" and (drift or not self._ours):
             mounts.append(Mount(self._stack, self._facts().kind == "missing"))
+        elif self._top_differs():
+            mounts.append(SetTop(self._stack))
+
+    def _top_differs(self) -> bool:
+        top = self._observed.tops.get(self._spec.name)
+        return self._spec.state == "mounted" and top is not None and self._spec.style.top_differs(*top)
 
     def _is_switchable(self) -> bool:
         """Whether the old tree may stay while the new one comes: not where a persistent layer is or was meant to be in
@@ -232,7 +244,8 @@ class _Stack:
         spec = self._spec
         changes: List[str] = []
         if before.diff_ids != self._stack.diff_ids:
-            changes.append(f"layers {', '.join(before.layers)} become {', '.join(self._stack.layers)}")
+            back = f"back to generation {self._stack.back_to}: " if self._stack.back_to else ""
+            changes.append(f"{back}layers {', '.join(before.layers)} become {', '.join(self._stack.layers)}")
         elif before.layers != self._stack.layers:
             changes.append(f"the same layers are now written {', '.join(self._stack.layers)}")
         for word, old, new in (
@@ -240,11 +253,14 @@ class _Stack:
             ("writable", before.writable, spec.writable),
             ("size", str(before.size), str(spec.size)),
             ("state", "mounted" if before.mounted else "unmounted", spec.state),
+            ("boot", str(before.boot).lower(), str(spec.boot).lower()),
+            ("services", ", ".join(before.services) or "none", ", ".join(_service_words(spec)) or "none"),
         ):
             if old != new:
                 changes.append(f"{word} {old} becomes {new}")
-        if len(before.history) > spec.generations:
+        if before.keep != spec.generations or len(before.history) > spec.generations:
             changes.append(f"{spec.generations} generations are kept")
+        changes += spec.style.changes(before.style)
         fault = self._observed.writable_faults.get(spec.name)
         if fault:
             changes.append(f"the writable layer is repaired ({fault})")
@@ -252,7 +268,10 @@ class _Stack:
 
     def _set_aside(self) -> Optional[SetAside]:
         before = self._before
-        if before is not None and before.stack_id and before.writable != self._spec.writable:
+        if before is None or not before.stack_id:
+            return None
+        reset = self._spec.on_change == "reset" and before.diff_ids != self._stack.diff_ids
+        if before.writable != self._spec.writable or (reset and before.writable == "persistent"):
             return SetAside(before, before.name in self._observed.written_uppers)
         return None
 
@@ -276,8 +295,10 @@ class _Stack:
             return "it is mounted more than once"
         if self._before.path != self._spec.path or self._before.writable != self._spec.writable:
             return f"it becomes {self._spec.writable}" if self._before.path == self._spec.path else "it moves here"
-        if self._before.size != self._spec.size:
+        if self._before.size != self._spec.size and self._spec.writable == "volatile":
             return "its size changes"
+        if not self._spec.style.same_mount(self._before.style):
+            return "; ".join(self._spec.style.changes(self._before.style))
         if self._before.diff_ids != self._stack.diff_ids:
             return "its layers change"
         request = mount_request(self._observed.home, self._before)
@@ -293,13 +314,52 @@ class _Stack:
             self._problems.append(
                 f"{where}: this kernel ({abilities.release}) has no overlay file system; load or build it"
             )
-        if count > abilities.layer_limit():
+        limit = abilities.layer_limit(self._spec.style.context)
+        if count > limit:
             self._problems.append(
-                f"{where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
-                f"{abilities.layer_limit()}"
+                f"{where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most {limit}"
             )
+        self._check_style()
         if self._spec.state == "mounted":
             mounts = self._observed.mounts_of(self._spec.path)
             self._problems += path_problems(
                 where, self._spec.path, self._spec.cover, self._facts(), mounts, self._shown
             )
+
+    def _check_style(self) -> None:
+        """What this host, or this kind of stack, cannot do of what is asked of the mount."""
+        spec, observed = self._spec, self._observed
+        plain = spec.writable == "none"
+        checks = (
+            (
+                plain and spec.style.sets_top,
+                (
+                    "options 'owner', 'group' and 'mode' need writable: persistent or volatile; a read-only stack "
+                    "shows the top directory of its uppermost layer as it is"
+                ),
+            ),
+            (plain and spec.size > 0, "option 'size' needs writable: persistent or volatile"),
+            (
+                bool(spec.style.context) and not observed.abilities.selinux,
+                "option 'context' needs SELinux, which is not in force on this host",
+            ),
+            (
+                bool(spec.style.context) and plain and len(self._stack.diff_ids) == 1,
+                "option 'context' needs two layers or a writable one: a single read-only layer is no overlay",
+            ),
+            (
+                spec.writable == "persistent" and spec.size > 0 and bool(observed.quota_fault),
+                (
+                    f"option 'size' cannot limit a persistent layer in {observed.root}: {observed.quota_fault}; put "
+                    "the store on ext4 or xfs with project quota (mount option prjquota), or leave 'size' out"
+                ),
+            ),
+            (
+                spec.style.idmapped and bool(observed.idmap_fault),
+                (
+                    f"option 'idmap': owners of layers in {observed.root} cannot be mapped here: "
+                    f"{observed.idmap_fault}; it needs Linux 5.19, and a file system that can be mapped"
+                ),
+            ),
+        )
+        self._problems += [f"{spec.where}: {text}" for wrong, text in checks if wrong]

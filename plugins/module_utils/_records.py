@@ -62,8 +62,10 @@ class StackRecord:
     :ivar mounted: whether it is meant to be mounted.
     :ivar made_path: the mount point was made by us, so it goes with the stack.
     :ivar history: newest first; the first one is the present generation.
+    :ivar project: of the quota that limits a persistent layer, 0 where none does.
     :ivar keep: how many generations are kept.
     :ivar style: how the mount itself is to be.
+    :ivar services: units that use it, each after what it needs at a change: ``restart app.service``.
     """
 
     name: str
@@ -76,6 +78,9 @@ class StackRecord:
     history: Tuple[Generation, ...]
     keep: int = 3
     style: MountStyle = field(default_factory=MountStyle)
+    project: int = 0
+    services: Tuple[str, ...] = ()
+    boot: bool = True
 
     @property
     def diff_ids(self) -> Tuple[str, ...]:

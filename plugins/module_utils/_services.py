@@ -42,6 +42,10 @@ class Service:
     unit: str
     action: str = "restart"
 
+    def words(self) -> str:
+        """As records hold it: ``restart app.service``."""
+        return f"{self.action} {self.unit}"
+
 
 @dataclass(frozen=True)
 class UnitState:
@@ -90,6 +94,11 @@ def _read_service(where: str, item: Any, problems: List[str]) -> Service:
         problems.append(f"{where}: {name!r} is no name of a systemd unit; write it as 'app.service'")
         name = ""
     return Service(_with_suffix(name), options["action"])
+
+
+def recorded_services(texts: Iterable[str]) -> Tuple[Service, ...]:
+    """Services from their words on record."""
+    return tuple(Service(text.partition(" ")[2], text.partition(" ")[0]) for text in texts)
 
 
 def service_spec() -> Dict[str, Any]:

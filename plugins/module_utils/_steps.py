@@ -245,6 +245,24 @@ class Switch(Step):
 
 
 @dataclass(frozen=True)
+class SetTop(Step):
+    """Give the top directory of a mounted stack its owner and mode."""
+
+    stack: DesiredStack
+
+    @property
+    def object(self) -> str:
+        return self.stack.spec.where
+
+    def words(self) -> str:
+        style = self.stack.spec.style
+        mode = None if style.mode is None else f"{style.mode:04o}"
+        wanted = (("owner", style.owner), ("group", style.group), ("mode", mode))
+        told = ", ".join(f"{word} {value}" for word, value in wanted if value is not None)
+        return f"set {told} of {self.stack.spec.path}"
+
+
+@dataclass(frozen=True)
 class ForgetStack(Step):
     """Remove a stack's record, and its mount point where it was made for it and is empty."""
 

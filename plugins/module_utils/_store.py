@@ -150,6 +150,12 @@ class Store:
         found = ((name, self.stack_record(name)) for name in self._recorded("stacks"))
         return {name: record for name, record in found if record is not None}
 
+    def set_aside(self) -> List[StackRecord]:
+        """Records of stacks whose writable layers were set aside, as they were then."""
+        paths = [self.aside_file(stack_id) for stack_id in self._recorded("aside")]
+        texts = ((path, read_text(path)) for path in paths)
+        return [load(StackRecord, text, path) for path, text in texts if text is not None]
+
     def _recorded(self, kind: str) -> List[str]:
         try:
             files = os.listdir(f"{self.root}/strata/{kind}")

@@ -44,7 +44,7 @@ def test_services_stop_before_the_tree_goes_and_start_when_it_is_there(box: Mach
     box.do("systemctl", "start", "app", "worker")
     box.write("/run/order", "")
     services = ["app", "worker", "idle"]
-    assert define(box, OLD, services=services)["changed"] is False
+    assert actions(define(box, OLD, services=services)) == ["write_stack"]
     before = box.main_pid("app.service")
     announced = define(box, NEW, check=True, services=services)
     assert box.main_pid("app.service") == before, "check mode touches nothing"
@@ -88,7 +88,8 @@ def test_a_service_that_does_not_stop_leaves_everything_as_it_was(box: Machine) 
     assert "stubborn" in failed["error"]
     assert failed["error"].endswith("It stays mounted. Running again: stubborn.service, app.service.")
     assert not list((box.store / "strata/changes").iterdir())
-    assert actions(define(box, OLD, services=["stubborn", "app"])) == ["set_name"], "nothing is left to be finished"
+    box.do("systemctl", "is-active", "stubborn")
+    assert actions(define(box, OLD)) == ["set_name"], "nothing is left to be finished"
     assert box.active("app.service") == "active"
     assert box.read("/srv/web/version") == "old"
 
@@ -123,6 +124,20 @@ def test_services_of_a_stack_that_goes_away_are_stopped(box: Machine) -> None:
     assert actions(define(box, OLD, services=["app"])) == ["write_stack", "mount", "start_services"]
     assert box.active("app.service") == "active"
     done = box.run(stacks=[{"name": "web", "state": "absent", "services": ["app"]}])
+    assert actions(done)[:2] == ["stop_services", "unmount"]
+    assert box.active("app.service") == "inactive"
+
+
+def test_a_stack_that_is_only_named_has_its_services_on_record(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box)
+    box.do("systemctl", "start", "app")
+    define(box, NEW, services=["app"])
+    back = box.run("stack", name="web", generation="previous")
+    assert "start_services" in actions(back)
+    assert (box.read("/run/app"), box.active("app.service")) == ("old", "active")
+    assert box.run("stack", name="web", generation="previous")["changed"] is False
+    done = box.run(layers=[BASE, NEW], exclusive=True)
     assert actions(done)[:2] == ["stop_services", "unmount"]
     assert box.active("app.service") == "inactive"
 

@@ -54,14 +54,26 @@ def test_text_of_a_record_is_pinned() -> None:
             {"number": 1, "diff_ids": [A], "layers": ["base"], "time": "2026", "back_to": 0},
         ],
         "keep": 3,
-        "style": {"options": [], "propagation": "", "context": ""},
+        "project": 0,
+        "services": [],
+        "boot": True,
+        "style": {
+            "options": [],
+            "propagation": "",
+            "context": "",
+            "idmap_uid": "",
+            "idmap_gid": "",
+            "owner": None,
+            "group": None,
+            "mode": None,
+        },
     }
     assert load(StackRecord, dump(STACK), "x") == STACK
 
 
 def test_a_record_of_the_first_version_is_read() -> None:
     old = json.loads(dump(STACK))
-    for later in ("keep", "style"):
+    for later in ("keep", "style", "project"):
         del old[later]
     for generation in old["history"]:
         del generation["back_to"]

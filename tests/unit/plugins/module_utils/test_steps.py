@@ -39,6 +39,7 @@ def test_actions_are_the_names_of_the_steps() -> None:
         "mount",
         "set_aside",
         "set_name",
+        "set_top",
         "switch",
         "unmount",
         "write_stack",
