@@ -74,8 +74,8 @@ health:
       C(url), C(tcp) and C(command).
     - When it does not, the stack goes back to the generation before, its services with it, health is checked again, and
       the run fails saying all of this. A stack that was not mounted before is unmounted again.
-    - It is not checked when the stack does not change. The store stays locked until health is known. It is not on record,
-      so it is given with each task that may change the stack.
+    - It is not checked when the stack does not change. The store stays locked until health is known. It is not on
+      record, so it is given with each task that may change the stack.
   type: dict
   suboptions:
     url:
