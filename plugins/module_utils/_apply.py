@@ -29,6 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._hostapply import H
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
 from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project, limit
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
@@ -53,6 +54,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     WriteStack,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, new_id
+
+_MOST_LEFT = 20
 
 
 class Applier:
@@ -276,6 +279,7 @@ class Applier:
             record = self._recorded(name)
             path = os.path.realpath(record.path)
             held = holders(path)
+            devices = [line.device for line in by_path(read()).get(path, []) if line.fstype == "overlay"]
             try:
                 switched = self._mounter.switch(step.before, record, step.count)
             except (OSError, StrataError) as error:
@@ -288,6 +292,13 @@ class Applier:
                 self.outcome.warnings.append(f"stack {name}: {switched.remark}; it was unmounted and mounted instead")
             if held:
                 self.outcome.held_by[name] = held
+                self._remember_left(record, devices)
+
+    def _remember_left(self, record: StackRecord, devices: Sequence[str]) -> None:
+        """So that stack_info can tell later who still uses the old tree; a few of them are enough."""
+        left = tuple(dict.fromkeys([*devices, *record.left]))[:_MOST_LEFT]
+        with self._transaction() as transaction:
+            transaction.write(self._store.stack_file(record.name), dump(replace(record, left=left)))
 
 
 def _remove_mount_point(record: StackRecord) -> None:
@@ -328,4 +339,5 @@ def _stack_record(step: WriteStack, now: str) -> StackRecord:
         style=spec.style,
         services=tuple(service.words() for service in spec.services),
         boot=spec.boot,
+        left=before.left if before else (),
     )

@@ -127,6 +127,11 @@ def mount_helper_module_spec() -> Spec:
     return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 
 
+def stack_info_module_spec() -> Spec:
+    """Options of ``strata.overlay.stack_info``."""
+    return {**_root_spec(), **_lock_spec(), "name": {"type": "str", "required": True}}
+
+
 def module_spec(module: str) -> Spec:
     """The options of one module by its short name."""
     return {

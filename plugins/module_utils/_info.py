@@ -19,6 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._module import guar
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import of_store_at
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -39,7 +40,11 @@ def store_info(store: Store) -> Dict[str, Any]:
         "names": [asdict(record) for _name, record in sorted(names.items())],
         "stacks": _stacks(store, stacks),
         "usage": _usage(store, names, stacks, sizes),
-        "abilities": {**asdict(abilities), "max_layers": abilities.layer_limit()},
+        "abilities": {
+            **asdict(abilities),
+            "max_layers": abilities.layer_limit(),
+            **store_abilities(store.root, abilities),
+        },
     }
 
 

@@ -60,6 +60,8 @@ class Mount:
 
 
 def _unescape(field: bytes) -> str:
+    if b"\\" not in field:
+        return os.fsdecode(field)
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match.group(1), 8)]), field))
 
 

@@ -120,9 +120,7 @@ def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) ->
             return "the owners of its files are not mapped as they should be"
     elif mount.fstype != "overlay":
         return f"it is a mount of {mount.fstype}"
-    elif [_absolute(request.home, name) for name in mount.lowers()] != [
-        _absolute(request.home, name) for name in request.lowers
-    ]:
+    elif not _same_names(request.home, mount.lowers(), request.lowers):
         return _other_layers(len(mount.lowers()), len(request.lowers))
     elif not _has_upper(mount, request):
         return "it has another writable layer" if mount.option("upperdir") else "its writable layer is missing"
@@ -134,6 +132,13 @@ def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) ->
         return "it is read-only" if mount.read_only else "it can be written"
     missing = request.style.missing_from(mount.options, mount.optional)
     return f"it is mounted without {', '.join(missing)}" if missing else ""
+
+
+def _same_names(home: str, found: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether two lists name the same; mostly to the letter, and 500 names take a while to resolve."""
+    return list(found) == list(wanted) or [_absolute(home, name) for name in found] == [
+        _absolute(home, name) for name in wanted
+    ]
 
 
 def _other_layers(found: int, wanted: int) -> str:

@@ -62,6 +62,7 @@ class StackRecord:
     :ivar mounted: whether it is meant to be mounted.
     :ivar made_path: the mount point was made by us, so it goes with the stack.
     :ivar history: newest first; the first one is the present generation.
+    :ivar left: devices (``major:minor``) of overlays that were taken from the path while processes used them.
     :ivar project: of the quota that limits a persistent layer, 0 where none does.
     :ivar keep: how many generations are kept.
     :ivar style: how the mount itself is to be.
@@ -81,6 +82,7 @@ class StackRecord:
     project: int = 0
     services: Tuple[str, ...] = ()
     boot: bool = True
+    left: Tuple[str, ...] = ()
 
     @property
     def diff_ids(self) -> Tuple[str, ...]:

@@ -67,6 +67,21 @@ EXAMPLES = r"""
       url: http://127.0.0.1:8080/healthz
       retries: 20
 
+- name: Go back to the layers that it had before
+  strata.overlay.stack:
+    name: web
+    generation: previous
+
+- name: A build sandbox that no program is started from
+  strata.overlay.stack:
+    name: sandbox
+    path: /srv/sandbox
+    layers: [base]
+    writable: persistent
+    on_change: reset
+    mount_options: [nosuid, nodev, noexec]
+    mode: "1777"
+
 - name: Take it down, also under processes that use it
   strata.overlay.stack:
     name: web
@@ -84,8 +99,8 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(forget_stack), V(stop_services),
-          V(start_services), V(check_health), V(write_unit), V(remove_unit).
+          V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(set_top), V(forget_stack),
+          V(stop_services), V(start_services), V(check_health), V(write_unit), V(remove_unit).
       type: str
       returned: always
       sample: import_content

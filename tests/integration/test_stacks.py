@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import (
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import Tree
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
 from ansible_collections.strata.overlay.plugins.module_utils._overlay import mount_at
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 
@@ -281,6 +282,9 @@ def test_who_uses_a_read_only_or_volatile_stack_keeps_the_old_tree(host: Host, w
             assert host.tree("web")["both"] == "new"
             assert [held["pid"] for held in result["stacks"][0]["held_by"]] == [holder.pid]
             assert Path(f"/proc/{holder.pid}/cwd/both").read_text() == "app"
+            told = stack_info(host.store, "web")
+            assert [(held["pid"], held["command"]) for held in told["held_by"]] == [(holder.pid, "sleep")]
+            assert (told["mounted"], told["drift"], told["generation"]) == (True, "", 2)
         finally:
             holder.kill()
 
@@ -299,7 +303,7 @@ def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
 # Depth.
 
 
-@pytest.mark.parametrize("depth", [2, 64, 136, 500])
+@pytest.mark.parametrize("depth", [1, 2, 63, 64, 128, 135, 136, 250, 500])
 def test_depth(host: Host, depth: int) -> None:
     if depth > find_abilities().layer_limit():
         pytest.skip(f"this kernel mounts at most {find_abilities().layer_limit()} layers")
@@ -307,8 +311,15 @@ def test_depth(host: Host, depth: int) -> None:
     names = [layer["name"] for layer in layers]
     host.run(layers=layers, stacks=[stack(host, layers=names)])
     assert host.tree("web") == {"top": str(depth - 1), **{f"file{number}": str(number) for number in range(depth)}}
-    assert len(host.mounts("web")[0].lowers()) == depth
+    assert len(host.mounts("web")[0].lowers()) == (depth if depth > 1 else 0)
     assert not host.run(layers=layers, stacks=[stack(host, layers=names)])["changed"]
+
+
+def test_one_layer_more_than_the_kernel_takes_changes_nothing(host: Host) -> None:
+    names = ["base", "app"] * 250
+    with pytest.raises(DefinitionError, match="option 'layers' has 501 layers; the kernel takes at most 500"):
+        host.run(layers=[BASE, APP], stacks=[stack(host, layers=[*names, "base"])])
+    assert not host.root.exists()
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent"])

@@ -67,7 +67,7 @@ def test_a_single_layer_is_switched_without_a_gap(host: Host) -> None:
         assert len(host.mounts("web")) == 1
 
 
-def without(monkeypatch: pytest.MonkeyPatch, **abilities: bool) -> None:
+def without(monkeypatch: pytest.MonkeyPatch, **abilities: Any) -> None:
     """Let the kernel seem older than it is."""
     found = replace(find_abilities(), **abilities)
     module = "ansible_collections.strata.overlay.plugins.module_utils._observe"

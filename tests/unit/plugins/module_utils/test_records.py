@@ -57,6 +57,7 @@ def test_text_of_a_record_is_pinned() -> None:
         "project": 0,
         "services": [],
         "boot": True,
+        "left": [],
         "style": {
             "options": [],
             "propagation": "",
@@ -73,7 +74,7 @@ def test_text_of_a_record_is_pinned() -> None:
 
 def test_a_record_of_the_first_version_is_read() -> None:
     old = json.loads(dump(STACK))
-    for later in ("keep", "style", "project"):
+    for later in ("keep", "style", "project", "left"):
         del old[later]
     for generation in old["history"]:
         del generation["back_to"]
