@@ -144,7 +144,7 @@ class Applier:
                 record = self._with_project(_stack_record(step, now()), step.before)
                 if step.before is not None:
                     self._before[record.name] = step.before
-                if step.before and step.before.stack_id not in ("", record.stack_id):
+                if step.before and self._is_left(step.before, record):
                     # Should this run be killed, nobody else remembers it.
                     transaction.write(self._store.aside_file(step.before.stack_id), dump(step.before))
                 if record.stack_id:
@@ -157,6 +157,10 @@ class Applier:
         for step in steps:
             if step.before is not None and step.before.path != step.stack.spec.path:
                 _remove_mount_point(step.before)
+
+    def _is_left(self, before: StackRecord, record: StackRecord) -> bool:
+        """Whether a writable layer that is still there is no longer the stack's."""
+        return before.stack_id not in ("", record.stack_id) and os.path.isdir(self._store.layer(before.stack_id))
 
     def _with_project(self, record: StackRecord, before: Optional[StackRecord]) -> StackRecord:
         """The record with the project of its quota: the one that its layer has, or a new one."""
@@ -179,17 +183,19 @@ class Applier:
 
     def _set_aside(self, steps: List[SetAside]) -> None:
         for step in steps:
-            stack_id = step.record.stack_id
             if step.written:
                 with self._transaction() as transaction:
-                    transaction.write(self._store.aside_file(stack_id), dump(step.record))
+                    transaction.write(self._store.aside_file(step.record.stack_id), dump(step.record))
             else:
-                if step.record.writable == "volatile":
-                    self._mounter.unmount_volatile(stack_id)
-                self._store.discard(self._store.link(link_id(stack_id)))
-                self._store.discard(self._store.mountdb(stack_id))
-                self._store.discard(self._store.layer(stack_id))
-                self._store.discard(self._store.aside_file(stack_id))
+                self._discard_writable(step.record)
+
+    def _discard_writable(self, record: StackRecord) -> None:
+        if record.writable == "volatile":
+            self._mounter.unmount_volatile(record.stack_id)
+        self._store.discard(self._store.link(link_id(record.stack_id)))
+        self._store.discard(self._store.mountdb(record.stack_id))
+        self._store.discard(self._store.layer(record.stack_id))
+        self._store.discard(self._store.aside_file(record.stack_id))
 
     def _forget_stacks(self, steps: List[ForgetStack]) -> None:
         for step in steps:
@@ -236,10 +242,15 @@ class Applier:
         before = self._before.pop(name, None)
         if before is None:
             return
+        given_up = self._recorded(name)
         with self._transaction() as transaction:
             if before.stack_id:
                 stage_writable(self._store, transaction, before)
             transaction.write(self._store.stack_file(name), dump(before))
+        if before.stack_id:
+            self._store.discard(self._store.aside_file(before.stack_id))
+        if given_up.stack_id not in ("", before.stack_id):
+            self._discard_writable(given_up)
 
     def _mount_all(self, steps: List[Mount]) -> None:
         for step in steps:

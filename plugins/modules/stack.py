@@ -67,6 +67,11 @@ EXAMPLES = r"""
       url: http://127.0.0.1:8080/healthz
       retries: 20
 
+- name: Change its layers, at the path that is on record
+  strata.overlay.stack:
+    name: web
+    layers: [base, app]
+
 - name: Go back to the layers that it had before
   strata.overlay.stack:
     name: web

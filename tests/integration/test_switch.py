@@ -156,6 +156,30 @@ def test_when_the_new_tree_is_not_what_was_asked_for_the_old_one_stays(
     assert not host.run("stack", name="web")["changed"]
 
 
+@beneath
+def test_a_volatile_switch_that_fails_leaves_the_old_layer_and_nothing_else(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="volatile")])
+    before = host.store.stacks()["web"]
+    Path(host.path("web"), "note").write_text("mine")
+
+    def refuse(_request: MountRequest, _scratch: str, _abilities: Abilities) -> Tree:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(_overlay, "build", refuse)
+    with pytest.raises(StrataError, match="cannot switch"):
+        host.run(layers=[BASE, NEW], stacks=[stack(host, writable="volatile")])
+    monkeypatch.undo()
+    assert host.tree("web")["note"] == "mine"
+    assert host.store.stacks()["web"] == before
+    assert list((host.root / "strata/aside").iterdir()) == []
+    assert os.listdir(host.root / "image/overlay2/layerdb/mounts") == [before.stack_id]
+    host.run(layers=[BASE, NEW], stacks=[stack(host, writable="volatile")])
+    assert list((host.root / "strata/aside").iterdir()) == []
+    assert len(os.listdir(host.root / "image/overlay2/layerdb/mounts")) == 1
+
+
 # Kills.
 
 
