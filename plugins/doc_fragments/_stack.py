@@ -106,6 +106,70 @@ generations:
   description:
     - How many of the chains that the stack has had are kept on record, the present one among them. 3 for a new stack.
   type: int
+services:
+  description:
+    - Units of systemd that use the tree, each a name such as V(app.service), or a dictionary of C(name) and C(action).
+      A name without a suffix is a service.
+    - Where the tree has to go away for a change, they are stopped before it, the last one first, and started after it,
+      the first one first. After a switch without a gap they are restarted. With C(action=reload) a unit is never
+      stopped for a change, and reloaded after it.
+    - Only units that were running are started again. When nothing was mounted before, enabled units are started too,
+      as a boot would do. When the stack is unmounted, they are stopped and stay so.
+    - Nothing is touched when the stack does not change. A unit that the host does not have is a mistake, told before
+      anything changes. On a host without systemd the option is a mistake too.
+    - For a stack that is named without its layers, they stay as they are on record.
+  type: list
+  elements: raw
+health:
+  description:
+    - How to see, after a change and when the services run, that what uses the stack works. Exactly one of
+      C(url), C(tcp) and C(command).
+    - When it does not, the stack goes back to the generation before, its services with it, health is checked again, and
+      the run fails saying all of this. A stack that was not mounted before is unmounted again.
+    - It is not checked when the stack does not change. The store stays locked until health is known. It is not on
+      record, so it is given with each task that may change the stack.
+  type: dict
+  suboptions:
+    url:
+      description: An address that is asked for by GET, from the host.
+      type: str
+    tcp:
+      description: A port of the host, or C(host:port), that takes a connection.
+      type: str
+    command:
+      description:
+        - A program with its arguments that ends with 0, as a list, or as a string that is split without a shell.
+      type: raw
+    status:
+      description: The HTTP status that is right, or a list of them. V(200) when not given.
+      type: raw
+    headers:
+      description: Headers of the request.
+      type: dict
+    validate_certs:
+      description: Whether the server's certificate has to be right. V(true) when not given.
+      type: bool
+    timeout:
+      description: Seconds that one try may take.
+      type: int
+      default: 5
+    retries:
+      description: How many times it is tried again.
+      type: int
+      default: 10
+    delay:
+      description: Seconds between two tries.
+      type: int
+      default: 1
+boot:
+  description:
+    - Mount the stack again when the host boots, before its services. For this the helper C(mount.strata) has to be
+      on the host; the role P(strata.overlay.host#role) or the module M(strata.overlay.mount_helper) brings it. Without
+      it nothing is written, and the result says so.
+    - Where systemd is the init system, that is a mount unit, which the services require; elsewhere it is a line
+      of C(/etc/fstab).
+    - V(true) when not given. For a stack that is named without its layers, it stays as it is on record.
+  type: bool
 generation:
   description:
     - Go back to a chain that the stack had. V(previous), or the number of a generation on record.

@@ -25,6 +25,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import A
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
+from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
@@ -69,6 +71,7 @@ class Applier:
         self._mounter = Mounter(store, workspace, abilities)
         self._before: Dict[str, StackRecord] = {}
         self._unmounted_at: Dict[str, float] = {}
+        self._host = HostApplier(store, workspace)
         self.outcome = Outcome()
 
     def run(self, steps: Sequence[Step]) -> Outcome:
@@ -86,10 +89,24 @@ class Applier:
             Switch: self._switch_all,
             SetTop: self._set_tops,
             ForgetStack: self._forget_stacks,
+            **self._host.batches(),
+            StopServices: self._stop_services,
         }
-        for kind, group in groupby(steps, key=type):
-            if kind in batches:
-                batches[kind](list(group))
+        self._host.begin(steps)
+        try:
+            for kind, group in groupby(steps, key=type):
+                if kind in batches:
+                    batches[kind](list(group))
+        except (StrataError, OSError) as error:
+            said = self._host.recover()
+            if said and isinstance(error, OSError):
+                raise StrataError(f"The host refused: {_said(error)}. {said}") from error
+            if said:
+                error.args = (f"{error} {said}",)
+            raise
+        finally:
+            self._host.end()
+        self.outcome.health.update(self._host.checked)
         return self.outcome
 
     @contextlib.contextmanager
@@ -216,9 +233,18 @@ class Applier:
         for step in steps:
             self._stack_was_used(step.record)
             self._store.discard(self._store.stack_file(step.record.name))
+            self._store.discard(self._store.change_file(step.record.name))
             _remove_mount_point(step.record)
 
-    # Mounts.
+    # Mounts, and the services that have to stop before.
+
+    def _stop_services(self, steps: List[StopServices]) -> None:
+        for step in steps:
+            try:
+                self._host.stop(step)
+            except StrataError:
+                self._put_record_back(step.change.name)
+                raise
 
     def _unmount_all(self, steps: List[Unmount]) -> None:
         for step in steps:
@@ -355,5 +381,7 @@ def _stack_record(step: WriteStack, now: str) -> StackRecord:
         history=history[: spec.generations],
         keep=spec.generations,
         style=spec.style,
+        services=tuple(service.words() for service in spec.services),
+        boot=spec.boot,
         left=before.left if before else (),
     )

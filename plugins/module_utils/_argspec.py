@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import health_spec
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import PROPAGATION
 
 Spec = Dict[str, Any]
@@ -74,6 +75,9 @@ def stack_spec() -> Spec:
         "mode": {"type": "raw"},
         "cover": {"type": "bool", "default": False},
         "on_busy": {"type": "str", "choices": ["fail", "detach"], "default": "fail"},
+        "services": {"type": "list", "elements": "raw"},
+        "health": {"type": "dict", "options": health_spec()},
+        "boot": {"type": "bool"},
         "generations": {"type": "int"},
         "generation": {"type": "str"},
         "state": {"type": "str", "choices": ["mounted", "unmounted", "absent"], "default": "mounted"},
@@ -165,6 +169,11 @@ def prune_spec() -> Spec:
 def prune_module_spec() -> Spec:
     """Options of ``strata.overlay.prune``."""
     return {**_root_spec(), **_lock_spec(), **prune_spec()}
+
+
+def mount_helper_module_spec() -> Spec:
+    """Options of ``strata.overlay.mount_helper``."""
+    return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 
 
 def stack_info_module_spec() -> Spec:

@@ -10,7 +10,7 @@ DiffIDs. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
@@ -19,6 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import 
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._services import Service, recorded_services
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
 
@@ -52,6 +53,8 @@ class Desired:
     :ivar dropped_stacks: stacks to take down: name -> whether to detach one that is busy.
     :ivar origins: where each content can be had, by DiffID; those present already among them.
     :ivar images: of the names that are images, where each comes from.
+    :ivar dropped_services: services of the dropped stacks.
+    :ivar returning: stacks that go back to what they were, since the change before did not work.
     """
 
     names: Mapping[str, NameRecord]
@@ -60,6 +63,8 @@ class Desired:
     dropped_stacks: Mapping[str, bool]
     origins: Mapping[str, Origin]
     images: Mapping[str, ImageOrigin] = field(default_factory=dict)
+    dropped_services: Mapping[str, Tuple[Service, ...]] = field(default_factory=dict)
+    returning: FrozenSet[str] = frozenset()
 
     def chains(self) -> List[Tuple[str, ...]]:
         """Every chain whose layers have to be there: of the stacks, and of the images, which Docker wants whole."""
@@ -102,6 +107,7 @@ def desire(
         dropped_stacks=dropped_stacks,
         origins=by_diff_id,
         images=found,
+        dropped_services=_dropped_services(definition, known, dropped_stacks),
     )
 
 
@@ -179,6 +185,8 @@ def _as_recorded(spec: StackSpec, record: StackRecord) -> StackSpec:
         size=record.size if {"size", "writable"} <= left_out else spec.size,
         generations=record.keep if "generations" in left_out else spec.generations,
         style=replace(spec.style, **kept),
+        services=recorded_services(record.services) if "services" in left_out else spec.services,
+        boot=record.boot if "boot" in left_out else spec.boot,
     )
 
 
@@ -222,6 +230,14 @@ def _dropped_stacks(definition: Definition, known: Known) -> Dict[str, bool]:
         kept = {stack.name for stack in definition.stacks}
         gone.update({name: False for name in known.stacks if name not in kept})
     return {name: gone[name] for name in sorted(gone) if name in known.stacks}
+
+
+def _dropped_services(
+    definition: Definition, known: Known, dropped: Mapping[str, bool]
+) -> Dict[str, Tuple[Service, ...]]:
+    """By stack: those that the definition still names, else those on record."""
+    named = {stack.name: stack.services for stack in definition.stacks if stack.services}
+    return {name: named.get(name) or recorded_services(known.stacks[name].services) for name in dropped}
 
 
 def _check_known_paths(

@@ -15,6 +15,7 @@ from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
+from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts, observe_host
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import inspect_image
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     LayerLink,
@@ -60,6 +61,7 @@ class Observed:
     mounts_at: Mapping[str, List[Mount]]
     sizes: Mapping[str, int]
     image_faults: Mapping[str, str] = field(default_factory=dict)
+    host: HostFacts = field(default_factory=HostFacts)
     tops: Mapping[str, Tuple[int, int, int]] = field(default_factory=dict)
     quota_fault: str = ""
     idmap_fault: str = ""
@@ -119,6 +121,7 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
         image_faults=_faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images}),
+        host=observe_host(store, desired, mounts),
         tops=dict(_tops(desired)),
         quota_fault=_quota_fault(store, desired),
         idmap_fault=_idmap_fault(store, desired),

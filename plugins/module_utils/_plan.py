@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._around import services_told, with_services
+from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import WRONG_TAG
@@ -25,6 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, foreign_over, path_problems
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     CreateStore,
     DropName,
@@ -61,8 +64,11 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     vacated = {step.path for step in [*takedown, *moves] if isinstance(step, Unmount)}
     for stack in desired.stacks:
         _Stack(stack, observed, vacated, problems).plan(records, mounts)
+    boot = plan_boot(desired, observed)
+    problems += [*services_told(desired, observed.host), *boot.problems]
     # Paths are left before they are taken: one stack may want the path of another.
-    steps += takedown + moves + records + mounts
+    changes = with_services([*takedown, *moves, *records, *mounts], desired, observed.host)
+    steps += [*boot.removals, *changes, *boot.writes]
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
@@ -172,6 +178,10 @@ def _leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
     return [Unmount(before.name, before.path, len(ours), stack.spec.on_busy == "detach", why)] if ours else []
 
 
+def _service_words(spec: StackSpec) -> List[str]:
+    return [service.words() for service in spec.services]
+
+
 class _Stack:
     """The steps of one stack."""
 
@@ -264,6 +274,8 @@ class _Stack:
             ("writable", before.writable, spec.writable),
             ("size", str(before.size), str(spec.size)),
             ("state", "mounted" if before.mounted else "unmounted", spec.state),
+            ("boot", str(before.boot).lower(), str(spec.boot).lower()),
+            ("services", ", ".join(before.services) or "none", ", ".join(_service_words(spec)) or "none"),
         ):
             if old != new:
                 changes.append(f"{word} {old} becomes {new}")

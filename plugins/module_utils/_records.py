@@ -82,6 +82,7 @@ class StackRecord:
     :ivar project: of the quota that limits a persistent layer, 0 where none does.
     :ivar keep: how many generations are kept.
     :ivar style: how the mount itself is to be.
+    :ivar services: units that use it, each after what it needs at a change: ``restart app.service``.
     """
 
     name: str
@@ -95,6 +96,8 @@ class StackRecord:
     keep: int = 3
     style: MountStyle = field(default_factory=MountStyle)
     project: int = 0
+    services: Tuple[str, ...] = ()
+    boot: bool = True
     left: Tuple[str, ...] = ()
 
     @property
@@ -110,7 +113,23 @@ class StackRecord:
         return self.history[0].number
 
 
-_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord)
+@dataclass(frozen=True)
+class ChangeRecord:
+    """A change of a stack that is being made: it is on record until services and health have had their turn.
+
+    :ivar running: units that ran before it.
+    :ivar was_mounted: whether the stack was mounted before it.
+    :ivar back: DiffIDs of the chain before it, empty where the chain stays; ``back_layers`` as they were written.
+    """
+
+    name: str
+    running: Tuple[str, ...] = ()
+    was_mounted: bool = False
+    back: Tuple[str, ...] = ()
+    back_layers: Tuple[str, ...] = ()
+
+
+_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord, ChangeRecord)
 
 
 def now() -> str:
@@ -138,6 +157,8 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
             _check_chain(_tuples(data)["diff_ids"])
             if data.get("image_id") and not DIFF_ID.match(str(data["image_id"])):
                 raise ValueError("its image id is no digest")
+        elif kind is ChangeRecord and data["back"]:
+            _check_chain(_tuples(data)["back"])
         return kind(**_tuples(data))
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise StrataError(

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, FrozenSet, List, Mapping, Sequence, Tuple, Union
+from typing import Any, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import layer_in_place_spec
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec, read_health
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, check_name, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle, read_style
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import stack_path
+from ansible_collections.strata.overlay.plugins.module_utils._services import Service, read_services
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 DEFAULT_GENERATIONS = 3
@@ -43,6 +45,9 @@ class StackSpec:
     on_busy: str
     generations: int
     state: str
+    services: Tuple[Service, ...] = ()
+    health: Optional[HealthSpec] = None
+    boot: bool = True
     on_change: str = "keep"
     generation: str = ""
     style: MountStyle = field(default_factory=MountStyle)
@@ -72,6 +77,9 @@ def read_stack(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
         on_busy=item["on_busy"],
         generations=DEFAULT_GENERATIONS if item["generations"] is None else item["generations"],
         state=item["state"],
+        services=read_services(where, item["services"], problems),
+        health=read_health(where, item["health"], problems),
+        boot=item["boot"] is not False,
         on_change=item["on_change"],
         generation=_generation(where, item, problems),
         style=read_style(item, where, problems),

@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_o
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
+    ChangeRecord,
     ContentRecord,
     NameRecord,
     StackRecord,
@@ -50,6 +51,7 @@ _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("strata/contents", 0o700),
     ("strata/stacks", 0o700),
     ("strata/aside", 0o700),
+    ("strata/changes", 0o700),
     ("strata/sources", 0o700),
     ("strata/condemned", 0o700),
     ("staging", 0o700),
@@ -126,6 +128,9 @@ class Store:
     def aside_file(self, stack_id: str) -> str:
         return f"{self.root}/strata/aside/{stack_id}.json"
 
+    def change_file(self, name: str) -> str:
+        return f"{self.root}/strata/changes/{quote(name, safe='')}.json"
+
     def source_file(self, key: str) -> str:
         return f"{self.root}/strata/sources/{key}.json"
 
@@ -145,6 +150,11 @@ class Store:
         path = self.stack_file(name)
         text = read_text(path)
         return None if text is None else load(StackRecord, text, path)
+
+    def change_record(self, name: str) -> Optional[ChangeRecord]:
+        path = self.change_file(name)
+        text = read_text(path)
+        return None if text is None else load(ChangeRecord, text, path)
 
     def names(self) -> List[str]:
         return self._recorded("names")

@@ -55,6 +55,8 @@ def test_text_of_a_record_is_pinned() -> None:
         ],
         "keep": 3,
         "project": 0,
+        "services": [],
+        "boot": True,
         "left": [],
         "style": {
             "options": [],
