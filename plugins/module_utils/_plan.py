@@ -200,8 +200,8 @@ class _Stack:
         self._check()
         why = self._record_changes()
         drift = self._drift()
-        if drift and self._is_switchable():
-            self._plan_switch(why, drift, records, mounts)
+        if drift and self._before is not None and self._is_switchable(self._before):
+            self._plan_switch(self._before, why, drift, records, mounts)
             return
         set_aside = self._set_aside()
         if self._ours and (drift or self._spec.state == "unmounted"):
@@ -222,27 +222,27 @@ class _Stack:
         top = self._observed.tops.get(self._spec.name)
         return self._spec.state == "mounted" and top is not None and self._spec.style.top_differs(*top)
 
-    def _is_switchable(self) -> bool:
+    def _is_switchable(self, before: StackRecord) -> bool:
         """Whether the old tree may stay while the new one comes: not where a persistent layer is or was meant to be in
         the old one, since that takes writes until it is unmounted.
         """
-        before = self._before
-        if before is None or before.writable == "persistent" or self._spec.state != "mounted":
+        if before.writable == "persistent" or self._spec.state != "mounted":
             return False
         if before.path != self._spec.path:
             return False
         return all(only_memory(line, self._observed.home, before) for line in self._ours)
 
-    def _plan_switch(self, why: Tuple[str, ...], drift: str, records: List[Step], mounts: List[Step]) -> None:
-        assert self._before is not None
+    def _plan_switch(
+        self, before: StackRecord, why: Tuple[str, ...], drift: str, records: List[Step], mounts: List[Step]
+    ) -> None:
         renewed = self._uses_own_volatile()
         if renewed and not why:
             why = ("the volatile layer begins anew",)
-        old = self._before if renewed or self._set_aside() else None
+        old = before if renewed or self._set_aside() else None
         if why:
             records.append(self._write(why, keep_id=old is None))
         gapless = self._observed.abilities.beneath
-        mounts.append(Switch(self._stack, self._before, len(self._ours), drift, gapless))
+        mounts.append(Switch(self._stack, before, len(self._ours), drift, gapless))
         if old is not None:
             mounts.append(SetAside(old, written=False))
 
