@@ -206,7 +206,7 @@ def test_the_examples_of_the_documentation(
     tasks = yaml.safe_load(text)
     for task in tasks:
         for option in ("services", "health"):  # test_services has a machine with systemd for these
-            task.get(f"strata.overlay.{module}", {}).pop(option, None)
+            (task.get(f"strata.overlay.{module}") or {}).pop(option, None)
     group = {"group/strata.overlay.strata": {"root": str(host.root)}}
     names = ["base", "app", "site"]
     play = {
