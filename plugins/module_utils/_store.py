@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import quote, unquote
 
@@ -97,6 +98,28 @@ class Store:
     def exists(self) -> bool:
         """Whether there is a store at the root."""
         return os.path.isdir(self.home)
+
+    def misplaced(self) -> List[str]:
+        """Directories of the store that are something else, a symbolic link above all: what lies behind it is not ours
+        to sweep, to delete or to write into.
+        """
+        found = []
+        for name, _mode in _DIRECTORIES:
+            path = f"{self.root}/{name}" if name else self.root
+            with contextlib.suppress(OSError):
+                if not stat.S_ISDIR(os.lstat(path).st_mode):
+                    found.append(path)
+        return found
+
+    def _refuse_misplaced(self) -> None:
+        found = self.misplaced()
+        if found:
+            is_link = os.path.islink(found[0])
+            raise StrataError(
+                f"{found[0]} is {'a symbolic link' if is_link else 'no directory'}, where the store {self.root} has a "
+                "directory of its own. Nothing was changed. Put the directory back in its place, or remove what stands "
+                "there and have the store checked with strata.overlay.store_check."
+            )
 
     # Where things lie.
 
@@ -198,6 +221,7 @@ class Store:
     @contextlib.contextmanager
     def reading(self, timeout: float) -> Iterator[None]:
         """Nobody changes the store meanwhile. Without a store there is nothing to lock, and nothing is made."""
+        self._refuse_misplaced()
         path = f"{self.root}/lock"
         if os.path.exists(path):
             with locked(path, exclusive=False, timeout=timeout):
@@ -209,6 +233,7 @@ class Store:
     def changing(self, timeout: float) -> Iterator[None]:
         """This process alone reads and changes the store meanwhile. The store must have been prepared."""
         with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
+            self._refuse_misplaced()
             if self.condemnations():
                 # Loaded when it is needed, as all that only a run with changes needs.
                 from ansible_collections.strata.overlay.plugins.module_utils._condemned import finish_removals
@@ -220,6 +245,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the directories of a store where they are missing."""
+        self._refuse_misplaced()
         for name, mode in _DIRECTORIES:
             path = os.path.join(self.root, name) if name else self.root
             if not os.path.isdir(path):
@@ -229,6 +255,7 @@ class Store:
     @contextlib.contextmanager
     def first_workspace(self) -> Iterator[str]:
         """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
+        self._refuse_misplaced()
         made: List[str] = []
         for name in ("", "staging", "trash"):
             made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(_DIRECTORIES)[name])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -83,6 +84,37 @@ def test_prepare_leaves_the_modes_of_what_is_there(store: Store) -> None:
     store.prepare()
     assert mode(store.root) == 0o755
     assert os.path.isdir(f"{store.root}/trash")
+
+
+@pytest.mark.parametrize(
+    "name", ["overlay2", "overlay2/l", "content/sha256", "strata", "strata/stacks", "staging", "trash"]
+)
+def test_what_lies_behind_a_link_is_not_ours_to_sweep(store: Store, tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "precious").mkdir(parents=True)
+    (elsewhere / "file").write_text("precious")
+    place = Path(store.root) / name
+    shutil.rmtree(place)
+    place.symlink_to(elsewhere)
+    assert str(place) in store.misplaced()
+
+    def change() -> None:
+        with store.changing(1):
+            store.sweep()
+            store.empty_trash()
+
+    def read() -> None:
+        with store.reading(1):
+            pass
+
+    def work() -> None:
+        with store.first_workspace():
+            pass
+
+    for attempt in (change, read, work, store.prepare):
+        with pytest.raises(StrataError, match=f"{name} is a symbolic link"):
+            attempt()
+    assert sorted(path.name for path in elsewhere.rglob("*")) == ["file", "precious"]
 
 
 def test_the_root_is_without_links(tmp_path: Path) -> None:
