@@ -27,6 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagecache import 
     remember_images,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
+from ansible_collections.strata.overlay.plugins.module_utils._resolveregistry import RegistryImages
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
 
 
@@ -40,6 +41,7 @@ class ImageResolver:
         self._store = store
         self._provided = provided
         self._cache = cache
+        self._registries = RegistryImages(store, cache)
 
     def resolve(self, definition: Definition, problems: List[str]) -> Dict[str, ImageOrigin]:
         """By the image's ``where``; one that is not usable is left out and told in ``problems``."""
@@ -51,7 +53,7 @@ class ImageResolver:
                 elif spec.kind == "src":
                     found[spec.where] = self._from_archive(spec)
                 elif spec.kind == "registry":
-                    raise StrataError("option 'registry' is not there yet; save the image as an archive and use src")
+                    found[spec.where] = self._registries.resolve(spec)
             except StrataError as error:
                 problems.append(f"{spec.where}: {error}")
             except OSError as error:

@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a registry asks of those who read from it -> the header that it wants: Basic, or Bearer with a token.
+
+Sources: RFC 9110, 11.6.1 (WWW-Authenticate); distribution.github.io/distribution/spec/auth, "Token Authentication" and
+"OAuth2 Token Authentication".
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import urlencode, urlsplit
+
+from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError
+from ansible_collections.strata.overlay.plugins.module_utils._registryerror import refusal
+from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import Login
+
+_CLIENT_ID = "strata.overlay"
+_MAX_TOKEN = 1 << 20
+_LIFETIME = 60.0
+"""Seconds that a token is good for where nothing is said, as the specification has it."""
+
+_EARLY = 10.0
+"""Seconds before its end from which a token is not used any more."""
+
+_CHALLENGE = re.compile(
+    r'(?:^|,\s*)(Basic|Bearer)\b((?:\s*,?\s*[A-Za-z_]+=(?:"(?:[^"\\]|\\.)*"|[^\s,"]+))*)', re.IGNORECASE
+)
+_PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """``scheme`` is ``basic`` or ``bearer``."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+def parse_challenges(values: Sequence[str]) -> List[Challenge]:
+    """All that WWW-Authenticate headers ask for, as far as it is known here."""
+    found = []
+    for value in values:
+        for match in _CHALLENGE.finditer(value):
+            parameters = {
+                name.lower(): re.sub(r"\\(.)", r"\1", quoted) or plain
+                for name, quoted, plain in _PARAMETER.findall(match.group(2))
+            }
+            found.append(Challenge(match.group(1).lower(), parameters))
+    return found
+
+
+class Authorizer:
+    """Answers the challenges of one registry about one repository, and keeps its tokens until they expire."""
+
+    def __init__(
+        self,
+        client: Client,
+        scope: str,
+        login: Callable[[], Login],
+        plain_http: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        :param scope: what is wanted, where the registry does not say it itself.
+        :param login: finds the login; called when the registry asks for the first time.
+        :param plain_http: whether the registry is spoken to without TLS.
+        """
+        self._client = client
+        self._scope = scope
+        self._find = login
+        self._plain_http = plain_http
+        self._clock = clock
+        self._login: Optional[Login] = None
+        self._basic = ""
+        self._tokens: Dict[str, Tuple[str, float]] = {}
+
+    @property
+    def used(self) -> Login:
+        """The login, as far as anyone has asked for it; else an anonymous one."""
+        return self._login or Login()
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """What must be in no message, as far as it has been used."""
+        login = self._login.secrets if self._login else ()
+        basic = (self._basic.partition(" ")[2],) if self._basic else ()
+        return (*login, *basic, *(token for token, _until in self._tokens.values()))
+
+    def headers(self) -> Dict[str, str]:
+        """What to send as far as is known; nothing before the first challenge."""
+        if self._basic:
+            return {"Authorization": self._basic}
+        for token, until in self._tokens.values():
+            if self._clock() < until:
+                return {"Authorization": f"Bearer {token}"}
+        return {}
+
+    def answer(self, challenges: Sequence[Challenge]) -> bool:
+        """Get what the registry asks for; False where there is nothing new to answer with.
+
+        :raises RequestError: whoever gives out tokens has refused, or cannot be reached.
+        :raises StrataError: the login cannot be found out.
+        """
+        self._tokens.clear()
+        login = self._known_login()
+        for challenge in sorted(challenges, key=lambda each: each.scheme != "bearer"):
+            if challenge.scheme == "bearer":
+                self._bear(challenge.parameters, login)
+                return True
+            if login.username:
+                sent, self._basic = self._basic, _basic(login)
+                return sent != self._basic
+        return False
+
+    def _known_login(self) -> Login:
+        if self._login is None:
+            self._login = self._find()
+        return self._login
+
+    def _bear(self, parameters: Mapping[str, str], login: Login) -> None:
+        scope = parameters.get("scope") or self._scope
+        if login.registry_token:
+            self._tokens[scope] = (login.registry_token, float("inf"))
+            return
+        realm = parameters.get("realm") or ""
+        parts = urlsplit(realm)
+        if parts.scheme != "https" and not (parts.scheme == "http" and self._plain_http()):
+            raise RequestError(
+                "it wants tokens from an address without TLS, to which no login is sent; whoever runs the registry has "
+                "to correct its realm"
+            )
+        self._tokens[scope] = self._fetch(realm, parameters.get("service") or "", scope, login)
+
+    def _fetch(self, realm: str, service: str, scope: str, login: Login) -> Tuple[str, float]:
+        fields = [("service", service)] if service else []
+        fields += [("scope", each) for each in scope.split(" ")] if not login.identity_token else [("scope", scope)]
+        headers = {"Accept": "application/json"}
+        data: Optional[bytes] = None
+        asked = self._clock()
+        if login.identity_token:
+            fields += [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", login.identity_token),
+                ("client_id", _CLIENT_ID),
+            ]
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            data = urlencode(fields).encode()
+        else:
+            if login.username:
+                fields.append(("account", login.username))
+                headers["Authorization"] = _basic(login)
+            realm += ("&" if "?" in realm else "?") + urlencode(fields)
+        with self._client.open(realm, headers, data) as response:
+            if not response.is_good:
+                raise refusal(response, f"for a token, {response.host}", login, self.secrets)
+            return _read_token(response.body(_MAX_TOKEN), response.host, asked)
+
+
+def _basic(login: Login) -> str:
+    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+
+
+def _read_token(body: bytes, host: str, asked: float) -> Tuple[str, float]:
+    try:
+        facts = json.loads(body)
+        token = facts.get("token") or facts.get("access_token")
+        lifetime = float(facts.get("expires_in") or _LIFETIME)
+    except (ValueError, TypeError, AttributeError):
+        token, lifetime = "", 0.0
+    if not isinstance(token, str) or not token or not token.isprintable():
+        raise RequestError(f"{host}, asked for a token, gave none")
+    return token, asked + max(lifetime - _EARLY, lifetime / 2)

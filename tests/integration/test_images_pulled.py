@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images that a host pulls from Debian's docker-registry, and what the registry is asked for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.tests.integration.host import Host
+from ansible_collections.strata.overlay.tests.integration.images import Layer, Layout, skopeo
+from ansible_collections.strata.overlay.tests.integration.test_ansible import free_port
+
+CONFIG = """
+version: 0.1
+log: {{level: info}}
+storage: {{filesystem: {{rootdirectory: {data}}}, delete: {{enabled: true}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+
+@dataclass
+class Registry:
+    """A registry on loopback and its log."""
+
+    port: int
+    log: Path
+    read: int = 0
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def asked(self) -> list[str]:
+        """What has been asked for since the last question: manifests and blobs."""
+        text = self.log.read_text()
+        new, self.read = text[self.read :], len(text)
+        return re.findall(r'"GET /v2/team/app/((?:manifests|blobs)/\S+) ', new)
+
+    def push(self, layout: Layout, name: str, tag: str, *options: str) -> None:
+        source = f"oci:{layout.directory}:{name}"
+        skopeo("--dest-tls-verify=false", *options, source, f"docker://{self.host}/team/app:{tag}")
+        self.asked()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    if shutil.which("docker-registry") is None:
+        pytest.skip("the Debian package docker-registry is missing")
+    port = free_port()
+    config, log = tmp_path / "registry.yml", tmp_path / "registry.log"
+    config.write_text(CONFIG.format(data=tmp_path / "registry", port=port))
+    with (
+        open(log, "w") as stream,
+        subprocess.Popen(["docker-registry", "serve", config], stdout=stream, stderr=subprocess.STDOUT) as server,
+    ):
+        try:
+            for _try in range(100):
+                if "listening on" in log.read_text():
+                    break
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.05)
+            yield Registry(port, log)
+        finally:
+            server.terminate()
+
+
+LAYERS: list[Layer] = [{"etc/os": "base"}, {"etc/app": "one"}]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """An image for two platforms under 1.0, and the same for one of them as 2.0."""
+    layout = Layout(tmp_path / "layout")
+    platforms = ("linux/amd64", "linux/arm64")
+    images = [layout.image(*LAYERS, {"platform": platform}, platform=platform) for platform in platforms]
+    layout.list("1.0", layout.index(*images))
+    layout.list("2.0", images[0])
+    return layout
+
+
+def item(server: Registry, **options: Any) -> dict[str, Any]:
+    return {"name": "app", "registry": f"{server.host}/team/app:1.0", "platform": "linux/amd64", **options}
+
+
+def kinds(asked: list[str]) -> list[str]:
+    return [each.split("/")[0] for each in asked]
+
+
+def test_a_host_asks_for_what_it_lacks_only(host: Host, registry: Registry, layout: Layout) -> None:
+    registry.push(layout, "1.0", "1.0", "--all")
+    stack = {"name": "web", "path": host.path("web"), "layers": ["app"]}
+    done = host.run(images=[item(registry)], stacks=[stack])
+    assert host.tree("web") == {"etc/app": "one", "etc/os": "base", "platform": "linux/amd64"}
+    assert sorted(kinds(registry.asked())) == ["blobs"] * 4 + ["manifests"] * 2, "three layers and a config"
+    assert not host.run(images=[item(registry)])["changed"]
+    assert registry.asked() == ["manifests/1.0"]
+    for digest in (
+        done["images"]["app"]["manifest_digest"],
+        done["images"]["app"]["image_id"],
+        layout.entries[0]["digest"],
+    ):
+        assert not host.run(images=[item(registry, digest=digest)])["changed"]
+    assert registry.asked() == [], "pinned and here: nothing is asked"
+    other = host.run(images=[item(registry, platform="linux/arm64")])
+    assert [step["action"] for step in other["plan"]] == ["import_content", "link_layer", "store_image", "set_name"]
+    assert sorted(kinds(registry.asked())) == ["blobs"] * 2 + ["manifests"] * 2
+
+
+def test_four_steps(host: Host, registry: Registry, layout: Layout) -> None:
+    registry.push(layout, "2.0", "2.0")
+    host.four_steps(images=[item(registry, name="team/app:2.0", registry=registry.host)])
+    shutil.rmtree(host.root / "content")
+    done = host.four_steps(images=[item(registry, name="team/app:2.0", registry=registry.host)])
+    assert [step["action"] for step in done["plan"]] == ["import_content"] * 3
+
+
+def test_a_digest_in_the_reference(host: Host, registry: Registry, layout: Layout) -> None:
+    registry.push(layout, "2.0", "2.0")
+    digest = layout.entries[1]["digest"]
+    pinned = item(registry, registry=f"{registry.host}/team/app@{digest}")
+    assert host.run(images=[pinned])["images"]["app"]["manifest_digest"] == digest
+    registry.asked()
+    assert not host.run(images=[pinned])["changed"]
+    assert registry.asked() == []
+    with pytest.raises(DefinitionError, match=f"expected sha256:{'0' * 64}, but "):
+        host.run(images=[item(registry, registry=f"{registry.host}/team/app:2.0", digest="sha256:" + "0" * 64)])
