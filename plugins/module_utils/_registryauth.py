@@ -92,7 +92,8 @@ class Authorizer:
     def secrets(self) -> Tuple[str, ...]:
         """What must be in no message, as far as it has been used."""
         login = self._login.secrets if self._login else ()
-        basic = (self._basic.partition(" ")[2],) if self._basic else ()
+        # Servers of tokens get the login so too, and may say in an error what they were sent.
+        basic = (_basic(self._login).partition(" ")[2],) if self._login and self._login.username else ()
         return (*login, *basic, *(token for token, _until in self._tokens.values()))
 
     def headers(self) -> Dict[str, str]:

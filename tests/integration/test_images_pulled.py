@@ -6,73 +6,22 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.host import Host
-from ansible_collections.strata.overlay.tests.integration.images import Layer, Layout, skopeo
-from ansible_collections.strata.overlay.tests.integration.test_ansible import free_port
-
-CONFIG = """
-version: 0.1
-log: {{level: info}}
-storage: {{filesystem: {{rootdirectory: {data}}}, delete: {{enabled: true}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-"""
-
-
-@dataclass
-class Registry:
-    """A registry on loopback and its log."""
-
-    port: int
-    log: Path
-    read: int = 0
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def asked(self) -> list[str]:
-        """What has been asked for since the last question: manifests and blobs."""
-        text = self.log.read_text()
-        new, self.read = text[self.read :], len(text)
-        return re.findall(r'"GET /v2/team/app/((?:manifests|blobs)/\S+) ', new)
-
-    def push(self, layout: Layout, name: str, tag: str, *options: str) -> None:
-        source = f"oci:{layout.directory}:{name}"
-        skopeo("--dest-tls-verify=false", *options, source, f"docker://{self.host}/team/app:{tag}")
-        self.asked()
+from ansible_collections.strata.overlay.tests.integration.images import Layer, Layout
+from ansible_collections.strata.overlay.tests.integration.registry import Registry, running_registry
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    if shutil.which("docker-registry") is None:
-        pytest.skip("the Debian package docker-registry is missing")
-    port = free_port()
-    config, log = tmp_path / "registry.yml", tmp_path / "registry.log"
-    config.write_text(CONFIG.format(data=tmp_path / "registry", port=port))
-    with (
-        open(log, "w") as stream,
-        subprocess.Popen(["docker-registry", "serve", config], stdout=stream, stderr=subprocess.STDOUT) as server,
-    ):
-        try:
-            for _try in range(100):
-                if "listening on" in log.read_text():
-                    break
-                assert server.poll() is None, log.read_text()
-                time.sleep(0.05)
-            yield Registry(port, log)
-        finally:
-            server.terminate()
+    with running_registry(tmp_path / "registry") as registry:
+        yield registry
 
 
 LAYERS: list[Layer] = [{"etc/os": "base"}, {"etc/app": "one"}]
