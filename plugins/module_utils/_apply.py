@@ -18,7 +18,7 @@ import os
 import time
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
@@ -26,6 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Busy
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import fulfils, mount_request, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
@@ -116,6 +117,8 @@ class Applier:
     def _set_names(self, steps: List[SetName]) -> None:
         with self._transaction() as transaction:
             for step in steps:
+                if step.before is not None:
+                    chain_was_used(self._store, step.before.diff_ids)
                 transaction.write(self._store.name_file(step.record.name), dump(step.record))
             if any(step.record.image_id or (step.before and step.before.image_id) for step in steps):
                 stage_repositories(self._store, transaction, {step.record.name: step.record for step in steps})
@@ -126,11 +129,16 @@ class Applier:
             with self._transaction() as transaction:
                 stage_repositories(self._store, transaction, {step.name: None for step in steps})
         for step in steps:
+            record = self._store.name_record(step.name)
+            if record is not None:
+                chain_was_used(self._store, record.diff_ids)
             self._store.discard(self._store.name_file(step.name))
 
     # Records of stacks.
 
     def _write_stacks(self, steps: List[WriteStack]) -> None:
+        for step in steps:
+            self._stack_was_used(step.before)
         with self._transaction() as transaction:
             for step in steps:
                 record = _stack_record(step, now())
@@ -155,8 +163,15 @@ class Applier:
                 self._store.discard(self._store.mountdb(stack_id))
                 self._store.discard(self._store.layer(stack_id))
 
+    def _stack_was_used(self, record: Optional[StackRecord]) -> None:
+        """Note the last use of all that a stack needed, before it needs something else."""
+        for generation in record.history if record else ():
+            chain_was_used(self._store, generation.diff_ids)
+            names_were_used(self._store, generation.layers)
+
     def _forget_stacks(self, steps: List[ForgetStack]) -> None:
         for step in steps:
+            self._stack_was_used(step.record)
             self._store.discard(self._store.stack_file(step.record.name))
             _remove_mount_point(step.record)
 

@@ -115,6 +115,7 @@ def apply_module_spec() -> Spec:
         "layers": {"type": "list", "elements": "dict", "options": layer_spec(), "default": []},
         "images": {"type": "list", "elements": "dict", "options": image_spec(), "default": []},
         "stacks": {"type": "list", "elements": "dict", "options": stack_spec(), "default": []},
+        "prune": {"type": "dict", "options": prune_spec()},
         "exclusive": {"type": "bool", "default": False},
     }
 
@@ -136,7 +137,22 @@ def stack_module_spec() -> Spec:
 
 def store_info_module_spec() -> Spec:
     """Options of ``strata.overlay.store_info``."""
-    return {**_root_spec(), **_lock_spec()}
+    return {**_root_spec(), **_lock_spec(), "size": {"type": "bool", "default": True}}
+
+
+def prune_spec() -> Spec:
+    """What ``prune`` of a definition takes, and the module ``prune``."""
+    return {
+        "unused_for": {"type": "str"},
+        "labels": {"type": "dict"},
+        "keep": {"type": "list", "elements": "str"},
+        "max_bytes": {"type": "str"},
+    }
+
+
+def prune_module_spec() -> Spec:
+    """Options of ``strata.overlay.prune``."""
+    return {**_root_spec(), **_lock_spec(), **prune_spec()}
 
 
 def module_spec(module: str) -> Spec:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec, read_image
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec, read_stack
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
@@ -31,6 +32,7 @@ class Definition:
     stacks: Tuple[StackSpec, ...]
     exclusive: bool = False
     images: Tuple[ImageSpec, ...] = ()
+    prune: Optional[PruneSpec] = None
 
     def named(self) -> List[Union[LayerSpec, ImageSpec]]:
         """Everything whose name a stack's ``layers`` may hold."""
@@ -63,7 +65,7 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     """
     problems: List[str] = []
     options = check_options("", wrap(module, parameters), apply_module_spec(), problems)
-    root = _check_root(options["root"], problems)
+    root = check_root(options["root"], problems)
     layers = tuple(
         read_layer(item, f"layer {item['name'] or number}", resolved, problems)
         for number, item in enumerate(options["layers"], 1)
@@ -78,10 +80,12 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     )
     _check_duplicates(layers, images, stacks, problems)
     _check_paths(root, stacks, problems)
-    return Definition(root, layers, stacks, options["exclusive"], images), problems
+    prune = None if options["prune"] is None else read_prune(options["prune"], "prune", problems)
+    return Definition(root, layers, stacks, options["exclusive"], images, prune), problems
 
 
-def _check_root(root: str, problems: List[str]) -> str:
+def check_root(root: str, problems: List[str]) -> str:
+    """The store's directory as written, its path made normal."""
     if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//") or any(ord(letter) < 32 for letter in root):
         problems.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
         return "/var/lib/strata"

@@ -14,6 +14,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._apply import Appli
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
     NOTHING,
     ReadAhead,
@@ -59,14 +61,25 @@ class Run:
             outcome = Outcome()
             if missing and not self._check_mode:
                 return {"changed": False, "missing": missing}
-            if view.plan.steps and not self._check_mode:
+            if len(view.plan.steps) > len(view.pruned.removals if view.pruned else ()) and not self._check_mode:
                 self._store.prepare()
                 room.callback(self._store.empty_trash)
                 workspace = workspace or room.enter_context(self._store.workspace())
                 outcome = self._change(view, origins, workspace, ahead)
             elif self._store.exists():
                 self._resolver.cache.flush()
+        if not self._check_mode:
+            self._survey.note_use(view)
+            if view.pruned is not None:
+                outcome.pruned = self._prune(view)
         return result_of(self._survey.module, view, outcome, {} if self._check_mode else self._store.stacks())
+
+    def _prune(self, view: View) -> PrunePlan:
+        """The last part of the plan, with looks and a lock of its own: deleting takes long, others need not wait."""
+        from ansible_collections.strata.overlay.plugins.module_utils._pruning import Pruning
+
+        spec = self._survey.definition.prune or PruneSpec()
+        return Pruning(self._store, spec, self._survey.timeout, set(view.desired.names)).run().plan
 
     def _read_ahead(self, room: contextlib.ExitStack) -> Tuple[str, ReadAhead]:
         """Unpack what has to be read anyway for the plan to be made; the workspace, "" where there is nothing to do.

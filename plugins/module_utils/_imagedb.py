@@ -33,6 +33,11 @@ def config_file(store: Store, image_id: str) -> str:
     return f"{_home(store)}/imagedb/content/sha256/{hex_of(image_id)}"
 
 
+def metadata_directory(store: Store, image_id: str) -> str:
+    """Where Docker keeps what it knows of an image beyond its config."""
+    return f"{_home(store)}/imagedb/metadata/sha256/{hex_of(image_id)}"
+
+
 def repositories_file(store: Store) -> str:
     """Docker's list of tags."""
     return f"{_home(store)}/repositories.json"

@@ -10,16 +10,20 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, NoReturn, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256, chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored, stored_images
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import of_store_at
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import is_of_store, of_store_at, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -27,22 +31,32 @@ if TYPE_CHECKING:
 _HEX = re.compile(r"^[0-9a-f]{64}$")
 
 
-def store_info(store: Store) -> Dict[str, Any]:
-    """What the module ``store_info`` returns. A store that does not exist is an empty one."""
+def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
+    """What the module ``store_info`` returns. A store that does not exist is an empty one.
+
+    :param size: measure what no record has the size of; without it such bytes are None.
+    """
     records = ((name, store.name_record(name)) for name in store.names())
     names = {name: record for name, record in records if record is not None}
     stacks = store.stacks()
-    sizes = _content_sizes(store)
-    abilities = find_abilities()
+    usage = Usage(store, names, stacks, size)
+    mounts = _mountinfo.read()
     return {
         "exists": store.exists(),
+        "engine": "strata",
         "layers": _layers(store, names, stacks),
         "images": _images(store, names),
-        "names": [asdict(record) for _name, record in sorted(names.items())],
-        "stacks": _stacks(store, stacks),
-        "usage": _usage(store, names, stacks, sizes),
-        "abilities": {**asdict(abilities), "max_layers": abilities.layer_limit()},
+        "names": [{**vars(record), **usage.of_name(name)} for name, record in sorted(names.items())],
+        "stacks": _stacks(store, stacks, mounts, usage.uppers),
+        "mounts": _mounts(store, stacks, mounts),
+        "usage": usage.totals(),
+        "abilities": _abilities(),
     }
+
+
+def _abilities() -> Dict[str, Any]:
+    abilities = find_abilities()
+    return {**asdict(abilities), "max_layers": abilities.layer_limit()}
 
 
 def _directories(path: str) -> List[str]:
@@ -97,8 +111,9 @@ def _images(store: Store, names: Mapping[str, NameRecord]) -> List[Dict[str, Any
     return found
 
 
-def _stacks(store: Store, stacks: Mapping[str, StackRecord]) -> List[Dict[str, Any]]:
-    mounts = _mountinfo.read()
+def _stacks(
+    store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mount], uppers: Mapping[str, Optional[int]]
+) -> List[Dict[str, Any]]:
     found = []
     for name, record in sorted(stacks.items()):
         mounted = bool(of_store_at(mounts, os.path.realpath(record.path), store.root)) if store.exists() else False
@@ -113,82 +128,40 @@ def _stacks(store: Store, stacks: Mapping[str, StackRecord]) -> List[Dict[str, A
                 "chain_id": chain_ids(record.diff_ids)[-1],
                 "generation": record.generation,
                 "generations": [asdict(generation) for generation in record.history],
-                "writable_bytes": allocated(_upper(store, record)) if record.stack_id else 0,
+                "writable_bytes": uppers[name],
             }
         )
     return found
 
 
-def _upper(store: Store, record: StackRecord) -> str:
-    return os.path.realpath(f"{store.layer(record.stack_id)}/diff")
-
-
-def _content_sizes(store: Store) -> Dict[str, int]:
-    """Bytes on disk of every content, by DiffID."""
-    directory = os.path.dirname(store.content("sha256:x"))
-    return {SHA256 + name: allocated(f"{directory}/{name}") for name in _directories(directory)}
-
-
-def _usage(
-    store: Store,
-    names: Mapping[str, NameRecord],
-    stacks: Mapping[str, StackRecord],
-    sizes: Mapping[str, int],
-) -> Dict[str, int]:
-    """Bytes on disk, each counted once."""
-    users = [set(record.diff_ids) for record in stacks.values()]
-    in_stacks = _union(users)
-    kept = _union(set(generation.diff_ids) for record in stacks.values() for generation in record.history)
-    referred = kept | _union(set(record.diff_ids) for record in names.values())
-    uppers = [
-        _upper(store, record) for record in stacks.values() if record.stack_id and record.writable == "persistent"
+def _mounts(store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mount]) -> List[Dict[str, Any]]:
+    """Every mount of this store that this mount namespace has, on record or not."""
+    if not store.exists():
+        return []
+    names = {os.path.realpath(record.path): name for name, record in stacks.items()}
+    content_root = root_on_device(mounts, f"{store.root}/content/sha256")
+    return [
+        {
+            "path": mount.path,
+            "stack": names.get(mount.path, ""),
+            "type": mount.fstype if mount.fstype == "overlay" else "bind",
+            "read_only": mount.read_only,
+            "layers": len(mount.lowers()) if mount.fstype == "overlay" else 1,
+        }
+        for mount in mounts
+        if is_of_store(mount, store.home, content_root)
     ]
-    shared = {diff_id for diff_id in in_stacks if sum(diff_id in user for user in users) > 1}
-    return {
-        "content_bytes": sum(sizes.values()),
-        "used_bytes": _sum(sizes, in_stacks),
-        "shared_bytes": _sum(sizes, shared),
-        "reclaimable_bytes": _sum(sizes, set(sizes) - referred),
-        "writable_bytes": sum(allocated(upper) for upper in uppers),
-        "total_bytes": allocated(store.root),
-    }
-
-
-def _union(sets: Iterable[Set[str]]) -> Set[str]:
-    return set().union(*sets)
-
-
-def _sum(sizes: Mapping[str, int], chosen: Set[str]) -> int:
-    return sum(size for diff_id, size in sizes.items() if diff_id in chosen)
-
-
-def allocated(top: str) -> int:
-    """Bytes that a tree takes on its file system, hard links once, nothing of other file systems mounted in it."""
-    seen: Set[Tuple[int, int]] = set()
-    total = 0
-    pending = [top]
-    try:
-        device = os.lstat(top).st_dev
-    except FileNotFoundError:
-        return 0
-    while pending:
-        path = pending.pop()
-        facts = os.lstat(path)
-        if facts.st_dev != device or (facts.st_dev, facts.st_ino) in seen:
-            continue
-        seen.add((facts.st_dev, facts.st_ino))
-        total += facts.st_blocks * 512
-        if os.path.isdir(path) and not os.path.islink(path):
-            pending.extend(entry.path for entry in os.scandir(path))
-    return total
 
 
 def run_info(module: AnsibleModule) -> NoReturn:
-    """Describe the store of a module's parameters and end the module."""
+    """Describe the root of a module's parameters and end the module."""
 
     def look() -> Dict[str, Any]:
-        store = Store(module.params["root"])
+        root, size = module.params["root"], module.params["size"]
+        if engine_of(root):
+            return {**engine_info(root, size), "abilities": _abilities()}
+        store = Store(root)
         with store.reading(module.params["lock_timeout"]):
-            return store_info(store)
+            return store_info(store, size)
 
     module.exit_json(changed=False, **guarded(module, look))

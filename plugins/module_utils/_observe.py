@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import inspect_image
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities, find_abilities
@@ -90,7 +91,7 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
     links = _distinct_links(desired.chains())
     diff_ids = {diff_id for stack in desired.stacks for diff_id in stack.diff_ids}
     diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
-    contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))}
+    contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))} - _condemned_contents(store)
     stacks = [known.stacks[stack.spec.name] for stack in desired.stacks if stack.spec.name in known.stacks]
     dropped = [known.stacks[name] for name in desired.dropped_stacks]
     mounts = read_mounts()
@@ -111,6 +112,17 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
         image_faults=_faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images}),
     )
+
+
+def _condemned_contents(store: Store) -> Set[str]:
+    """Contents that a prune has removed, though it has not come to moving them away yet."""
+    if not store.condemnations():
+        return set()
+    # Loaded when it is needed, which is next to never.
+    from ansible_collections.strata.overlay.plugins.module_utils._condemned import condemned
+
+    place = os.path.dirname(store.content(f"{SHA256}x"))
+    return {SHA256 + os.path.basename(path) for path in condemned(store) if os.path.dirname(path) == place}
 
 
 def _is_written(store: Store, record: StackRecord) -> bool:

@@ -39,13 +39,18 @@ class NameRecord:
 
 @dataclass(frozen=True)
 class ContentRecord:
-    """A content as it was imported. ``size``: bytes of its regular files, hard links counted once."""
+    """A content as it was imported.
+
+    :ivar size: bytes of its regular files, hard links counted once.
+    :ivar allocated: bytes that its tree took on disk, directories too; -1 where it was not measured.
+    """
 
     diff_id: str
     size: int
     entries: int
     source: str
     imported: str
+    allocated: int = -1
 
 
 @dataclass(frozen=True)

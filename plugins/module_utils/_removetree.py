@@ -5,8 +5,9 @@
 
 """Deleting a tree that may be hostile: no link followed, no mount entered, any depth with three descriptors.
 
-Every directory below is first renamed to the top of the tree under a name of its own, then emptied there. So depth
-never grows, paths never get too long, and a mount point is met before it is entered: the kernel refuses to rename it.
+Directories are entered one after the other, as long as few of them are open. What lies deeper is first renamed to the
+top of the rest under a name of its own, then emptied there: so depth never grows and paths never get too long. A mount
+point is met before it is entered: the kernel refuses to open it for us, and to rename it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_AT_ONCE = 16
+_WORTH_SHARING = 512
 _RESOLVE_NO_XDEV = 0x01
 """openat2(2): fail with EXDEV rather than enter another mount, also one of the same file system."""
 
@@ -55,12 +58,58 @@ def remove_at(parent: int, name: bytes) -> None:
     if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=parent)
         return
-    top = _open_directory(parent, name)
+    _remove_directory(parent, name, 0)
+
+
+def _remove_directory(parent: int, name: bytes, depth: int) -> None:
+    directory = _open_directory(parent, name)
     try:
-        _empty(top)
+        if depth < _OPEN_AT_ONCE:
+            below = _unlink_all_files(directory)
+            if depth == 0 and len(below) >= _WORTH_SHARING:
+                below = _share(directory, below)
+            for inner in below:
+                _remove_directory(directory, inner, depth + 1)
+        else:
+            _empty(directory)
     finally:
-        os.close(top)
+        os.close(directory)
     os.rmdir(name, dir_fd=parent)
+
+
+def _share(directory: int, names: List[bytes]) -> List[bytes]:
+    """Delete half of many directories here and the other half in a second process; returns what that could not.
+
+    That one says nothing of what stopped it: whoever tries again meets the same.
+    """
+    if len(os.sched_getaffinity(0)) < 2:
+        return names
+    theirs = names[1::2]
+    helper = os.fork()
+    if helper == 0:
+        try:
+            _kernel.die_with_parent()
+            for name in theirs:
+                _remove_directory(directory, name, 1)
+        finally:
+            os._exit(0)
+    try:
+        for name in names[::2]:
+            _remove_directory(directory, name, 1)
+    finally:
+        os.waitpid(helper, 0)
+    left = {os.fsencode(name) for name in os.listdir(directory)}
+    return [name for name in theirs if name in left]
+
+
+def _unlink_all_files(directory: int) -> List[bytes]:
+    """Unlink all that is not a directory; returns the directories."""
+    with os.scandir(directory) as listing:
+        found = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=directory)
+    return [os.fsencode(name) for name, is_directory in found if is_directory]
 
 
 def _empty(top: int) -> None:
@@ -129,6 +178,10 @@ def _open_same_mount(parent: int, name: bytes) -> int:
             raise _mounted(name) from error
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
+    # An old kernel, or a filter of system calls: only renaming tells a mount of the same file system.
+    aside = b".removing-" + secrets.token_hex(8).encode()
+    _move_up(parent, name, parent, aside)
+    os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
     return os.open(name, _LISTED, dir_fd=parent)
 
 

@@ -18,6 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import Plan
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._holders import Holder
+    from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class View:
     observed: Observed
     plan: Plan
     difference: Mapping[str, Any]
+    pruned: Optional[PrunePlan] = None
 
 
 @dataclass
@@ -36,10 +38,12 @@ class Outcome:
 
     :ivar gaps: milliseconds in which nothing was mounted at a path where something was before and after.
     :ivar held_by: who still holds an old tree that was detached.
+    :ivar pruned: what was removed at the end.
     """
 
     gaps: Dict[str, float] = field(default_factory=dict)
     held_by: Dict[str, List[Holder]] = field(default_factory=dict)
+    pruned: Optional[PrunePlan] = None
 
 
 def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, StackRecord]) -> Dict[str, Any]:
@@ -48,6 +52,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
     :param records: stacks as they are on record now; none in check mode, where they are foretold.
     """
     steps = view.plan.steps
+    pruned = outcome.pruned or view.pruned
     diff_ids = [diff_id for record in view.desired.names.values() for diff_id in record.diff_ids]
     diff_ids += [diff_id for stack in view.desired.stacks for diff_id in stack.diff_ids]
     return {
@@ -72,6 +77,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
             _stack_result(view, index, records.get(stack.spec.name), outcome)
             for index, stack in enumerate(view.desired.stacks)
         ],
+        **(pruned.result() if pruned else {}),
         "diff": view.difference,
     }
 

@@ -51,6 +51,7 @@ _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("strata/stacks", 0o700),
     ("strata/aside", 0o700),
     ("strata/sources", 0o700),
+    ("strata/condemned", 0o700),
     ("staging", 0o700),
     ("trash", 0o700),
 )
@@ -169,6 +170,13 @@ class Store:
             return []
         return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
 
+    def condemnations(self) -> List[str]:
+        """Lists of what has been removed and may not have been moved away yet, see `_condemned`."""
+        try:
+            return sorted(os.listdir(f"{self.root}/strata/condemned"))
+        except FileNotFoundError:
+            return []
+
     # Locks.
 
     @contextlib.contextmanager
@@ -185,6 +193,11 @@ class Store:
     def changing(self, timeout: float) -> Iterator[None]:
         """This process alone reads and changes the store meanwhile. The store must have been prepared."""
         with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
+            if self.condemnations():
+                # Loaded when it is needed, as all that only a run with changes needs.
+                from ansible_collections.strata.overlay.plugins.module_utils._condemned import finish_removals
+
+                finish_removals(self)
             yield
 
     # The way in.

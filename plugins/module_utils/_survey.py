@@ -12,6 +12,7 @@ a module imports, and the other half of the code stays on the controller.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
@@ -19,10 +20,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._desired import des
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin, sent_image
+from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
@@ -50,6 +53,7 @@ class Survey:
         controller: Mapping[str, Any] = parameters.get("_controller") or {}
         self.module: str = controller.get("module") or module
         self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
+        self.notes_use = bool(controller.get("notes_use"))
         self.images: Mapping[str, ImageOrigin] = {}
         self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
         resolved = (*self.provided, *self.provided_images)
@@ -93,8 +97,23 @@ class Survey:
         """The same, locking the store itself, and refusing a plan that would have to unmount what is in use."""
         with self.store.reading(self.timeout):
             view = self.look(origins)
+            if self.definition.prune is not None:
+                view = self._with_prune(view, self.definition.prune)
         _refuse_busy(view.plan)
         return view
+
+    def _with_prune(self, view: View, spec: PruneSpec) -> View:
+        # Loaded when it is needed: most definitions prune nothing.
+        from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose_after
+
+        chosen, planned = choose_after(self.store, view.plan, view.observed, spec, set(view.desired.names))
+        shown = difference(view.desired, view.observed, planned)
+        return replace(view, plan=planned, difference=shown, pruned=chosen)
+
+    def note_use(self, view: View) -> None:
+        """Let the store remember that this run needs what the definition names: a prune asks for it."""
+        written = [name for stack in view.desired.stacks for name in stack.layers]
+        names_are_used(self.store, {*view.desired.names, *written})
 
 
 def awaited(planned: Plan) -> List[str]:
@@ -138,6 +157,8 @@ def run_plan(module: AnsibleModule) -> NoReturn:
         survey = Survey("apply", module.params)
         survey.images = survey.sent_images()
         view = survey.first_look(survey.sent_origins())
+        if survey.notes_use and not module.check_mode:
+            survey.note_use(view)
         return {**result_of(survey.module, view, Outcome(), {}), "missing": awaited(view.plan)}
 
     exit_module(module, guarded(module, look))

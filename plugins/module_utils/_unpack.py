@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Iterator, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._removetree import 
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
 from ansible_collections.strata.overlay.plugins.module_utils._treewriter import TreeWriter
+from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
 
 __all__ = ["Unpacked", "digest", "remove_tree", "unpack"]
 
@@ -35,11 +36,13 @@ class Unpacked:
     :ivar diff_id: "sha256:" and the hexadecimal digest of the whole uncompressed stream.
     :ivar size: bytes of the contents of regular files, expanded where sparse; hard links count once.
     :ivar entries: members of the archive, whiteouts included.
+    :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked; not a fact of the archive.
     """
 
     diff_id: str
     size: int
     entries: int
+    allocated: int = field(default=-1, compare=False)
 
 
 class _Walk:
@@ -106,4 +109,4 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unp
                     raise
                 raise StrataError(f"entry {show(entry.name)}: {explain(error)}") from error
         writer.finish()
-        return Unpacked(source.digest(), walk.size, walk.entries)
+        return Unpacked(source.digest(), walk.size, walk.entries, Measure().tree(directory))

@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - strata.overlay._layer.list
   - strata.overlay._image.list
   - strata.overlay._stack.list
+  - strata.overlay._prune.option
 options:
   exclusive:
     description:
@@ -37,6 +38,7 @@ requirements:
   - Linux with the overlay file system; 6.8 or later for more than 135 layers in one stack
   - the program C(zstd) on the host for archives compressed with it, where Python is older than 3.14
 seealso:
+  - module: strata.overlay.prune
   - module: strata.overlay.layer
   - module: strata.overlay.image
   - module: strata.overlay.stack
@@ -73,6 +75,13 @@ EXAMPLES = r"""
   diff: true
   register: upgrade
 
+- name: Bring the host to its definition, then remove what nothing has used for a week
+  strata.overlay.apply:
+    layers: "{{ overlay_layers }}"
+    stacks: "{{ overlay_stacks }}"
+    prune:
+      unused_for: 7d
+
 - name: Take everything down that is not in the definition
   strata.overlay.apply:
     layers: []
@@ -90,7 +99,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
       type: str
       returned: always
       sample: import_content
@@ -114,6 +123,20 @@ bytes:
   returned: success
   type: int
   sample: 48211
+removed:
+  description: What O(prune) removed, or in check mode would remove, as M(strata.overlay.prune) returns it.
+  returned: when O(prune) is given
+  type: list
+  elements: dict
+reclaimed_bytes:
+  description: Bytes on disk that this frees.
+  returned: when O(prune) is given
+  type: int
+notes:
+  description: What was kept because it could not be looked at, and whether O(prune.max_bytes) could not be reached.
+  returned: when O(prune) is given
+  type: list
+  elements: str
 problems:
   description: Every mistake found in the definition, one sentence each.
   returned: failure by mistakes in the definition

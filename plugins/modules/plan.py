@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - strata.overlay._layer.list
   - strata.overlay._image.list
   - strata.overlay._stack.list
+  - strata.overlay._prune.option
 options:
   exclusive:
     description:
@@ -54,7 +55,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
       type: str
       returned: always
       sample: import_content
@@ -170,6 +171,20 @@ stacks:
           description: A path that it uses.
           type: str
           returned: always
+removed:
+  description: What O(prune) removed, or in check mode would remove, as M(strata.overlay.prune) returns it.
+  returned: when O(prune) is given
+  type: list
+  elements: dict
+reclaimed_bytes:
+  description: Bytes on disk that this frees.
+  returned: when O(prune) is given
+  type: int
+notes:
+  description: What was kept because it could not be looked at, and whether O(prune.max_bytes) could not be reached.
+  returned: when O(prune) is given
+  type: list
+  elements: str
 missing:
   description: What the host lacks and the controller has, the DiffIDs of contents and the ids of images.
   returned: success

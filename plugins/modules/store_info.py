@@ -11,6 +11,8 @@ short_description: What is in a host's store, how much room it takes, and what t
 version_added: 0.1.0
 description:
   - Reads a store and changes nothing. A root without a store is reported as an empty one.
+  - Reads the root of a Docker daemon (storage driver overlay2) or of Podman (driver overlay) too, without one byte
+    written and where the host allows it without a time of access changed, and says which directories no record knows.
 author:
   - strata.overlay contributors (@strata-overlay)
 extends_documentation_fragment:
@@ -23,6 +25,12 @@ options:
       - Seconds to wait while another run changes the store.
     type: int
     default: 300
+  size:
+    description:
+      - Measure directories. Contents of a store need no measuring, since their size is on record; writable layers do,
+        and everything in a root of Docker or Podman does.
+    type: bool
+    default: true
 seealso:
   - module: strata.overlay.apply
 """
@@ -32,6 +40,15 @@ EXAMPLES = r"""
   strata.overlay.store_info:
   register: store
 
+- name: Find out where the disk of a Docker host went
+  strata.overlay.store_info:
+    root: /var/lib/docker
+  register: docker
+
+- name: Name the directories that no record knows
+  ansible.builtin.debug:
+    msg: "{{ docker.usage.orphaned_bytes }} bytes in {{ docker.orphans | map(attribute='path') }}"
+
 - name: Say which stacks are mounted
   ansible.builtin.debug:
     msg: "{{ store.stacks | selectattr('state', 'equalto', 'mounted') | map(attribute='path') }}"
@@ -39,9 +56,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 exists:
-  description: Whether there is a store at the root.
+  description: Whether there is a store, or a root of an engine, at the root.
   returned: success
   type: bool
+engine:
+  description: Whose root it is, V(strata), V(docker) or V(podman).
+  returned: success
+  type: str
 layers:
   description: Every layer, one for each link of each chain.
   returned: success
@@ -73,38 +94,124 @@ layers:
       description: Stacks that have it in their chain.
       type: list
       elements: str
-      returned: always
+      returned: for a store
+    layer_id:
+      description: Its directory in C(overlay2/) or C(overlay/).
+      type: str
+      returned: for a root of an engine
+    bytes:
+      description: Bytes on disk of its directory, none with O(size=false).
+      type: int
+      returned: for a root of an engine
+    containers:
+      description: Containers that have it below them.
+      type: list
+      elements: str
+      returned: for a root of an engine
 images:
-  description: Every image.
+  description: Every image on record.
   returned: success
   type: list
   elements: dict
   contains:
     image_id:
-      description: Its id, the digest of its config.
+      description: Its id.
       type: str
       returned: always
+    names:
+      description: Its names with their tags.
+      type: list
+      elements: str
+      returned: always
+    layers:
+      description: How many layers it has.
+      type: int
+      returned: for a root of an engine
+    bytes:
+      description: Bytes on disk of its layers.
+      type: int
+      returned: for a root of an engine
+    unique_bytes:
+      description: Bytes on disk of the layers that no other image has.
+      type: int
+      returned: for a root of an engine
+    containers:
+      description: Containers made from it.
+      type: list
+      elements: str
+      returned: for a root of an engine
     platform:
       description: What it runs on, such as V(linux/amd64).
       type: str
-      returned: always
+      returned: for a store
     diff_ids:
       description: DiffIDs of its layers, bottom first.
       type: list
       elements: str
-      returned: always
+      returned: for a store
     chain_id:
       description: ChainID of its uppermost layer.
       type: str
+      returned: for a store
+containers:
+  description: Every container on record.
+  returned: for a root of an engine
+  type: list
+  elements: dict
+  contains:
+    container_id:
+      description: Its id.
+      type: str
       returned: always
-    names:
-      description: Names that point at it.
-      type: list
-      elements: str
+    name:
+      description: Its name.
+      type: str
+      returned: always
+    image_id:
+      description: The image it was made from.
+      type: str
+      returned: always
+    writable_bytes:
+      description: Bytes on disk of its writable layer.
+      type: int
+      returned: always
+orphans:
+  description: Directories that no record knows.
+  returned: for a root of an engine
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description:
+        - V(layer), V(leftover) of something that was interrupted, or V(build_cache) for one that BuildKit's database
+          speaks of and that may be in use.
+      type: str
+      returned: always
+    path:
+      description: Path in the root.
+      type: str
+      returned: always
+    bytes:
+      description: Bytes on disk.
+      type: int
+      returned: always
+damages:
+  description: Records that cannot be read.
+  returned: for a root of an engine
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Path in the root.
+      type: str
+      returned: always
+    text:
+      description: What is wrong with it.
+      type: str
       returned: always
 names:
   description: Every name and what it points at.
-  returned: success
+  returned: for a store
   type: list
   elements: dict
   contains:
@@ -133,9 +240,43 @@ names:
       description: Digest of the manifest by which the image first came, empty where it had none.
       type: str
       returned: always
+    bytes:
+      description: Bytes on disk of its contents.
+      type: int
+      returned: always
+    unique_bytes:
+      description: Bytes on disk of the contents that no other name, stack or kept generation needs.
+      type: int
+      returned: always
+mounts:
+  description: Every mount of the store that the module's mount namespace has, on record or not.
+  returned: for a store
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Where it is mounted.
+      type: str
+      returned: always
+    stack:
+      description: The stack whose path this is, empty for none.
+      type: str
+      returned: always
+    type:
+      description: V(overlay) or V(bind).
+      type: str
+      returned: always
+    read_only:
+      description: Whether it is mounted read-only.
+      type: bool
+      returned: always
+    layers:
+      description: How many layers it shows.
+      type: int
+      returned: always
 stacks:
   description: Every stack on record.
-  returned: success
+  returned: for a store
   type: list
   elements: dict
   contains:
@@ -183,34 +324,43 @@ stacks:
       type: int
       returned: always
 usage:
-  description: Bytes on disk, hard links and shared contents counted once.
+  description:
+    - Bytes on disk, hard links and shared contents counted once. Those not measured with O(size=false) are none.
   returned: success
   type: dict
   contains:
     content_bytes:
-      description: All contents.
+      description: All contents, or all layers of images.
       type: int
       returned: always
     used_bytes:
-      description: Contents in the present chain of a stack.
+      description: Contents in the present chain of a stack, or layers below a container.
       type: int
       returned: always
     shared_bytes:
-      description: Contents in the present chains of more than one stack.
+      description: Contents in the present chains of more than one stack, or layers of more than one image.
       type: int
       returned: always
     reclaimable_bytes:
-      description: Contents that no name, stack or kept generation refers to.
+      description: Contents that no name, stack or kept generation refers to, or layers that no container needs.
       type: int
       returned: always
     writable_bytes:
-      description: Persistent writable layers.
+      description: Persistent writable layers, or those of containers.
       type: int
       returned: always
     total_bytes:
-      description: The whole store.
+      description: The whole root.
       type: int
       returned: always
+    orphaned_bytes:
+      description: Directories that no record knows.
+      type: int
+      returned: for a root of an engine
+    build_cache_bytes:
+      description: Directories that only BuildKit's database speaks of.
+      type: int
+      returned: for a root of an engine
 abilities:
   description: What the host's kernel can do, found by trying.
   returned: success

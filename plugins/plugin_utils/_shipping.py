@@ -181,7 +181,12 @@ class ShippingAction(ActionBase):
 
     def _ask(self, host_reads: bool, local: _Here, task_vars: Any) -> dict[str, Any]:
         """The host's plan, by the small module that can only look; the large one where it has sources to read."""
-        told = {**local.told({}), "module": self.module}
+        told = {
+            **local.told({}),
+            "module": self.module,
+            # A run that finds nothing to change has needed the layers all the same.
+            "notes_use": self.module != "plan" and not self._task.check_mode,
+        }
         sent = wrap(self.module, _without_sources(self.module, self._task.args, local))
         if host_reads:
             reply = self._run_module("apply", {**sent, "_controller": {**told, "only_plan": True}}, task_vars)

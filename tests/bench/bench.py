@@ -34,6 +34,7 @@ from ansible_collections.strata.overlay.tests.bench.measure import (
     ratio,
     seconds,
 )
+from ansible_collections.strata.overlay.tests.bench.stores import measure_info, measure_prune
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BY_HAND = Path(__file__).with_name("by_hand.yml")
@@ -274,6 +275,8 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "no-change": no_change,
     "from-nothing": from_nothing,
     "import": measure_imports,
+    "prune": measure_prune,
+    "info": measure_info,
 }
 
 

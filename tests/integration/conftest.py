@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.strata.overlay.tests.integration.docker import stopped_docker
 from ansible_collections.strata.overlay.tests.integration.host import (
     Ansible,
     Host,
     in_private_namespace,
     unmount_all,
 )
+from ansible_collections.strata.overlay.tests.integration.podman import stopped_podman
+
+__all__ = ["ansible", "host", "stopped_docker", "stopped_podman"]
 
 
 @pytest.fixture

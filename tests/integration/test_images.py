@@ -311,3 +311,23 @@ def test_an_image_of_umoci(host: Host, tmp_path: Path) -> None:
         umoci("repack", "--image", f"{place}:1.0", str(bundle))
     host.four_steps(**web(host, image(Path(place))))
     assert host.tree("web") == {"file2": "2"}
+
+
+def test_a_pruned_image_leaves_nothing_behind(host: Host, layout: Layout) -> None:
+    host.run(images=[image(layout.directory)], stacks=[])
+    assert host.prune(check=True)["changed"] is False
+    announced = host.prune(check=True, unused_for="0s")
+    done = host.prune(unused_for="0s")
+    assert announced["removed"] == done["removed"]
+    assert {removal["kind"] for removal in done["removed"]} == {"name", "image", "layer", "content"}
+    docker = host.root / "image/overlay2"
+    assert json.loads((docker / "repositories.json").read_text()) == {"Repositories": {}}
+    for place in ("imagedb/content/sha256", "imagedb/metadata/sha256", "layerdb/sha256"):
+        assert list((docker / place).iterdir()) == []
+    assert host.prune(unused_for="0s")["changed"] is False
+
+
+def test_apply_prunes_an_image_that_it_takes_away(host: Host, layout: Layout) -> None:
+    host.run(images=[image(layout.directory)], stacks=[])
+    done = host.four_steps(images=[{"name": "app:1.0", "state": "absent"}], prune={})
+    assert {removal["kind"] for removal in done["removed"]} == {"image", "layer", "content"}

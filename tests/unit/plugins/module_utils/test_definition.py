@@ -41,7 +41,16 @@ def problems_of(definition: dict[str, Any]) -> list[str]:
 MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
     # Unknown options and wrong types.
     ({"layer": []}, ["unknown option 'layer'; did you mean 'layers'?"]),
-    ({"prune": {}}, ["unknown option 'prune'; known are exclusive, images, layers, lock_timeout, root, stacks"]),
+    ({"xyzzy": {}}, ["unknown option 'xyzzy'; known are exclusive, images, layers, lock_timeout, prune, root, stacks"]),
+    ({"prune": []}, ["option 'prune' must be a dictionary, not a list"]),
+    (
+        {"prune": {"unused_for": "soon", "max_bytes": "-1", "kep": []}},
+        [
+            "prune: unknown option 'kep'; did you mean 'keep'?",
+            "prune: option 'unused_for': 'soon' must be a time such as 7d, 12h or 30m",
+            "prune: option 'max_bytes': '-1' must be a number of bytes such as 512m or 10g",
+        ],
+    ),
     (stack(writeable="none"), ["stack web: unknown option 'writeable'; did you mean 'writable'?"]),
     (layer(sorce="x"), ["layer base: unknown option 'sorce'; did you mean 'src'?"]),
     (

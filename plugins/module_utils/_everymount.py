@@ -1,0 +1,209 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The mounts of every mount namespace on this host, and which parts of a store they use (proc(5), mount_namespaces(7)).
+
+Each namespace is read once for each root directory that its processes have: a process in a chroot sees only what lies
+below it. A namespace that no process lives in is kept alive by a mount of it, and is read by a child that enters it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from typing import AbstractSet, Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import root_on_device
+from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
+
+_PINNED = re.compile(r"^mnt:\[([0-9]+)\]$")
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """The mounts that one kind of process sees; ``root`` is a path by which its root directory can be reached."""
+
+    root: str
+    mounts: Tuple[Mount, ...]
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """All namespaces, and in words those that could not be read."""
+
+    namespaces: Tuple[Namespace, ...]
+    unreadable: Tuple[str, ...]
+
+
+def mounts_everywhere() -> Everywhere:
+    """Read the mount table of every namespace now."""
+    tables, unreadable = _tables_of_processes()
+    namespaces = [Namespace(root, tuple(_mountinfo.parse(table))) for table, root in tables.items()]
+    known = {name for name in (_namespace(pid) for pid in _processes()) if name}
+    for pin in _pinned(namespaces, known):
+        table = _enter(pin)
+        if table is None:
+            unreadable.append(f"the mount namespace kept by {pin} cannot be read")
+        else:
+            namespaces.append(Namespace("", tuple(_mountinfo.parse(table))))
+    return Everywhere(tuple(namespaces), tuple(unreadable))
+
+
+def _processes() -> List[str]:
+    return [name for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _namespace(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def _tables_of_processes() -> Tuple[Dict[bytes, str], List[str]]:
+    """Every different table, with the root directory of a process that has it; and who cannot be read, in words."""
+    tables: Dict[bytes, str] = {}
+    seen: Set[Tuple[str, int, int]] = set()
+    unreadable: List[str] = []
+    for pid in _processes():
+        key = _view_of(pid)
+        if key in seen:
+            continue
+        try:
+            with open(f"/proc/{pid}/mountinfo", "rb") as stream:
+                tables.setdefault(stream.read(), f"/proc/{pid}/root")
+        except PermissionError:
+            unreadable.append(f"the mounts of process {pid} cannot be read")
+        except OSError:
+            continue  # it has ended
+        else:
+            if key:
+                seen.add(key)
+    return tables, unreadable
+
+
+def _view_of(pid: str) -> Optional[Tuple[str, int, int]]:
+    """What a process's mount table depends on; None where that is not for us to see."""
+    try:
+        root = os.stat(f"/proc/{pid}/root")
+        return os.readlink(f"/proc/{pid}/ns/mnt"), root.st_dev, root.st_ino
+    except OSError:
+        return None
+
+
+def _pinned(namespaces: Sequence[Namespace], known: Set[str]) -> List[str]:
+    """Files that keep namespaces alive in which no process lives."""
+    found: Dict[str, str] = {}
+    for namespace in namespaces:
+        for mount in namespace.mounts:
+            if mount.fstype == "nsfs" and _PINNED.match(mount.root) and mount.root not in known:
+                found.setdefault(mount.root, f"{namespace.root}{mount.path}")
+    return list(found.values())
+
+
+def _enter(pin: str) -> Optional[bytes]:
+    """The mount table of a pinned namespace, read by a child process that enters it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            _kernel.enter_mount_namespace(pin)
+            with open("/proc/self/mountinfo", "rb") as stream, os.fdopen(writer, "wb") as answer:
+                answer.write(b"+" + stream.read())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        table = answer.read()
+    os.waitpid(child, 0)
+    return table[1:] if table else None
+
+
+@dataclass(frozen=True)
+class InMounts:
+    """What of a store is mounted, by the names of its directories.
+
+    :ivar contents: hexadecimal digits of DiffIDs.
+    :ivar layers: names of directories in overlay2/.
+    :ivar links: short links.
+    """
+
+    contents: Set[str]
+    layers: Set[str]
+    links: Set[str]
+
+
+def used_by_mounts(everywhere: Everywhere, root: str, leaving: AbstractSet[str] = frozenset()) -> InMounts:
+    """Every use of the store at ``root``: binds of what is in it, overlays of its layers, mounts on its directories.
+
+    Binds are compared by device and path on it, which are the same in every namespace. Names of lowers are as whoever
+    mounted them gave them: relative ones count as ours; absolute ones unless they lead to another directory there.
+
+    :param leaving: mount points that do not count.
+    """
+    used = InMounts(set(), set(), set())
+    place = root_on_device(_mountinfo.read(), root)
+    for namespace in everywhere.namespaces:
+        same = _SameDirectory(namespace.root, f"{root}/overlay2")
+        by_id = {mount.mount_id: mount for mount in namespace.mounts}
+        for mount in namespace.mounts:
+            if mount.path in leaving:
+                continue
+            _add(used, _below(place, mount.device, mount.root))
+            parent = by_id.get(mount.parent_id)
+            if parent is not None:
+                inner = os.path.normpath(f"{parent.root}/{os.path.relpath(mount.path, parent.path)}")
+                _add(used, _below(place, parent.device, inner))
+            if mount.fstype == "overlay":
+                for name in [*mount.lowers(), mount.option("upperdir"), mount.option("workdir")]:
+                    _add(used, _named(name, same))
+    return used
+
+
+class _SameDirectory:
+    """Whether a path in another namespace leads to a directory of ours; one that leads nowhere may do so."""
+
+    def __init__(self, namespace_root: str, home: str) -> None:
+        self._root = namespace_root
+        self._home = home
+        self._known: Dict[str, bool] = {home: True}
+
+    def __call__(self, path: str) -> bool:
+        if path not in self._known:
+            try:
+                self._known[path] = os.path.samestat(os.stat(self._root + path), os.stat(self._home))
+            except OSError:
+                self._known[path] = True
+        return self._known[path]
+
+
+def _below(place: Tuple[str, str], device: str, root: str) -> str:
+    """Path within the store of something on a device; ``""`` where it is not in the store."""
+    return os.path.relpath(root, place[1]) if device == place[0] and is_inside(root, place[1]) else ""
+
+
+def _named(name: str, same: Callable[[str], bool]) -> str:
+    """Path within the store of a lower, upper or work directory as a mount names it."""
+    if not name.startswith("/"):
+        return f"overlay2/{name}" if name else ""
+    parts = name.split("/")
+    # .../overlay2/l/<link>, .../overlay2/<id>/diff, .../overlay2/<id>/volatile/diff, and the same for work.
+    for length in (2, 3):
+        if len(parts) > length and parts[-length - 1] == "overlay2" and same("/".join(parts[:-length])):
+            return "/".join(parts[-length - 1 :])
+    return ""
+
+
+def _add(used: InMounts, path: str) -> None:
+    parts = path.split("/")
+    if parts[:2] == ["overlay2", "l"] and len(parts) > 2:
+        used.links.add(parts[2])
+    elif parts[0] == "overlay2" and len(parts) > 1:
+        used.layers.add(parts[1])
+    elif parts[:2] == ["content", "sha256"] and len(parts) > 2:
+        used.contents.add(parts[2])

@@ -1,0 +1,182 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Everything that lies in a store and could go, and when each was last needed. Reads only.
+
+The time of last use is the time of modification of a record: a name's file, a content's file, a layer's directory in
+layerdb, the file of a layer set aside. `_lastuse` sets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from dataclasses import dataclass
+from typing import AbstractSet, Dict, Iterator, List, Mapping, Set, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
+    Everywhere,
+    InMounts,
+    mounts_everywhere,
+    used_by_mounts,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file, stored_images
+from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord, load
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
+
+_HEX = re.compile(r"^[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is in a store; times are seconds since 1970.
+
+    :ivar names: every name, with its last use in ``name_use``.
+    :ivar stacks: every stack on record.
+    :ivar asides: writable layers set aside, by their directory's name; with last use in ``aside_use``.
+    :ivar contents: DiffID -> last use.
+    :ivar layers: ChainID -> last use.
+    :ivar images: id of an image -> last use.
+    :ivar leftovers: paths within the store: staging of dead runs, trash.
+    :ivar lost_uppers: directories in overlay2/ that are writable layers and that no record knows.
+    :ivar mounts: what mounts use, as they name it.
+    :ivar mounted_contents: DiffIDs that mounts use, by whatever name; ``mounted_layers`` are directories in overlay2/.
+    :ivar unreadable: mount namespaces that could not be read, in words.
+    """
+
+    names: Mapping[str, NameRecord]
+    name_use: Mapping[str, float]
+    stacks: Mapping[str, StackRecord]
+    asides: Mapping[str, StackRecord]
+    aside_use: Mapping[str, float]
+    contents: Mapping[str, float]
+    layers: Mapping[str, float]
+    images: Mapping[str, float]
+    leftovers: Tuple[str, ...]
+    lost_uppers: Tuple[str, ...]
+    mounts: InMounts
+    mounted_contents: Set[str]
+    mounted_layers: Set[str]
+    unreadable: Tuple[str, ...]
+
+
+def take_inventory(store: Store, leaving: AbstractSet[str] = frozenset()) -> Inventory:
+    """Look at the whole store and at every mount. A store that does not exist holds nothing.
+
+    :param leaving: mount points that are going to be left; what is mounted there does not count.
+    """
+    return _Taker(store, mounts_everywhere(), leaving).take()
+
+
+class _Taker:
+    def __init__(self, store: Store, everywhere: Everywhere, leaving: AbstractSet[str]) -> None:
+        self._store = store
+        self._everywhere = everywhere
+        self._leaving = leaving
+
+    def take(self) -> Inventory:
+        store = self._store
+        stacks = store.stacks()
+        asides = self._asides()
+        names = {name: record for name, record in ((n, store.name_record(n)) for n in store.names()) if record}
+        writable = {record.stack_id for record in [*stacks.values(), *asides.values()] if record.stack_id}
+        directories = [name for name in _names_in(store.home) if _HEX.match(name) and name not in writable]
+        recorded = set(_names_in(store.layerdb("").rstrip("/")))
+        lost = tuple(name for name in directories if name not in recorded and self._is_writable(name))
+        layer_ids = (set(directories) | {name for name in recorded if _HEX.match(name)}) - set(lost)
+        used = used_by_mounts(self._everywhere, store.root, self._leaving)
+        mounted_layers, mounted_contents = self._resolve(used, directories)
+        return Inventory(
+            names=names,
+            name_use={name: _modified(store.name_file(name)) for name in names},
+            stacks=stacks,
+            asides=asides,
+            aside_use={stack_id: _modified(store.aside_file(stack_id)) for stack_id in asides},
+            contents=self._contents(),
+            layers={SHA256 + name: _modified(store.layerdb(SHA256 + name)) for name in layer_ids},
+            images={image_id: _modified(config_file(store, image_id)) for image_id in stored_images(store)},
+            leftovers=tuple(self._leftovers()),
+            lost_uppers=lost,
+            mounts=used,
+            mounted_contents=mounted_contents,
+            mounted_layers=mounted_layers,
+            unreadable=self._everywhere.unreadable,
+        )
+
+    def _asides(self) -> Dict[str, StackRecord]:
+        found = {}
+        for name in _names_in(f"{self._store.root}/strata/aside"):
+            path = f"{self._store.root}/strata/aside/{name}"
+            text = read_text(path) if name.endswith(".json") else None
+            if text is not None:
+                found[name[: -len(".json")]] = load(StackRecord, text, path)
+        return found
+
+    def _contents(self) -> Dict[str, float]:
+        directory = os.path.dirname(self._store.content(f"{SHA256}x"))
+        found = {}
+        for name in _names_in(directory):
+            if _HEX.match(name):
+                diff_id = SHA256 + name
+                found[diff_id] = _modified(self._store.content_file(diff_id)) or _modified(f"{directory}/{name}")
+        return found
+
+    def _is_writable(self, name: str) -> bool:
+        directory = self._store.layer(name)
+        return os.path.lexists(f"{directory}/upper") or os.path.isdir(self._store.mountdb(name))
+
+    def _resolve(self, used: InMounts, directories: List[str]) -> Tuple[Set[str], Set[str]]:
+        """Directories in overlay2/ and DiffIDs that mounts use."""
+        by_link = {link_id(name): name for name in directories} if used.links else {}
+        layers = used.layers | {by_link[link] for link in used.links if link in by_link}
+        contents = {SHA256 + name for name in used.contents}
+        return layers, contents | {self._diff_of(name) for name in layers}
+
+    def _diff_of(self, layer_id: str) -> str:
+        """The DiffID of a layer: as its record says, else as its link into content/ does."""
+        text = read_text(f"{self._store.layerdb(SHA256 + layer_id)}/diff")
+        if text:
+            return text.strip()
+        try:
+            return SHA256 + os.path.basename(os.readlink(f"{self._store.layer(layer_id)}/diff"))
+        except OSError:
+            return ""
+
+    def _leftovers(self) -> Iterator[str]:
+        for name in _names_in(f"{self._store.root}/staging"):
+            if not _is_alive(f"{self._store.root}/staging/{name}"):
+                yield f"staging/{name}"
+        for name in _names_in(f"{self._store.root}/trash"):
+            yield f"trash/{name}"
+
+
+def _names_in(directory: str) -> List[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+
+
+def _modified(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_alive(path: str) -> bool:
+    """Whether the run whose workspace this is still goes on: it holds a lock on the directory."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False

@@ -1,0 +1,235 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""One prune: look, plan, condemn, delete. The module `prune`, and the last part of `apply`."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._condemned import sentence
+from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._everymount import mounts_everywhere, used_by_mounts
+from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
+from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
+from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
+from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+_TRIES = 4
+_TICK = 0.02
+"""Longer than a tick of the clock that file systems take their times from (4 or 10 ms)."""
+
+_WATCHED = (
+    "content/sha256",
+    "overlay2",
+    "overlay2/l",
+    "image/overlay2/layerdb/sha256",
+    "image/overlay2/layerdb/mounts",
+    "strata/names",
+    "strata/contents",
+    "strata/stacks",
+    "strata/aside",
+)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, and for how many seconds others could not change the store meanwhile."""
+
+    plan: PrunePlan
+    locked: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """A plan, and what was seen for it."""
+
+    plan: PrunePlan
+    inventory: Inventory
+    stamp: Tuple[object, ...]
+
+
+class Pruning:
+    """A prune of one store.
+
+    :param protected: names that stay because the definition at hand has them.
+    """
+
+    def __init__(
+        self, store: Store, spec: PruneSpec, timeout: float, protected: AbstractSet[str] = frozenset()
+    ) -> None:
+        self._store = store
+        self._spec = spec
+        self._timeout = timeout
+        self._protected = protected
+
+    def plan(self) -> PrunePlan:
+        """What a run would remove now. Changes nothing."""
+        with self._store.reading(self._timeout):
+            return self._choose(take_inventory(self._store))
+
+    def _choose(self, inventory: Inventory) -> PrunePlan:
+        return choose(self._store, inventory, self._spec, self._protected)
+
+    def run(self) -> Pruned:
+        """Remove it. What came into use while this run looked is not touched: it looks again."""
+        if not self._store.exists():
+            return Pruned(PrunePlan((), ()))
+        self._store.prepare()
+        if self._store.condemnations():
+            with self._store.changing(self._timeout):
+                pass  # whoever changes a store finishes first what a killed prune has begun
+        for attempt in range(_TRIES):
+            sight = self._look()
+            if not sight.plan.removals:
+                return Pruned(sight.plan)
+            locked = self._remove(sight, last=attempt == _TRIES - 1)
+            if locked is not None:
+                return locked
+        return Pruned(PrunePlan((), ()))
+
+    def _look(self) -> _Sight:
+        with self._store.reading(self._timeout):
+            stamp, newest = _stamp(self._store)
+            if 0 <= time.time() - newest < _TICK:
+                # A change in this very tick of the clock could not be told from the one that was seen.
+                time.sleep(_TICK)
+            inventory = take_inventory(self._store)
+            return _Sight(self._choose(inventory), inventory, stamp)
+
+    def _remove(self, sight: _Sight, last: bool) -> Pruned | None:
+        """Condemn, move, delete; None where the store has changed since it was seen.
+
+        :param last: look again under the lock then, rather than give up.
+        """
+        store = self._store
+        try:
+            with store.workspace() as workspace, sentence(store, workspace, _paths(sight.plan)) as made:
+                tags = self._tags_without(sight.plan, workspace)
+                with store.changing(self._timeout):
+                    started = time.monotonic()
+                    same = self._is_as_seen(sight)
+                    if same:
+                        # First the tags: one that has lost its name would be Docker's only.
+                        tags.commit()
+                        made.pronounce()
+                        locked = time.monotonic() - started
+                    elif last:
+                        return self._remove_locked(workspace)
+                if not same:
+                    return None
+                made.execute()
+                return Pruned(sight.plan, locked)
+        finally:
+            store.empty_trash()
+
+    def _remove_locked(self, workspace: str) -> Pruned:
+        """The same on a store that others change all the time: everything but deleting under its lock."""
+        started = time.monotonic()
+        plan = self._choose(take_inventory(self._store))
+        with sentence(self._store, workspace, _paths(plan)) as made:
+            self._tags_without(plan, workspace).commit()
+            made.pronounce()
+            made.execute()
+        return Pruned(plan, time.monotonic() - started)
+
+    def _tags_without(self, plan: PrunePlan, workspace: str) -> Transaction:
+        """repositories.json as it shall be, ready; nothing where no image loses a name."""
+        transaction = Transaction(self._store, workspace)
+        gone = [removal.id for removal in plan.removals if removal.kind == "name"]
+        records = (self._store.name_record(name) for name in gone)
+        if any(record is not None and record.image_id for record in records):
+            stage_repositories(self._store, transaction, dict.fromkeys(gone))
+            _kernel.syncfs(workspace)  # now, so that there is little to sync under the lock
+        return transaction
+
+    def _is_as_seen(self, sight: _Sight) -> bool:
+        return (
+            _stamp(self._store)[0] == sight.stamp
+            and self._names_unused(sight)
+            and self._mounts_are_as_seen(sight.inventory)
+        )
+
+    def _names_unused(self, sight: _Sight) -> bool:
+        """Whether no run has noted since that it needs a name that is to go."""
+        return all(
+            os.stat(removal.paths[0]).st_mtime == removal.used
+            for removal in sight.plan.removals
+            if removal.kind == "name"
+        )
+
+    def _mounts_are_as_seen(self, inventory: Inventory) -> bool:
+        everywhere = mounts_everywhere()
+        used = used_by_mounts(everywhere, self._store.root)
+        return (
+            used.contents <= inventory.mounts.contents
+            and used.layers <= inventory.mounts.layers
+            and used.links <= inventory.mounts.links
+            and everywhere.unreadable == inventory.unreadable
+        )
+
+
+def _paths(plan: PrunePlan) -> List[str]:
+    return [path for removal in plan.removals for path in removal.paths]
+
+
+def _stamp(store: Store) -> Tuple[Tuple[object, ...], float]:
+    """What changes with every change of the store's records, and the time of the newest of them."""
+    facts = []
+    for name in _WATCHED:
+        try:
+            found = os.stat(f"{store.root}/{name}")
+        except FileNotFoundError:
+            continue
+        facts.append((name, found.st_ino, found.st_nlink, found.st_mtime_ns))
+    return tuple(facts), max((fact[3] for fact in facts), default=0) / 1e9
+
+
+def prune_result(pruned: Pruned) -> Dict[str, Any]:
+    """A module's result, as the RETURN of ``prune`` says."""
+    plan = pruned.plan
+    return {
+        "changed": bool(plan.removals),
+        **plan.result(),
+        "locked_ms": round(pruned.locked * 1000, 1),
+        "diff": _difference(plan),
+    }
+
+
+def _difference(plan: PrunePlan) -> Dict[str, str]:
+    listed = "".join(f"{removal.kind} {removal.id} ({removal.bytes} bytes)\n" for removal in plan.removals)
+    return {"before": listed, "after": ""}
+
+
+def prune(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+    """The work of the module ``prune``; DefinitionError tells every mistake."""
+    problems: List[str] = []
+    options = check_options("", parameters, prune_module_spec(), problems)
+    root = check_root(options["root"], problems)
+    spec = read_prune(options, "", problems)
+    if problems:
+        raise DefinitionError(problems)
+    pruning = Pruning(Store(root), spec, float(options["lock_timeout"]))
+    return prune_result(Pruned(pruning.plan()) if check_mode else pruning.run())
+
+
+def run_prune(module: AnsibleModule) -> NoReturn:
+    """Prune by a module's parameters and end the module."""
+    result = guarded(module, lambda: prune(module.params, module.check_mode))
+    shown = result.pop("diff")
+    module.exit_json(**({**result, "diff": shown} if module._diff else result))

@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Reading a tree of somebody else's without a trace: not one byte written, no time of access changed.
+
+Where the host lets us, the tree is seen through a mount of its own that the kernel keeps read-only and without access
+times, which no path leads to and which ends with the reading (open_tree(2), mount_setattr(2); kernel 5.12). Elsewhere
+files and directories are opened with O_NOATIME, which the kernel grants to their owner and to root; then the time of
+access of symbolic links alone may change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Iterator, List, Optional, Set, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+
+_NOATIME = getattr(os, "O_NOATIME", 0)
+
+
+@contextlib.contextmanager
+def untouched(root: str) -> Iterator[str]:
+    """A path by which the tree at ``root`` can be read, ``root`` itself where the host gives no better.
+
+    File systems mounted in the tree are not seen through it: where one lies at ``overlay2/`` or so, ``root`` is given.
+    """
+    try:
+        view = _kernel.read_only_view(root)
+    except OSError:
+        yield root
+        return
+    try:
+        path = f"/proc/self/fd/{view}"
+        yield path if _same_devices(root, path) else root
+    finally:
+        os.close(view)
+
+
+def _same_devices(root: str, view: str) -> bool:
+    """Whether the view shows the same directories at its top: another file system may be mounted on one of them."""
+    return all(
+        os.lstat(f"{root}/{name}").st_dev == os.lstat(f"{view}/{name}").st_dev
+        for name in entries(view)
+        if os.path.lexists(f"{root}/{name}")
+    )
+
+
+def open_quietly(path: str, flags: int) -> int:
+    """Open for reading without a change of the time of access, where the kernel allows that."""
+    try:
+        return os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | _NOATIME)
+    except PermissionError:
+        return os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def read_bytes(path: str) -> Optional[bytes]:
+    """A regular file's bytes; None where there is none. Links are not followed, nor are devices opened for reading."""
+    try:
+        descriptor = open_quietly(path, os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+    finally:
+        os.close(descriptor)
+
+
+def read_word(path: str) -> Optional[str]:
+    """A small file's text without white space around it; None where there is none."""
+    data = read_bytes(path)
+    return None if data is None else data.decode("utf-8", "surrogateescape").strip()
+
+
+def entries(path: str) -> List[str]:
+    """Names in a directory, sorted; none where there is no such directory."""
+    try:
+        descriptor = open_quietly(path, os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    try:
+        return sorted(os.listdir(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def is_directory(path: str) -> bool:
+    """Whether a directory, and no link to one, is there."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+class Measure:
+    """Bytes that trees take on their file system (``st_blocks``, directories too), each file counted once however many
+    hard links lead to it and however many trees of this measure it is in.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Set[Tuple[int, int]] = set()
+
+    def alone(self, path: str) -> int:
+        """Bytes of one file or directory without what is in it; 0 where there is nothing."""
+        try:
+            return self._one(os.lstat(path))
+        except FileNotFoundError:
+            return 0
+
+    def tree(self, top: str) -> int:
+        """Bytes of a tree or file, without what is mounted in it; 0 where there is nothing."""
+        try:
+            facts = os.lstat(top)
+        except FileNotFoundError:
+            return 0
+        total = self._one(facts)
+        pending = [top] if stat.S_ISDIR(facts.st_mode) else []
+        while pending:
+            found, below = self._directory(pending.pop(), facts.st_dev)
+            total += found
+            pending += below
+        return total
+
+    def _directory(self, path: str, device: int) -> Tuple[int, List[str]]:
+        try:
+            descriptor = open_quietly(path, os.O_DIRECTORY)
+        except FileNotFoundError:
+            return 0, []
+        try:
+            total = 0
+            below: List[str] = []
+            with os.scandir(descriptor) as listing:
+                for entry in listing:
+                    facts = entry.stat(follow_symlinks=False)
+                    if facts.st_dev != device:
+                        continue
+                    total += self._one(facts)
+                    if stat.S_ISDIR(facts.st_mode):
+                        below.append(f"{path}/{entry.name}")
+            return total, below
+        finally:
+            os.close(descriptor)
+
+    def _one(self, facts: os.stat_result) -> int:
+        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
+            key = (facts.st_dev, facts.st_ino)
+            if key in self._seen:
+                return 0
+            self._seen.add(key)
+        return facts.st_blocks * 512

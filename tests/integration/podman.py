@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A real Podman with a root of a test's own and no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.tests.integration.aside import apart
+from ansible_collections.strata.overlay.tests.integration.docker import write_base
+from ansible_collections.strata.overlay.tests.integration.host import in_private_namespace
+
+_PATIENCE = 120
+
+CONTAINERFILE = """
+FROM localhost/base
+COPY app /opt/app
+COPY app /etc/os
+"""
+
+
+@dataclass(frozen=True)
+class Podman:
+    """A root of containers/storage; Podman has no daemon, so nothing runs between two calls.
+
+    :ivar root: with the driver overlay.
+    :ivar state: its run root.
+    """
+
+    root: Path
+    state: Path
+
+    def call(self, *arguments: str, stdin: bytes = b"") -> str:
+        """``podman ARGUMENTS``: what it printed; AssertionError with its words where it fails."""
+        command = ["podman", "--root", str(self.root), "--runroot", str(self.state), "--storage-driver", "overlay"]
+        command += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        done = subprocess.run(
+            apart([*command, *arguments]), input=stdin, capture_output=True, check=False, timeout=_PATIENCE
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"podman {' '.join(arguments)}: {done.stderr.decode(errors='replace')}")
+        return done.stdout.decode()
+
+    def copy(self, place: Path) -> Path:
+        """A root of the test's own, to damage."""
+        subprocess.run(["cp", "--archive", self.root, place], check=True)
+        return place
+
+
+@pytest.fixture(scope="session")
+def stopped_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    """A root with an image ``app:1`` of three layers, and a container ``held`` of it. To be read, never changed."""
+    if not in_private_namespace():
+        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        pytest.skip("podman is run as root, and not as that of a user namespace")
+    lacking = [name for name in ("podman", "busybox") if not shutil.which(name)]
+    if lacking:
+        pytest.skip(f"needs {', '.join(lacking)}: scripts/setup --packages installs them")
+    top = tmp_path_factory.mktemp("podman")
+    # Of a length that Podman takes: at most 50 characters.
+    state = Path(tempfile.mkdtemp(prefix="strata-podman.", dir="/tmp"))
+    podman = Podman(top / "root", state)
+    try:
+        write_base(top / "base")
+        packed = subprocess.run(["tar", "-C", top / "base", "-c", "."], capture_output=True, check=True)
+        podman.call("import", "-", "base", stdin=packed.stdout)
+        (top / "context").mkdir()
+        (top / "context/app").write_text("app\n")
+        (top / "context/Containerfile").write_text(CONTAINERFILE)
+        podman.call("build", "--network", "none", "--layers", "--tag", "app:1", str(top / "context"))
+        podman.call("create", "--name", "held", "app:1", "/bin/busybox", "true")
+        yield podman
+    finally:
+        shutil.rmtree(state, ignore_errors=True)

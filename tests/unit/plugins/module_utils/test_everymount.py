@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which parts of a store a mount table uses: tables written by hand, the store on the real disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
+    Everywhere,
+    InMounts,
+    Namespace,
+    mounts_everywhere,
+    used_by_mounts,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import root_on_device
+
+LINK = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LAYER = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "store/overlay2").mkdir(parents=True)
+    return tmp_path / "store"
+
+
+def uses(root: Path, *lines: str, namespace_root: str = "/proc/self/root") -> InMounts:
+    table = "".join(f"{line}\n" for line in lines).encode()
+    namespace = Namespace(namespace_root, tuple(_mountinfo.parse(table)))
+    return used_by_mounts(Everywhere((namespace,), ()), str(root))
+
+
+def overlay(options: str) -> str:
+    return f"50 1 0:50 / /srv/web rw - overlay overlay rw,{options}"
+
+
+@pytest.mark.parametrize(
+    ("lowers", "links"),
+    [
+        ("lowerdir=l/{link}", 1),
+        ("lowerdir+=l/{link}", 1),
+        ("lowerdir={root}/overlay2/l/{link}:{root}/overlay2/l/B", 2),
+        ("lowerdir=/nowhere/that/exists/overlay2/l/{link}", 1),
+        ("lowerdir=/usr:/etc", 0),
+    ],
+)
+def test_lowers(root: Path, lowers: str, links: int) -> None:
+    used = uses(root, overlay(lowers.format(link=LINK, root=root)))
+    assert len(used.links) == links
+    assert (used.layers, used.contents) == (set(), set())
+
+
+def test_uppers(root: Path) -> None:
+    for part in ("diff", "volatile/diff"):
+        used = uses(root, overlay(f"lowerdir=l/{LINK},upperdir={root}/overlay2/{LAYER}/{part},workdir=/x"))
+        assert used.layers == {LAYER}
+
+
+def test_another_directory_of_the_same_form_does_not_count(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "other/overlay2").mkdir(parents=True)
+    assert uses(root, overlay(f"lowerdir={tmp_path}/other/overlay2/l/{LINK}")).links == set()
+
+
+def test_our_directory_under_another_name_counts(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(root)
+    assert uses(root, overlay(f"lowerdir={tmp_path}/alias/overlay2/l/{LINK}")).links == {LINK}
+    assert uses(root, overlay(f"lowerdir=/overlay2/l/{LINK}"), namespace_root=str(root)).links == {LINK}
+
+
+def test_binds_and_mounts_inside(root: Path) -> None:
+    device, inner = root_on_device(_mountinfo.read(), str(root))
+    bind = f"60 1 {device} {inner}/content/sha256/{LAYER} /srv/one ro - ext4 /dev/x rw"
+    assert uses(root, bind).contents == {LAYER}
+    assert uses(root, bind.replace(device, "99:99")).contents == set()
+    below = f"60 1 {device} {inner}/content/sha256/{LAYER}/usr/share /srv/one ro - ext4 /dev/x rw"
+    assert uses(root, below).contents == {LAYER}
+    whole = f"20 1 {device} {inner} /elsewhere rw - ext4 /dev/x rw"
+    inside = f"61 20 0:61 / /elsewhere/overlay2/{LAYER}/volatile rw - tmpfs strata rw"
+    assert uses(root, whole, inside).layers == {LAYER}
+
+
+def test_this_host() -> None:
+    found = mounts_everywhere()
+    own = _mountinfo.read()
+    assert any({mount.path for mount in own} == {mount.path for mount in there.mounts} for there in found.namespaces)

@@ -1,0 +1,236 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a prune chooses: pure, from inventories written by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._everymount import InMounts
+from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory
+from ansible_collections.strata.overlay.plugins.module_utils._prune import Measured, PrunePlan, plan_prune, removable
+from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
+from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+DAY = 86400.0
+NOW = 1000 * DAY
+STORE = Store("/nonexistent/store")
+A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
+
+EMPTY = Inventory({}, {}, {}, {}, {}, {}, {}, {}, (), (), InMounts(set(), set(), set()), set(), set(), ())
+
+
+def name(label: str, *diff_ids: str, **labels: str) -> NameRecord:
+    return NameRecord(label, diff_ids, labels)
+
+
+def stack(label: str, *generations: tuple[str, ...], layers: tuple[str, ...] = ()) -> StackRecord:
+    history = tuple(Generation(9 - number, chain, layers, "") for number, chain in enumerate(generations))
+    return StackRecord(label, f"/srv/{label}", "none", 0, "", True, True, history)
+
+
+def holding(
+    *diff_ids: str,
+    names: tuple[NameRecord, ...] = (),
+    stacks: tuple[StackRecord, ...] = (),
+    age: float = 0,
+    **more: Any,
+) -> Inventory:
+    """A store of these contents, and a layer for each link of each chain; all last used so many days ago."""
+    used = NOW - age * DAY
+    chains = [record.diff_ids for record in names]
+    chains += [generation.diff_ids for record in stacks for generation in record.history]
+    layers = {chain_id for chain in chains for chain_id in chain_ids(chain)} | set(diff_ids)
+    return replace(
+        EMPTY,
+        names={record.name: record for record in names},
+        name_use={record.name: used for record in names},
+        stacks={record.name: record for record in stacks},
+        contents=dict.fromkeys(diff_ids, used),
+        layers=dict.fromkeys(layers, used),
+        **more,
+    )
+
+
+def chosen(inventory: Inventory, protected: set[str] | None = None, **options: Any) -> PrunePlan:
+    return plan_prune(STORE, inventory, PruneSpec(**options), protected or set(), NOW)
+
+
+def keys(plan: PrunePlan) -> set[tuple[str, str]]:
+    return {removal.key for removal in plan.removals}
+
+
+def test_an_empty_store() -> None:
+    assert chosen(EMPTY) == PrunePlan((), ())
+
+
+def test_what_nothing_refers_to() -> None:
+    inventory = holding(A, B, C, names=(name("a", A),), stacks=(stack("s", (A, B)),))
+    assert keys(chosen(inventory)) == {("content", C), ("layer", B), ("layer", C)}
+
+
+def test_every_kept_generation_counts() -> None:
+    inventory = holding(A, B, C, D, stacks=(stack("s", (A, B), (A, C)),))
+    assert ("content", C) not in keys(chosen(inventory))
+    assert ("content", D) in keys(chosen(inventory))
+
+
+def test_names_stay_unless_asked_for() -> None:
+    inventory = holding(A, names=(name("a", A),), age=100)
+    assert keys(chosen(inventory)) == set()
+    assert keys(chosen(inventory, unused_for=99 * 86400)) == {("name", "a"), ("content", A), ("layer", A)}
+    assert keys(chosen(inventory, unused_for=101 * 86400)) == set()
+    assert keys(chosen(inventory, unused_for=0, keep=("a",))) == set()
+    assert keys(chosen(inventory, unused_for=0, keep=("[a-c]",))) == set()
+    assert keys(chosen(inventory, {"a"}, unused_for=0)) == set()
+
+
+@pytest.mark.parametrize(
+    "used_by",
+    [
+        stack("s", (C, A, B)),
+        stack("s", (D,), layers=("image",)),
+        stack("s", (D,), (A, B, C)),
+    ],
+)
+def test_a_name_that_a_stack_uses_stays(used_by: StackRecord) -> None:
+    inventory = holding(A, B, C, D, names=(name("image", A, B),), stacks=(used_by,), age=100)
+    assert ("name", "image") not in keys(chosen(inventory, unused_for=0))
+
+
+def test_half_of_an_image_in_a_stack_is_no_use_of_the_image() -> None:
+    inventory = holding(A, B, names=(name("image", A, B),), stacks=(stack("s", (A,)),), age=100)
+    removed = keys(chosen(inventory, unused_for=0))
+    assert removed == {("name", "image"), ("content", B), ("layer", chain_ids((A, B))[1]), ("layer", B)}
+
+
+def test_a_content_goes_with_its_last_name_alone() -> None:
+    inventory = holding(A, B, names=(name("one", A, B), name("two", A)), age=10)
+    fresh = replace(inventory, name_use={"one": NOW - 10 * DAY, "two": NOW})
+    removed = keys(chosen(fresh, unused_for=86400))
+    assert ("name", "one") in removed
+    assert ("content", B) in removed
+    assert ("content", A) not in removed
+
+
+def test_a_content_was_last_used_when_its_name_was() -> None:
+    inventory = replace(holding(A, names=(name("a", A),), age=100), name_use={"a": NOW - 5 * DAY})
+    (content,) = [item for item in chosen(inventory, unused_for=0).removals if item.kind == "content"]
+    assert content.used == NOW - 5 * DAY
+
+
+def test_labels() -> None:
+    inventory = holding(A, B, C, names=(name("a", A, k="v", other="x"), name("b", B, k="w")))
+    assert keys(chosen(inventory, labels=(("k", "v"),))) == {("name", "a"), ("content", A), ("layer", A)}
+    assert keys(chosen(inventory, labels=(("k", "v"), ("other", "y")))) == set()
+
+
+def test_mounts() -> None:
+    inventory = holding(A, B, C, mounted_contents={A}, mounted_layers={hex_of(B)})
+    assert keys(chosen(inventory)) == {("layer", A), ("content", B), ("content", C), ("layer", C)}
+
+
+def test_where_mounts_cannot_be_seen_everything_stays_that_they_may_use() -> None:
+    upper = replace(stack("old", (A,)), stack_id="e" * 64, writable="persistent")
+    inventory = holding(
+        A,
+        names=(name("b", B),),
+        unreadable=("the mounts of process 7 cannot be read",),
+        leftovers=("staging/x",),
+        asides={upper.stack_id: upper},
+        aside_use={upper.stack_id: 0.0},
+    )
+    plan = chosen(inventory, unused_for=0)
+    assert keys(plan) == {("name", "b"), ("leftover", "staging/x")}
+    assert "process 7" in plan.notes[0]
+
+
+def test_writable_layers() -> None:
+    upper = replace(stack("old", (A,)), stack_id="e" * 64, writable="persistent")
+    aside: dict[str, Any] = {"asides": {upper.stack_id: upper}, "aside_use": {upper.stack_id: NOW - DAY}}
+    assert keys(chosen(holding(**aside))) == {("upper", upper.stack_id)}
+    assert keys(chosen(holding(**aside), unused_for=2 * 86400)) == set()
+    assert keys(chosen(holding(**aside), keep=("old",))) == set()
+    assert keys(chosen(holding(**aside), labels=(("k", "v"),))) == set()
+    mounted = chosen(holding(**aside, mounted_layers={upper.stack_id}))
+    assert keys(mounted) == set()
+    assert "still mounted" in mounted.notes[0]
+    assert "no record knows" in chosen(holding(lost_uppers=("f" * 64,))).notes[0]
+
+
+def test_max_bytes_takes_the_oldest_first_until_it_fits() -> None:
+    inventory = holding(A, B, C, names=(name("a", A), name("b", B), name("c", C)))
+    inventory = replace(
+        inventory, layers={}, contents=dict.fromkeys((A, B, C), 0.0), name_use={"a": 3 * DAY, "b": DAY, "c": 2 * DAY}
+    )
+    spec = PruneSpec(max_bytes=150)
+    could = removable(STORE, inventory, spec, set())
+    expected = {("name", "a"), ("name", "b"), ("name", "c"), ("content", A), ("content", B), ("content", C)}
+    assert {item.key for item in could} == expected
+    sizes = {item.key: 100 if item.kind == "content" else 1 for item in could}
+
+    def removed(most: int, total: int = 303) -> set[tuple[str, str]]:
+        return keys(plan_prune(STORE, inventory, PruneSpec(max_bytes=most), set(), NOW, Measured(total, sizes)))
+
+    assert removed(303) == set()
+    assert removed(302) == {("name", "b"), ("content", B)}
+    assert removed(150) == {("name", "b"), ("content", B), ("name", "c"), ("content", C)}
+    assert len(removed(0)) == 6
+    stuck = plan_prune(STORE, inventory, PruneSpec(max_bytes=10), set(), NOW, Measured(400, sizes))
+    assert stuck.notes == ("max_bytes: 97 bytes are in use or kept; the store cannot shrink to 10 bytes",)
+
+
+def test_what_refers_goes_before_what_is_referred_to() -> None:
+    inventory = holding(A, names=(name("a", A),), age=9, leftovers=("trash/x",))
+    assert [item.kind for item in chosen(inventory, unused_for=0).removals] == ["name", "layer", "content", "leftover"]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("7d", 604800), ("12h", 43200), ("30m", 1800), ("45s", 45), ("2w", 1209600), ("90", 90), (" 1 D ", 86400), (0, 0)],
+)
+def test_durations(written: object, seconds: int) -> None:
+    problems: list[str] = []
+    assert read_prune({"unused_for": written}, "", problems).unused_for == seconds
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("written", "count"), [("10g", 10 << 30), ("512M", 512 << 20), ("1KiB", 1024), ("2tb", 2 << 40), (77, 77), ("0", 0)]
+)
+def test_sizes(written: object, count: int) -> None:
+    problems: list[str] = []
+    assert read_prune({"max_bytes": written}, "", problems).max_bytes == count
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unused_for": "x"},
+        {"unused_for": "-1d"},
+        {"unused_for": "1.5h"},
+        {"max_bytes": "many"},
+        {"keep": [""]},
+        {"keep": [1]},
+    ],
+)
+def test_mistakes(options: dict[str, Any]) -> None:
+    problems: list[str] = []
+    read_prune(options, "prune", problems)
+    (told,) = problems
+    assert told.startswith(f"prune: option '{next(iter(options))}'")
+
+
+def test_an_image_goes_with_its_last_name() -> None:
+    first, second = (replace(name(label, A, B), image_id=C) for label in ("one", "two"))
+    inventory = holding(A, B, names=(first, second), age=9, images={C: 0.0, D: 0.0})
+    assert keys(chosen(inventory)) == {("image", D), ("layer", B)}
+    assert ("image", C) not in keys(chosen(inventory, unused_for=0, keep=("one",)))
+    assert ("image", C) in keys(chosen(inventory, unused_for=0))
