@@ -140,6 +140,8 @@ def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: 
         parts["diff"] = partial(clone_tree, content) if layer.twin else partial(os.symlink, layer.diff_target)
     if layer.parent and not os.path.isdir(f"{directory}/work"):
         parts["work"] = partial(os.mkdir, mode=0o700)
+    if not layer.parent:
+        store.discard(f"{directory}/lower")  # a base layer has none
     _stage_directory(transaction, directory, files, parts)
     transaction.symlink(f"../{layer.layer_id}/diff", store.link(layer.link))
     if layer.parent:

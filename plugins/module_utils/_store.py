@@ -29,7 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     load,
 )
 
-_DIRECTORIES: Tuple[Tuple[str, int], ...] = (
+DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("", 0o711),
     ("content", 0o710),
     ("content/sha256", 0o710),
@@ -48,6 +48,7 @@ _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("strata", 0o700),
     ("strata/names", 0o700),
     ("strata/contents", 0o700),
+    ("strata/digests", 0o700),
     ("strata/stacks", 0o700),
     ("strata/aside", 0o700),
     ("strata/sources", 0o700),
@@ -119,6 +120,10 @@ class Store:
 
     def content_file(self, diff_id: str) -> str:
         return f"{self.root}/strata/contents/{hex_of(diff_id)}.json"
+
+    def digest_file(self, diff_id: str) -> str:
+        """Digest of a content's tree, see `_treedigest`."""
+        return f"{self.root}/strata/digests/{hex_of(diff_id)}"
 
     def stack_file(self, name: str) -> str:
         return f"{self.root}/strata/stacks/{quote(name, safe='')}.json"
@@ -204,7 +209,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the directories of a store where they are missing."""
-        for name, mode in _DIRECTORIES:
+        for name, mode in DIRECTORIES:
             path = os.path.join(self.root, name) if name else self.root
             if not os.path.isdir(path):
                 os.makedirs(path, exist_ok=True)
@@ -215,7 +220,7 @@ class Store:
         """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
         made: List[str] = []
         for name in ("", "staging", "trash"):
-            made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(_DIRECTORIES)[name])
+            made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
         try:
             with self.workspace() as path:
                 yield path
@@ -254,7 +259,7 @@ class Store:
 
     def discard(self, path: str) -> None:
         """Rename into trash/; a missing path is fine."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
 
     def sweep(self) -> None:
@@ -322,17 +327,22 @@ class Transaction:
         os.symlink(target, self.stage(final))
 
     def commit(self) -> None:
-        """Sync, then rename all. What lay at a final path as a directory goes to trash/."""
+        """Sync, then rename all. A directory at a final path, or what is in the way of one, goes to trash/."""
         if not self._renames:
             return
         _kernel.syncfs(self._workspace)
         for staged, final in self._renames:
-            if os.path.isdir(final) and not os.path.islink(final):
+            # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
+            if _is_directory(final) or (os.path.lexists(final) and _is_directory(staged)):
                 self._store.discard(final)
             os.rename(staged, final)
         for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
             _sync_directory(directory)
         self._renames = []
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _make_directories(path: str, mode: int) -> List[str]:
