@@ -22,21 +22,72 @@ layers:
     - Bottom first, each over the one before. Either the name of a layer, from the definition or in the store
       already, or a
       layer written in place, with the options of a layer but without a state.
-    - Left out for a stack that the store knows, they stay as they are.
+    - Left out for a stack that the store knows, they stay as they are. So do C(writable), C(size), C(generations),
+      C(mount_options), C(propagation), C(context), C(idmap), C(owner), C(group) and C(mode), where they are left out
+      too.
   type: list
   elements: raw
 writable:
   description:
-    - V(none) is read-only.
-    - V(persistent) takes changes in a writable layer of its own, which stays when the layers below change.
+    - V(none) is read-only, and what a new stack is when this is left out.
+    - V(persistent) takes changes in a writable layer of its own, which stays when the layers below change. It may be in
+      one mount only, so a change of layers unmounts it and mounts it again, and the gap is returned.
     - V(volatile) takes changes in memory. They are gone when the stack is unmounted or its layers change.
+    - Read-only and volatile stacks change without a gap on Linux 6.5 and later. Processes that use the old tree then
+      keep it until they close it, whatever C(on_busy) says, and are returned.
   type: str
   choices: [none, persistent, volatile]
-  default: none
 size:
   description:
-    - The most that a volatile layer may hold, such as V(512m) or V(2g). Half the memory when not given.
+    - The most that the writable layer may hold, such as V(512m) or V(2g).
+    - A volatile layer may hold half the memory when this is not given.
+    - For a persistent layer the store must lie on ext4 or xfs with project quota; elsewhere it is refused.
   type: str
+on_change:
+  description:
+    - What becomes of a persistent layer when the layers below it change.
+    - V(keep) puts it over the new ones.
+    - V(reset) begins with an empty one. The old one, where it holds anything, is set aside in the store until it is
+      pruned.
+  type: str
+  choices: [keep, reset]
+  default: keep
+mount_options:
+  description:
+    - Flags of the mount, of V(nosuid), V(nodev), V(noexec), V(nosymfollow), V(noatime), V(nodiratime), V(relatime) and
+      V(strictatime).
+  type: list
+  elements: str
+propagation:
+  description:
+    - How mounts inside the stack are seen in other mount namespaces. As the kernel gives it when left out, which is
+      like that of the file system around it.
+  type: str
+  choices: [private, slave, shared, unbindable]
+context:
+  description:
+    - SELinux label that all files of the stack show, such as V(system_u:object_r:container_file_t:s0).
+    - Needs SELinux to be in force, and more than a single read-only layer.
+  type: str
+idmap:
+  description:
+    - Shows layers with other owners than they have, as for a container with a user namespace. Two keys, C(uid) and
+      C(gid), each as C(first:host:count), so C(0:100000:65536) for both shows files of root as those of user 100000.
+    - Files in the writable layer keep the owners that they are written with. Needs Linux 5.19.
+  type: dict
+owner:
+  description:
+    - Numeric owner of the stack's top directory, or V(root).
+    - Needs a writable layer, as C(group) and C(mode); a read-only stack shows the top of its uppermost layer.
+  type: raw
+group:
+  description:
+    - Numeric group of the stack's top directory, or V(root).
+  type: raw
+mode:
+  description:
+    - Mode of the stack's top directory, octal and in quotes, such as V("0750").
+  type: raw
 cover:
   description:
     - Mount over a directory that is not empty, or over another file system, and hide what is there.
@@ -45,15 +96,88 @@ cover:
 on_busy:
   description:
     - What to do when the mounted tree has to go and processes use it.
-    - V(fail) changes nothing and names them.
+    - V(fail) changes nothing and names them. A read-only or volatile stack can change under processes, so for it only
+      mounts inside the tree are in the way.
     - V(detach) takes the tree from the path; those processes keep the old one until they close it.
   type: str
   choices: [fail, detach]
   default: fail
 generations:
-  description: How many of the chains that the stack has had are kept on record, the present one among them.
+  description:
+    - How many of the chains that the stack has had are kept on record, the present one among them. 3 for a new stack.
   type: int
-  default: 3
+services:
+  description:
+    - Units of systemd that use the tree, each a name such as V(app.service), or a dictionary of C(name) and C(action).
+      A name without a suffix is a service.
+    - Where the tree has to go away for a change, they are stopped before it, the last one first, and started after it,
+      the first one first. After a switch without a gap they are restarted. With C(action=reload) a unit is never
+      stopped for a change, and reloaded after it.
+    - Only units that were running are started again. When nothing was mounted before, enabled units are started too,
+      as a boot would do. When the stack is unmounted, they are stopped and stay so.
+    - Nothing is touched when the stack does not change. A unit that the host does not have is a mistake, told before
+      anything changes. On a host without systemd the option is a mistake too.
+    - For a stack that is named without its layers, they stay as they are on record.
+  type: list
+  elements: raw
+health:
+  description:
+    - How to see, after a change and when the services run, that what uses the stack works. Exactly one of
+      C(url), C(tcp) and C(command).
+    - When it does not, the stack goes back to the generation before, its services with it, health is checked again, and
+      the run fails saying all of this. A stack that was not mounted before is unmounted again.
+    - It is not checked when the stack does not change. The store stays locked until health is known. It is not on
+      record, so it is given with each task that may change the stack.
+  type: dict
+  suboptions:
+    url:
+      description: An address that is asked for by GET, from the host.
+      type: str
+    tcp:
+      description: A port of the host, or C(host:port), that takes a connection.
+      type: str
+    command:
+      description:
+        - A program with its arguments that ends with 0, as a list, or as a string that is split without a shell.
+      type: raw
+    status:
+      description: The HTTP status that is right, or a list of them. V(200) when not given.
+      type: raw
+    headers:
+      description: Headers of the request.
+      type: dict
+    validate_certs:
+      description: Whether the server's certificate has to be right. V(true) when not given.
+      type: bool
+    timeout:
+      description: Seconds that one try may take.
+      type: int
+      default: 5
+    retries:
+      description: How many times it is tried again.
+      type: int
+      default: 10
+    delay:
+      description: Seconds between two tries.
+      type: int
+      default: 1
+boot:
+  description:
+    - Mount the stack again when the host boots, before its services. For this the helper C(mount.strata) has to be
+      on the host; the role P(strata.overlay.host#role) or the module M(strata.overlay.mount_helper) brings it. Without
+      it nothing is written, and the result says so.
+    - Where systemd is the init system, that is a mount unit, which the services require; elsewhere it is a line
+      of C(/etc/fstab).
+    - V(true) when not given. For a stack that is named without its layers, it stays as it is on record.
+  type: bool
+generation:
+  description:
+    - Go back to a chain that the stack had. V(previous), or the number of a generation on record.
+    - The chain comes back as a new generation. V(previous) is the one before the last that a definition asked for, so
+      asking for it twice is the same as once.
+    - Give no C(layers) with it. A definition that names the layers is the truth - when it is applied again, unchanged,
+      the stack goes forward again.
+  type: str
 state:
   description:
     - V(unmounted) keeps the stack and its writable layer but takes it from the path.

@@ -20,15 +20,19 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
+from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import fulfils, mount_request, root_on_device
+from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
+from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project, limit
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
     Generation,
@@ -45,12 +49,16 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Mount,
     SetAside,
     SetName,
+    SetTop,
     Step,
     StoreImage,
+    Switch,
     Unmount,
     WriteStack,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, new_id
+
+_MOST_LEFT = 20
 
 
 class Applier:
@@ -60,9 +68,10 @@ class Applier:
         self._store = store
         self._workspace = workspace
         self._staged = staged
-        self._abilities = abilities
+        self._mounter = Mounter(store, workspace, abilities)
         self._before: Dict[str, StackRecord] = {}
         self._unmounted_at: Dict[str, float] = {}
+        self._host = HostApplier(store, workspace)
         self.outcome = Outcome()
 
     def run(self, steps: Sequence[Step]) -> Outcome:
@@ -77,11 +86,27 @@ class Applier:
             SetAside: self._set_aside,
             Unmount: self._unmount_all,
             Mount: self._mount_all,
+            Switch: self._switch_all,
+            SetTop: self._set_tops,
             ForgetStack: self._forget_stacks,
+            **self._host.batches(),
+            StopServices: self._stop_services,
         }
-        for kind, group in groupby(steps, key=type):
-            if kind in batches:
-                batches[kind](list(group))
+        self._host.begin(steps)
+        try:
+            for kind, group in groupby(steps, key=type):
+                if kind in batches:
+                    batches[kind](list(group))
+        except (StrataError, OSError) as error:
+            said = self._host.recover()
+            if said and isinstance(error, OSError):
+                raise StrataError(f"The host refused: {_said(error)}. {said}") from error
+            if said:
+                error.args = (f"{error} {said}",)
+            raise
+        finally:
+            self._host.end()
+        self.outcome.health.update(self._host.checked)
         return self.outcome
 
     @contextlib.contextmanager
@@ -138,31 +163,66 @@ class Applier:
     # Records of stacks.
 
     def _write_stacks(self, steps: List[WriteStack]) -> None:
+        written: List[StackRecord] = []
         for step in steps:
             self._stack_was_used(step.before)
         with self._transaction() as transaction:
             for step in steps:
-                record = _stack_record(step, now())
+                record = self._with_project(_stack_record(step, now()), step.before)
                 if step.before is not None:
                     self._before[record.name] = step.before
+                if step.before and self._is_left(step.before, record):
+                    # Should this run be killed, nobody else remembers it.
+                    transaction.write(self._store.aside_file(step.before.stack_id), dump(step.before))
                 if record.stack_id:
                     stage_writable(self._store, transaction, record)
                 # Last: from now on the stack is what the record says.
                 transaction.write(self._store.stack_file(record.name), dump(record))
+                written.append(record)
+        for record in written:
+            self._limit(record)
         for step in steps:
             if step.before is not None and step.before.path != step.stack.spec.path:
                 _remove_mount_point(step.before)
 
+    def _is_left(self, before: StackRecord, record: StackRecord) -> bool:
+        """Whether a writable layer that is still there is no longer the stack's."""
+        return before.stack_id not in ("", record.stack_id) and os.path.isdir(self._store.layer(before.stack_id))
+
+    def _with_project(self, record: StackRecord, before: Optional[StackRecord]) -> StackRecord:
+        """The record with the project of its quota: the one that its layer has, or a new one."""
+        if before is not None and before.project and before.stack_id == record.stack_id:
+            return replace(record, project=before.project)
+        if record.writable != "persistent" or not record.size:
+            return record
+        taken = {known.project for known in [*self._store.stacks().values(), *self._store.set_aside()]}
+        return replace(record, project=free_project(taken))
+
+    def _limit(self, record: StackRecord) -> None:
+        """Limit a persistent layer to its size; a project that is left has no limit any more."""
+        if record.writable == "persistent" and record.project:
+            for part in ("work", "diff"):
+                limit(f"{self._store.layer(record.stack_id)}/{part}", record.project, record.size)
+
+    def _set_tops(self, steps: List[SetTop]) -> None:
+        for step in steps:
+            set_top(step.stack.spec.path, step.stack.spec.style)
+
     def _set_aside(self, steps: List[SetAside]) -> None:
         for step in steps:
-            stack_id = step.record.stack_id
             if step.written:
                 with self._transaction() as transaction:
-                    transaction.write(self._store.aside_file(stack_id), dump(step.record))
+                    transaction.write(self._store.aside_file(step.record.stack_id), dump(step.record))
             else:
-                self._store.discard(self._store.link(link_id(stack_id)))
-                self._store.discard(self._store.mountdb(stack_id))
-                self._store.discard(self._store.layer(stack_id))
+                self._discard_writable(step.record)
+
+    def _discard_writable(self, record: StackRecord) -> None:
+        if record.writable == "volatile":
+            self._mounter.unmount_volatile(record.stack_id)
+        self._store.discard(self._store.link(link_id(record.stack_id)))
+        self._store.discard(self._store.mountdb(record.stack_id))
+        self._store.discard(self._store.layer(record.stack_id))
+        self._store.discard(self._store.aside_file(record.stack_id))
 
     def _stack_was_used(self, record: Optional[StackRecord]) -> None:
         """Note the last use of all that a stack needed, before it needs something else."""
@@ -174,9 +234,18 @@ class Applier:
         for step in steps:
             self._stack_was_used(step.record)
             self._store.discard(self._store.stack_file(step.record.name))
+            self._store.discard(self._store.change_file(step.record.name))
             _remove_mount_point(step.record)
 
-    # Mounts.
+    # Mounts, and the services that have to stop before.
+
+    def _stop_services(self, steps: List[StopServices]) -> None:
+        for step in steps:
+            try:
+                self._host.stop(step)
+            except StrataError:
+                self._put_record_back(step.change.name)
+                raise
 
     def _unmount_all(self, steps: List[Unmount]) -> None:
         for step in steps:
@@ -190,7 +259,7 @@ class Applier:
             self._unmounted_at[path] = started
             record = self._before.get(step.name) or self._store.stack_record(step.name)
             if record is not None and record.writable == "volatile":
-                self._unmount_tmpfs(record)
+                self._mounter.unmount_volatile(record.stack_id)
 
     def _unmount(self, step: Unmount, path: str) -> None:
         try:
@@ -207,45 +276,35 @@ class Applier:
         before = self._before.pop(name, None)
         if before is None:
             return
+        given_up = self._recorded(name)
         with self._transaction() as transaction:
             if before.stack_id:
                 stage_writable(self._store, transaction, before)
             transaction.write(self._store.stack_file(name), dump(before))
+        if before.stack_id:
+            self._store.discard(self._store.aside_file(before.stack_id))
+        if given_up.stack_id not in ("", before.stack_id):
+            self._discard_writable(given_up)
 
     def _mount_all(self, steps: List[Mount]) -> None:
         for step in steps:
             name = step.stack.spec.name
-            record = self._store.stack_record(name)
-            if record is None:
-                raise StrataError(f"stack {name}: its record has gone while it was to be mounted; run again")
+            record = self._recorded(name)
             path = os.path.realpath(record.path)
             os.makedirs(path, 0o755, exist_ok=True)
             try:
-                self._mount(record, path)
+                self._mounter.mount(record)
             except (OSError, StrataError) as error:
                 back = self._mount_again(name, path)
                 raise StrataError(f"stack {name}: cannot mount {path}: {_said(error)}. {back}") from error
             if path in self._unmounted_at:
                 self.outcome.gaps[name] = round((time.monotonic() - self._unmounted_at.pop(path)) * 1000, 1)
 
-    def _mount(self, record: StackRecord, path: str) -> None:
-        if record.writable == "volatile":
-            self._mount_tmpfs(record)
-        request = mount_request(self._store.home, record)
-        content = self._store.content(record.diff_ids[0])
-        if request.is_bind:
-            _kernel.bind_read_only(content, path)
-        else:
-            overlay = _kernel.OverlayMount(
-                request.home, request.lowers, request.upper, request.work, path, request.short_upper
-            )
-            _kernel.mount_overlay(overlay, self._abilities)
-        # Believe the mount table and nothing else: a kernel has been seen to mount fewer layers than it was given.
-        mounts = _mountinfo.read()
-        line = _mountinfo.by_path(mounts).get(path, [None])[-1]
-        if line is None or not fulfils(line, request, root_on_device(mounts, content)):
-            _kernel.umount(path, _kernel.MNT_DETACH)
-            raise StrataError("the kernel mounted something else than it was asked for")
+    def _recorded(self, name: str) -> StackRecord:
+        record = self._store.stack_record(name)
+        if record is None:
+            raise StrataError(f"stack {name}: its record has gone while it was to be mounted; run again")
+        return record
 
     def _mount_again(self, name: str, path: str) -> str:
         """After a failure: the old tree comes back where there was one. Says what is there now."""
@@ -254,26 +313,37 @@ class Applier:
             return "Nothing is mounted there."
         self._put_record_back(name)
         try:
-            self._mount(before, path)
+            self._mounter.mount(before)
         except (OSError, StrataError) as error:
             return f"The tree that was there could not be mounted again either: {_said(error)}."
         return "The tree that was there before is mounted again."
 
-    def _mount_tmpfs(self, record: StackRecord) -> None:
-        """The file system of a volatile layer, with the two directories that overlayfs wants on one file system."""
-        place = f"{self._store.layer(record.stack_id)}/volatile"
-        if place in _mountinfo.by_path(_mountinfo.read()):
-            _kernel.umount(place, _kernel.MNT_DETACH)
-        options = "mode=0700" + (f",size={record.size}" if record.size else "")
-        _kernel.mount("strata", place, "tmpfs", _kernel.MS_NODEV, options)
-        os.mkdir(f"{place}/diff", 0o755)
-        os.chmod(f"{place}/diff", 0o755)
-        os.mkdir(f"{place}/work", 0o700)
+    def _switch_all(self, steps: List[Switch]) -> None:
+        for step in steps:
+            name = step.stack.spec.name
+            record = self._recorded(name)
+            path = os.path.realpath(record.path)
+            held = holders(path)
+            devices = [line.device for line in by_path(read()).get(path, []) if line.fstype == "overlay"]
+            try:
+                switched = self._mounter.switch(step.before, record, step.count)
+            except (OSError, StrataError) as error:
+                self._put_record_back(name)
+                raise StrataError(
+                    f"stack {name}: cannot switch {path}: {_said(error)}. It shows the tree that was there before."
+                ) from error
+            self.outcome.gaps[name] = switched.gap_ms
+            if switched.remark:
+                self.outcome.warnings.append(f"stack {name}: {switched.remark}; it was unmounted and mounted instead")
+            if held:
+                self.outcome.held_by[name] = held
+                self._remember_left(record, devices)
 
-    def _unmount_tmpfs(self, record: StackRecord) -> None:
-        place = f"{self._store.layer(record.stack_id)}/volatile"
-        if place in _mountinfo.by_path(_mountinfo.read()):
-            _kernel.umount(place, _kernel.MNT_DETACH)
+    def _remember_left(self, record: StackRecord, devices: Sequence[str]) -> None:
+        """So that stack_info can tell later who still uses the old tree; a few of them are enough."""
+        left = tuple(dict.fromkeys([*devices, *record.left]))[:_MOST_LEFT]
+        with self._transaction() as transaction:
+            transaction.write(self._store.stack_file(record.name), dump(replace(record, left=left)))
 
 
 def _remove_mount_point(record: StackRecord) -> None:
@@ -296,7 +366,8 @@ def _stack_record(step: WriteStack, now: str) -> StackRecord:
     history = before.history if before else ()
     if step.fresh_generation:
         number = history[0].number + 1 if history else 1
-        history = (Generation(number, step.stack.diff_ids, step.stack.layers, now), *history)
+        newest = Generation(number, step.stack.diff_ids, step.stack.layers, now, step.stack.back_to)
+        history = (newest, *history)
     else:
         history = (replace(history[0], layers=step.stack.layers), *history[1:])
     stack_id = step.stack_id or (new_id() if spec.writable != "none" else "")
@@ -309,4 +380,9 @@ def _stack_record(step: WriteStack, now: str) -> StackRecord:
         mounted=spec.state == "mounted",
         made_path=before.made_path if before and before.path == spec.path else not os.path.lexists(spec.path),
         history=history[: spec.generations],
+        keep=spec.generations,
+        style=spec.style,
+        services=tuple(service.words() for service in spec.services),
+        boot=spec.boot,
+        left=before.left if before else (),
     )

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import health_spec
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import PROPAGATION
+
 Spec = Dict[str, Any]
 
 DEFAULT_ROOT = "/var/lib/strata"
@@ -59,11 +62,24 @@ def stack_spec() -> Spec:
         "name": {"type": "str", "required": True},
         "path": {"type": "path"},
         "layers": {"type": "list", "elements": "raw"},
-        "writable": {"type": "str", "choices": ["none", "persistent", "volatile"], "default": "none"},
+        # What has no default here has one in _stackspec: a stack that the store knows keeps what is left out.
+        "writable": {"type": "str", "choices": ["none", "persistent", "volatile"]},
         "size": {"type": "str"},
+        "on_change": {"type": "str", "choices": ["keep", "reset"], "default": "keep"},
+        "mount_options": {"type": "list", "elements": "str"},
+        "propagation": {"type": "str", "choices": list(PROPAGATION)},
+        "context": {"type": "str"},
+        "idmap": {"type": "dict"},
+        "owner": {"type": "raw"},
+        "group": {"type": "raw"},
+        "mode": {"type": "raw"},
         "cover": {"type": "bool", "default": False},
         "on_busy": {"type": "str", "choices": ["fail", "detach"], "default": "fail"},
-        "generations": {"type": "int", "default": 3},
+        "services": {"type": "list", "elements": "raw"},
+        "health": {"type": "dict", "options": health_spec()},
+        "boot": {"type": "bool"},
+        "generations": {"type": "int"},
+        "generation": {"type": "str"},
         "state": {"type": "str", "choices": ["mounted", "unmounted", "absent"], "default": "mounted"},
     }
 
@@ -159,6 +175,16 @@ def prune_spec() -> Spec:
 def prune_module_spec() -> Spec:
     """Options of ``strata.overlay.prune``."""
     return {**_root_spec(), **_lock_spec(), **prune_spec()}
+
+
+def mount_helper_module_spec() -> Spec:
+    """Options of ``strata.overlay.mount_helper``."""
+    return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+
+
+def stack_info_module_spec() -> Spec:
+    """Options of ``strata.overlay.stack_info``."""
+    return {**_root_spec(), **_lock_spec(), "name": {"type": "str", "required": True}}
 
 
 def module_spec(module: str) -> Spec:

@@ -10,14 +10,16 @@ DiffIDs. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._services import Service, recorded_services
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
 
@@ -32,11 +34,15 @@ class Known:
 
 @dataclass(frozen=True)
 class DesiredStack:
-    """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out."""
+    """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out.
+
+    :ivar back_to: number of the generation whose chain it is, where the user asked to go back; else 0.
+    """
 
     spec: StackSpec
     diff_ids: Tuple[str, ...]
     layers: Tuple[str, ...]
+    back_to: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Desired:
     :ivar dropped_stacks: stacks to take down: name -> whether to detach one that is busy.
     :ivar origins: where each content can be had, by DiffID; those present already among them.
     :ivar images: of the names that are images, where each comes from.
+    :ivar dropped_services: services of the dropped stacks.
+    :ivar returning: stacks that go back to what they were, since the change before did not work.
     """
 
     names: Mapping[str, NameRecord]
@@ -55,6 +63,8 @@ class Desired:
     dropped_stacks: Mapping[str, bool]
     origins: Mapping[str, Origin]
     images: Mapping[str, ImageOrigin] = field(default_factory=dict)
+    dropped_services: Mapping[str, Tuple[Service, ...]] = field(default_factory=dict)
+    returning: FrozenSet[str] = frozenset()
 
     def chains(self) -> List[Tuple[str, ...]]:
         """Every chain whose layers have to be there: of the stacks, and of the images, which Docker wants whole."""
@@ -97,6 +107,7 @@ def desire(
         dropped_stacks=dropped_stacks,
         origins=by_diff_id,
         images=found,
+        dropped_services=_dropped_services(definition, known, dropped_stacks),
     )
 
 
@@ -123,7 +134,10 @@ class _Chains:
             return None
         record = self._known.stacks.get(spec.name)
         if not spec.layers and record:
-            return DesiredStack(_with_path(spec, record), record.diff_ids, record.layers)
+            spec = _as_recorded(spec, record)
+            if spec.generation:
+                return _back(spec, record, problems)
+            return DesiredStack(spec, record.diff_ids, record.layers)
         if not spec.layers or not (spec.path or record):
             self._tell_missing(spec, record, problems)
             return None
@@ -155,6 +169,49 @@ class _Chains:
         return ()
 
 
+def _as_recorded(spec: StackSpec, record: StackRecord) -> StackSpec:
+    """A stack that is named without its layers: what was left out stays as it is on record."""
+    left_out = spec.left_out
+    kept = {
+        name: getattr(record.style, name)
+        for option, names in STYLE_OPTIONS.items()
+        if option in left_out
+        for name in names
+    }
+    return replace(
+        spec,
+        path=spec.path or record.path,
+        writable=record.writable if "writable" in left_out else spec.writable,
+        size=record.size if {"size", "writable"} <= left_out else spec.size,
+        generations=record.keep if "generations" in left_out else spec.generations,
+        style=replace(spec.style, **kept),
+        services=recorded_services(record.services) if "services" in left_out else spec.services,
+        boot=record.boot if "boot" in left_out else spec.boot,
+    )
+
+
+def _back(spec: StackSpec, record: StackRecord, problems: List[str]) -> Optional[DesiredStack]:
+    """The stack with the chain of one of its generations. ``previous`` is the one before the last that a definition
+    asked for, so that going back twice is the same as once.
+    """
+    current = record.history[0]
+    if current.back_to and spec.generation in ("previous", str(current.back_to)):
+        # It has gone back already; the generation that it went back to may be kept no more.
+        return DesiredStack(spec, current.diff_ids, current.layers)
+    numbers = [generation.number for generation in record.history]
+    wanted = numbers[1] if spec.generation == "previous" and len(numbers) > 1 else 0
+    if spec.generation != "previous":
+        wanted = int(spec.generation)
+    for generation in record.history:
+        if generation.number == wanted:
+            return DesiredStack(spec, generation.diff_ids, generation.layers, wanted)
+    told = f"{spec.where}: option 'generation': the stack has no "
+    there = ", ".join(f"{entry.number} ({', '.join(entry.layers)})" for entry in record.history)
+    what = "generation before this one" if spec.generation == "previous" else f"generation {spec.generation}"
+    problems.append(f"{told}{what}; there {'are' if len(numbers) > 1 else 'is'}: {there}")
+    return None
+
+
 def _with_path(spec: StackSpec, record: Optional[StackRecord]) -> StackSpec:
     return replace(spec, path=spec.path or (record.path if record else ""))
 
@@ -173,6 +230,14 @@ def _dropped_stacks(definition: Definition, known: Known) -> Dict[str, bool]:
         kept = {stack.name for stack in definition.stacks}
         gone.update({name: False for name in known.stacks if name not in kept})
     return {name: gone[name] for name in sorted(gone) if name in known.stacks}
+
+
+def _dropped_services(
+    definition: Definition, known: Known, dropped: Mapping[str, bool]
+) -> Dict[str, Tuple[Service, ...]]:
+    """By stack: those that the definition still names, else those on record."""
+    named = {stack.name: stack.services for stack in definition.stacks if stack.services}
+    return {name: named.get(name) or recorded_services(known.stacks[name].services) for name in dropped}
 
 
 def _check_known_paths(

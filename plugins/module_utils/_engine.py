@@ -11,7 +11,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
+from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
@@ -108,11 +109,16 @@ class Run:
         with store.changing(self._survey.timeout):
             store.sweep()
             # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-            steps = self._survey.look(origins).plan.steps
+            now = self._survey.look(origins)
+            steps = now.plan.steps
             for step in steps:
                 if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
                     raise StrataError(f"{step.words()}: it was removed while this ran; run again")
-            outcome = Applier(store, workspace, staged, abilities).run(steps)
+            try:
+                outcome = Applier(store, workspace, staged, abilities).run(steps)
+            except UnhealthyError as failure:
+                again = Applier(store, workspace, {}, abilities)
+                raise go_back(store, now.desired, failure, again.run) from failure
             self._resolver.cache.flush()
         return outcome
 

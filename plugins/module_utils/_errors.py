@@ -18,6 +18,17 @@ class BusyError(StrataError):
     """A mounted stack cannot be unmounted because processes or other mounts hold it."""
 
 
+class UnhealthyError(StrataError):
+    """A change was made, and what uses the stack does not work with it.
+
+    :ivar name: the stack.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        self.name = name
+        super().__init__(message)
+
+
 class DefinitionError(StrataError):
     """Mistakes in a definition, all of them."""
 

@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     SetName,
     Step,
     StoreImage,
+    Switch,
     Unmount,
     WriteStack,
 )
@@ -33,8 +34,9 @@ def leaving(steps: Iterable[Step], observed: Observed) -> Set[str]:
     """Paths whose mounts will be gone or others."""
     paths: Set[str] = set()
     for step in steps:
-        if isinstance(step, Unmount):
-            paths.update(mount.path for mount in observed.mounts_of(step.path))
+        if isinstance(step, (Unmount, Switch)):
+            path = step.path if isinstance(step, Unmount) else step.stack.spec.path
+            paths.update(mount.path for mount in observed.mounts_of(path))
     return paths
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
@@ -38,17 +38,44 @@ class Holder:
 def holders(path: str) -> List[Holder]:
     """Everything in this mount namespace that keeps the mount at ``path`` busy; ``path`` without links."""
     here = _namespace("self")
-    found = [
-        Holder(0, f"mount of {line.fstype} {line.source}", line.path)
-        for line in _mountinfo.read()
-        if line.path != path and is_inside(line.path, path)
-    ]
+    found = mounts_inside(path)
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         if pid != os.getpid() and _namespace(str(pid)) == here:
             held = next((target for target in _held(pid) if is_inside(target, path)), None)
             if held is not None:
                 found.append(Holder(pid, _command(pid), held))
     return found
+
+
+def holders_of_devices(devices: Set[str]) -> List[Holder]:
+    """Processes that use what lies on these devices (``major:minor``), such as overlays that are mounted no more.
+
+    Only directories are looked at, and files where all layers and the writable one are of one file system: others show
+    another device (overlayfs.rst, "Inode properties").
+    """
+    found: List[Holder] = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()) if devices else ():
+        held = next((link for link in _links(pid) if _device(link) in devices), None)
+        if held is not None:
+            found.append(Holder(pid, _command(pid), next(iter(_target(held)), "")))
+    return found
+
+
+def _device(link: str) -> str:
+    try:
+        number = os.stat(link).st_dev
+    except OSError:
+        return ""
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
+def mounts_inside(path: str) -> List[Holder]:
+    """What is mounted below the mount at ``path``; ``path`` without links."""
+    return [
+        Holder(0, f"mount of {line.fstype} {line.source}", line.path)
+        for line in _mountinfo.read()
+        if line.path != path and is_inside(line.path, path)
+    ]
 
 
 def tell(found: List[Holder]) -> str:
@@ -76,15 +103,21 @@ def _namespace(pid: str) -> Optional[str]:
 
 def _held(pid: int) -> Iterator[str]:
     """Paths that a process works in, runs, has mapped or has open; a process that ends meanwhile holds nothing."""
+    for link in _links(pid):
+        yield from _target(link)
+
+
+def _links(pid: int) -> Iterator[str]:
+    """Links in /proc to all that a process holds."""
     for name in ("cwd", "root", "exe"):
-        yield from _target(f"/proc/{pid}/{name}")
+        yield f"/proc/{pid}/{name}"
     for directory in ("fd", "map_files"):
         try:
             names = os.listdir(f"/proc/{pid}/{directory}")
         except OSError:
             continue
         for name in names:
-            yield from _target(f"/proc/{pid}/{directory}/{name}")
+            yield f"/proc/{pid}/{directory}/{name}"
 
 
 def _target(link: str) -> Tuple[str, ...]:

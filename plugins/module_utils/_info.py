@@ -13,16 +13,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256, chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored, stored_images
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import is_of_store, of_store_at, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
         "stacks": _stacks(store, stacks, mounts, usage.uppers),
         "mounts": _mounts(store, stacks, mounts),
         "usage": usage.totals(),
-        "abilities": _abilities(),
+        "abilities": _abilities(store.root),
     }
 
 
-def _abilities() -> Dict[str, Any]:
+def _abilities(root: str) -> Dict[str, Any]:
     abilities = find_abilities()
-    return {**asdict(abilities), "max_layers": abilities.layer_limit()}
+    return {**asdict(abilities), "max_layers": abilities.layer_limit(), **store_abilities(root, abilities)}
 
 
 def _directories(path: str) -> List[str]:
@@ -159,7 +160,7 @@ def run_info(module: AnsibleModule) -> NoReturn:
     def look() -> Dict[str, Any]:
         root, size = module.params["root"], module.params["size"]
         if engine_of(root):
-            return {**engine_info(root, size), "abilities": _abilities()}
+            return {**engine_info(root, size), "abilities": _abilities(root)}
         store = Store(root)
         with store.reading(module.params["lock_timeout"]):
             return store_info(store, size)

@@ -68,9 +68,9 @@ def _inline_file(where: str, item: Mapping[str, Any], problems: List[str]) -> In
         path=_path(where, item["path"] or "", problems),
         state=state,
         content=(item["content"] or "").encode("utf-8", "surrogateescape"),
-        mode=_mode(where, item["mode"], problems),
-        uid=_identity(where, "owner", item["owner"], problems),
-        gid=_identity(where, "group", item["group"], problems),
+        mode=octal_mode(where, item["mode"], problems),
+        uid=numeric_id(where, "owner", item["owner"], problems),
+        gid=numeric_id(where, "group", item["group"], problems),
         target=item["target"] or "",
         opaque=item["opaque"],
     )
@@ -86,7 +86,8 @@ def _path(where: str, path: str, problems: List[str]) -> str:
     return "/".join(parts)
 
 
-def _mode(where: str, mode: Any, problems: List[str]) -> Optional[int]:
+def octal_mode(where: str, mode: Any, problems: List[str]) -> Optional[int]:
+    """Permission bits; None where they are not given, or are a mistake that is told in ``problems``."""
     if mode is None:
         return None
     if not isinstance(mode, str) or not _MODE.match(mode):
@@ -95,7 +96,7 @@ def _mode(where: str, mode: Any, problems: List[str]) -> Optional[int]:
     return int(mode, 8)
 
 
-def _identity(where: str, option: str, value: Any, problems: List[str]) -> int:
+def numeric_id(where: str, option: str, value: Any, problems: List[str]) -> int:
     """A numeric id. Names other than root differ from host to host, and the layer must not."""
     if value is None or value == "root":
         return 0

@@ -47,6 +47,7 @@ class Inventory:
     :ivar mounts: what mounts use, as they name it.
     :ivar mounted_contents: DiffIDs that mounts use, by whatever name; ``mounted_layers`` are directories in overlay2/.
     :ivar unreadable: mount namespaces that could not be read, in words.
+    :ivar returns: chains that stacks go back to should the change that is under way not work.
     """
 
     names: Mapping[str, NameRecord]
@@ -63,6 +64,7 @@ class Inventory:
     mounted_contents: Set[str]
     mounted_layers: Set[str]
     unreadable: Tuple[str, ...]
+    returns: Tuple[Tuple[str, ...], ...] = ()
 
 
 def take_inventory(store: Store, leaving: AbstractSet[str] = frozenset()) -> Inventory:
@@ -106,7 +108,14 @@ class _Taker:
             mounted_contents=mounted_contents,
             mounted_layers=mounted_layers,
             unreadable=self._everywhere.unreadable,
+            returns=tuple(self._returns(stacks)),
         )
+
+    def _returns(self, stacks: Mapping[str, StackRecord]) -> Iterator[Tuple[str, ...]]:
+        for name in stacks:
+            change = self._store.change_record(name)
+            if change is not None and change.back:
+                yield change.back
 
     def _asides(self) -> Dict[str, StackRecord]:
         found = {}

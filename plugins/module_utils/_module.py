@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError, UnhealthyError
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -21,6 +21,9 @@ def guarded(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> di
         return work()
     except DefinitionError as error:
         module.fail_json(msg=str(error), problems=error.problems)
+    except UnhealthyError as error:
+        # The run did change the host, though all of it may be as it was before.
+        module.fail_json(msg=str(error), changed=True, unhealthy=error.name)
     except StrataError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

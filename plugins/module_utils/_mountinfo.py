@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of mountinfo, escapes undone."""
+    """One line of mountinfo, escapes undone.
+
+    :ivar optional: the fields that tell of propagation, such as ``shared:3``.
+    """
 
     mount_id: int
     parent_id: int
@@ -28,6 +31,7 @@ class Mount:
     fstype: str
     source: str
     super_options: Tuple[str, ...]
+    optional: Tuple[str, ...] = ()
 
     @property
     def read_only(self) -> bool:
@@ -56,6 +60,8 @@ class Mount:
 
 
 def _unescape(field: bytes) -> str:
+    if b"\\" not in field:
+        return os.fsdecode(field)
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match.group(1), 8)]), field))
 
 
@@ -80,6 +86,7 @@ def parse(table: bytes) -> List[Mount]:
                 fstype=_unescape(fields[dash + 1]),
                 source=_unescape(fields[dash + 2]),
                 super_options=tuple(_unescape(option) for option in fields[dash + 3].split(b",")),
+                optional=tuple(field.decode() for field in fields[6:dash]),
             )
         )
     return mounts
@@ -91,9 +98,22 @@ def read() -> List[Mount]:
         return parse(table.read())
 
 
-def by_path(mounts: List[Mount]) -> Dict[str, List[Mount]]:
+def by_path(mounts: Sequence[Mount]) -> Dict[str, List[Mount]]:
     """Mount point -> the mounts on it, lowest first."""
     index: Dict[str, List[Mount]] = {}
     for mount in mounts:
         index.setdefault(mount.path, []).append(mount)
-    return index
+    return {path: _from_the_lowest(lines) if len(lines) > 1 else lines for path, lines in index.items()}
+
+
+def _from_the_lowest(lines: List[Mount]) -> List[Mount]:
+    """Mounts on one path in the order in which they lie: each is the parent of the next.
+
+    The table is ordered by age, and a mount that was put beneath an older one comes after it.
+    """
+    here = {line.mount_id for line in lines}
+    above = {line.parent_id: line for line in lines if line.parent_id in here}
+    ordered = [line for line in lines if line.parent_id not in here]
+    while ordered and ordered[-1].mount_id in above:
+        ordered.append(above.pop(ordered[-1].mount_id))
+    return ordered if len(ordered) == len(lines) else lines

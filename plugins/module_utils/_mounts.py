@@ -8,15 +8,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import List, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 
 _LONGEST_VALUE = 255
+_VOLATILE = re.compile(r"^[0-9a-f]{64}/volatile/diff\Z")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class MountRequest:
     """What is to be mounted. Names are absolute where the kernel takes them so long, else relative to the store's home.
 
     :ivar lowers: top to bottom.
-    :ivar upper: ``""`` for a read-only stack; ``short_upper`` is its short link.
+    :ivar upper: ``""`` for a read-only stack; ``short_upper`` is its short link, for kernels that take all options in
+        one page.
     """
 
     home: str
@@ -32,6 +36,11 @@ class MountRequest:
     upper: str
     work: str
     short_upper: str
+    style: MountStyle = field(default_factory=MountStyle)
+
+    def __post_init__(self) -> None:
+        if not self.lowers:
+            raise ValueError("a stack needs a layer")
 
     @property
     def is_bind(self) -> bool:
@@ -50,7 +59,7 @@ def mount_request(home: str, record: StackRecord) -> MountRequest:
     prefix = f"{home}/" if longest <= _LONGEST_VALUE else ""
     upper, work = ((prefix + part if part else "") for part in parts)
     short_upper = f"l/{link_id(record.stack_id)}" if upper else ""
-    return MountRequest(home, tuple(prefix + link for link in links), upper, work, short_upper)
+    return MountRequest(home, tuple(prefix + link for link in links), upper, work, short_upper, record.style)
 
 
 def root_on_device(mounts: Sequence[Mount], path: str) -> Tuple[str, str]:
@@ -59,8 +68,8 @@ def root_on_device(mounts: Sequence[Mount], path: str) -> Tuple[str, str]:
     if not above:
         # In a chroot that is no mount point the table does not say what lies under it.
         return "", path
-    # Of several mounts on one path the last one in the table is the one seen.
-    holder = max(enumerate(above), key=lambda item: (len(item[1].path), item[0]))[1]
+    nearest = max((line.path for line in above), key=len)
+    holder = by_path(above)[nearest][-1]
     below = os.path.relpath(path, holder.path)
     return holder.device, os.path.normpath(os.path.join(holder.root, below))
 
@@ -86,7 +95,7 @@ def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
     :param path: without links, as the mount table has it.
     :param root: the store's directory, which exists.
     """
-    lines = [line for line in mounts if line.path == path]
+    lines = by_path([line for line in mounts if line.path == path]).get(path, [])
     if not lines:
         return []
     content_root = root_on_device(mounts, f"{root}/content/sha256")
@@ -94,19 +103,46 @@ def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
 
 
 def fulfils(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> bool:
-    """Whether a mount is the one that was asked for: every lower in order, the upper, and whether it can be written.
+    """Whether a mount is the one that was asked for; see ``mismatch``."""
+    return not mismatch(mount, request, bind_root)
 
-    Options that the kernel adds by itself are not looked at.
+
+def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> str:
+    """What is otherwise on a mount than it was asked for, in words: layers in order, upper, whether it can be written,
+    its flags; "" when it is right. Options that the kernel adds by itself are not looked at.
 
     :param bind_root: ``root_on_device`` of the only layer's content.
     """
     if request.is_bind:
-        return mount.read_only and (mount.device, mount.root) == bind_root
-    if mount.fstype != "overlay" or mount.read_only != (not request.upper):
-        return False
-    found = [_absolute(request.home, name) for name in mount.lowers()]
-    wanted = [_absolute(request.home, name) for name in request.lowers]
-    return found == wanted and _has_upper(mount, request)
+        if (mount.device, mount.root) != bind_root:
+            return "it shows another tree than its one layer"
+        if ("idmapped" in mount.options) != request.style.idmapped:
+            return "the owners of its files are not mapped as they should be"
+    elif mount.fstype != "overlay":
+        return f"it is a mount of {mount.fstype}"
+    elif not _same_names(request.home, mount.lowers(), request.lowers):
+        return _other_layers(len(mount.lowers()), len(request.lowers))
+    elif not _has_upper(mount, request):
+        return "it has another writable layer" if mount.option("upperdir") else "its writable layer is missing"
+    elif request.style.context and mount.option("context").strip('"') != request.style.context:
+        return f"its context is not {request.style.context}"
+    elif mount.source != request.style.source and (request.style.idmapped or "idmap" in mount.source):
+        return "the owners of its files are not mapped as they should be"
+    if mount.read_only != (not request.upper):
+        return "it is read-only" if mount.read_only else "it can be written"
+    missing = request.style.missing_from(mount.options, mount.optional)
+    return f"it is mounted without {', '.join(missing)}" if missing else ""
+
+
+def _same_names(home: str, found: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether two lists name the same; mostly to the letter, and 500 names take a while to resolve."""
+    return list(found) == list(wanted) or [_absolute(home, name) for name in found] == [
+        _absolute(home, name) for name in wanted
+    ]
+
+
+def _other_layers(found: int, wanted: int) -> str:
+    return f"it shows {found} layers of {wanted}" if found != wanted else "it shows other layers"
 
 
 def _has_upper(mount: Mount, request: MountRequest) -> bool:
@@ -117,3 +153,19 @@ def _has_upper(mount: Mount, request: MountRequest) -> bool:
         _absolute(request.home, request.upper),
         _absolute(request.home, request.short_upper),
     )
+
+
+def own_volatile(mount: Mount, home: str, record: StackRecord) -> bool:
+    """Whether a mount writes into the volatile layer that a record names."""
+    upper = mount.option("upperdir")
+    if not upper or record.writable != "volatile":
+        return False
+    names = (f"{home}/{record.stack_id}/volatile/diff", _absolute(home, f"l/{link_id(record.stack_id)}"))
+    return _absolute(home, upper) in names
+
+
+def only_memory(mount: Mount, home: str, record: StackRecord) -> bool:
+    """Whether a mount writes nowhere, or into a volatile layer: this record's, or one that a killed run left."""
+    upper = mount.option("upperdir")
+    left = _VOLATILE.match(os.path.relpath(_absolute(home, upper), home)) if upper else None
+    return not upper or left is not None or own_volatile(mount, home, record)

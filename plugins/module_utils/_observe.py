@@ -8,13 +8,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
+from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts, observe_host
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import inspect_image
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     LayerLink,
     inspect_layer,
@@ -39,6 +41,10 @@ class Observed:
     :ivar written_uppers: names of the stacks whose persistent layer holds anything.
     :ivar sizes: bytes of contents, by DiffID, as far as new layers need them.
     :ivar image_faults: by name: what is wrong with what Docker reads of an image, "missing" where it is not there.
+    :ivar tops: owner, group and mode of what lies at a stack's path, by the stack's name, where the definition sets
+        them.
+    :ivar quota_fault: why a persistent layer's size cannot be limited, where the definition does; "" where it can.
+    :ivar idmap_fault: why owners cannot be mapped, where the definition does; "" where they can.
     """
 
     root: str
@@ -55,6 +61,10 @@ class Observed:
     mounts_at: Mapping[str, List[Mount]]
     sizes: Mapping[str, int]
     image_faults: Mapping[str, str] = field(default_factory=dict)
+    host: HostFacts = field(default_factory=HostFacts)
+    tops: Mapping[str, Tuple[int, int, int]] = field(default_factory=dict)
+    quota_fault: str = ""
+    idmap_fault: str = ""
 
     def mounts_of(self, path: str) -> List[Mount]:
         """Mounts at a stack's path, lowest first."""
@@ -104,13 +114,17 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         known=known,
         contents=contents,
         layer_faults=_faults({link.chain_id: inspect_layer(store, link) for link in links}),
-        writable_faults=_faults({record.name: inspect_writable(store, record) for record in stacks}),
+        writable_faults=_faults({record.name: _writable_fault(store, record) for record in stacks}),
         written_uppers={record.name for record in stacks + dropped if _is_written(store, record)},
         paths={path: path_facts(path) for path in paths},
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
         image_faults=_faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images}),
+        host=observe_host(store, desired, mounts),
+        tops=dict(_tops(desired)),
+        quota_fault=_quota_fault(store, desired),
+        idmap_fault=_idmap_fault(store, desired),
     )
 
 
@@ -123,6 +137,46 @@ def _condemned_contents(store: Store) -> Set[str]:
 
     place = os.path.dirname(store.content(f"{SHA256}x"))
     return {SHA256 + os.path.basename(path) for path in condemned(store) if os.path.dirname(path) == place}
+
+
+def _writable_fault(store: Store, record: StackRecord) -> Optional[str]:
+    fault = inspect_writable(store, record)
+    if fault is None and record.project:
+        from ansible_collections.strata.overlay.plugins.module_utils._quota import is_limited
+
+        if not is_limited(f"{store.layer(record.stack_id)}/diff", record.project, record.size):
+            return "its size limit is missing or wrong"
+    return fault
+
+
+def _tops(desired: Desired) -> Iterator[Tuple[str, Tuple[int, int, int]]]:
+    for stack in desired.stacks:
+        if stack.spec.style.sets_top and os.path.isdir(stack.spec.path):
+            facts = os.stat(stack.spec.path)
+            yield stack.spec.name, (facts.st_uid, facts.st_gid, stat.S_IMODE(facts.st_mode))
+
+
+def _existing(store: Store) -> str:
+    path = store.home
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _quota_fault(store: Store, desired: Desired) -> str:
+    if not any(stack.spec.writable == "persistent" and stack.spec.size for stack in desired.stacks):
+        return ""
+    from ansible_collections.strata.overlay.plugins.module_utils._quota import quota_fault
+
+    return quota_fault(_existing(store))
+
+
+def _idmap_fault(store: Store, desired: Desired) -> str:
+    if not any(stack.spec.style.idmapped for stack in desired.stacks):
+        return ""
+    from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
+
+    return idmap_fault(_existing(store))
 
 
 def _is_written(store: Store, record: StackRecord) -> bool:

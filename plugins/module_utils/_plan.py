@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._around import services_told, with_services
+from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import WRONG_TAG
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
-    fulfils,
+    mismatch,
     mount_request,
     of_store_at,
+    only_memory,
+    own_volatile,
     root_on_device,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, foreign_over, path_problems
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     CreateStore,
     DropName,
@@ -33,8 +38,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Plan,
     SetAside,
     SetName,
+    SetTop,
     Step,
     StoreImage,
+    Switch,
     Unmount,
     WriteStack,
     short,
@@ -57,8 +64,11 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     vacated = {step.path for step in [*takedown, *moves] if isinstance(step, Unmount)}
     for stack in desired.stacks:
         _Stack(stack, observed, vacated, problems).plan(records, mounts)
+    boot = plan_boot(desired, observed)
+    problems += [*services_told(desired, observed.host), *boot.problems]
     # Paths are left before they are taken: one stack may want the path of another.
-    steps += takedown + moves + records + mounts
+    changes = with_services([*takedown, *moves, *records, *mounts], desired, observed.host)
+    steps += [*boot.removals, *changes, *boot.writes]
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
@@ -137,12 +147,13 @@ def _covered(steps: List[Step], observed: Observed) -> List[str]:
     """What others have mounted over mounts of ours that are to go: umount(2) would take theirs away."""
     problems: List[str] = []
     for step in steps:
-        if isinstance(step, Unmount):
-            lines = observed.mounts_of(step.path)
-            ours = _ours_at(observed, step.path)
+        if isinstance(step, (Unmount, Switch)):
+            path = step.path if isinstance(step, Unmount) else step.stack.spec.path
+            lines = observed.mounts_of(path)
+            ours = _ours_at(observed, path)
             foreign = [line for line in lines[lines.index(ours[0]) :] if line not in ours]
             if foreign:
-                problems.append(foreign_over(step.object, step.path, foreign[-1]))
+                problems.append(foreign_over(step.object, path, foreign[-1]))
     return problems
 
 
@@ -167,6 +178,10 @@ def _leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
     return [Unmount(before.name, before.path, len(ours), stack.spec.on_busy == "detach", why)] if ours else []
 
 
+def _service_words(spec: StackSpec) -> List[str]:
+    return [service.words() for service in spec.services]
+
+
 class _Stack:
     """The steps of one stack."""
 
@@ -185,6 +200,9 @@ class _Stack:
         self._check()
         why = self._record_changes()
         drift = self._drift()
+        if drift and self._before is not None and self._is_switchable(self._before):
+            self._plan_switch(self._before, why, drift, records, mounts)
+            return
         set_aside = self._set_aside()
         if self._ours and (drift or self._spec.state == "unmounted"):
             reason = drift or "it is to be unmounted"
@@ -197,6 +215,41 @@ class _Stack:
             (mounts if set_aside and self._ours else records).append(step)
         if self._spec.state == "mounted" and (drift or not self._ours):
             mounts.append(Mount(self._stack, self._facts().kind == "missing"))
+        elif self._top_differs():
+            mounts.append(SetTop(self._stack))
+
+    def _top_differs(self) -> bool:
+        top = self._observed.tops.get(self._spec.name)
+        return self._spec.state == "mounted" and top is not None and self._spec.style.top_differs(*top)
+
+    def _is_switchable(self, before: StackRecord) -> bool:
+        """Whether the old tree may stay while the new one comes: not where a persistent layer is or was meant to be in
+        the old one, since that takes writes until it is unmounted.
+        """
+        if before.writable == "persistent" or self._spec.state != "mounted":
+            return False
+        if before.path != self._spec.path:
+            return False
+        return all(only_memory(line, self._observed.home, before) for line in self._ours)
+
+    def _plan_switch(
+        self, before: StackRecord, why: Tuple[str, ...], drift: str, records: List[Step], mounts: List[Step]
+    ) -> None:
+        renewed = self._uses_own_volatile()
+        if renewed and not why:
+            why = ("the volatile layer begins anew",)
+        old = before if renewed or self._set_aside() else None
+        if why:
+            records.append(self._write(why, keep_id=old is None))
+        gapless = self._observed.abilities.beneath
+        mounts.append(Switch(self._stack, before, len(self._ours), drift, gapless))
+        if old is not None:
+            mounts.append(SetAside(old, written=False))
+
+    def _uses_own_volatile(self) -> bool:
+        """Whether the volatile layer on record is in the old tree: the new tree then needs another one."""
+        before = self._before
+        return before is not None and any(own_volatile(line, self._observed.home, before) for line in self._ours)
 
     def _facts(self) -> PathFacts:
         return self._observed.paths[self._spec.path]
@@ -212,7 +265,8 @@ class _Stack:
         spec = self._spec
         changes: List[str] = []
         if before.diff_ids != self._stack.diff_ids:
-            changes.append(f"layers {', '.join(before.layers)} become {', '.join(self._stack.layers)}")
+            back = f"back to generation {self._stack.back_to}: " if self._stack.back_to else ""
+            changes.append(f"{back}layers {', '.join(before.layers)} become {', '.join(self._stack.layers)}")
         elif before.layers != self._stack.layers:
             changes.append(f"the same layers are now written {', '.join(self._stack.layers)}")
         for word, old, new in (
@@ -220,11 +274,14 @@ class _Stack:
             ("writable", before.writable, spec.writable),
             ("size", str(before.size), str(spec.size)),
             ("state", "mounted" if before.mounted else "unmounted", spec.state),
+            ("boot", str(before.boot).lower(), str(spec.boot).lower()),
+            ("services", ", ".join(before.services) or "none", ", ".join(_service_words(spec)) or "none"),
         ):
             if old != new:
                 changes.append(f"{word} {old} becomes {new}")
-        if len(before.history) > spec.generations:
+        if before.keep != spec.generations or len(before.history) > spec.generations:
             changes.append(f"{spec.generations} generations are kept")
+        changes += spec.style.changes(before.style)
         fault = self._observed.writable_faults.get(spec.name)
         if fault:
             changes.append(f"the writable layer is repaired ({fault})")
@@ -232,7 +289,10 @@ class _Stack:
 
     def _set_aside(self) -> Optional[SetAside]:
         before = self._before
-        if before is not None and before.stack_id and before.writable != self._spec.writable:
+        if before is None or not before.stack_id:
+            return None
+        reset = self._spec.on_change == "reset" and before.diff_ids != self._stack.diff_ids
+        if before.writable != self._spec.writable or (reset and before.writable == "persistent"):
             return SetAside(before, before.name in self._observed.written_uppers)
         return None
 
@@ -256,15 +316,16 @@ class _Stack:
             return "it is mounted more than once"
         if self._before.path != self._spec.path or self._before.writable != self._spec.writable:
             return f"it becomes {self._spec.writable}" if self._before.path == self._spec.path else "it moves here"
-        if self._before.size != self._spec.size:
+        if self._before.size != self._spec.size and self._spec.writable == "volatile":
             return "its size changes"
+        if not self._spec.style.same_mount(self._before.style):
+            return "; ".join(self._spec.style.changes(self._before.style))
         if self._before.diff_ids != self._stack.diff_ids:
             return "its layers change"
         request = mount_request(self._observed.home, self._before)
         content = f"{self._observed.root}/content/sha256/{hex_of(self._stack.diff_ids[0])}"
-        if not fulfils(self._ours[0], request, root_on_device(self._observed.mounts, content)):
-            return "what is mounted is not what the record says"
-        return ""
+        wrong = mismatch(self._ours[0], request, root_on_device(self._observed.mounts, content))
+        return f"what is mounted is not what the record says: {wrong}" if wrong else ""
 
     def _check(self) -> None:
         where = self._spec.where
@@ -274,13 +335,52 @@ class _Stack:
             self._problems.append(
                 f"{where}: this kernel ({abilities.release}) has no overlay file system; load or build it"
             )
-        if count > abilities.layer_limit():
+        limit = abilities.layer_limit(self._spec.style.context)
+        if count > limit:
             self._problems.append(
-                f"{where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
-                f"{abilities.layer_limit()}"
+                f"{where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most {limit}"
             )
+        self._check_style()
         if self._spec.state == "mounted":
             mounts = self._observed.mounts_of(self._spec.path)
             self._problems += path_problems(
                 where, self._spec.path, self._spec.cover, self._facts(), mounts, self._shown
             )
+
+    def _check_style(self) -> None:
+        """What this host, or this kind of stack, cannot do of what is asked of the mount."""
+        spec, observed = self._spec, self._observed
+        plain = spec.writable == "none"
+        checks = (
+            (
+                plain and spec.style.sets_top,
+                (
+                    "options 'owner', 'group' and 'mode' need writable: persistent or volatile; a read-only stack "
+                    "shows the top directory of its uppermost layer as it is"
+                ),
+            ),
+            (plain and spec.size > 0, "option 'size' needs writable: persistent or volatile"),
+            (
+                bool(spec.style.context) and not observed.abilities.selinux,
+                "option 'context' needs SELinux, which is not in force on this host",
+            ),
+            (
+                bool(spec.style.context) and plain and len(self._stack.diff_ids) == 1,
+                "option 'context' needs two layers or a writable one: a single read-only layer is no overlay",
+            ),
+            (
+                spec.writable == "persistent" and spec.size > 0 and bool(observed.quota_fault),
+                (
+                    f"option 'size' cannot limit a persistent layer in {observed.root}: {observed.quota_fault}; put "
+                    "the store on ext4 or xfs with project quota (mount option prjquota), or leave 'size' out"
+                ),
+            ),
+            (
+                spec.style.idmapped and bool(observed.idmap_fault),
+                (
+                    f"option 'idmap': owners of layers in {observed.root} cannot be mapped here: "
+                    f"{observed.idmap_fault}; it needs Linux 5.19, and a file system that can be mapped"
+                ),
+            ),
+        )
+        self._problems += [f"{spec.where}: {text}" for wrong, text in checks if wrong]

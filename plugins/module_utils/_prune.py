@@ -286,10 +286,10 @@ class _Planner:
 
 
 def _of_stacks(inventory: Inventory) -> Tuple[Set[str], Set[Tuple[str, ...]]]:
-    """Names that kept generations were written with, and their chains."""
+    """Names that kept generations were written with, and their chains; also those of unfinished changes."""
     generations = [generation for record in inventory.stacks.values() for generation in record.history]
     names = {name for generation in generations for name in generation.layers}
-    return names, {generation.diff_ids for generation in generations}
+    return names, {*(generation.diff_ids for generation in generations), *inventory.returns}
 
 
 def _is_part(part: Sequence[str], chain: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import (
     DigestCache,
@@ -24,7 +25,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
     recall,
     source_key,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord

@@ -14,6 +14,7 @@ from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,18 @@ class ContentRecord:
 
 @dataclass(frozen=True)
 class Generation:
-    """One chain that a stack has had; ``layers`` are the names it was written with, ``time`` is ISO 8601 in UTC."""
+    """One chain that a stack has had.
+
+    :ivar layers: the names it was written with.
+    :ivar time: since when, ISO 8601 in UTC.
+    :ivar back_to: the generation whose chain it brought back; 0 where the definition asked for it.
+    """
 
     number: int
     diff_ids: Tuple[str, ...]
     layers: Tuple[str, ...]
     time: str
+    back_to: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ class StackRecord:
     :ivar mounted: whether it is meant to be mounted.
     :ivar made_path: the mount point was made by us, so it goes with the stack.
     :ivar history: newest first; the first one is the present generation.
+    :ivar left: devices (``major:minor``) of overlays that were taken from the path while processes used them.
+    :ivar project: of the quota that limits a persistent layer, 0 where none does.
+    :ivar keep: how many generations are kept.
+    :ivar style: how the mount itself is to be.
+    :ivar services: units that use it, each after what it needs at a change: ``restart app.service``.
     """
 
     name: str
@@ -81,6 +93,12 @@ class StackRecord:
     mounted: bool
     made_path: bool
     history: Tuple[Generation, ...]
+    keep: int = 3
+    style: MountStyle = field(default_factory=MountStyle)
+    project: int = 0
+    services: Tuple[str, ...] = ()
+    boot: bool = True
+    left: Tuple[str, ...] = ()
 
     @property
     def diff_ids(self) -> Tuple[str, ...]:
@@ -95,7 +113,23 @@ class StackRecord:
         return self.history[0].number
 
 
-_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord)
+@dataclass(frozen=True)
+class ChangeRecord:
+    """A change of a stack that is being made: it is on record until services and health have had their turn.
+
+    :ivar running: units that ran before it.
+    :ivar was_mounted: whether the stack was mounted before it.
+    :ivar back: DiffIDs of the chain before it, empty where the chain stays; ``back_layers`` as they were written.
+    """
+
+    name: str
+    running: Tuple[str, ...] = ()
+    was_mounted: bool = False
+    back: Tuple[str, ...] = ()
+    back_layers: Tuple[str, ...] = ()
+
+
+_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord, ChangeRecord)
 
 
 def now() -> str:
@@ -114,6 +148,7 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
         data: Dict[str, Any] = json.loads(text)
         if kind is StackRecord:
             data["history"] = tuple(Generation(**_tuples(entry)) for entry in data["history"])
+            data["style"] = MountStyle(**_tuples(data.get("style") or {}))
             if not data["history"]:
                 raise ValueError("it has no generation")
             for generation in data["history"]:
@@ -122,6 +157,8 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
             _check_chain(_tuples(data)["diff_ids"])
             if data.get("image_id") and not DIFF_ID.match(str(data["image_id"])):
                 raise ValueError("its image id is no digest")
+        elif kind is ChangeRecord and data["back"]:
+            _check_chain(_tuples(data)["back"])
         return kind(**_tuples(data))
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise StrataError(

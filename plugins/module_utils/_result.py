@@ -39,11 +39,15 @@ class Outcome:
     :ivar gaps: milliseconds in which nothing was mounted at a path where something was before and after.
     :ivar held_by: who still holds an old tree that was detached.
     :ivar pruned: what was removed at the end.
+    :ivar health: what the health check said.
+    :ivar warnings: what went otherwise than a user may expect, in words.
     """
 
     gaps: Dict[str, float] = field(default_factory=dict)
     held_by: Dict[str, List[Holder]] = field(default_factory=dict)
     pruned: Optional[PrunePlan] = None
+    health: Dict[str, str] = field(default_factory=dict)
+    warnings: List[str] = field(default_factory=list)
 
 
 def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, StackRecord]) -> Dict[str, Any]:
@@ -79,6 +83,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
         ],
         **(pruned.result() if pruned else {}),
         "diff": view.difference,
+        **({"warnings": outcome.warnings} if outcome.warnings else {}),
     }
 
 
@@ -104,6 +109,8 @@ def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome
         "chain_id": chain_ids(stack.diff_ids)[-1],
         "gap_ms": outcome.gaps.get(stack.spec.name, 0),
         "held_by": [holder.result() for holder in outcome.held_by.get(stack.spec.name, [])],
+        "health": outcome.health.get(stack.spec.name, ""),
+        "boot": view.observed.host.boot.means(stack.spec.boot and stack.spec.state == "mounted"),
     }
 
 

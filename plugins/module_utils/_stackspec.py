@@ -8,15 +8,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, List, Mapping, Sequence, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Any, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import layer_in_place_spec
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec, read_health
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, check_name, read_layer
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle, read_style
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import stack_path
+from ansible_collections.strata.overlay.plugins.module_utils._services import Service, read_services
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
+DEFAULT_GENERATIONS = 3
+_NUMBER = re.compile(r"^[0-9]{1,9}\Z")
 _SIZE = re.compile(r"^([0-9]{1,18})([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
 
 
@@ -25,7 +30,10 @@ class StackSpec:
     """One stack as written; ``layers`` bottom first, each a name or a layer written in place.
 
     :ivar path: ``""`` where not given: the store's record says it.
-    :ivar size: bytes of a volatile layer's file system, 0 for the kernel's default of half the memory.
+    :ivar size: the most bytes that the writable layer may hold; 0 for no limit, and for half the memory of a volatile
+        one.
+    :ivar generation: the one to go back to, as a number or ``previous``; "" for none.
+    :ivar left_out: options that were not given; a stack whose layers are left out too keeps what it has.
     """
 
     name: str
@@ -37,6 +45,13 @@ class StackSpec:
     on_busy: str
     generations: int
     state: str
+    services: Tuple[Service, ...] = ()
+    health: Optional[HealthSpec] = None
+    boot: bool = True
+    on_change: str = "keep"
+    generation: str = ""
+    style: MountStyle = field(default_factory=MountStyle)
+    left_out: FrozenSet[str] = field(default=frozenset(), compare=False)
 
     @property
     def where(self) -> str:
@@ -50,19 +65,40 @@ def read_stack(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
     """
     name = check_name(where, item["name"], problems)
     layers = _layers(item, where, resolved, problems)
-    if item["generations"] < 1:
+    if item["generations"] is not None and item["generations"] < 1:
         problems.append(f"{where}: option 'generations' must be at least 1, the one that is mounted")
     return StackSpec(
         name=name,
         path=stack_path(where, item["path"], problems),
         layers=layers,
-        writable=item["writable"],
+        writable=item["writable"] or "none",
         size=_size(where, item, problems),
         cover=item["cover"],
         on_busy=item["on_busy"],
-        generations=item["generations"],
+        generations=DEFAULT_GENERATIONS if item["generations"] is None else item["generations"],
         state=item["state"],
+        services=read_services(where, item["services"], problems),
+        health=read_health(where, item["health"], problems),
+        boot=item["boot"] is not False,
+        on_change=item["on_change"],
+        generation=_generation(where, item, problems),
+        style=read_style(item, where, problems),
+        left_out=frozenset(key for key, value in item.items() if value is None),
     )
+
+
+def _generation(where: str, item: Mapping[str, Any], problems: List[str]) -> str:
+    wanted = item["generation"]
+    if wanted is None:
+        return ""
+    tell = f"{where}: option 'generation'"
+    if wanted != "previous" and not (_NUMBER.match(wanted) and int(wanted) > 0):
+        problems.append(f"{tell} must be previous or the number of a generation, not {wanted!r}")
+    if item["layers"] is not None:
+        problems.append(f"{tell} brings back the layers that the stack had; leave out 'layers'")
+    if item["state"] != "mounted":
+        problems.append(f"{tell} needs state: mounted")
+    return str(wanted)
 
 
 def _layers(
@@ -96,9 +132,8 @@ def _size(where: str, item: Mapping[str, Any], problems: List[str]) -> int:
     if not match or int(match.group(1)) == 0:
         problems.append(f"{where}: option 'size': {item['size']!r} must be a number of bytes such as 512m or 2g")
         return 0
-    if item["writable"] != "volatile":
-        problems.append(
-            f"{where}: option 'size' needs writable: volatile; a limit for '{item['writable']}' is not supported"
-        )
+    known = item["layers"] is None and item["writable"] is None
+    if item["writable"] not in ("volatile", "persistent") and not known:
+        problems.append(f"{where}: option 'size' needs writable: volatile or persistent; a read-only stack cannot grow")
     power: int = " kmgt".index(match.group(2).lower() or " ")
     return int(match.group(1)) * int(1024**power)

@@ -11,9 +11,9 @@ import os
 from dataclasses import astuple
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now

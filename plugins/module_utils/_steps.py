@@ -240,10 +240,55 @@ class Mount(Step):
         return self.stack.spec.where
 
     def words(self) -> str:
-        spec = self.stack.spec
-        kind = {"none": "read-only"}.get(spec.writable, spec.writable)
         count = len(self.stack.diff_ids)
-        return f"mount {count} layer{'s' if count > 1 else ''} at {spec.path} ({kind})"
+        kind = {"none": "read-only"}.get(self.stack.spec.writable, self.stack.spec.writable)
+        return f"mount {count} layer{'s' if count > 1 else ''} at {self.stack.spec.path} ({kind})"
+
+
+@dataclass(frozen=True)
+class Switch(Step):
+    """Show a stack's new tree at a path where an old one is mounted, without a gap where the kernel can do that.
+
+    Whoever uses the old tree keeps it. Never for a persistent layer: that may not be in two mounts even for an instant.
+
+    :ivar before: the stack as it was on record; the stack as it is to be is on record when the step is done.
+    :ivar count: mounts of the store at the path; all of them go.
+    :ivar gapless: the kernel can put the new tree beneath the old one.
+    """
+
+    stack: DesiredStack
+    before: StackRecord
+    count: int
+    why: str
+    gapless: bool
+
+    @property
+    def object(self) -> str:
+        return self.stack.spec.where
+
+    def words(self) -> str:
+        count = len(self.stack.diff_ids)
+        times = f" ({self.count} mounts)" if self.count > 1 else ""
+        how = "without a gap" if self.gapless else "by unmounting and mounting"
+        return f"switch {self.stack.spec.path}{times} to {count} layer{'s' if count > 1 else ''} {how}: {self.why}"
+
+
+@dataclass(frozen=True)
+class SetTop(Step):
+    """Give the top directory of a mounted stack its owner and mode."""
+
+    stack: DesiredStack
+
+    @property
+    def object(self) -> str:
+        return self.stack.spec.where
+
+    def words(self) -> str:
+        style = self.stack.spec.style
+        mode = None if style.mode is None else f"{style.mode:04o}"
+        wanted = (("owner", style.owner), ("group", style.group), ("mode", mode))
+        told = ", ".join(f"{word} {value}" for word, value in wanted if value is not None)
+        return f"set {told} of {self.stack.spec.path}"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_o
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
+    ChangeRecord,
     ContentRecord,
     NameRecord,
     StackRecord,
@@ -51,6 +52,7 @@ DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("strata/digests", 0o700),
     ("strata/stacks", 0o700),
     ("strata/aside", 0o700),
+    ("strata/changes", 0o700),
     ("strata/sources", 0o700),
     ("strata/condemned", 0o700),
     ("staging", 0o700),
@@ -131,6 +133,9 @@ class Store:
     def aside_file(self, stack_id: str) -> str:
         return f"{self.root}/strata/aside/{stack_id}.json"
 
+    def change_file(self, name: str) -> str:
+        return f"{self.root}/strata/changes/{quote(name, safe='')}.json"
+
     def source_file(self, key: str) -> str:
         return f"{self.root}/strata/sources/{key}.json"
 
@@ -151,6 +156,11 @@ class Store:
         text = read_text(path)
         return None if text is None else load(StackRecord, text, path)
 
+    def change_record(self, name: str) -> Optional[ChangeRecord]:
+        path = self.change_file(name)
+        text = read_text(path)
+        return None if text is None else load(ChangeRecord, text, path)
+
     def names(self) -> List[str]:
         return self._recorded("names")
 
@@ -167,6 +177,12 @@ class Store:
                 record = self.content_record(f"sha256:{name}")
                 found |= {record.source} if record is not None else set()
         return found
+
+    def set_aside(self) -> List[StackRecord]:
+        """Records of stacks whose writable layers were set aside, as they were then."""
+        paths = [self.aside_file(stack_id) for stack_id in self._recorded("aside")]
+        texts = ((path, read_text(path)) for path in paths)
+        return [load(StackRecord, text, path) for path, text in texts if text is not None]
 
     def _recorded(self, kind: str) -> List[str]:
         try:

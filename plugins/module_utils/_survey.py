@@ -15,10 +15,11 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
 
+from ansible_collections.strata.overlay.plugins.module_utils._around import stopped_units
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
+from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders, mounts_inside
 from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin, sent_image
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
@@ -27,11 +28,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._origin import Orig
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
+from ansible_collections.strata.overlay.plugins.module_utils._services import runs_in_unit
 from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     ImportContent,
     Plan,
     StoreImage,
+    Switch,
     Unmount,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -129,11 +132,18 @@ def awaited(planned: Plan) -> List[str]:
 
 
 def _refuse_busy(planned: Plan) -> None:
+    stopped = stopped_units(planned.steps)
     for step in planned.steps:
         if isinstance(step, Unmount) and not step.detach:
-            found = holders(os.path.realpath(step.path))
+            units = stopped.get(step.name, ())
+            found = [one for one in holders(os.path.realpath(step.path)) if not runs_in_unit(one.pid, units)]
             if found:
                 raise BusyError(busy_message(step.name, step.path, found))
+        if isinstance(step, Switch) and step.stack.spec.on_busy == "fail":
+            # Processes keep the old tree; but what is mounted in it would be seen by nobody any more.
+            inside = mounts_inside(os.path.realpath(step.stack.spec.path))
+            if inside:
+                raise BusyError(busy_message(step.stack.spec.name, step.stack.spec.path, inside))
 
 
 def exit_module(module: AnsibleModule, result: Dict[str, Any]) -> NoReturn:

@@ -18,7 +18,7 @@ import os
 import stat
 from typing import Iterator, List, Optional, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils import _mountapi
 
 _NOATIME = getattr(os, "O_NOATIME", 0)
 
@@ -30,15 +30,13 @@ def untouched(root: str) -> Iterator[str]:
     File systems mounted in the tree are not seen through it: where one lies at ``overlay2/`` or so, ``root`` is given.
     """
     try:
-        view = _kernel.read_only_view(root)
+        view = _mountapi.read_only_view(root)
     except OSError:
         yield root
         return
-    try:
-        path = f"/proc/self/fd/{view}"
+    with view:
+        path = f"/proc/self/fd/{view.fd}"
         yield path if _same_devices(root, path) else root
-    finally:
-        os.close(view)
 
 
 def _same_devices(root: str, view: str) -> bool:

@@ -73,7 +73,7 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(set_top), V(forget_stack).
       type: str
       returned: always
       sample: import_content

@@ -55,7 +55,9 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack), V(prune).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(set_top),
+          V(forget_stack), V(stop_services), V(start_services), V(check_health), V(write_unit), V(remove_unit),
+          V(prune).
       type: str
       returned: always
       sample: import_content
@@ -153,6 +155,18 @@ stacks:
       type: float
       returned: always
       sample: 3.1
+    health:
+      description: What the health check said in this run, empty where it was not asked.
+      type: str
+      returned: always
+      sample: "GET http://127.0.0.1:8080/healthz: right after 2 tries"
+    boot:
+      description:
+        - What mounts it at boot. V(unit) is a systemd mount unit, V(fstab) a line of C(/etc/fstab), V(off) nothing, as
+          it is defined. With V(no_helper) it is to be mounted at boot, but C(mount.strata) is not on the host.
+      type: str
+      returned: always
+      sample: unit
     held_by:
       description: Processes and mounts that still use a tree which was detached.
       type: list

@@ -54,6 +54,39 @@ EXAMPLES = r"""
   strata.overlay.stack:
     name: web
 
+- name: A service on top of it, checked after each change, and the way back if it fails
+  strata.overlay.stack:
+    name: web
+    path: /srv/web
+    layers: [base, app, site]
+    services:
+      - app.service
+      - name: nginx.service
+        action: reload
+    health:
+      url: http://127.0.0.1:8080/healthz
+      retries: 20
+
+- name: Change its layers, at the path that is on record
+  strata.overlay.stack:
+    name: web
+    layers: [base, app]
+
+- name: Go back to the layers that it had before
+  strata.overlay.stack:
+    name: web
+    generation: previous
+
+- name: A build sandbox that no program is started from
+  strata.overlay.stack:
+    name: sandbox
+    path: /srv/sandbox
+    layers: [base]
+    writable: persistent
+    on_change: reset
+    mount_options: [nosuid, nodev, noexec]
+    mode: "1777"
+
 - name: Take it down, also under processes that use it
   strata.overlay.stack:
     name: web
@@ -71,7 +104,8 @@ plan:
     action:
       description:
         - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(forget_stack).
+          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(set_top),
+          V(forget_stack), V(stop_services), V(start_services), V(check_health), V(write_unit), V(remove_unit).
       type: str
       returned: always
       sample: import_content
@@ -100,6 +134,11 @@ problems:
   returned: failure by mistakes in the definition
   type: list
   elements: str
+unhealthy:
+  description: The stack that did not work after its change, and went back where it could.
+  returned: failure by services or health
+  type: str
+  sample: web
 diff_ids:
   description: DiffIDs of all layers that the definition names, each once.
   returned: success
@@ -173,6 +212,18 @@ stacks:
       type: float
       returned: always
       sample: 3.1
+    health:
+      description: What the health check said in this run, empty where it was not asked.
+      type: str
+      returned: always
+      sample: "GET http://127.0.0.1:8080/healthz: right after 2 tries"
+    boot:
+      description:
+        - What mounts it at boot. V(unit) is a systemd mount unit, V(fstab) a line of C(/etc/fstab), V(off) nothing, as
+          it is defined. With V(no_helper) it is to be mounted at boot, but C(mount.strata) is not on the host.
+      type: str
+      returned: always
+      sample: unit
     held_by:
       description: Processes and mounts that still use a tree which was detached.
       type: list

@@ -319,6 +319,29 @@ stacks:
       type: list
       elements: dict
       returned: always
+      contains:
+        number:
+          description: Its number.
+          type: int
+          returned: always
+        diff_ids:
+          description: DiffIDs, bottom first.
+          type: list
+          elements: str
+          returned: always
+        layers:
+          description: Its layers as they were written, bottom first.
+          type: list
+          elements: str
+          returned: always
+        time:
+          description: Since when, ISO 8601 in UTC.
+          type: str
+          returned: always
+        back_to:
+          description: The generation that it brought back, 0 where a definition asked for it.
+          type: int
+          returned: always
     writable_bytes:
       description: Bytes that its writable layer takes.
       type: int
@@ -385,6 +408,34 @@ abilities:
     page_size:
       description: Bytes of a page.
       type: int
+      returned: always
+    beneath:
+      description: A mount can be put beneath another one, so that read-only and volatile stacks change without a gap.
+      type: bool
+      returned: always
+    selinux:
+      description: SELinux is in force, so that a stack can have a context.
+      type: bool
+      returned: always
+    d_type:
+      description: The store's file system tells what each entry of a directory is, as writable layers need it.
+      type: bool
+      returned: always
+    xattrs:
+      description: The store's file system has the attributes that whiteouts and opaque directories are marked with.
+      type: bool
+      returned: always
+    native_diff:
+      description: A writable layer holds the whole difference from the layers below.
+      type: bool
+      returned: always
+    idmap:
+      description: Owners of layers in the store can be mapped.
+      type: bool
+      returned: always
+    project_quota:
+      description: The size of persistent layers can be limited.
+      type: bool
       returned: always
     max_layers:
       description: The most layers that one stack can have.

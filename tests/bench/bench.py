@@ -35,6 +35,7 @@ from ansible_collections.strata.overlay.tests.bench.measure import (
     seconds,
 )
 from ansible_collections.strata.overlay.tests.bench.stores import measure_info, measure_prune
+from ansible_collections.strata.overlay.tests.bench.switches import measure_switches
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BY_HAND = Path(__file__).with_name("by_hand.yml")
@@ -277,6 +278,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "import": measure_imports,
     "prune": measure_prune,
     "info": measure_info,
+    "switch": measure_switches,
 }
 
 

@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._boot import Places
+from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError
 from ansible_collections.strata.overlay.tests.integration.docker import stopped_docker
 from ansible_collections.strata.overlay.tests.integration.host import (
     Ansible,
@@ -18,9 +22,19 @@ from ansible_collections.strata.overlay.tests.integration.host import (
     in_private_namespace,
     unmount_all,
 )
+from ansible_collections.strata.overlay.tests.integration.machine import Machine, machine
 from ansible_collections.strata.overlay.tests.integration.podman import stopped_podman
 
 __all__ = ["ansible", "host", "stopped_docker", "stopped_podman"]
+
+HELPER = Places().helper
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_helper_of_the_host() -> None:
+    """Where this machine has mount.strata installed, runs would write units for the stacks of tests: it is hidden."""
+    if in_private_namespace() and os.path.exists(HELPER):
+        _kernel.mount("/dev/null", HELPER, None, _kernel.MS_BIND)
 
 
 @pytest.fixture
@@ -48,3 +62,18 @@ def ansible(tmp_path: Path) -> Ansible:
         "ANSIBLE_PYTHON_INTERPRETER": os.environ.get("ANSIBLE_PYTHON_INTERPRETER", "auto_silent"),
     }
     return Ansible(directory, environment)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Machine]:
+    """A machine that a real systemd has booted."""
+    if not in_private_namespace():
+        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    try:
+        with machine(tmp_path) as one:
+            yield one
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    finally:
+        unmount_all(tmp_path)
+        shutil.rmtree(tmp_path / "upper", ignore_errors=True)

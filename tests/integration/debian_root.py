@@ -44,7 +44,7 @@ def debian_root() -> Path:
     if shutil.which(RECIPE[0]) is None:
         raise UnavailableError("building a Debian root needs the program mmdebstrap")
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache):
+    with locked_cache(cache):
         if not archive.exists():
             _build(archive)
     return archive
@@ -57,7 +57,7 @@ def is_full_root() -> bool:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked_cache(directory: Path) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
 from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
 from ansible_collections.strata.overlay.plugins.module_utils._engineroot import EngineRoot
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -103,7 +103,7 @@ def test_where_mounting_is_not_allowed_nothing_is_written_either(
     def refused(path: str) -> int:
         raise PermissionError(path)
 
-    monkeypatch.setattr(_kernel, "read_only_view", refused)
+    monkeypatch.setattr(_mountapi, "read_only_view", refused)
     assert engine_info(str(root), size=True)["images"]
     assert traces(root) == before
 
@@ -111,8 +111,9 @@ def test_where_mounting_is_not_allowed_nothing_is_written_either(
 def test_a_root_on_a_read_only_file_system(docker_root: Path, tmp_path: Path) -> None:
     place = tmp_path / "read-only"
     place.mkdir()
-    _kernel.bind_read_only(str(docker_root), str(place))
+    _kernel.mount(str(docker_root), str(place), None, _kernel.MS_BIND)
     try:
+        _kernel.mount("", str(place), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY)
         there, here = engine_info(str(place), size=True), engine_info(str(docker_root), size=True)
         assert there == here
     finally:

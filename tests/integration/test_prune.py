@@ -285,7 +285,7 @@ def test_a_mount_made_after_the_look_keeps_its_layer(host: Host, monkeypatch: py
         seen = look(self)
         looks.append(seen)
         if len(looks) == 1:
-            _kernel.bind_read_only(host.store.content(diff_id), str(target))
+            _kernel.mount(host.store.content(diff_id), str(target), None, _kernel.MS_BIND)
         return seen
 
     monkeypatch.setattr(Pruning, "_look", look_and_be_late)

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _overlay
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._errors import (
     BusyError,
     DefinitionError,
     StrataError,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._mountapi import Tree
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
+from ansible_collections.strata.overlay.plugins.module_utils._overlay import mount_at
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 
@@ -37,7 +42,7 @@ def test_check_do_again_check_again(host: Host, writable: str) -> None:
     upgraded = host.four_steps(layers=[BASE, NEW], stacks=[stack(host, writable=writable)])
     assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
     assert upgraded["stacks"][0]["generation"] == 2
-    assert upgraded["stacks"][0]["gap_ms"] > 0
+    assert (upgraded["stacks"][0]["gap_ms"] > 0) == (writable == "persistent" or not find_abilities().beneath)
     host.four_steps(stacks=[stack(host, writable=writable, state="unmounted")])
     assert host.mounts("web") == []
     host.four_steps(stacks=[{"name": "web", "writable": writable}])
@@ -172,8 +177,8 @@ def test_unmounted_by_somebody(host: Host) -> None:
 def test_mounted_twice(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     (mount,) = host.mounts("web")
-    again = _kernel.OverlayMount(host.store.home, mount.lowers(), "", "", host.path("web"))
-    _kernel.mount_overlay(again, _kernel.find_abilities())
+    again = MountRequest(host.store.home, tuple(mount.lowers()), "", "", "")
+    mount_at(again, host.path("web"), find_abilities())
     assert len(host.mounts("web")) == 2
     host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
     assert len(host.mounts("web")) == 1
@@ -183,8 +188,8 @@ def test_mounted_with_other_layers(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     (mount,) = host.mounts("web")
     _kernel.umount(host.path("web"))
-    swapped = _kernel.OverlayMount(host.store.home, list(reversed(mount.lowers())), "", "", host.path("web"))
-    _kernel.mount_overlay(swapped, _kernel.find_abilities())
+    swapped = MountRequest(host.store.home, tuple(reversed(mount.lowers())), "", "", "")
+    mount_at(swapped, host.path("web"), find_abilities())
     assert host.tree("web")["both"] == "base"
     done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
     assert "not what the record says" in done["plan"][0]["text"]
@@ -248,19 +253,38 @@ def test_a_lost_content_is_imported_again(host: Host) -> None:
 
 
 def test_a_busy_stack_is_refused_with_who_holds_it(host: Host) -> None:
-    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    def changed(**options: Any) -> dict[str, Any]:
+        return {"layers": [BASE, NEW], "stacks": [stack(host, writable="persistent", **options)]}
+
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
     with subprocess.Popen(["sleep", "600"], cwd=host.path("web")) as holder:
         try:
             for check in (True, False):
                 with pytest.raises(BusyError) as failure:
-                    host.run(check=check, layers=[BASE, NEW], stacks=[stack(host)])
+                    host.run(check=check, **changed())
                 assert f"sleep (process {holder.pid}) holds {host.path('web')}" in str(failure.value)
             assert host.tree("web")["both"] == "app"
             assert host.store.stacks()["web"].generation == 1
-            result = host.run(layers=[BASE, NEW], stacks=[stack(host, on_busy="detach")])
+            result = host.run(**changed(on_busy="detach"))
             assert host.tree("web")["both"] == "new"
             assert [held["pid"] for held in result["stacks"][0]["held_by"]] == [holder.pid]
             assert Path(f"/proc/{holder.pid}/cwd/both").read_text() == "app", "it keeps the tree it had"
+        finally:
+            holder.kill()
+
+
+@pytest.mark.parametrize("writable", ["none", "volatile"])
+def test_who_uses_a_read_only_or_volatile_stack_keeps_the_old_tree(host: Host, writable: str) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
+    with subprocess.Popen(["sleep", "600"], cwd=host.path("web")) as holder:
+        try:
+            result = host.run(layers=[BASE, NEW], stacks=[stack(host, writable=writable)])
+            assert host.tree("web")["both"] == "new"
+            assert [held["pid"] for held in result["stacks"][0]["held_by"]] == [holder.pid]
+            assert Path(f"/proc/{holder.pid}/cwd/both").read_text() == "app"
+            told = stack_info(host.store, "web")
+            assert [(held["pid"], held["command"]) for held in told["held_by"]] == [(holder.pid, "sleep")]
+            assert (told["mounted"], told["drift"], told["generation"]) == (True, "", 2)
         finally:
             holder.kill()
 
@@ -279,24 +303,31 @@ def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
 # Depth.
 
 
-@pytest.mark.parametrize("depth", [2, 64, 136, 500])
+@pytest.mark.parametrize("depth", [1, 2, 63, 64, 128, 135, 136, 250, 500])
 def test_depth(host: Host, depth: int) -> None:
-    if depth > _kernel.find_abilities().layer_limit():
-        pytest.skip(f"this kernel mounts at most {_kernel.find_abilities().layer_limit()} layers")
+    if depth > find_abilities().layer_limit():
+        pytest.skip(f"this kernel mounts at most {find_abilities().layer_limit()} layers")
     layers = numbered(depth)
     names = [layer["name"] for layer in layers]
     host.run(layers=layers, stacks=[stack(host, layers=names)])
     assert host.tree("web") == {"top": str(depth - 1), **{f"file{number}": str(number) for number in range(depth)}}
-    assert len(host.mounts("web")[0].lowers()) == depth
+    assert len(host.mounts("web")[0].lowers()) == (depth if depth > 1 else 0)
     assert not host.run(layers=layers, stacks=[stack(host, layers=names)])["changed"]
+
+
+def test_one_layer_more_than_the_kernel_takes_changes_nothing(host: Host) -> None:
+    names = ["base", "app"] * 250
+    with pytest.raises(DefinitionError, match="option 'layers' has 501 layers; the kernel takes at most 500"):
+        host.run(layers=[BASE, APP], stacks=[stack(host, layers=[*names, "base"])])
+    assert not host.root.exists()
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent"])
 def test_a_kernel_without_lowerdir_append_is_given_relative_names(
     host: Host, writable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    abilities = _kernel.find_abilities()
-    old = _kernel.Abilities(abilities.release, True, False, abilities.userxattr, abilities.page_size)
+    abilities = find_abilities()
+    old = Abilities(abilities.release, True, False, abilities.userxattr, abilities.page_size)
     module = "ansible_collections.strata.overlay.plugins.module_utils._observe"
     monkeypatch.setattr(f"{module}.find_abilities", lambda: old)
     limit = old.layer_limit()
@@ -318,18 +349,40 @@ def test_when_the_new_tree_cannot_be_mounted_the_old_one_comes_back(
 ) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     before = host.store.stacks()["web"]
-    real = _kernel.mount_overlay
+    real = _overlay.build
 
-    def refuse_the_new_one(request: _kernel.OverlayMount, abilities: _kernel.Abilities) -> None:
+    def refuse_the_new_one(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
         if Path(request.lowers[0], "both").read_text() == "new":
             raise OSError(5, "Input/output error", request.lowers[0])
-        real(request, abilities)
+        return real(request, scratch, abilities)
 
-    monkeypatch.setattr(_kernel, "mount_overlay", refuse_the_new_one)
-    with pytest.raises(StrataError, match="stack web: cannot mount .*: Input/output error .* is mounted again"):
+    monkeypatch.setattr(_overlay, "build", refuse_the_new_one)
+    with pytest.raises(StrataError, match="stack web: cannot switch .*: Input/output error .* shows the tree"):
         host.run(layers=[BASE, NEW], stacks=[stack(host)])
     assert host.tree("web")["both"] == "app"
     assert host.store.stacks()["web"] == before
     monkeypatch.undo()
     host.run(layers=[BASE, NEW], stacks=[stack(host)])
+    assert host.tree("web")["both"] == "new"
+
+
+def test_when_a_persistent_stack_cannot_be_mounted_the_old_tree_comes_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
+    before = host.store.stacks()["web"]
+    real = _overlay.mount_at
+
+    def refuse_the_new_one(request: MountRequest, target: str, abilities: Abilities) -> None:
+        if Path(request.lowers[0], "both").read_text() == "new":
+            raise OSError(5, "Input/output error", request.lowers[0])
+        real(request, target, abilities)
+
+    monkeypatch.setattr(_overlay, "mount_at", refuse_the_new_one)
+    with pytest.raises(StrataError, match="stack web: cannot mount .*: Input/output error .* is mounted again"):
+        host.run(layers=[BASE, NEW], stacks=[stack(host, writable="persistent")])
+    assert host.tree("web")["both"] == "app"
+    assert host.store.stacks()["web"] == before
+    monkeypatch.undo()
+    host.run(layers=[BASE, NEW], stacks=[stack(host, writable="persistent")])
     assert host.tree("web")["both"] == "new"

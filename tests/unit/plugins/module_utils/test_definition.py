@@ -205,8 +205,69 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
         ["stack web: option 'size': '0' must be a number of bytes such as 512m or 2g"],
     ),
     (
-        stack(writable="persistent", size="1g"),
-        ["stack web: option 'size' needs writable: volatile; a limit for 'persistent' is not supported"],
+        stack(writable="none", size="1g"),
+        ["stack web: option 'size' needs writable: volatile or persistent; a read-only stack cannot grow"],
+    ),
+    (
+        stack(mount_options=["nosuid", "nosiud", "noatime", "strictatime"]),
+        [
+            (
+                "stack web: option 'mount_options': 'nosiud' is none of nosuid, nodev, noexec, nosymfollow, noatime, "
+                "nodiratime, relatime, strictatime"
+            ),
+            "stack web: option 'mount_options': noatime and strictatime exclude each other; keep one",
+        ],
+    ),
+    (
+        stack(propagation="privat"),
+        [
+            (
+                "stack web: option 'propagation' must be one of private, slave, shared, unbindable, not 'privat'; "
+                "did you mean 'private'?"
+            )
+        ],
+    ),
+    (
+        stack(context='secret"'),
+        [
+            (
+                "stack web: option 'context': 'secret\"' must be a SELinux label such as "
+                "system_u:object_r:container_file_t:s0"
+            )
+        ],
+    ),
+    *(
+        (
+            stack(idmap=given),
+            [
+                (
+                    "stack web: option 'idmap' must have uid and gid, each as 'first:host:count' such as "
+                    "'0:100000:65536': ids from first on in the layers are shown as ids from host on"
+                )
+            ],
+        )
+        for given in (
+            {"uid": "0:100000:65536"},
+            {"uid": "0:100000:65536", "gid": "0:100000"},
+            {"uid": "0:100000:0", "gid": "0:1:1"},
+            {"uid": "0:4294967295:1", "gid": "0:1:1"},
+            {"uid": "0:1:1", "gid": "0:1:1", "pid": "0:1:1"},
+        )
+    ),
+    (
+        stack(mode="rwx"),
+        ["stack web: option 'mode': 'rwx' must be octal in quotes, such as \"0640\""],
+    ),
+    (
+        stack(generation="last"),
+        [
+            "stack web: option 'generation' must be previous or the number of a generation, not 'last'",
+            "stack web: option 'generation' brings back the layers that the stack had; leave out 'layers'",
+        ],
+    ),
+    (
+        {"stacks": [{"name": "web", "generation": "previous", "state": "unmounted"}]},
+        ["stack web: option 'generation' needs state: mounted"],
     ),
 ]
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
@@ -28,7 +29,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._image import (
     sent_image,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import WRONG_TAG
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._platform import parse_platform

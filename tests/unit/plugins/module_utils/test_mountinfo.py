@@ -45,6 +45,7 @@ def test_fields_with_any_number_of_optional_ones(optional: str) -> None:
         fstype="ext3",
         source="/dev/root",
         super_options=("rw", "errors=continue"),
+        optional=tuple(optional.split()),
     )
 
 
@@ -124,3 +125,15 @@ def test_whatever_a_path_holds_comes_back(root: bytes, path: bytes, lowers: list
     assert os.fsencode(mount.root) == root
     assert os.fsencode(mount.path) == path
     assert [os.fsencode(lower) for lower in mount.lowers()] == lowers
+
+
+def test_what_was_put_beneath_a_mount_comes_before_it() -> None:
+    # As the kernel shows it: the table is ordered by age, and each mount's parent is the one that it lies on.
+    table = (
+        b"24 97 0:53 / /srv/web ro - overlay old ro\n"
+        b"30 22 8:2 / /home rw - ext4 /dev/sda2 rw\n"
+        b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        b"97 98 0:56 / /srv/web ro - overlay new ro\n"
+        b"98 22 0:57 / /srv/web rw - tmpfs covered rw\n"
+    )
+    assert [mount.source for mount in by_path(parse(table))["/srv/web"]] == ["covered", "new", "old"]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Known, desire
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
@@ -27,6 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     LinkLayer,
     Plan,
     SetAside,
+    Switch,
     Unmount,
     WriteStack,
 )
@@ -36,7 +37,7 @@ HOME = f"{ROOT}/overlay2"
 A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
 DIFF_IDS = {"base": A, "app": B, "conf": C, "app2": D}
 STACK_ID = "5" * 64
-KERNEL = Abilities("6.12.0", overlay=True, lowerdir_append=True, userxattr=False, page_size=4096)
+KERNEL = Abilities("6.12.0", overlay=True, lowerdir_append=True, userxattr=False, page_size=4096, beneath=True)
 DISK = Mount(20, 1, "8:1", "/", "/", ("rw",), "ext4", "/dev/sda1", ("rw",))
 ALL = ["base", "app", "conf"]
 
@@ -168,8 +169,8 @@ def named(*names: str) -> list[tuple[str, str]]:
     return [("set_name", f"layer {name}") for name in names]
 
 
-WRITE, MOUNT, UNMOUNT, ASIDE, FORGET = (
-    (action, "stack web") for action in ("write_stack", "mount", "unmount", "set_aside", "forget_stack")
+WRITE, MOUNT, UNMOUNT, SWITCH, ASIDE, FORGET = (
+    (action, "stack web") for action in ("write_stack", "mount", "unmount", "switch", "set_aside", "forget_stack")
 )
 WHOLE = {"layers": [layer(name) for name in ALL], "stacks": [stack()]}
 STACK = {"stacks": [stack()]}
@@ -210,7 +211,7 @@ TABLE = [
         "one new layer of three",
         UPGRADE,
         settled(contents={A, B, C}),
-        [*imports("app2"), *links("base", "app2", "conf")[1:], *named("app2"), WRITE, UNMOUNT, MOUNT],
+        [*imports("app2"), *links("base", "app2", "conf")[1:], *named("app2"), WRITE, SWITCH],
     ),
     (
         "the chain of a persistent stack changes: its writable layer goes on",
@@ -222,9 +223,9 @@ TABLE = [
         "the chain of a volatile stack changes",
         {"stacks": [stack(writable="volatile", layers=["base", "app"])]},
         settled(stacks=[VOLATILE]),
-        [WRITE, UNMOUNT, MOUNT],
+        [WRITE, SWITCH, ASIDE],
     ),
-    ("a layer fewer: all is there", {"stacks": [stack(layers=["base", "app"])]}, settled(), [WRITE, UNMOUNT, MOUNT]),
+    ("a layer fewer: all is there", {"stacks": [stack(layers=["base", "app"])]}, settled(), [WRITE, SWITCH]),
     ("persistent becomes none", STACK, settled(stacks=[PERSISTENT]), [UNMOUNT, ASIDE, WRITE, MOUNT]),
     (
         "persistent with contents becomes none",
@@ -238,14 +239,38 @@ TABLE = [
         settled(stacks=[PERSISTENT], mounts=[]),
         [ASIDE, WRITE, MOUNT],
     ),
-    ("none becomes persistent", persistent(), settled(), [WRITE, UNMOUNT, MOUNT]),
-    ("none becomes volatile", {"stacks": [stack(writable="volatile")]}, settled(), [WRITE, UNMOUNT, MOUNT]),
-    ("volatile becomes persistent", persistent(), settled(stacks=[VOLATILE]), [UNMOUNT, ASIDE, WRITE, MOUNT]),
+    ("none becomes persistent", persistent(), settled(), [WRITE, SWITCH]),
+    ("none becomes volatile", {"stacks": [stack(writable="volatile")]}, settled(), [WRITE, SWITCH]),
+    ("volatile becomes persistent", persistent(), settled(stacks=[VOLATILE]), [WRITE, SWITCH, ASIDE]),
+    (
+        "a volatile stack mounted with other layers: its new tree needs a new volatile layer",
+        {"stacks": [stack(writable="volatile")]},
+        settled(stacks=[VOLATILE], mounts=[mounted(record(writable="volatile", layers=["base", "app"]))]),
+        [WRITE, SWITCH, ASIDE],
+    ),
+    (
+        "a volatile stack whose switch was killed after its record was written",
+        {"stacks": [stack(writable="volatile")]},
+        settled(stacks=[VOLATILE], mounts=[mounted(record(writable="volatile", stack_id="6" * 64))]),
+        [SWITCH],
+    ),
+    (
+        "a read-only stack whose switch was killed before the old tree was taken off",
+        STACK,
+        settled(mounts=[mounted(record()), mounted(record(layers=["base", "app"]), mount_id=61)]),
+        [SWITCH],
+    ),
+    (
+        "a kernel that puts nothing beneath",
+        {"stacks": [stack(layers=["base", "app"])]},
+        settled(abilities=replace(KERNEL, beneath=False)),
+        [WRITE, SWITCH],
+    ),
     (
         "the size of a volatile layer changes",
         {"stacks": [stack(writable="volatile", size="1g")]},
         settled(stacks=[VOLATILE]),
-        [WRITE, UNMOUNT, MOUNT],
+        [WRITE, SWITCH, ASIDE],
     ),
     ("the path moves", {"stacks": [stack(path="/srv/new")]}, settled(), [UNMOUNT, WRITE, MOUNT]),
     (
@@ -380,10 +405,10 @@ TABLE = [
         "drift: mounted twice",
         STACK,
         settled(mounts=[mounted(record()), mounted(record(), mount_id=61)]),
-        [UNMOUNT, MOUNT],
+        [SWITCH],
     ),
-    ("drift: other lowers", STACK, settled(mounts=[mounted(record(layers=["base", "app"]))]), [UNMOUNT, MOUNT]),
-    ("drift: lowers in another order", STACK, settled(mounts=[mounted(record(layers=ALL[::-1]))]), [UNMOUNT, MOUNT]),
+    ("drift: other lowers", STACK, settled(mounts=[mounted(record(layers=["base", "app"]))]), [SWITCH]),
+    ("drift: lowers in another order", STACK, settled(mounts=[mounted(record(layers=ALL[::-1]))]), [SWITCH]),
     ("drift: a read-only stack has an upper", STACK, settled(mounts=[mounted(PERSISTENT)]), [UNMOUNT, MOUNT]),
     (
         "drift: another upper",
@@ -401,7 +426,7 @@ TABLE = [
         "drift: the bind of one layer can be written",
         {"stacks": [stack(layers=["base"])]},
         settled(stacks=[record(layers=["base"])], mounts=[mounted(record(layers=["base"]), options=("rw",))]),
-        [UNMOUNT, MOUNT],
+        [SWITCH],
     ),
     ("a foreign mount that is to be covered", {"stacks": [stack(cover=True)]}, settled(mounts=[foreign()]), [MOUNT]),
     (
@@ -567,10 +592,9 @@ def test_a_plan_in_words() -> None:
             settled(stacks=[VOLATILE]),
             [
                 f"link layer {hex_of(chain('base', 'conf'))[:12]} (content cccccccccccc) above aaaaaaaaaaaa",
-                "unmount /srv/web: it becomes persistent",
-                "remove the volatile layer 555555555555 of stack web",
                 "record stack web: layers base, app, conf become base, conf; writable volatile becomes persistent",
-                "mount 2 layers at /srv/web (persistent)",
+                "switch /srv/web to 2 layers without a gap: it becomes persistent",
+                "remove the volatile layer 555555555555 of stack web",
             ],
         ),
         (
@@ -615,14 +639,28 @@ def test_a_plan_in_words() -> None:
         (
             STACK,
             settled(mounts=[mounted(record()), mounted(record(), mount_id=61)]),
-            ["unmount /srv/web (2 mounts): it is mounted more than once", "mount 3 layers at /srv/web (read-only)"],
+            ["switch /srv/web (2 mounts) to 3 layers without a gap: it is mounted more than once"],
         ),
         (
             STACK,
-            settled(mounts=[mounted(record(layers=["base", "conf"]))]),
+            settled(mounts=[mounted(record(layers=["base", "conf"]))], abilities=replace(KERNEL, beneath=False)),
             [
-                "unmount /srv/web: what is mounted is not what the record says",
-                "mount 3 layers at /srv/web (read-only)",
+                (
+                    "switch /srv/web to 3 layers by unmounting and mounting: what is mounted is not what the record "
+                    "says: it shows 2 layers of 3"
+                )
+            ],
+        ),
+        (
+            STACK,
+            settled(
+                mounts=[mounted(record(), options=("rw",), super_options=("rw", *mounted(record()).super_options[1:]))]
+            ),
+            [
+                (
+                    "switch /srv/web to 3 layers without a gap: what is mounted is not what the record says: it can be "
+                    "written"
+                )
             ],
         ),
         (
@@ -684,12 +722,13 @@ def test_generation_and_writable_layer_of_a_record(
     "change", [{"state": "absent"}, {"state": "unmounted"}, {"path": "/new"}, {"layers": ["base"]}]
 )
 def test_what_to_do_with_a_busy_stack_is_said_with_every_unmount(change: dict[str, Any], on_busy: str) -> None:
-    assert step_of(Unmount, {"stacks": [stack(**change, on_busy=on_busy)]}, settled()).detach is (on_busy == "detach")
+    definition = persistent(**change, on_busy=on_busy)
+    assert step_of(Unmount, definition, settled(stacks=[PERSISTENT])).detach is (on_busy == "detach")
 
 
 def test_every_mount_of_ours_is_counted() -> None:
     twice = settled(mounts=[foreign(), mounted(record()), mounted(record(), mount_id=91)])
-    assert step_of(Unmount, {"stacks": [stack(cover=True)]}, twice).count == 2
+    assert step_of(Switch, {"stacks": [stack(cover=True)]}, twice).count == 2
 
 
 def test_the_same_content_twice_in_a_chain_is_linked_twice_and_imported_once() -> None:

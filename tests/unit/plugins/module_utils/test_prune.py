@@ -81,6 +81,12 @@ def test_every_kept_generation_counts() -> None:
     assert ("content", D) in keys(chosen(inventory))
 
 
+def test_what_an_unfinished_change_goes_back_to_stays() -> None:
+    inventory = holding(A, B, names=(), stacks=(stack("s", (B,)),), returns=((A,),))
+    assert keys(chosen(inventory)) == set()
+    assert keys(chosen(replace(inventory, returns=()))) == {("content", A), ("layer", A)}
+
+
 def test_names_stay_unless_asked_for() -> None:
     inventory = holding(A, names=(name("a", A),), age=100)
     assert keys(chosen(inventory)) == set()

@@ -50,11 +50,35 @@ def test_text_of_a_record_is_pinned() -> None:
         "mounted": True,
         "made_path": False,
         "history": [
-            {"number": 2, "diff_ids": [A, B], "layers": ["base", "app"], "time": "2026-01-02T00:00:00Z"},
-            {"number": 1, "diff_ids": [A], "layers": ["base"], "time": "2026"},
+            {"number": 2, "diff_ids": [A, B], "layers": ["base", "app"], "time": "2026-01-02T00:00:00Z", "back_to": 0},
+            {"number": 1, "diff_ids": [A], "layers": ["base"], "time": "2026", "back_to": 0},
         ],
+        "keep": 3,
+        "project": 0,
+        "services": [],
+        "boot": True,
+        "left": [],
+        "style": {
+            "options": [],
+            "propagation": "",
+            "context": "",
+            "idmap_uid": "",
+            "idmap_gid": "",
+            "owner": None,
+            "group": None,
+            "mode": None,
+        },
     }
     assert load(StackRecord, dump(STACK), "x") == STACK
+
+
+def test_a_record_of_the_first_version_is_read() -> None:
+    old = json.loads(dump(STACK))
+    for later in ("keep", "style", "project", "left"):
+        del old[later]
+    for generation in old["history"]:
+        del generation["back_to"]
+    assert load(StackRecord, json.dumps(old), "x") == STACK
 
 
 TEXT = st.text(max_size=8)

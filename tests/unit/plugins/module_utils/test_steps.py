@@ -39,7 +39,9 @@ def test_actions_are_the_names_of_the_steps() -> None:
         "mount",
         "set_aside",
         "set_name",
+        "set_top",
         "store_image",
+        "switch",
         "unmount",
         "write_stack",
     ]

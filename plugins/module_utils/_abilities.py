@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+"""What this kernel and this user namespace can do with mounts, found by trying. Nothing is mounted, nothing written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
+from ansible_collections.strata.overlay.plugins.module_utils._kernel import (
+    AT_FDCWD,
+    MOVE_MOUNT,
+    in_user_namespace,
+    page_size,
+    syscall,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._mountapi import (
+    MOVE_MOUNT_BENEATH,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    FsContext,
+)
+
+_LINK = "l/" + "A" * 26
+_PAGE_OPTIONS = f"index=off,metacopy=off,redirect_dir=off,lowerdir=,upperdir={_LINK},workdir={'0' * 64}/volatile/work"
+"""What a page holds beside the names of the lowers; see _overlay.option_text."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What can be done here.
+
+    :ivar overlay: the overlay file system is there.
+    :ivar lowerdir_append: lowers can be given one by one (``lowerdir+``, Linux 6.8), so their names need no page.
+    :ivar userxattr: marks are kept in ``user.overlay.*``, as an unprivileged user namespace needs it.
+    :ivar selinux: labels are in force, so a mount can have a context.
+    :ivar beneath: a mount can be put beneath another one (Linux 6.5), so a stack is switched without a gap.
+    """
+
+    release: str
+    overlay: bool
+    lowerdir_append: bool
+    userxattr: bool
+    page_size: int
+    beneath: bool = False
+    selinux: bool = False
+
+    def layer_limit(self, context: str = "") -> int:
+        """The most layers one stack can have here: 500, or what fits in a page of ``l/<26>`` (see DESIGN, rule 1).
+
+        :param context: the stack's SELinux label, which goes into the same page.
+        """
+        if self.lowerdir_append:
+            return MAX_LAYERS
+        others = _PAGE_OPTIONS + (",userxattr" if self.userxattr else "") + (f',context="{context}"' if context else "")
+        # The last link has no colon after it.
+        return (self.page_size - 1 - len(others) + 1) // len(_LINK + ":")
+
+
+def find_abilities() -> Abilities:
+    """Try what this kernel can do."""
+    overlay = appends = False
+    try:
+        with FsContext("overlay") as context:
+            overlay = True
+            context.set("lowerdir+", "/")
+            appends = True
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM) and not overlay:
+            overlay = _listed_in_proc_filesystems()
+    return Abilities(
+        os.uname().release,
+        overlay,
+        appends,
+        in_user_namespace(),
+        page_size(),
+        beneath=_can_go_beneath(),
+        selinux=os.path.exists("/sys/fs/selinux/enforce"),
+    )
+
+
+def _listed_in_proc_filesystems() -> bool:
+    with open("/proc/filesystems", encoding="ascii") as table:
+        return "overlay" in table.read().split()
+
+
+def _can_go_beneath() -> bool:
+    """The kernel looks at the flags before it looks at the descriptor: a flag that it does not know is EINVAL."""
+    try:
+        syscall(MOVE_MOUNT, -1, b"", AT_FDCWD, b"/", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH)
+    except OSError as error:
+        return error.errno == errno.EBADF
+    return False

@@ -1,0 +1,206 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""mount.strata as files on a host: a program for mount(8), and the rooms of this collection that it is made of."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, Iterator, NoReturn, Optional, Set
+
+from ansible_collections.strata.overlay.plugins.module_utils import _mounthelper
+from ansible_collections.strata.overlay.plugins.module_utils._bootfiles import replace_file
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+LIBRARY = "/usr/local/lib/strata"
+
+_PACKAGE = "ansible_collections.strata.overlay.plugins.module_utils"
+_MARK = "# Written by strata.overlay for mount(8): mount -t strata NAME PATH [-o root=STORE]"
+_EXECUTABLE = 0o755
+_LONGEST_INTERPRETER = 240
+"""execve(2) reads 255 bytes of the first line; older kernels than 5.1 read 127."""
+
+
+@dataclass(frozen=True)
+class HelperFiles:
+    """All files of the helper, by absolute path.
+
+    :ivar program: what mount(8) runs; its first line names this host's Python.
+    :ivar directory: the code; named after its digest, so that it is replaced by naming another one.
+    """
+
+    program: str
+    program_text: str
+    directory: str
+    code: Dict[str, str]
+
+
+def sources(start: str = "_mounthelper") -> Dict[str, str]:
+    """The source of a room and of all rooms that it needs, by name."""
+    found: Dict[str, str] = {}
+    pending = [start]
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found[name] = _source(name)
+            pending += sorted(_needs(found[name]))
+    return found
+
+
+def _source(name: str) -> str:
+    """Also from the archive in which Ansible sends a module to a host."""
+    full = f"{_PACKAGE}.{name}"
+    spec = importlib.util.find_spec(full)
+    loader: Any = spec.loader if spec else None
+    text = loader.get_source(full) if loader else None
+    if text is None:
+        raise StrataError(f"The source of {full} cannot be read, so the mount helper cannot be installed from it.")
+    return str(text)
+
+
+def _needs(source: str) -> Set[str]:
+    """Rooms that a source imports, wherever it does; not those that only a type checker reads."""
+    needed: Set[str] = set()
+    for node in _statements(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == _PACKAGE:
+            needed |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{_PACKAGE}."):
+            needed.add((node.module or "")[len(_PACKAGE) + 1 :])
+    return needed
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _statements(child)
+
+
+def helper_files(interpreter: str = sys.executable, sbin: str = "/sbin", library: str = LIBRARY) -> HelperFiles:
+    """What is to be on this host.
+
+    :param interpreter: the Python that runs this module runs the helper as well.
+    """
+    if any(letter.isspace() for letter in interpreter) or len(interpreter) > _LONGEST_INTERPRETER:
+        raise StrataError(
+            f"The mount helper cannot be run by {interpreter!r}: the kernel takes no such path in the first line of a "
+            "program. Set ansible_python_interpreter to another Python of this host."
+        )
+    rooms = sources()
+    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(rooms.items())).encode()).hexdigest()
+    directory = f"{library}/{digest[:16]}"
+    below = f"{directory}/{_PACKAGE.replace('.', '/')}"
+    text = (
+        f"#!{interpreter} -IS\n"
+        f"{_MARK}\n"
+        "import sys\n"
+        "\n"
+        f"sys.path.insert(0, {directory!r})\n"
+        f"from {_PACKAGE}.{_mounthelper.__name__.rpartition('.')[2]} import main\n"
+        "\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    program = f"{os.path.realpath(sbin)}/mount.strata"
+    return HelperFiles(program, text, directory, {f"{below}/{name}.py": source for name, source in rooms.items()})
+
+
+def is_installed(files: HelperFiles) -> bool:
+    """Whether every file is there as it should be, and the program can be run."""
+    return (
+        _read(files.program) == files.program_text
+        and os.access(files.program, os.X_OK)
+        and all(_read(path) == text for path, text in files.code.items())
+    )
+
+
+def install(files: HelperFiles) -> None:
+    """Write what is missing. At every moment the program that mount(8) finds has all its code."""
+    _refuse_foreign(files.program)
+    if not all(_read(path) == text for path, text in files.code.items()):
+        staged = f"{os.path.dirname(files.directory)}/.{os.urandom(8).hex()}"
+        for path, text in files.code.items():
+            replace_file(staged + path[len(files.directory) :], text)
+        if os.path.isdir(files.directory):
+            remove_tree(files.directory)
+        os.rename(staged, files.directory)
+    replace_file(files.program, files.program_text, _EXECUTABLE)
+    _remove_others(files.directory)
+
+
+def remove(files: HelperFiles) -> None:
+    """Remove program and code."""
+    _refuse_foreign(files.program)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(files.program)
+    if os.path.isdir(os.path.dirname(files.directory)):
+        remove_tree(os.path.dirname(files.directory))
+
+
+def present(files: HelperFiles) -> bool:
+    """Whether anything of a helper is there."""
+    return os.path.lexists(files.program) or os.path.isdir(os.path.dirname(files.directory))
+
+
+def _remove_others(directory: str) -> None:
+    """Code of earlier versions, and what runs that were killed have left."""
+    library = os.path.dirname(directory)
+    for name in os.listdir(library):
+        if f"{library}/{name}" != directory:
+            remove_tree(f"{library}/{name}")
+
+
+def _refuse_foreign(program: str) -> None:
+    text = _read(program)
+    if text is not None and _MARK not in text:
+        raise StrataError(f"{program} is there already and was not written by strata.overlay; remove it first.")
+
+
+def _read(path: str) -> Optional[str]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def run_helper(module: AnsibleModule) -> NoReturn:
+    """Bring a module's parameters about and end the module."""
+
+    def work() -> Dict[str, Any]:
+        files = helper_files()
+        wanted = module.params["state"] == "present"
+        right = is_installed(files) if wanted else not present(files)
+        shown = _difference(files, wanted)
+        if not right and not module.check_mode:
+            try:
+                (install if wanted else remove)(files)
+            except OSError as error:
+                raise StrataError(
+                    f"Cannot {'install' if wanted else 'remove'} the mount helper: {error.strerror} "
+                    f"({error.filename or files.program})."
+                ) from error
+        return {"changed": not right, "program": files.program, "library": files.directory, "diff": shown}
+
+    result = guarded(module, work)
+    if not module._diff:
+        result.pop("diff")
+    module.exit_json(**result)
+
+
+def _difference(files: HelperFiles, wanted: bool) -> Dict[str, Any]:
+    after = files.program_text if wanted else ""
+    return {"before": _read(files.program) or "", "after": after, "before_header": files.program}

@@ -1,0 +1,215 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""How a stack's mount behaves beyond its layers: flags, propagation, SELinux context. One table for all. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
+from ansible_collections.strata.overlay.plugins.module_utils._inline import numeric_id, octal_mode
+
+PROPAGATION: Mapping[str, int] = {
+    "private": _kernel.MS_PRIVATE,
+    "slave": _kernel.MS_SLAVE,
+    "shared": _kernel.MS_SHARED,
+    "unbindable": _kernel.MS_UNBINDABLE,
+}
+
+_LABEL = re.compile(r"^(?=.{5,255}\Z)[^\s:\"]+:[^\s:\"]+:[^\s:\"]+(:[^\s\"]+)?\Z")
+_MAP = re.compile(r"^([0-9]{1,10}):([0-9]{1,10}):([0-9]{1,10})\Z")
+_IDS = (1 << 32) - 1
+"""The last id means nobody (user_namespaces(7))."""
+
+_TIMES = ("noatime", "relatime", "strictatime")
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """One flag as each interface knows it; ``shown`` as mountinfo writes it, "" where it writes nothing."""
+
+    ms: int
+    attribute: int
+    shown: str
+
+
+_FLAGS: Dict[str, _Flag] = {
+    "nosuid": _Flag(_kernel.MS_NOSUID, _mountapi.ATTR_NOSUID, "nosuid"),
+    "nodev": _Flag(_kernel.MS_NODEV, _mountapi.ATTR_NODEV, "nodev"),
+    "noexec": _Flag(_kernel.MS_NOEXEC, _mountapi.ATTR_NOEXEC, "noexec"),
+    "nosymfollow": _Flag(_kernel.MS_NOSYMFOLLOW, _mountapi.ATTR_NOSYMFOLLOW, "nosymfollow"),
+    "noatime": _Flag(_kernel.MS_NOATIME, _mountapi.ATTR_NOATIME, "noatime"),
+    "nodiratime": _Flag(_kernel.MS_NODIRATIME, _mountapi.ATTR_NODIRATIME, "nodiratime"),
+    "relatime": _Flag(_kernel.MS_RELATIME, 0, "relatime"),
+    "strictatime": _Flag(_kernel.MS_STRICTATIME, _mountapi.ATTR_STRICTATIME, ""),
+}
+FLAG_NAMES: Tuple[str, ...] = tuple(_FLAGS)
+
+
+@dataclass(frozen=True)
+class MountStyle:
+    """What a user asks of the mount itself.
+
+    :ivar options: of FLAG_NAMES, each once, sorted.
+    :ivar propagation: a key of PROPAGATION, or "" to leave what the kernel gives it.
+    :ivar context: SELinux label that all files show, or "".
+    :ivar idmap_uid: ``first:host:count``: users are shown as others than the layers have, or ""; ``idmap_gid``: groups.
+    :ivar owner: of the top directory, as ``group`` and ``mode``; None to leave it.
+    """
+
+    options: Tuple[str, ...] = ()
+    propagation: str = ""
+    context: str = ""
+    idmap_uid: str = ""
+    idmap_gid: str = ""
+    owner: Optional[int] = None
+    group: Optional[int] = None
+    mode: Optional[int] = None
+
+    @property
+    def idmapped(self) -> bool:
+        """Whether layers are shown with other owners than they have."""
+        return bool(self.idmap_uid)
+
+    @property
+    def source(self) -> str:
+        """The source that the mount table shows: it tells of a map too, which nothing else there does."""
+        return f"overlay idmap uid={self.idmap_uid} gid={self.idmap_gid}" if self.idmapped else "overlay"
+
+    @property
+    def sets_top(self) -> bool:
+        """Whether anything is asked of the top directory."""
+        return (self.owner, self.group, self.mode) != (None, None, None)
+
+    def top_differs(self, uid: int, gid: int, mode: int) -> bool:
+        """Whether a top directory is otherwise than it is to be."""
+        wanted = ((self.owner, uid), (self.group, gid), (self.mode, mode))
+        return any(value is not None and value != found for value, found in wanted)
+
+    def changes(self, before: MountStyle) -> List[str]:
+        """What this has otherwise than another one, in words."""
+        pairs = (
+            ("mount options", ", ".join(before.options), ", ".join(self.options)),
+            ("propagation", before.propagation, self.propagation),
+            ("context", before.context, self.context),
+            ("idmap of users", before.idmap_uid, self.idmap_uid),
+            ("idmap of groups", before.idmap_gid, self.idmap_gid),
+            ("owner of the top", _shown(before.owner), _shown(self.owner)),
+            ("group of the top", _shown(before.group), _shown(self.group)),
+            ("mode of the top", _octal(before.mode), _octal(self.mode)),
+        )
+        return [f"{word}: {old or 'none'} becomes {new or 'none'}" for word, old, new in pairs if old != new]
+
+    def same_mount(self, other: MountStyle) -> bool:
+        """Whether a mount of the one need not be made anew for the other: the top can be changed in place."""
+        return replace(self, owner=None, group=None, mode=None) == replace(other, owner=None, group=None, mode=None)
+
+    def ms_flags(self) -> int:
+        """For mount(2)."""
+        return sum(_FLAGS[name].ms for name in self.options)
+
+    def attributes(self) -> int:
+        """For fsmount(2) and mount_setattr(2)."""
+        return sum(_FLAGS[name].attribute for name in self.options)
+
+    def missing_from(self, options: Tuple[str, ...], optional: Tuple[str, ...]) -> List[str]:
+        """What of this a mount does not have, in words.
+
+        :param options: the mount's own options in mountinfo; ``optional``: its fields such as ``shared:3``.
+        """
+        wrong = [name for name in self.options if _FLAGS[name].shown and _FLAGS[name].shown not in options]
+        if "strictatime" in self.options and {"noatime", "relatime"} & set(options):
+            wrong.append("strictatime")
+        if self.propagation and self.propagation != _propagation_of(optional):
+            wrong.append(f"propagation {self.propagation}")
+        return wrong
+
+
+def _propagation_of(optional: Tuple[str, ...]) -> str:
+    kinds = {field.partition(":")[0] for field in optional}
+    shown = {"shared": "shared", "master": "slave", "unbindable": "unbindable"}
+    return next((name for word, name in shown.items() if word in kinds), "private")
+
+
+def _shown(value: Optional[int]) -> str:
+    return "" if value is None else str(value)
+
+
+def _octal(value: Optional[int]) -> str:
+    return "" if value is None else f"{value:04o}"
+
+
+STYLE_OPTIONS: Mapping[str, Tuple[str, ...]] = {
+    "mount_options": ("options",),
+    "propagation": ("propagation",),
+    "context": ("context",),
+    "idmap": ("idmap_uid", "idmap_gid"),
+    "owner": ("owner",),
+    "group": ("group",),
+    "mode": ("mode",),
+}
+"""Options of a stack -> what they set here."""
+
+
+def read_style(item: Mapping[str, Any], where: str, problems: List[str]) -> MountStyle:
+    """The style that a stack's checked options ask for; every mistake is told in ``problems``."""
+    uid, gid = _idmap(item["idmap"], where, problems)
+    owner, group = (
+        None if item[option] is None else numeric_id(where, option, item[option], problems)
+        for option in ("owner", "group")
+    )
+    return MountStyle(
+        options=_options(item["mount_options"] or [], where, problems),
+        propagation=item["propagation"] or "",
+        context=_context(item["context"] or "", where, problems),
+        idmap_uid=uid,
+        idmap_gid=gid,
+        owner=owner,
+        group=group,
+        mode=octal_mode(where, item["mode"], problems),
+    )
+
+
+def _options(given: List[Any], where: str, problems: List[str]) -> Tuple[str, ...]:
+    tell = f"{where}: option 'mount_options'"
+    unknown = [name for name in given if name not in FLAG_NAMES]
+    problems += [f"{tell}: {name!r} is none of {', '.join(FLAG_NAMES)}" for name in unknown]
+    times = [name for name in _TIMES if name in given]
+    if len(times) > 1:
+        problems.append(f"{tell}: {' and '.join(times)} exclude each other; keep one")
+    return tuple(sorted({name for name in given if name in FLAG_NAMES}))
+
+
+def _context(label: str, where: str, problems: List[str]) -> str:
+    if not label or _LABEL.match(label):
+        return label
+    problems.append(
+        f"{where}: option 'context': {label!r} must be a SELinux label such as system_u:object_r:container_file_t:s0"
+    )
+    return ""
+
+
+def _idmap(given: Any, where: str, problems: List[str]) -> Tuple[str, str]:
+    if not given:
+        return "", ""
+    maps = [str(given.get(key, "")).strip() for key in ("uid", "gid")]
+    if set(given) != {"uid", "gid"} or not all(_is_map(text) for text in maps):
+        problems.append(
+            f"{where}: option 'idmap' must have uid and gid, each as 'first:host:count' such as '0:100000:65536': "
+            "ids from first on in the layers are shown as ids from host on"
+        )
+        return "", ""
+    return maps[0], maps[1]
+
+
+def _is_map(text: str) -> bool:
+    match = _MAP.match(text)
+    if not match:
+        return False
+    first, host, count = (int(part) for part in match.groups())
+    return count > 0 and first + count <= _IDS and host + count <= _IDS

@@ -1,0 +1,177 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+"""A request for a mount -> the mount: lower by lower where the kernel takes them so, else in one page of options.
+
+Source: Linux Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Iterator, Sequence
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mountapi import FsContext, Tree, clone_mount
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import PROPAGATION
+
+
+def _features_off(userxattr: bool) -> Sequence[str]:
+    """Features that make the kernel remember things which turn wrong when layers change offline (overlayfs.rst).
+
+    With userxattr redirects are off already, and the kernel refuses to be told so: it reads "off" as "follow", which it
+    does not allow there.
+    """
+    return ("index", "metacopy") if userxattr else ("index", "metacopy", "redirect_dir")
+
+
+@contextlib.contextmanager
+def _working_directory(path: str) -> Iterator[None]:
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(path)
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def option_text(request: MountRequest, userxattr: bool) -> str:
+    """The options of mount(2), every name relative to the store's home."""
+    options = [f"{key}=off" for key in _features_off(userxattr)]
+    if userxattr:
+        options.append("userxattr")
+    options.append("lowerdir=" + ":".join(_relative(lower, request.home) for lower in request.lowers))
+    if request.upper:
+        options.append("upperdir=" + (request.short_upper or _relative(request.upper, request.home)))
+        options.append("workdir=" + _relative(request.work, request.home))
+    if request.style.context:
+        options.append(f'context="{request.style.context}"')
+    return ",".join(options)
+
+
+def _relative(name: str, home: str) -> str:
+    return os.path.relpath(name, home) if os.path.isabs(name) else name
+
+
+def mount_at(request: MountRequest, target: str, abilities: Abilities) -> None:
+    """Mount on top of what is at a path, which has no links on the way.
+
+    OSError carries the kernel's own message, and the file name it was about where there is one.
+    """
+    if request.style.idmapped:
+        with build(request, target, abilities) as tree:
+            tree.attach(target)
+    elif request.is_bind:
+        _bind(request, target)
+    elif abilities.lowerdir_append:
+        with _overlay_tree(request, abilities.userxattr) as tree:
+            tree.attach(target)
+    else:
+        _mount_by_page(request, target, abilities.userxattr)
+
+
+def _mount_by_page(request: MountRequest, target: str, userxattr: bool) -> None:
+    flags = request.style.ms_flags() | (0 if request.upper else _kernel.MS_RDONLY)
+    with _working_directory(request.home):
+        _kernel.mount(request.style.source, target, "overlay", flags, option_text(request, userxattr))
+
+
+def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
+    """The same as a tree that hangs nowhere yet. The kernel must be one that can put a mount beneath another.
+
+    :param scratch: an empty directory; a kernel that takes all options in one page (Linux 6.5 to 6.7) can only mount
+        somewhere.
+    """
+    if request.is_bind:
+        return _bind_tree(request)
+    if request.style.idmapped:
+        # Loaded when it is needed: few stacks are mapped.
+        from ansible_collections.strata.overlay.plugins.module_utils._idmap import with_mapped
+
+        style = request.style
+        directories = [os.path.realpath(os.path.join(request.home, lower)) for lower in request.lowers]
+        return with_mapped(directories, style.idmap_uid, style.idmap_gid, lambda: _overlay(request, scratch, abilities))
+    return _overlay(request, scratch, abilities)
+
+
+def _overlay(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
+    if abilities.lowerdir_append:
+        return _overlay_tree(request, abilities.userxattr)
+    _mount_by_page(request, scratch, abilities.userxattr)
+    try:
+        return clone_mount(scratch)
+    finally:
+        _kernel.umount(scratch, _kernel.MNT_DETACH)
+
+
+def _bind_tree(request: MountRequest) -> Tree:
+    """One directory, read-only, and private: or what is mounted in the stack would be mounted in the content too."""
+    directory = os.path.join(request.home, request.lowers[0])
+    if request.style.idmapped:
+        from ansible_collections.strata.overlay.plugins.module_utils._idmap import mapped_clone, user_namespace
+
+        with user_namespace(request.style.idmap_uid, request.style.idmap_gid) as namespace:
+            tree = mapped_clone(directory, namespace)
+    else:
+        tree = clone_mount(directory)
+    try:
+        tree.set(_mountapi.ATTR_RDONLY, propagation=_kernel.MS_PRIVATE)
+        _set_style(tree, request)
+    except OSError:
+        os.close(tree.fd)
+        raise
+    return tree
+
+
+def _set_style(tree: Tree, request: MountRequest) -> None:
+    attributes = request.style.attributes()
+    if request.style.options:
+        times = any(name.endswith("atime") and name != "nodiratime" for name in request.style.options)
+        tree.set(attributes, clear=_mountapi.ATTR_TIMES if times else 0)
+
+
+def _overlay_tree(request: MountRequest, userxattr: bool) -> Tree:
+    with _working_directory(request.home), FsContext("overlay") as context:
+        context.set("source", request.style.source)
+        for key in _features_off(userxattr):
+            context.set(key, "off")
+        if userxattr:
+            context.flag("userxattr")
+        for lower in request.lowers:
+            context.set("lowerdir+", lower)
+        if request.upper:
+            context.set("upperdir", request.upper)
+            context.set("workdir", request.work)
+        if request.style.context:
+            context.set("context", request.style.context)
+        read_only = 0 if request.upper else _mountapi.ATTR_RDONLY
+        return context.tree(read_only | request.style.attributes())
+
+
+def _bind(request: MountRequest, target: str) -> None:
+    """Show one directory read-only (overlayfs refuses a single lower), by mount(2)."""
+    _kernel.mount(os.path.join(request.home, request.lowers[0]), target, None, _kernel.MS_BIND)
+    # A user namespace may not drop the flags of the mount it binds from: say again those that are set.
+    inherited = (_kernel.MS_NOSUID, _kernel.MS_NODEV, _kernel.MS_NOEXEC)
+    kept = sum(flag for flag in inherited if os.statvfs(target).f_flag & flag)
+    flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY | kept | request.style.ms_flags()
+    try:
+        _kernel.mount("", target, None, _kernel.MS_PRIVATE)
+        _kernel.mount("", target, None, flags)
+    except OSError:
+        _kernel.umount(target, _kernel.MNT_DETACH)
+        raise
+
+
+def propagate(target: str, propagation: str) -> None:
+    """Set how mounts in the stack are seen elsewhere; the mount at the path must be the only one of the stack's there.
+
+    A mount on a shared one becomes shared itself, so this comes after the mount and after an old one has gone.
+    """
+    if propagation:
+        _kernel.mount("", target, None, PROPAGATION[propagation])

@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+"""One stack as it is: its record, what is mounted, and who still uses trees that it had before. Reads only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn
+
+from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._holders import holders_of_devices
+from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
+    mismatch,
+    mount_request,
+    of_store_at,
+    root_on_device,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._validate import nearest
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+def stack_info(store: Store, name: str) -> Dict[str, Any]:
+    """What the module ``stack_info`` returns; StrataError where the store knows no such stack."""
+    record = store.stack_record(name)
+    if record is None:
+        known = sorted(store.stacks())
+        hint = nearest(name, known) or (f"; there are {', '.join(known)}" if known else "; it has none")
+        raise StrataError(f"stack {name}: the store {store.root} knows no stack of this name{hint}")
+    mounts = _mountinfo.read()
+    ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
+    request = mount_request(store.home, record)
+    content = root_on_device(mounts, f"{store.root}/content/sha256/{hex_of(record.diff_ids[0])}")
+    seen = {line.device for line in mounts}
+    return {
+        "name": name,
+        "record": asdict(record),
+        "path": record.path,
+        "mounted": bool(ours),
+        "drift": _drift([mismatch(line, request, content) for line in ours], record.mounted),
+        "writable": record.writable,
+        "layers": list(record.layers),
+        "diff_ids": list(record.diff_ids),
+        "chain_id": chain_ids(record.diff_ids)[-1],
+        "generation": record.generation,
+        "generations": [asdict(generation) for generation in record.history],
+        "held_by": [holder.result() for holder in holders_of_devices(set(record.left) - seen)],
+    }
+
+
+def _drift(wrong: List[str], wanted: bool) -> str:
+    if not wrong:
+        return "it is not mounted" if wanted else ""
+    if not wanted:
+        return "it is mounted, and is not to be"
+    return "it is mounted more than once" if len(wrong) > 1 else wrong[0]
+
+
+def run_stack_info(module: AnsibleModule) -> NoReturn:
+    """Describe the stack of a module's parameters and end the module."""
+
+    def look() -> Dict[str, Any]:
+        store = Store(module.params["root"])
+        with store.reading(module.params["lock_timeout"]):
+            return stack_info(store, module.params["name"])
+
+    module.exit_json(changed=False, **guarded(module, look))

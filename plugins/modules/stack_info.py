@@ -1,0 +1,151 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_info
+short_description: One stack as it is, its generations, and who still uses a tree that it had before
+version_added: 0.1.0
+description:
+  - Reads the record of a stack and the mount table, and changes nothing.
+author:
+  - strata.overlay contributors (@strata-overlay)
+extends_documentation_fragment:
+  - strata.overlay._attributes.info_module
+  - strata.overlay._attributes.action_group
+  - strata.overlay._store
+options:
+  name:
+    description:
+      - The stack's name.
+    type: str
+    required: true
+  lock_timeout:
+    description:
+      - Seconds to wait while another run changes the store.
+    type: int
+    default: 300
+seealso:
+  - module: strata.overlay.stack
+  - module: strata.overlay.store_info
+"""
+
+EXAMPLES = r"""
+- name: Look at a stack
+  strata.overlay.stack_info:
+    name: web
+  register: web
+
+- name: Restart what still runs from an older generation
+  ansible.builtin.debug:
+    msg: "{{ web.held_by | map(attribute='command') | unique }}"
+"""
+
+RETURN = r"""
+name:
+  description: The name.
+  returned: success
+  type: str
+record:
+  description: All that the store remembers of it.
+  returned: success
+  type: dict
+path:
+  description: Where it is mounted.
+  returned: success
+  type: str
+mounted:
+  description: Whether it is mounted, from the mount table.
+  returned: success
+  type: bool
+drift:
+  description: What is otherwise than the record says, in words; empty when nothing is.
+  returned: success
+  type: str
+  sample: "it shows 2 layers of 3"
+writable:
+  description: V(none), V(persistent) or V(volatile).
+  returned: success
+  type: str
+layers:
+  description: Its layers as they were written, bottom first.
+  returned: success
+  type: list
+  elements: str
+diff_ids:
+  description: DiffIDs, bottom first.
+  returned: success
+  type: list
+  elements: str
+chain_id:
+  description: ChainID of its uppermost layer.
+  returned: success
+  type: str
+generation:
+  description: Number of the chain that it has now.
+  returned: success
+  type: int
+generations:
+  description: The chains that it has had and that are kept on record, newest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    number:
+      description: Its number.
+      type: int
+      returned: always
+    diff_ids:
+      description: DiffIDs, bottom first.
+      type: list
+      elements: str
+      returned: always
+    layers:
+      description: Its layers as they were written, bottom first.
+      type: list
+      elements: str
+      returned: always
+    time:
+      description: Since when, ISO 8601 in UTC.
+      type: str
+      returned: always
+    back_to:
+      description: The generation that it brought back, 0 where a definition asked for it.
+      type: int
+      returned: always
+held_by:
+  description:
+    - Processes that still work in, or have open, a tree which was taken from the path while they used it.
+    - A tree of a single read-only layer cannot be told apart from the file system of the store and is not among them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    pid:
+      description: Process id.
+      type: int
+      returned: always
+    command:
+      description: Its name.
+      type: str
+      returned: always
+    holds:
+      description: What it uses, as a path from the top of the old tree.
+      type: str
+      returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.strata.overlay.plugins.module_utils._argspec import stack_info_module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import run_stack_info
+
+
+def main() -> None:
+    run_stack_info(AnsibleModule(argument_spec=stack_info_module_spec(), supports_check_mode=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The mount helper: installed by its module, called by the mount(8) of this machine.
+
+What the host has in its directories of programs and settings is covered, in the namespace of the tests, by overlays
+that are gone with the test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._helperfiles import (
+    HelperFiles,
+    helper_files,
+    install,
+    is_installed,
+    present,
+    remove,
+    sources,
+)
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
+from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+
+BASE = inline("base", etc__os="base")
+APP = inline("app", bin__run="app")
+
+
+@pytest.fixture
+def covered(host: Host) -> Iterator[Host]:
+    """Whatever is written to programs and settings goes into the test's directory."""
+    places = [os.path.realpath("/sbin"), "/usr/local", "/etc"]
+    for number, place in enumerate(places):
+        upper, work = host.top / f"upper{number}", host.top / f"work{number}"
+        upper.mkdir()
+        work.mkdir()
+        marks = ",userxattr" if _kernel.in_user_namespace() else ""
+        options = f"lowerdir={place},upperdir={upper},workdir={work}{marks}"
+        _kernel.mount("overlay", place, "overlay", 0, options)
+    yield host
+    unmount_all(host.top)
+    for place in places:
+        _kernel.umount(place, _kernel.MNT_DETACH)
+
+
+@pytest.fixture
+def files(covered: Host) -> HelperFiles:
+    """The helper, installed."""
+    made = helper_files()
+    install(made)
+    assert covered.root.parent.is_dir()
+    return made
+
+
+def mount(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False, cwd="/")
+
+
+def stack(host: Host, **options: Any) -> dict[str, Any]:
+    return {"name": "web", "path": host.path("web"), "layers": ["base", "app"], "boot": False, **options}
+
+
+def unmounted(host: Host, **options: Any) -> tuple[str, ...]:
+    """A stack on record that is not mounted; the arguments that mount it."""
+    host.run(layers=[BASE, APP], stacks=[stack(host, **options)])
+    unmount_all(host.top / "srv")
+    assert host.mounts("web") == []
+    return ("-t", "strata", "web", host.path("web"), "-o", f"root={host.root}")
+
+
+# Installing.
+
+
+def test_the_module_check_do_again_check_again(covered: Host, ansible: Ansible) -> None:
+    program = os.path.realpath("/sbin/mount.strata")
+    announced = ansible.module("mount_helper", {"state": "present"}, "--check")
+    assert announced["changed"]
+    assert (
+        "+# Written by strata.overlay"
+        in ansible.call("ansible", "localhost", "-m", "strata.overlay.mount_helper", "--check", "--diff").stdout
+    )
+    assert not os.path.exists(program)
+    done = ansible.module("mount_helper", {"state": "present"})
+    assert (done["changed"], done["program"]) == (True, program)
+    assert done == announced
+    assert os.path.isdir(done["library"])
+    for flags in ((), ("--check",)):
+        assert ansible.module("mount_helper", {"state": "present"}, *flags)["changed"] is False
+    arguments = unmounted(covered)
+    assert mount(*arguments).stderr == ""
+    assert covered.tree("web") == {"bin/run": "app", "etc/os": "base"}
+    assert ansible.module("mount_helper", {"state": "absent"}, "--check")["changed"]
+    assert os.path.exists(program)
+    assert ansible.module("mount_helper", {"state": "absent"})["changed"]
+    assert not os.path.lexists(program)
+    assert not os.path.lexists(os.path.dirname(done["library"]))
+    assert ansible.module("mount_helper", {"state": "absent"})["changed"] is False
+
+
+def test_the_role(covered: Host, ansible: Ansible) -> None:
+    play = f"""
+- hosts: localhost
+  gather_facts: false
+  vars:
+    overlay_root: {covered.root}
+  roles:
+    - strata.overlay.host
+"""
+    first = ansible.playbook(play)
+    assert "changed=2 " in first.stdout, first.stdout + first.stderr
+    assert "changed=0 " in ansible.playbook(play).stdout
+    assert "changed=0 " in ansible.playbook(play, "--check").stdout
+    assert os.access("/sbin/mount.strata", os.X_OK)
+    assert covered.root.stat().st_mode & 0o777 == 0o711
+    gone = ansible.playbook(play, "-e", "{overlay_mount_helper: false}")
+    assert "changed=1 " in gone.stdout
+    assert not os.path.lexists("/sbin/mount.strata")
+
+
+def test_what_is_damaged_is_installed_again_and_older_code_goes(files: HelperFiles) -> None:
+    library = Path(files.directory).parent
+    (library / "0123456789abcdef").mkdir()
+    for damaged in (Path(files.program), Path(next(iter(files.code)))):
+        damaged.write_text("#!/bin/false\n" if damaged == Path(files.program) else "")
+        assert not is_installed(files)
+        if damaged == Path(files.program):
+            damaged.unlink()
+        install(files)
+        assert is_installed(files)
+    assert [path.name for path in library.iterdir()] == [Path(files.directory).name]
+    remove(files)
+    assert not present(files)
+
+
+def test_a_program_of_someone_else_is_not_replaced(covered: Host, ansible: Ansible) -> None:
+    program = Path(os.path.realpath("/sbin/mount.strata"))
+    program.write_text("#!/bin/sh\n")
+    for state in ("present", "absent"):
+        assert "was not written by strata.overlay" in ansible.module("mount_helper", {"state": state})["msg"]
+    assert program.read_text() == "#!/bin/sh\n"
+
+
+def test_its_code_needs_nothing_of_ansible() -> None:
+    rooms = sources()
+    assert {"_mounthelper", "_mounter", "_store"} <= set(rooms)
+    assert not [name for name, text in rooms.items() if "import ansible" in text or "from ansible." in text]
+    assert not {"_engine", "_health", "_unpack", "_fetch"} & set(rooms), (
+        "it is small: it need not be quick to read only"
+    )
+
+
+# Mounting.
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
+@pytest.mark.parametrize("layers", [["base", "app"], ["base"]])
+def test_it_mounts_as_the_modules_do(covered: Host, files: HelperFiles, writable: str, layers: list[str]) -> None:
+    stacks = [stack(covered, writable=writable, layers=layers)]
+    arguments = unmounted(covered, writable=writable, layers=layers)
+    assert mount(*arguments).stderr == ""
+    (line,) = covered.mounts("web")
+    assert line.read_only is (writable == "none")
+    assert covered.run(check=True, layers=[BASE, APP], stacks=stacks)["plan"] == []
+    again = mount(*arguments, "-v")
+    assert "is mounted at" in again.stdout
+    assert len(covered.mounts("web")) == 1
+    assert Path(files.program).exists()
+
+
+def test_long_stacks(covered: Host, files: HelperFiles) -> None:
+    layers = numbered(140)
+    long = stack(covered, layers=[layer["name"] for layer in layers])
+    covered.run(layers=layers, stacks=[long])
+    unmount_all(covered.top / "srv")
+    done = mount("-v", "-t", "strata", "web", covered.path("web"), "-o", f"root={covered.root}")
+    assert "140 layers" in done.stdout
+    assert len(covered.mounts("web")[0].lowers()) == 140
+    assert covered.run(check=True, layers=layers, stacks=[long])["plan"] == []
+    assert Path(files.program).exists()
+
+
+@pytest.mark.usefixtures("files")
+def test_flags_of_mount(covered: Host) -> None:
+    arguments = unmounted(covered)
+    assert mount("-f", *arguments).returncode == 0
+    assert covered.mounts("web") == [], "fake"
+    assert mount("-n", "-s", *arguments[:-1], f"{arguments[-1]},_netdev,nofail,unheard-of").stderr == ""
+    assert len(covered.mounts("web")) == 1
+    subprocess.run(["umount", covered.path("web")], check=True)
+    assert mount("--read-only", *arguments).returncode == 0, "it is read-only anyway"
+
+
+@pytest.mark.usefixtures("files")
+def test_a_file_with_the_name_of_the_stack_is_no_other_stack(covered: Host) -> None:
+    arguments = unmounted(covered)
+    (covered.top / "web").mkdir()
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False, cwd=covered.top)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(covered.mounts("web")) == 1
+
+
+@pytest.mark.usefixtures("files")
+def test_mistakes_are_told(covered: Host) -> None:
+    arguments = unmounted(covered, writable="persistent")
+    path, root = arguments[3], arguments[5]
+
+    def told(*call: str) -> tuple[int, str]:
+        done = mount("-t", "strata", *call)
+        assert covered.mounts("web") == []
+        return done.returncode, done.stderr
+
+    code, text = told("wep", path, "-o", root)
+    assert code == 32
+    assert text == f"mount.strata: the store {covered.root} has no stack 'wep'; it has: web\n"
+    assert f"belongs at {path} and not at /mnt" in told("web", "/mnt", "-o", root)[1]
+    assert "there is no store at /nowhere" in told("web", path, "-o", "root=/nowhere")[1]
+    assert "is not mounted read-only" in told("web", path, "-o", f"{root},ro")[1]
+    code, text = told("web", path, "-o", f"{root},noexec")
+    assert code == 1
+    assert "option 'noexec' is not for a stack" in text
+    helper = os.path.realpath("/sbin/mount.strata")
+    alone = subprocess.run([helper, "web"], capture_output=True, text=True, check=False)
+    assert (alone.returncode, "the path are needed" in alone.stderr) == (1, True)
+
+
+@pytest.mark.usefixtures("files")
+def test_damage_is_repaired_or_told(covered: Host) -> None:
+    arguments = unmounted(covered)
+    for name in ("lower", "link"):
+        for path in (covered.root / "overlay2").glob(f"*/{name}"):
+            path.write_text("damaged")
+    assert mount(*arguments).stderr == ""
+    assert covered.tree("web") == {"bin/run": "app", "etc/os": "base"}
+    assert covered.run(layers=[BASE, APP], stacks=[stack(covered)])["changed"] is False
+    unmount_all(covered.top / "srv")
+    content = next((covered.root / "content/sha256").iterdir())
+    content.rename(covered.top / "taken")
+    assert f"the content sha256:{content.name} of one of its layers is missing" in mount(*arguments).stderr
+    record = covered.root / "strata/stacks/web.json"
+    record.write_text(record.read_text()[:50])
+    assert f"The record {record} is damaged" in mount(*arguments).stderr
+    assert covered.mounts("web") == []
+
+
+@pytest.mark.usefixtures("files")
+def test_changes_that_have_gone_are_told_and_not_begun_anew(covered: Host) -> None:
+    arguments = unmounted(covered, writable="persistent")
+    stack_id = covered.store.stacks()["web"].stack_id
+    (covered.root / "overlay2" / stack_id).rename(covered.top / "taken")
+    assert "has gone with all changes" in mount(*arguments).stderr
+    assert covered.mounts("web") == []
+
+
+@pytest.mark.usefixtures("files")
+def test_another_tree_in_its_place_is_told(covered: Host) -> None:
+    arguments = unmounted(covered)
+    content = next((covered.root / "content/sha256").iterdir())
+    _kernel.mount(str(content), covered.path("web"), None, _kernel.MS_BIND)
+    assert "is not what the store's record says" in mount(*arguments).stderr
+    assert len(covered.mounts("web")) == 1

@@ -1,0 +1,199 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Services and health around a change, on a machine that a real systemd boots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.machine import Machine, install_app
+
+BASE = inline("base", etc__os="base", version="base")
+OLD = inline("app", version="old")
+NEW = inline("app", version="new")
+BAD = inline("app", version="bad")
+
+HEALTH = {"command": ["sh", "-c", "test $(cat /run/app) != bad"], "retries": 1, "delay": 0}
+
+
+def stack(**options: Any) -> dict[str, Any]:
+    return {"name": "web", "path": "/srv/web", "layers": ["base", "app"], "writable": "persistent", **options}
+
+
+def define(box: Machine, app: dict[str, Any], check: bool = False, **options: Any) -> dict[str, Any]:
+    """Bring the machine to one stack."""
+    return box.run(check=check, layers=[BASE, app], stacks=[stack(**options)])
+
+
+def actions(result: dict[str, Any]) -> list[str]:
+    assert "error" not in result, result["error"]
+    return [step["action"] for step in result["plan"]]
+
+
+# Services.
+
+
+def test_services_stop_before_the_tree_goes_and_start_when_it_is_there(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box)
+    install_app(box, "worker.service", "ExecStop=/bin/sh -c 'echo stop worker >> /run/order'")
+    install_app(box, "idle.service")
+    box.do("systemctl", "start", "app", "worker")
+    box.write("/run/order", "")
+    services = ["app", "worker", "idle"]
+    assert actions(define(box, OLD, services=services)) == ["write_stack"]
+    before = box.main_pid("app.service")
+    announced = define(box, NEW, check=True, services=services)
+    assert box.main_pid("app.service") == before, "check mode touches nothing"
+    done = define(box, NEW, services=services)
+    assert announced["plan"] == done["plan"]
+    assert [step["text"] for step in done["plan"] if "services" in step["action"]] == [
+        "stop worker.service, app.service",
+        "start app.service, start worker.service",
+    ]
+    assert box.read("/run/order").splitlines() == ["stop worker", "app.service", "worker.service"]
+    assert box.read("/run/app") == box.read("/run/worker") == "new"
+    assert box.active("idle.service") == "inactive", "what did not run is not started"
+    pid = box.main_pid("app.service")
+    assert define(box, NEW, services=services)["changed"] is False
+    assert box.main_pid("app.service") == pid
+
+
+def test_a_switch_without_a_gap_restarts_or_reloads_after_it(box: Machine) -> None:
+    define(box, OLD, writable="none")
+    install_app(box)
+    install_app(box, "front.service", "ExecReload=/bin/sh -c 'cp /srv/web/version /run/reloaded'")
+    box.do("systemctl", "start", "app", "front")
+    options: dict[str, Any] = {"writable": "none", "services": ["app", {"name": "front", "action": "reload"}]}
+    app, front = box.main_pid("app.service"), box.main_pid("front.service")
+    assert actions(define(box, NEW, **options))[-2:] == ["switch", "start_services"]
+    assert box.main_pid("app.service") != app
+    assert box.main_pid("front.service") == front
+    assert (box.read("/run/app"), box.read("/run/reloaded")) == ("new", "new")
+    failed = define(box, BAD, **options, health=HEALTH)
+    assert "The stack went back to the generation before (base, app)" in failed["error"]
+    assert box.main_pid("front.service") == front
+    assert (box.read("/run/app"), box.read("/run/reloaded")) == ("new", "new")
+
+
+def test_a_service_that_does_not_stop_leaves_everything_as_it_was(box: Machine) -> None:
+    define(box, OLD, writable="persistent")
+    install_app(box)
+    install_app(box, "stubborn.service", "[Unit]", "RefuseManualStop=yes")
+    box.do("systemctl", "start", "app", "stubborn")
+    failed = define(box, NEW, services=["stubborn", "app"])
+    assert "stubborn" in failed["error"]
+    assert failed["error"].endswith("It stays mounted. Running again: stubborn.service, app.service.")
+    assert not list((box.store / "strata/changes").iterdir())
+    box.do("systemctl", "is-active", "stubborn")
+    assert actions(define(box, OLD)) == ["set_name"], "nothing is left to be finished"
+    assert box.active("app.service") == "active"
+    assert box.read("/srv/web/version") == "old"
+
+
+def test_a_tree_that_others_hold_is_refused_and_the_services_run_on(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box)
+    install_app(box, "other.service")
+    box.do("systemctl", "start", "app", "other")
+    pid = box.main_pid("app.service")
+    failed = define(box, NEW, services=["app"])
+    assert f"(process {box.main_pid('other.service')})" in failed["error"]
+    assert f"(process {pid})" not in failed["error"], "what is stopped first is no reason"
+    assert box.main_pid("app.service") == pid
+    assert box.read("/srv/web/version") == "old"
+
+
+def test_a_unit_that_is_not_there_is_told_before_anything_changes(box: Machine) -> None:
+    define(box, OLD)
+    failed = define(box, NEW, services=["app"])
+    assert "stack web: option 'services': app.service: systemd knows no such unit" in failed["error"]
+    assert box.read("/srv/web/version") == "old"
+
+
+def test_services_of_a_stack_that_goes_away_are_stopped(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box)
+    box.do("systemctl", "start", "app")
+    assert actions(define(box, OLD, services=["app"], state="unmounted")) == ["write_stack", "stop_services", "unmount"]
+    assert box.active("app.service") == "inactive"
+    box.do("systemctl", "enable", "app")
+    assert actions(define(box, OLD, services=["app"])) == ["write_stack", "mount", "start_services"]
+    assert box.active("app.service") == "active"
+    done = box.run(stacks=[{"name": "web", "state": "absent", "services": ["app"]}])
+    assert actions(done)[:2] == ["stop_services", "unmount"]
+    assert box.active("app.service") == "inactive"
+
+
+def test_a_stack_that_is_only_named_has_its_services_on_record(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box)
+    box.do("systemctl", "start", "app")
+    define(box, NEW, services=["app"])
+    back = box.run("stack", name="web", generation="previous")
+    assert "start_services" in actions(back)
+    assert (box.read("/run/app"), box.active("app.service")) == ("old", "active")
+    assert box.run("stack", name="web", generation="previous")["changed"] is False
+    done = box.run(layers=[BASE, NEW], exclusive=True)
+    assert actions(done)[:2] == ["stop_services", "unmount"]
+    assert box.active("app.service") == "inactive"
+
+
+# Health.
+
+
+def test_a_change_that_does_not_work_is_taken_back(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box)
+    box.do("systemctl", "start", "app")
+    good = define(box, NEW, services=["app"], health=HEALTH)
+    assert good["stacks"][0]["health"] == "run sh: right after 1 try"
+    failed = define(box, BAD, services=["app"], health=HEALTH)
+    assert failed["error"] == (
+        "stack web: the health check failed: run sh: it ended with 1 (2 tries). The stack went back to the generation "
+        "before (base, app), and running as before: app.service. The health check passes again."
+    )
+    assert (box.read("/srv/web/version"), box.read("/run/app")) == ("new", "new")
+    assert box.active("app.service") == "active"
+    assert not list((box.store / "strata/changes").iterdir())
+    assert actions(define(box, NEW, services=["app"], health=HEALTH)) == ["set_name"], "only the name went on"
+    assert define(box, NEW, services=["app"], health=HEALTH)["changed"] is False
+
+
+def test_a_first_mount_that_does_not_work_is_unmounted_again(box: Machine) -> None:
+    box.write("/srv/web/version", "bare")
+    install_app(box)
+    box.do("systemctl", "enable", "app")
+    failed = define(box, BAD, services=["app"], health=HEALTH, cover=True)
+    assert failed["error"].endswith("Nothing was mounted at /srv/web before, so it was unmounted again.")
+    assert box.active("app.service") == "inactive", "it was started for the new tree only"
+    assert box.read("/srv/web/version") == "bare"
+    done = define(box, NEW, services=["app"], health=HEALTH, cover=True)
+    assert actions(done)[-2:] == ["start_services", "check_health"]
+    assert box.read("/run/app") == "new"
+
+
+def test_a_service_that_does_not_start_on_the_new_tree_is_a_change_that_does_not_work(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box, "app.service", "ExecStartPre=/bin/sh -c '! grep bad /srv/web/version'")
+    box.do("systemctl", "start", "app")
+    failed = define(box, BAD, services=["app"])
+    assert "stack web: 'systemctl start app.service' failed: Job for app.service failed" in failed["error"]
+    assert "The stack went back to the generation before" in failed["error"]
+    assert (box.active("app.service"), box.read("/run/app")) == ("active", "old")
+
+
+def test_a_run_that_is_killed_before_health_was_known_is_finished_by_the_next(box: Machine) -> None:
+    define(box, OLD)
+    install_app(box)
+    box.do("systemctl", "start", "app")
+    slow = {"command": ["sh", "-c", "touch /run/asked; sleep 600"], "timeout": 600, "retries": 0}
+    killed = box.start(layers=[BASE, BAD], stacks=[stack(services=["app"], health=slow)])
+    box.wait_for("/run/asked")
+    box.kill(killed)
+    failed = define(box, BAD, services=["app"], health=HEALTH)
+    assert "The stack went back to the generation before" in failed["error"]
+    assert (box.active("app.service"), box.read("/run/app")) == ("active", "old")

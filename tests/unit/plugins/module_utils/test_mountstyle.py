@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a mount is asked for, and seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
+from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import FLAG_NAMES, MountStyle
+
+ALL = MountStyle(("noexec", "nosuid", "strictatime"), "private")
+
+
+def test_each_interface_has_its_own_bits() -> None:
+    assert ALL.ms_flags() == _kernel.MS_NOEXEC | _kernel.MS_NOSUID | _kernel.MS_STRICTATIME
+    assert ALL.attributes() == _mountapi.ATTR_NOEXEC | _mountapi.ATTR_NOSUID | _mountapi.ATTR_STRICTATIME
+
+
+@pytest.mark.parametrize(
+    ("options", "optional", "missing"),
+    [
+        (("ro", "nosuid", "noexec"), (), []),
+        (("rw", "nosuid", "noexec", "nodev"), (), []),
+        (("ro", "nosuid"), (), ["noexec"]),
+        (("ro", "nosuid", "noexec", "relatime"), (), ["strictatime"]),
+        (("ro", "nosuid", "noexec"), ("shared:3",), ["propagation private"]),
+        (("ro", "nosuid", "noexec"), ("master:3", "propagate_from:2"), ["propagation private"]),
+        (("ro", "nosuid", "noexec"), ("unbindable",), ["propagation private"]),
+    ],
+)
+def test_what_a_mount_lacks(options: tuple[str, ...], optional: tuple[str, ...], missing: list[str]) -> None:
+    assert ALL.missing_from(options, optional) == missing
+
+
+@pytest.mark.parametrize("name", FLAG_NAMES)
+def test_every_flag_is_a_bit_of_mount(name: str) -> None:
+    assert MountStyle((name,)).ms_flags().bit_count() == 1
+
+
+def test_changes_in_words() -> None:
+    after = MountStyle(("nodev",), "slave", mode=0o750, owner=0)
+    assert after.changes(MountStyle(("nodev", "nosuid"), owner=0)) == [
+        "mount options: nodev, nosuid becomes nodev",
+        "propagation: none becomes slave",
+        "mode of the top: none becomes 0750",
+    ]
+    assert after.changes(after) == []
+
+
+def test_the_top_is_changed_in_place_and_the_rest_by_a_new_mount() -> None:
+    assert ALL.same_mount(replace(ALL, owner=1, group=2, mode=0o700))
+    assert not ALL.same_mount(replace(ALL, propagation=""))
+    assert not ALL.top_differs(1, 2, 0o700)
+    assert replace(ALL, mode=0o755).top_differs(1, 2, 0o700)
+    assert not replace(ALL, mode=0o700).top_differs(1, 2, 0o700)
+
+
+def test_a_map_is_seen_in_the_mount_table() -> None:
+    assert MountStyle().source == "overlay"
+    mapped = MountStyle(idmap_uid="0:100000:1", idmap_gid="0:200000:1")
+    assert mapped.source == "overlay idmap uid=0:100000:1 gid=0:200000:1"

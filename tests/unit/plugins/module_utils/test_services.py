@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Services as users write them, and what a plan does with them around a change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._around import with_services
+from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
+from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts
+from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import CheckHealth, ServiceStep
+from ansible_collections.strata.overlay.plugins.module_utils._records import (
+    ChangeRecord,
+    Generation,
+    StackRecord,
+    dump,
+    load,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._services import (
+    Service,
+    UnitState,
+    read_services,
+    service_problems,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
+from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Switch, Unmount, WriteStack
+
+A, B = (f"sha256:{letter * 64}" for letter in "ab")
+HEALTH = HealthSpec(url="http://127.0.0.1/", retries=0)
+
+
+# As users write them.
+
+
+def read(*written: Any) -> tuple[Service, ...]:
+    problems: list[str] = []
+    services = read_services("stack web", list(written), problems)
+    assert problems == []
+    return services
+
+
+def test_names_and_items() -> None:
+    assert read("db", "app@1.service", {"name": "nginx", "action": "reload"}, "app.socket") == (
+        Service("db.service"),
+        Service("app@1.service"),
+        Service("nginx.service", "reload"),
+        Service("app.socket"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("a b", "no name of a systemd unit"),
+        ("-x", "no name of a systemd unit"),
+        ("a;reboot", "no name of a systemd unit"),
+        ("../x", "no name of a systemd unit"),
+        (7, "must be a dictionary"),
+        ({"action": "reload"}, "option 'name' is missing"),
+        ({"name": "x", "action": "stop"}, "must be one of restart, reload"),
+        ({"name": "x", "aktion": "reload"}, "did you mean 'action'"),
+    ],
+)
+def test_mistakes(written: Any, told: str) -> None:
+    problems: list[str] = []
+    read_services("stack web", [written], problems)
+    assert told in problems[0]
+    assert problems[0].startswith("stack web: service 1: ")
+
+
+def test_a_unit_is_named_once() -> None:
+    problems: list[str] = []
+    read_services("stack web", ["app", "app.service"], problems)
+    assert problems == ["stack web: option 'services' names app.service more than once"]
+
+
+def test_what_the_host_says_against_them() -> None:
+    services = read("app", "db")
+    states = {"app.service": UnitState("not-found", "inactive"), "db.service": UnitState("loaded", "active")}
+    assert service_problems("stack web", services, True, {**states, "app.service": states["db.service"]}) == []
+    (missing,) = service_problems("stack web", services, True, states)
+    assert missing.startswith("stack web: option 'services': app.service: systemd knows no such unit")
+    (none,) = service_problems("stack web", services, False, {})
+    assert "needs systemd" in none
+    assert service_problems("stack web", (), False, {}) == []
+
+
+# Around a change.
+
+RUNNING = UnitState("loaded", "active", "enabled")
+STOPPED = UnitState("loaded", "inactive", "disabled")
+ENABLED = UnitState("loaded", "inactive", "enabled")
+
+
+def stack(services: tuple[Service, ...] = (), health: HealthSpec | None = None, state: str = "mounted") -> DesiredStack:
+    spec = StackSpec("web", "/srv/web", (), "persistent", 0, False, "fail", 3, state, services, health)
+    return DesiredStack(spec, (B,), ("new",))
+
+
+def planned(target: DesiredStack, facts: HostFacts, *steps: Step, returning: bool = False) -> list[Step]:
+    names = frozenset({"web"}) if returning else frozenset[str]()
+    return with_services(steps, Desired({}, (), (target,), {}, {}, returning=names), facts)
+
+
+def words(steps: list[Step]) -> list[str]:
+    return [step.words() for step in steps]
+
+
+UNMOUNT = Unmount("web", "/srv/web", 1, False, "its layers change")
+RECORD = StackRecord("web", "/srv/web", "persistent", 0, "5" * 64, True, False, (Generation(1, (A,), ("old",), "x"),))
+
+
+def mount(target: DesiredStack) -> Mount:
+    return Mount(target, False)
+
+
+def test_they_stop_in_reverse_and_start_in_order_and_only_those_that_ran() -> None:
+    target = stack(read("db", "app", "idle", {"name": "nginx", "action": "reload"}), HEALTH)
+    units = {"db.service": RUNNING, "app.service": RUNNING, "idle.service": ENABLED, "nginx.service": RUNNING}
+    write = WriteStack(target, RECORD, "5" * 64, True, ("x",))
+    steps = planned(target, HostFacts(True, units), write, UNMOUNT, mount(target))
+    assert words(steps)[1:] == [
+        "stop app.service, db.service",
+        UNMOUNT.words(),
+        mount(target).words(),
+        "start db.service, start app.service, reload nginx.service",
+        "check the health of stack web: GET http://127.0.0.1/",
+    ]
+    (change,) = {step.change for step in steps if isinstance(step, ServiceStep)}
+    assert change == ChangeRecord("web", ("app.service", "db.service", "nginx.service"), True, (A,), ("old",))
+
+
+def test_nothing_is_touched_when_the_stack_does_not_change() -> None:
+    target = stack(read("app"), HEALTH)
+    write = WriteStack(target, RECORD, "5" * 64, False, ("2 generations are kept",))
+    facts = HostFacts(True, {"app.service": RUNNING})
+    assert planned(target, facts) == []
+    assert planned(target, facts, write) == [write]
+
+
+def test_the_first_mount_starts_what_a_boot_would_start() -> None:
+    target = stack(read("app", "manual"), HEALTH)
+    facts = HostFacts(True, {"app.service": ENABLED, "manual.service": STOPPED})
+    steps = planned(target, facts, mount(target))
+    assert words(steps)[1:] == ["start app.service", "check the health of stack web: GET http://127.0.0.1/"]
+    # Back from there: what runs only since then is stopped, and nothing is started.
+    unmounted = stack(read("app", "manual"), HEALTH, "unmounted")
+    noted = ChangeRecord("web", (), False)
+    facts = HostFacts(True, {"app.service": RUNNING, "manual.service": STOPPED}, {"web": noted})
+    assert words(planned(unmounted, facts, UNMOUNT, returning=True)) == ["stop app.service", UNMOUNT.words()]
+    # Had one run before on the bare directory, it would run again.
+    facts = replace(facts, changes={"web": replace(noted, running=("app.service",))})
+    steps = planned(unmounted, facts, UNMOUNT, returning=True)
+    assert words(steps) == ["stop app.service", UNMOUNT.words(), "start app.service"]
+
+
+def test_what_goes_away_is_not_started_again_and_not_asked() -> None:
+    target = stack(read("app"), HEALTH, "unmounted")
+    steps = planned(target, HostFacts(True, {"app.service": RUNNING}), UNMOUNT)
+    assert words(steps) == ["stop app.service", UNMOUNT.words()]
+
+
+def test_a_stack_that_is_taken_down_stops_what_its_definition_names() -> None:
+    desired = Desired({}, (), (), {"web": False}, {}, dropped_services={"web": read("app")})
+    steps = with_services([UNMOUNT], desired, HostFacts(True, {"app.service": RUNNING}))
+    assert words(steps) == ["stop app.service", UNMOUNT.words()]
+
+
+def test_a_change_that_was_cut_short_is_finished() -> None:
+    target = stack(read("app", "db", "idle"), HEALTH)
+    noted = ChangeRecord("web", ("app.service", "db.service"), True, (A,), ("old",))
+    units = {"app.service": STOPPED, "db.service": RUNNING, "idle.service": ENABLED}
+    steps = planned(target, HostFacts(True, units, {"web": noted}))
+    assert words(steps) == [
+        "start app.service, restart db.service",
+        "check the health of stack web: GET http://127.0.0.1/",
+    ]
+    assert isinstance(steps[1], CheckHealth)
+    assert steps[1].change == noted, "the way back is still known"
+    # The user has gone back already: there is no way back from there.
+    steps = planned(replace(target, diff_ids=(A,)), HostFacts(True, units, {"web": noted}))
+    assert isinstance(steps[1], CheckHealth)
+    assert steps[1].change.back == ()
+
+
+def test_services_that_stacks_share_start_once_when_all_of_them_are_there() -> None:
+    web = stack(read("app", "web-only"), HEALTH)
+    data = replace(web, spec=replace(web.spec, name="data", path="/srv/data", services=read("app"), health=None))
+    units = {"app.service": ENABLED, "web-only.service": ENABLED}
+    desired = Desired({}, (), (web, data), {}, {})
+    first, second = Mount(web, False), Mount(data, False)
+    assert words(with_services([first, second], desired, HostFacts(True, units))) == [
+        first.words(),
+        second.words(),
+        "start app.service, start web-only.service",
+        "check the health of stack web: GET http://127.0.0.1/",
+    ]
+
+
+def test_a_switch_without_a_gap_stops_nothing() -> None:
+    target = stack(read("app", "idle", {"name": "nginx", "action": "reload"}))
+    units = {"app.service": RUNNING, "idle.service": STOPPED, "nginx.service": RUNNING}
+    switch = Switch(target, RECORD, 1, "its layers change", gapless=True)
+    assert words(planned(target, HostFacts(True, units), switch)) == [
+        switch.words(),
+        "restart app.service, reload nginx.service",
+    ]
+    gap = replace(switch, gapless=False)
+    assert words(planned(target, HostFacts(True, units), gap)) == [
+        "stop app.service",
+        gap.words(),
+        "start app.service, reload nginx.service",
+    ]
+
+
+def test_a_change_record_is_read_as_it_was_written() -> None:
+    change = ChangeRecord("web", ("app.service",), True, (A,), ("old",))
+    assert load(ChangeRecord, dump(change), "x") == change
