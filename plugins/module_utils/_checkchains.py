@@ -31,6 +31,7 @@ class Chains:
         for diff_ids in dict.fromkeys(present):
             self.required.update(link.layer_id for link in self._add(diff_ids))
         others = [record.diff_ids for record in picture.names.values()]
+        others += [change.back for change in picture.changes.values() if change.back]
         others += [generation.diff_ids for record in picture.stacks.values() for generation in record.history]
         for diff_ids in dict.fromkeys(others):
             self._add(diff_ids)

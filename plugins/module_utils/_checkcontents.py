@@ -70,6 +70,9 @@ def _users(picture: Picture) -> Dict[str, List[str]]:
         for diff_id, number in needed.items():
             words = f"stack {name}" if diff_id in stack.diff_ids else f"generation {number} of stack {name}"
             users.setdefault(diff_id, []).append(words)
+    for name, change in picture.changes.items():
+        for diff_id in dict.fromkeys(change.back):
+            users.setdefault(diff_id, []).append(f"the change of stack {name} that is not done")
     return users
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Sequence
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import store_check_module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._check import find
 from ansible_collections.strata.overlay.plugins.module_utils._checklook import look
-from ansible_collections.strata.overlay.plugins.module_utils._checkrepair import Repairer, mend_places
+from ansible_collections.strata.overlay.plugins.module_utils._checkrepair import PLACES, Repairer, mend_places
 from ansible_collections.strata.overlay.plugins.module_utils._deeplook import DeepLook
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
 from ansible_collections.strata.overlay.plugins.module_utils._enginecheck import check_engine
@@ -77,7 +77,7 @@ class Checking:
         told = dict.fromkeys(first)
         found = find(look(self._store, changed))
         for _round in range(_ROUNDS):
-            if not _repairable(found):
+            if not _repairable(found) or any(finding.kind in PLACES for finding in found):
                 break
             repairer.run(found)
             # What this run itself has thrown away is no rest of a run that was ended.

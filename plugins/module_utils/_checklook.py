@@ -19,11 +19,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import LINK_
 from ansible_collections.strata.overlay.plugins.module_utils._condemned import condemned
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import (
-    config_file,
     read_repositories,
     read_stored,
     repositories_of,
-    stored_images,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import leftovers
 from ansible_collections.strata.overlay.plugins.module_utils._layout import inspect_writable
@@ -36,6 +34,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._picture import (
     Picture,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
+    ChangeRecord,
     ContentRecord,
     NameRecord,
     StackRecord,
@@ -43,7 +42,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store
 
-_AnyRecord = TypeVar("_AnyRecord", NameRecord, ContentRecord, StackRecord)
+_AnyRecord = TypeVar("_AnyRecord", NameRecord, ContentRecord, StackRecord, ChangeRecord)
+
+_SomeRecord = Union[NameRecord, ContentRecord, StackRecord, ChangeRecord]
 
 _HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _JSON = re.compile(r"^.+\.json\Z", re.DOTALL)
@@ -64,7 +65,7 @@ def look(store: Store, changed: Optional[Mapping[str, Changed]] = None) -> Pictu
 def read_small(path: str) -> Optional[str]:
     """A regular file's text, whatever bytes it has; None where there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     try:
@@ -79,6 +80,7 @@ class _Records(NamedTuple):
     names: Dict[str, NameRecord]
     stacks: Dict[str, StackRecord]
     asides: Dict[str, StackRecord]
+    changes: Dict[str, ChangeRecord]
     contents: FrozenSet[str]
 
 
@@ -87,6 +89,7 @@ class _Look:
         self._store = store
         self._root = store.root
         self._gone: Set[str] = set()
+        self._wrong = self._directories()
         for path in condemned(store):
             self._gone.add(os.path.relpath(path, store.root))
         self._foreign: List[str] = []
@@ -95,15 +98,18 @@ class _Look:
     def picture(self, changed: Mapping[str, Changed]) -> Picture:
         store = self._store
         records = self._records()
+        if os.path.lexists(f"{self._root}/lock") and not os.path.isfile(f"{self._root}/lock"):
+            self._foreign.append("lock")
         layers = self._layers()
         mounts = look_at_mounts(store, records.stacks, set(layers))
         images, image_faults = self._images(records.names)
         return Picture(
-            directories=self._directories(),
-            leftovers=tuple(leftovers(store)),
+            directories=self._wrong,
+            leftovers=() if {"staging", "trash"} & set(self._wrong) else tuple(leftovers(store)),
             names=records.names,
             stacks=records.stacks,
             asides=records.asides,
+            changes=records.changes,
             layers=layers,
             records=self._layer_records(),
             links=self._links(),
@@ -137,10 +143,9 @@ class _Look:
 
     def _names_in(self, place: str, pattern: re.Pattern[str], also: Tuple[str, ...] = ()) -> List[str]:
         """Names in a directory that are well-formed; the others are noted as foreign."""
-        try:
-            listed = sorted(os.listdir(f"{self._root}/{place}"))
-        except OSError:
-            return []
+        if any(place == wrong or place.startswith(f"{wrong}/") for wrong in self._wrong):
+            return []  # what lies there is not the store's
+        listed = sorted(_listed(f"{self._root}/{place}") or ())
         found = []
         for name in listed:
             path = f"{place}/{name}"
@@ -158,11 +163,13 @@ class _Look:
         names = self._read_all("names", NameRecord)
         stacks = self._read_all("stacks", StackRecord)
         asides = self._read_all("aside", StackRecord)
+        changes = self._read_all("changes", ChangeRecord)
         contents = self._read_all("contents", ContentRecord)
         return _Records(
             {record.name: record for record in names.values()},
             {record.name: record for record in stacks.values()},
             asides,
+            {record.name: record for record in changes.values()},
             frozenset(contents),
         )
 
@@ -203,6 +210,9 @@ class _Look:
         found = {}
         for name in self._names_in(top, _HEX):
             path = f"{self._root}/{top}/{name}"
+            if _other_than_directory(path):
+                self._foreign.append(f"{top}/{name}")
+                continue
             found[name] = LayerRecord(
                 read_small(f"{path}/cache-id"),
                 read_small(f"{path}/diff"),
@@ -212,8 +222,6 @@ class _Look:
         return found
 
     def _links(self) -> Dict[str, Optional[str]]:
-        if os.path.islink(f"{self._store.home}/l"):
-            return {}  # what lies there is not the store's
         found: Dict[str, Optional[str]] = {}
         for name in self._names_in("overlay2/l", LINK_ID):
             try:
@@ -230,15 +238,11 @@ class _Look:
 
     def _images(self, names: Mapping[str, NameRecord]) -> Tuple[FrozenSet[str], Dict[str, str]]:
         store = self._store
-        stored = {
-            item
-            for item in stored_images(store)
-            if os.path.relpath(config_file(store, item), self._root) not in self._gone
-        }
+        stored = {SHA256 + name for name in self._names_in("image/overlay2/imagedb/content/sha256", _HEX)}
         named = {record.image_id for record in names.values() if record.image_id}
         faults = {}
         for image_id in stored | named:
-            if _HEX.match(image_id[len(SHA256) :]) and read_stored(store, image_id) is None:
+            if read_stored(store, image_id) is None:
                 faults[image_id] = "damaged" if image_id in stored else "missing"
         return frozenset(stored), faults
 
@@ -251,7 +255,11 @@ class _Look:
     def _work_files(self, stacks: Mapping[str, StackRecord]) -> Dict[str, Tuple[str, ...]]:
         found = {}
         for name, record in stacks.items():
-            if record.stack_id and record.writable == "persistent":
+            if (
+                record.stack_id
+                and record.writable == "persistent"
+                and self._store.is_own(f"overlay2/{record.stack_id}")
+            ):
                 place = f"overlay2/{record.stack_id}/work"
                 inside = _listed(f"{self._root}/{place}") or ()
                 foreign = tuple(f"{place}/{item}" for item in inside if item not in _OF_OVERLAYFS)
@@ -262,15 +270,14 @@ class _Look:
 
 def _layer(path: str) -> Optional[LayerSeen]:
     """One directory in overlay2/; None where it is none."""
-    link = read_small(f"{path}/link")
-    if link is None and _other_than_directory(path):
+    if _other_than_directory(path):
         return None
     try:
         diff = os.readlink(f"{path}/diff")
     except OSError:
         diff = "" if _other_than_directory(f"{path}/diff") else "/"
     return LayerSeen(
-        link=link,
+        link=read_small(f"{path}/link"),
         lower=read_small(f"{path}/lower"),
         diff=diff,
         work=_listed(f"{path}/work"),
@@ -281,11 +288,15 @@ def _layer(path: str) -> Optional[LayerSeen]:
 
 
 def _listed(path: str) -> Optional[Tuple[str, ...]]:
-    """Names in a directory; None where there is no such directory."""
+    """Names in a directory; None where there is no such directory. A link to one is none: it may lead anywhere."""
     try:
-        return tuple(os.listdir(path))
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        return tuple(os.listdir(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def _other_than_directory(path: str) -> str:
@@ -299,7 +310,7 @@ def _other_than_directory(path: str) -> str:
     return "a symbolic link" if stat.S_ISLNK(mode) else "a file"
 
 
-def _check_record(store: Store, kind: str, record: Union[NameRecord, ContentRecord, StackRecord], stem: str) -> None:
+def _check_record(store: Store, kind: str, record: _SomeRecord, stem: str) -> None:
     """Whether a record is the one that its file is named for, and what it says can be."""
     if isinstance(record, ContentRecord):
         numbers = (record.size, record.entries, record.allocated)
@@ -308,10 +319,10 @@ def _check_record(store: Store, kind: str, record: Union[NameRecord, ContentReco
         if not all(isinstance(number, int) for number in numbers):
             raise StrataError("its numbers are none")
     elif kind == "aside":
-        if isinstance(record, NameRecord) or record.stack_id != stem:
+        if not isinstance(record, StackRecord) or record.stack_id != stem:
             raise StrataError("it is the record of another writable layer")
     else:
-        place = store.name_file(str(record.name)) if kind == "names" else store.stack_file(str(record.name))
+        place = store.name_file(str(record.name))  # files of stacks and of their changes are called by the same rule
         if os.path.basename(place) != f"{stem}.json":
             raise StrataError(f"it is the record of another of the {kind}")
         if isinstance(record, StackRecord):

@@ -35,6 +35,10 @@ def find_places(picture: Picture) -> Iterator[Finding]:
             "record_damaged", record.path, f"the record cannot be read: {record.words}", advice, Keep(record.path)
         )
     for path in picture.foreign:
+        if path == "lock":
+            words = "it is no file, so no change of the store can lock it"
+            yield Finding("foreign_file", path, words, "delete it by hand while no run is under way")
+            continue
         yield Finding("foreign_file", path, "it is nothing that the store puts there", KEPT, Keep(path))
     for path in picture.leftovers:
         yield Finding(

@@ -41,12 +41,12 @@ def mend_places(store: Store, findings: Sequence[Finding]) -> None:
     """What has to be right before anything else can be done: the store's own directories."""
     mends = _distinct(findings)
     for mend in _of(Keep, mends):
-        if mend.path in {finding.object for finding in findings if finding.kind in _PLACES}:
+        if mend.path in {finding.object for finding in findings if finding.kind in PLACES}:
             _keep(store, mend)
     store.prepare()
 
 
-_PLACES = ("directory_wrong", "short_links_replaced")
+PLACES = ("directory_wrong", "short_links_replaced")
 
 
 class Repairer:
@@ -63,7 +63,8 @@ class Repairer:
             _keep(self._store, keep)
         for discard in _of(Discard, mends):
             for path in discard.paths:
-                self._store.discard(f"{self._store.root}/{path}")
+                if is_inside_store(self._store, path):
+                    self._store.discard(f"{self._store.root}/{path}")
         if _of(MakeDirectories, mends):
             self._store.prepare()
         self._record_contents(_of(RecordContent, mends))
@@ -92,11 +93,15 @@ class Repairer:
             # Those with fewer below them first: each marks the one below as committed.
             for mend in sorted(layers, key=lambda mend: len(mend.layer.lower)):
                 link = mend.layer
+                if os.path.islink(self._store.layer(link.layer_id)):
+                    continue  # it would be built wherever that leads
                 record = self._store.content_record(link.diff_id)
                 size = record.size if record else 0
                 stage_layer(self._store, transaction, link, size, self._store.content(link.diff_id))
         with self._transaction() as transaction:
             for writable in writables:
+                if os.path.islink(self._store.layer(writable.record.stack_id)):
+                    continue
                 stage_writable(self._store, transaction, writable.record)
 
 
@@ -109,16 +114,29 @@ def _of(kind: Type[_AnyMend], mends: Sequence[Mend]) -> List[_AnyMend]:
     return [mend for mend in mends if isinstance(mend, kind)]
 
 
+def is_inside_store(store: Store, path: str) -> bool:
+    """Whether a path within the store can be moved: no directory on the way to it is a symbolic link."""
+    parent = os.path.dirname(path)
+    return not parent or store.is_own(parent)
+
+
 def _keep(store: Store, mend: Keep) -> None:
-    """Rename into strata/lost/, under the time and the name that it had."""
+    """Rename into strata/lost/, under the time and the name that it had; a link itself, not what it leads to."""
     path = f"{store.root}/{mend.path}"
-    if mend.inode and (not os.path.lexists(path) or os.lstat(path).st_ino != mend.inode):
+    if not is_inside_store(store, mend.path) or not os.path.lexists(path):
         return
-    lost = f"{store.root}/strata/lost"
-    if not os.path.isdir(lost):
-        os.makedirs(lost, mode=0o700)
+    if mend.inode and os.lstat(path).st_ino != mend.inode:
+        return
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    target = f"{lost}/{stamp}-{os.urandom(3).hex()}-{mend.path.replace('/', '-')}"[:200]
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(path, target)
-        _kernel.syncfs(lost)
+    name = f"{stamp}-{os.urandom(3).hex()}-{mend.path.replace('/', '-')}"[:200]
+    os.rename(path, f"{_lost(store)}{name}")
+    _kernel.syncfs(store.root)
+
+
+def _lost(store: Store) -> str:
+    """Where things are kept; beside the store's own directories where strata/ itself is what has to go."""
+    if not store.is_own("strata"):
+        return f"{store.root}/lost-"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(f"{store.root}/strata/lost", 0o700)
+    return f"{store.root}/strata/lost/" if store.is_own("strata/lost") else f"{store.root}/lost-"

@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store, Transaction, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import TreeDigest, tree_digest
 
 
@@ -35,14 +35,17 @@ class DeepLook:
 
     def run(self) -> Dict[str, Changed]:
         """What has changed, by DiffID."""
-        changed = {}
+        changed: Dict[str, Changed] = {}
+        if not self._store.is_own("content/sha256"):
+            return changed
         for name in sorted(_listed(os.path.dirname(self._store.content(f"{SHA256}x")))):
             diff_id = SHA256 + name
             if DIFF_ID.match(diff_id):
                 found = self._content(diff_id)
                 if found is not None:
                     changed[diff_id] = found
-        if self._record and self._new:
+        own = all(self._store.is_own(name) for name, _mode in DIRECTORIES if name)
+        if self._record and self._new and own:
             # Where the store is too damaged to be written to, the next check notes them.
             with contextlib.suppress(OSError):
                 self._write()

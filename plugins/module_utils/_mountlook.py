@@ -16,12 +16,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._everymount import 
     mounts_everywhere,
     used_by_mounts,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import read as read_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
-    fulfils,
     is_of_store,
+    mismatch,
     mount_request,
     of_store_at,
     root_on_device,
@@ -70,11 +69,7 @@ def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState
         return MountState(0, "")
     bind_root = root_on_device(mounts, store.content(record.diff_ids[0]))
     request = mount_request(store.home, record)
-    if fulfils(found[-1], request, bind_root):
-        return MountState(len(found), "")
-    wanted, shown = len(layer_links(record.diff_ids)), max(len(found[-1].lowers()), 1)
-    words = f"it shows {shown} layers of {wanted}" if shown != wanted else "other layers, or another way of mounting"
-    return MountState(len(found), words)
+    return MountState(len(found), mismatch(found[-1], request, bind_root))
 
 
 def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount]) -> Tuple[Mount, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, Mapping, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
-from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord, NameRecord, StackRecord
 
 
 class LayerSeen(NamedTuple):
@@ -94,6 +94,7 @@ class Picture:
     names: Mapping[str, NameRecord]
     stacks: Mapping[str, StackRecord]
     asides: Mapping[str, StackRecord]
+    changes: Mapping[str, ChangeRecord]
     layers: Mapping[str, LayerSeen]
     records: Mapping[str, LayerRecord]
     links: Mapping[str, Optional[str]]

@@ -193,10 +193,25 @@ class Store:
 
     def condemnations(self) -> List[str]:
         """Lists of what has been removed and may not have been moved away yet, see `_condemned`."""
-        try:
-            return sorted(os.listdir(f"{self.root}/strata/condemned"))
-        except FileNotFoundError:
+        if not self.is_own("strata/condemned"):
             return []
+        return sorted(os.listdir(f"{self.root}/strata/condemned"))
+
+    def is_own(self, name: str) -> bool:
+        """Whether a path within the store is a directory, and no part of it a symbolic link.
+
+        Whatever empties, sweeps or moves asks first: a link in the place of a directory leads out of the store.
+        """
+        parts = name.split("/")
+        return all(_is_directory(f"{self.root}/{'/'.join(parts[: end + 1])}") for end in range(len(parts)))
+
+    def _refuse_others(self, name: str) -> None:
+        path = f"{self.root}/{name}"
+        if os.path.lexists(path) and not _is_directory(path):
+            raise StrataError(
+                f"{path} is not the store's directory but a link or a file. Nothing was changed: run store_check with "
+                "repair: true, which moves it aside."
+            )
 
     # Locks.
 
@@ -227,6 +242,8 @@ class Store:
         """Make the directories of a store where they are missing."""
         for name, mode in DIRECTORIES:
             path = os.path.join(self.root, name) if name else self.root
+            if name:
+                self._refuse_others(name)
             if not os.path.isdir(path):
                 os.makedirs(path, exist_ok=True)
                 os.chmod(path, mode)
@@ -258,6 +275,8 @@ class Store:
             os.close(descriptor)
 
     def _locked_directory(self) -> Tuple[str, int]:
+        self._refuse_others("staging")
+        self._refuse_others("trash")
         while True:
             path = f"{self.root}/staging/{os.urandom(8).hex()}"
             os.mkdir(path, 0o700)
@@ -280,6 +299,8 @@ class Store:
 
     def sweep(self) -> None:
         """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
+        self._refuse_others("staging")
+        self._refuse_others("trash")
         staging = f"{self.root}/staging"
         for name in os.listdir(staging):
             path = f"{staging}/{name}"
@@ -304,6 +325,7 @@ class Store:
         # Loaded when it is needed, as all that only a run with changes needs.
         from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 
+        self._refuse_others("trash")
         trash = f"{self.root}/trash"
         for name in os.listdir(trash):
             # Another run may be deleting the same.

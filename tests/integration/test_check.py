@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,7 @@ def _dangling_link(host: Host) -> None:
 def _link_astray(host: Host) -> None:
     path = host.root / "overlay2/l" / link_id(layer_ids(host)[1])
     path.unlink()
-    path.symlink_to("/etc")
+    path.symlink_to(host.top / "elsewhere")
 
 
 def _layer_file(name: str, text: str | None) -> Callable[[Host], None]:
@@ -217,3 +219,56 @@ def test_what_is_derived_or_orphaned_is_found_and_repaired(sound: Host, name: st
     assert sound.check(repair=True)["changed"] is False
     sound.run(**definition(sound, writable="persistent"))
     assert sound.tree("web") == {"bin/app": "app", "etc/os": "base", "etc/site": "site", "written": "by a user"}
+
+
+def test_a_lost_content_comes_back_by_the_next_run(sound: Host) -> None:
+    lost = sound.store.stacks()["web"].diff_ids[1]
+    shutil.rmtree(sound.store.content(lost))
+    found = sound.check(repair=True)
+    assert found["changed"] is False
+    assert [(item["kind"], item["object"], item["repairable"]) for item in found["findings"]] == [
+        ("content_missing", lost, False)
+    ]
+    sound.run(**definition(sound, writable="persistent"))
+    assert sound.check(deep=True)["findings"] == []
+    assert sound.tree("web")["bin/app"] == "app"
+
+
+def test_a_changed_content_is_moved_aside_and_imported_again(host: Host) -> None:
+    host.run(**definition(host, state="unmounted"))
+    changed = host.store.stacks()["web"].diff_ids[1]
+    assert host.check(deep=True)["findings"] == []
+    path = Path(host.store.content(changed), "bin/app")
+    facts = path.stat()
+    path.write_text("bad")  # of the same size and time, so that only reading tells
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert host.check()["findings"] == []
+    assert kinds(host.check(deep=True)) == {"content_changed"}
+    assert host.check(deep=True, repair=True)["changed"] is True
+    (kept,) = (host.root / "strata/lost").iterdir()
+    assert (kept / "bin/app").read_text() == "bad"
+    host.run(**definition(host))
+    assert host.check(deep=True)["findings"] == []
+    assert host.tree("web")["bin/app"] == "app"
+
+
+def test_a_damaged_record_of_a_stack_costs_nothing_that_was_written(sound: Host) -> None:
+    Path(sound.store.stack_file("web")).write_text("{")
+    assert {"record_damaged", "writable_orphaned"} <= kinds(sound.check())
+    sound.check(repair=True)
+    assert sound.check()["findings"] == []
+    assert [path.read_text() for path in (sound.root / "strata/lost").rglob("written")] == ["by a user"]
+    sound.run(**definition(sound, writable="persistent"))
+    assert sound.check()["findings"] == []
+
+
+def test_what_is_mounted_is_compared_with_the_record(host: Host) -> None:
+    host.run(**definition(host))
+    subprocess.run(["umount", host.path("web")], check=True)
+    assert kinds(host.check()) == {"mount_missing"}
+    links = [f"{host.root}/overlay2/l/{link_id(layer_id)}" for layer_id in layer_ids(host)[:2]]
+    options = f"lowerdir={links[1]}:{links[0]}"
+    subprocess.run(["mount", "-i", "-t", "overlay", "overlay", "-o", options, host.path("web")], check=True)
+    assert kinds(host.check()) == {"mount_wrong"}
+    host.run(**definition(host))
+    assert host.check()["findings"] == []
