@@ -156,6 +156,12 @@ def store_info_module_spec() -> Spec:
     return {**_root_spec(), **_lock_spec(), "size": {"type": "bool", "default": True}}
 
 
+def store_check_module_spec() -> Spec:
+    """Options of ``strata.overlay.store_check``."""
+    switches: Spec = {"repair": {"type": "bool", "default": False}, "deep": {"type": "bool", "default": False}}
+    return {**_root_spec(), **_lock_spec(), **switches}
+
+
 def prune_spec() -> Spec:
     """What ``prune`` of a definition takes, and the module ``prune``."""
     return {

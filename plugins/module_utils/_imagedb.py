@@ -52,7 +52,7 @@ def read_stored(store: Store, image_id: str) -> Optional[Config]:
     try:
         with open(config_file(store, image_id), "rb") as stream:
             body = stream.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     if sha256(body) != image_id:
         return None
@@ -66,7 +66,7 @@ def stored_images(store: Store) -> List[str]:
     """The ids of all images whose config is there."""
     try:
         return [SHA256 + name for name in sorted(os.listdir(f"{_home(store)}/imagedb/content/sha256"))]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

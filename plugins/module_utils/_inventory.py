@@ -102,7 +102,7 @@ class _Taker:
             contents=self._contents(),
             layers={SHA256 + name: _modified(store.layerdb(SHA256 + name)) for name in layer_ids},
             images={image_id: _modified(config_file(store, image_id)) for image_id in stored_images(store)},
-            leftovers=tuple(self._leftovers()),
+            leftovers=tuple(leftovers(self._store)),
             lost_uppers=lost,
             mounts=used,
             mounted_contents=mounted_contents,
@@ -156,18 +156,20 @@ class _Taker:
         except OSError:
             return ""
 
-    def _leftovers(self) -> Iterator[str]:
-        for name in _names_in(f"{self._store.root}/staging"):
-            if not _is_alive(f"{self._store.root}/staging/{name}"):
-                yield f"staging/{name}"
-        for name in _names_in(f"{self._store.root}/trash"):
-            yield f"trash/{name}"
+
+def leftovers(store: Store) -> Iterator[str]:
+    """Paths within the store of what killed runs left: staging without an owner, trash."""
+    for name in _names_in(f"{store.root}/staging"):
+        if not _is_alive(f"{store.root}/staging/{name}"):
+            yield f"staging/{name}"
+    for name in _names_in(f"{store.root}/trash"):
+        yield f"trash/{name}"
 
 
 def _names_in(directory: str) -> List[str]:
     try:
         return sorted(os.listdir(directory))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

@@ -84,7 +84,7 @@ def _points_to(path: str, target: str) -> bool:
 def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
     """What is wrong with a layer on disk: None when nothing is, ``"missing"`` when it is not there at all."""
     directory = store.layer(layer.layer_id)
-    if not os.path.isdir(directory):
+    if not _is_directory(directory):
         return "missing"
     if read_text(f"{directory}/link") != layer.link:
         return "its file 'link' is missing or wrong"
@@ -94,7 +94,7 @@ def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
         return f"its short link l/{layer.link} is missing or wrong"
     if not _diff_is_right(directory, layer):
         return "its 'diff' is missing or wrong"
-    if layer.parent and not os.path.isdir(f"{directory}/work"):
+    if layer.parent and not _is_directory(f"{directory}/work"):
         return "its directory 'work' is missing"
     if layer.parent and not os.path.isfile(f"{store.layer(hex_of(layer.parent))}/committed"):
         return "the layer below is not marked 'committed'"
@@ -115,6 +115,11 @@ def _inspect_records(store: Store, layer: LayerLink) -> Optional[str]:
         if not right:
             return f"its record layerdb/{name} is missing or wrong"
     return None
+
+
+def _is_directory(path: str) -> bool:
+    """A link to a directory is none: what is built there would be built wherever it leads."""
+    return stat.S_ISDIR(_mode(path))
 
 
 def _mode(path: str) -> int:
@@ -138,8 +143,10 @@ def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: 
         from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
 
         parts["diff"] = partial(clone_tree, content) if layer.twin else partial(os.symlink, layer.diff_target)
-    if layer.parent and not os.path.isdir(f"{directory}/work"):
+    if layer.parent and not _is_directory(f"{directory}/work"):
         parts["work"] = partial(os.mkdir, mode=0o700)
+    if not layer.parent:
+        store.discard(f"{directory}/lower")  # a base layer has none
     _stage_directory(transaction, directory, files, parts)
     transaction.symlink(f"../{layer.layer_id}/diff", store.link(layer.link))
     if layer.parent:
@@ -154,7 +161,7 @@ def _stage_directory(
 
     What is there may be part of a live mount: it is never replaced as a whole.
     """
-    if os.path.isdir(directory):
+    if _is_directory(directory):
         for name, text in files.items():
             transaction.write(f"{directory}/{name}", text)
         for name, make in parts.items():
@@ -180,7 +187,7 @@ def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
     if not record.stack_id:
         return None
     directory = store.layer(record.stack_id)
-    if not os.path.isdir(directory):
+    if not _is_directory(directory):
         return "missing"
     for name, text in _writable_files(record).items():
         if read_text(f"{directory}/{name}") != text:

@@ -72,6 +72,7 @@ def parse_reference(registry: str, name: str) -> Reference:
     """
     text, scheme = _without_scheme(registry)
     text, digest = _split_digest(text, registry)
+    _refuse_login(text)
     host, slash, path = text.partition("/")
     _check_host(host, scheme, registry)
     if host in _DOCKER_HUB_NAMES:
@@ -100,6 +101,7 @@ def parse_mirror(text: str) -> Mirror:
     :raises StrataError: it is none.
     """
     rest, scheme = _without_scheme(text)
+    _refuse_login(rest)
     host, _slash, prefix = rest.rstrip("/").partition("/")
     _check_host(host, scheme or "https", text)
     if prefix and not _REPOSITORY.match(prefix):
@@ -126,12 +128,18 @@ def _split_digest(text: str, whole: str) -> Tuple[str, str]:
         return text, ""
     if _DIGEST.match(digest):
         return before, digest
-    if "/" not in before:
-        # Not repeated here: what stands before the @ would be a password.
-        raise StrataError(
-            "registry: no user and password can stand before the host; give them as username and password"
-        )
+    if not digest.startswith("sha256:"):
+        _refuse_login(text)
     raise StrataError(f"registry {whole!r}: {digest!r} is no digest: 'sha256:' and 64 lower-case hexadecimal digits")
+
+
+def _refuse_login(text: str) -> None:
+    """Called before any message repeats the text: what stands before an @ may be a password."""
+    if "@" in text:
+        raise StrataError(
+            "no user and password can stand before the host of a registry or mirror; give those of the registry as "
+            "username and password, and those of mirrors in an auth_file"
+        )
 
 
 def _split_tag(path: str) -> Tuple[str, str]:

@@ -11,6 +11,7 @@ import http.client
 import json
 import re
 from typing import Any, Sequence
+from urllib.parse import quote, quote_plus
 
 from ansible_collections.strata.overlay.plugins.module_utils._http import RequestError, Response
 from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import Login
@@ -25,7 +26,7 @@ def refusal(response: Response, asked: str, login: Login, secrets: Sequence[str]
     :param asked: who was asked for what, as "asked for manifest 1.0 of team/app, registry.example.com".
     :param secrets: what must not be in the message, whatever the server said.
     """
-    said = _conceal(said_by(response), secrets)
+    said = said_by(response, secrets)
     answer = f"{response.status} {http.client.responses.get(response.status, '')}".strip()
     words = f"asked {asked} answered {answer}" + (f" ({said})" if said else "")
     if response.wait:
@@ -35,13 +36,14 @@ def refusal(response: Response, asked: str, login: Login, secrets: Sequence[str]
     )
 
 
-def said_by(response: Response) -> str:
+def said_by(response: Response, secrets: Sequence[str]) -> str:
     """Codes and messages in a registry's JSON, or the error of a token server; "" where there is none."""
     try:
         data = json.loads(response.body(_MAX_BODY))
     except (RequestError, ValueError, RecursionError):
         return ""
-    words = "; ".join(_words(data))
+    # Before it is cut and cleaned: half of a secret would not be known any more.
+    words = _conceal("; ".join(_words(data)), secrets)
     return re.sub(r"[^\x20-\x7e\u00a0-\ud7ff]+", " ", words)[:_MAX_WORDS].strip()
 
 
@@ -59,7 +61,8 @@ def _words(data: Any) -> Sequence[str]:
 
 def _conceal(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
-        text = text.replace(secret, "********")
+        for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
+            text = text.replace(form, "********")
     return text
 
 

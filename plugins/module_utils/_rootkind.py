@@ -31,7 +31,8 @@ def engine_of(root: str) -> str:
 
     :raises StrataError: it is an engine's, with a storage driver whose format is not read.
     """
-    if os.path.isdir(f"{root}/strata"):
+    # Either of these is enough to tell a store of ours, be the other one lost.
+    if os.path.lexists(f"{root}/strata") or os.path.lexists(f"{root}/content/sha256"):
         return ""
     if os.path.isdir(f"{root}/{_podmanroot.RECORDS}"):
         return "podman"

@@ -31,7 +31,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     load,
 )
 
-_DIRECTORIES: Tuple[Tuple[str, int], ...] = (
+DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("", 0o711),
     ("content", 0o710),
     ("content/sha256", 0o710),
@@ -50,6 +50,7 @@ _DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("strata", 0o700),
     ("strata/names", 0o700),
     ("strata/contents", 0o700),
+    ("strata/digests", 0o700),
     ("strata/stacks", 0o700),
     ("strata/aside", 0o700),
     ("strata/changes", 0o700),
@@ -104,7 +105,7 @@ class Store:
         to sweep, to delete or to write into.
         """
         found = []
-        for name, _mode in _DIRECTORIES:
+        for name, _mode in DIRECTORIES:
             path = f"{self.root}/{name}" if name else self.root
             with contextlib.suppress(OSError):
                 if not stat.S_ISDIR(os.lstat(path).st_mode):
@@ -117,8 +118,8 @@ class Store:
             is_link = os.path.islink(found[0])
             raise StrataError(
                 f"{found[0]} is {'a symbolic link' if is_link else 'no directory'}, where the store {self.root} has a "
-                "directory of its own. Nothing was changed. Put the directory back in its place, or remove what stands "
-                "there and have the store checked with strata.overlay.store_check."
+                "directory of its own. Nothing was changed: put the directory back in its place, or run "
+                "strata.overlay.store_check with repair: true, which moves aside what stands there."
             )
 
     # Where things lie.
@@ -144,6 +145,10 @@ class Store:
 
     def content_file(self, diff_id: str) -> str:
         return f"{self.root}/strata/contents/{hex_of(diff_id)}.json"
+
+    def digest_file(self, diff_id: str) -> str:
+        """Digest of a content's tree, see `_treedigest`."""
+        return f"{self.root}/strata/digests/{hex_of(diff_id)}"
 
     def stack_file(self, name: str) -> str:
         return f"{self.root}/strata/stacks/{quote(name, safe='')}.json"
@@ -211,17 +216,28 @@ class Store:
 
     def condemnations(self) -> List[str]:
         """Lists of what has been removed and may not have been moved away yet, see `_condemned`."""
-        try:
-            return sorted(os.listdir(f"{self.root}/strata/condemned"))
-        except FileNotFoundError:
+        if not self.is_own("strata/condemned"):
             return []
+        return sorted(os.listdir(f"{self.root}/strata/condemned"))
+
+    def is_own(self, name: str) -> bool:
+        """Whether a path within the store is a directory, and no part of it a symbolic link.
+
+        Whatever empties, sweeps or moves asks first: a link in the place of a directory leads out of the store.
+        """
+        parts = name.split("/")
+        return all(_is_directory(f"{self.root}/{'/'.join(parts[: end + 1])}") for end in range(len(parts)))
 
     # Locks.
 
     @contextlib.contextmanager
-    def reading(self, timeout: float) -> Iterator[None]:
-        """Nobody changes the store meanwhile. Without a store there is nothing to lock, and nothing is made."""
-        self._refuse_misplaced()
+    def reading(self, timeout: float, damaged: bool = False) -> Iterator[None]:
+        """Nobody changes the store meanwhile. Without a store there is nothing to lock, and nothing is made.
+
+        :param damaged: the caller copes with directories of the store that are something else.
+        """
+        if not damaged:
+            self._refuse_misplaced()
         path = f"{self.root}/lock"
         if os.path.exists(path):
             with locked(path, exclusive=False, timeout=timeout):
@@ -230,10 +246,14 @@ class Store:
             yield
 
     @contextlib.contextmanager
-    def changing(self, timeout: float) -> Iterator[None]:
-        """This process alone reads and changes the store meanwhile. The store must have been prepared."""
+    def changing(self, timeout: float, damaged: bool = False) -> Iterator[None]:
+        """This process alone reads and changes the store meanwhile. The store must have been prepared.
+
+        :param damaged: as for ``reading``.
+        """
         with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
-            self._refuse_misplaced()
+            if not damaged:
+                self._refuse_misplaced()
             if self.condemnations():
                 # Loaded when it is needed, as all that only a run with changes needs.
                 from ansible_collections.strata.overlay.plugins.module_utils._condemned import finish_removals
@@ -246,7 +266,7 @@ class Store:
     def prepare(self) -> None:
         """Make the directories of a store where they are missing."""
         self._refuse_misplaced()
-        for name, mode in _DIRECTORIES:
+        for name, mode in DIRECTORIES:
             path = os.path.join(self.root, name) if name else self.root
             if not os.path.isdir(path):
                 os.makedirs(path, exist_ok=True)
@@ -258,7 +278,7 @@ class Store:
         self._refuse_misplaced()
         made: List[str] = []
         for name in ("", "staging", "trash"):
-            made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(_DIRECTORIES)[name])
+            made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
         try:
             with self.workspace() as path:
                 yield path
@@ -280,6 +300,7 @@ class Store:
             os.close(descriptor)
 
     def _locked_directory(self) -> Tuple[str, int]:
+        self._refuse_misplaced()
         while True:
             path = f"{self.root}/staging/{os.urandom(8).hex()}"
             os.mkdir(path, 0o700)
@@ -297,11 +318,12 @@ class Store:
 
     def discard(self, path: str) -> None:
         """Rename into trash/; a missing path is fine."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
 
     def sweep(self) -> None:
         """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
+        self._refuse_misplaced()
         staging = f"{self.root}/staging"
         for name in os.listdir(staging):
             path = f"{staging}/{name}"
@@ -326,6 +348,7 @@ class Store:
         # Loaded when it is needed, as all that only a run with changes needs.
         from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 
+        self._refuse_misplaced()
         trash = f"{self.root}/trash"
         for name in os.listdir(trash):
             # Another run may be deleting the same.
@@ -365,17 +388,22 @@ class Transaction:
         os.symlink(target, self.stage(final))
 
     def commit(self) -> None:
-        """Sync, then rename all. What lay at a final path as a directory goes to trash/."""
+        """Sync, then rename all. A directory at a final path, or what is in the way of one, goes to trash/."""
         if not self._renames:
             return
         _kernel.syncfs(self._workspace)
         for staged, final in self._renames:
-            if os.path.isdir(final) and not os.path.islink(final):
+            # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
+            if _is_directory(final) or (os.path.lexists(final) and _is_directory(staged)):
                 self._store.discard(final)
             os.rename(staged, final)
         for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
             _sync_directory(directory)
         self._renames = []
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _make_directories(path: str, mode: int) -> List[str]:

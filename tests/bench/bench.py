@@ -34,7 +34,7 @@ from ansible_collections.strata.overlay.tests.bench.measure import (
     ratio,
     seconds,
 )
-from ansible_collections.strata.overlay.tests.bench.stores import measure_info, measure_prune
+from ansible_collections.strata.overlay.tests.bench.stores import measure_check, measure_info, measure_prune
 from ansible_collections.strata.overlay.tests.bench.switches import measure_switches
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -278,6 +278,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "import": measure_imports,
     "prune": measure_prune,
     "info": measure_info,
+    "check": measure_check,
     "switch": measure_switches,
 }
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ansible_collections.strata.overlay.plugins.module_utils._checking import check
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links, stage_layer
@@ -112,6 +113,15 @@ def measure_info(work: Path) -> None:
     ratio("with 10000 layers / without", took["full"] / took["empty"], "aim: at most 1.2")
     for root in (work / "empty", work / "10000"):
         Run("apply", {"root": str(root), "stacks": [{"name": "web", "state": "absent"}]}, False).execute()
+
+
+def measure_check(work: Path) -> None:
+    """What it costs to compare every directory, record and link."""
+    heading("store_check, processor time of its work")
+    for layers in (100, 1_000, 10_000):
+        store = make_store(work / str(layers), layers, names=True)
+        took = processor(partial(check, {"root": store.root}, False))
+        seconds(f"store_check of {layers} layers", took, "aim for 10000: under 2 s")
 
 
 def processor(run: Callable[[], object]) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._checking import check as check_store
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -56,6 +57,10 @@ class Host:
     def prune(self, check: bool = False, **parameters: Any) -> dict[str, Any]:
         """The work of the module ``prune`` in this process."""
         return prune({"root": str(self.root), **parameters}, check)
+
+    def check(self, check: bool = False, **parameters: Any) -> dict[str, Any]:
+        """The work of the module ``store_check`` in this process."""
+        return check_store({"root": str(self.root), **parameters}, check)
 
     def four_steps(self, module: str = "apply", **parameters: Any) -> dict[str, Any]:
         """Check, do, do again, check again: what was announced is done, and only once. Returns what was done."""

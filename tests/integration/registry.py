@@ -93,9 +93,10 @@ def running_registry(directory: Path, data: Path | None = None, **sections: Any)
                     break
                 assert server.poll() is None, log.read_text()
                 time.sleep(0.05)
+            assert "listening on" in log.read_text(), f"docker-registry does not answer:\n{log.read_text()}"
             yield Registry(port, log)
         finally:
-            server.terminate()
+            server.kill()
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,16 @@ def built(room: Path) -> Built:
     layerdb = {path.name for path in (root / "image/overlay2/layerdb/sha256").iterdir()}
     shutil.rmtree(root)
     tree.mkdir()
-    unpack = ["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", room / "exported.tar", "-C", tree]
+    unpack: list[str | Path] = [
+        "tar",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--numeric-owner",
+        "-xpf",
+        room / "exported.tar",
+        "-C",
+        tree,
+    ]
     subprocess.run(unpack, check=True)
     exported = tree_of(tree)
     shutil.rmtree(tree)
@@ -187,12 +196,8 @@ def test_docker_runs_from_a_copy_of_the_store(first: dict[str, Any], host: Host,
         assert said == "ran\n"
         docker.call("create", "--name", "one", "--network", "none", "app:1", "/bin/true")
         docker.call("export", "--output", str(room / "from-copy.tar"), "one")
-        docker.call("save", "--output", str(room / "saved-again.tar"), "app:1")
     with tarfile.open(room / "from-copy.tar") as archive:
         names = {name.encode("utf-8", "surrogateescape") for name in archive.getnames()}
-    with tarfile.open(room / "saved-again.tar") as archive:
-        assert f"{hex_of(built.image_id)}.json" in archive.getnames()
-    (room / "saved-again.tar").unlink()
     (room / "from-copy.tar").unlink()
     shutil.rmtree(copy)
     assert names == set(built.exported) - {b"."}

@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import cast
+from urllib.parse import quote, quote_plus
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._http import Response
 from ansible_collections.strata.overlay.plugins.module_utils._reference import (
     Mirror,
     Reference,
@@ -21,7 +24,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._reference import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._registry import Access
 from ansible_collections.strata.overlay.plugins.module_utils._registryauth import parse_challenges
-from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import find_login, usual_files
+from ansible_collections.strata.overlay.plugins.module_utils._registryerror import refusal
+from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import Login, find_login, usual_files
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -68,10 +72,43 @@ def test_references_that_are_none(registry: str, said: str) -> None:
         parse_reference(registry, "app")
 
 
-def test_a_password_before_the_host_is_refused_and_not_repeated() -> None:
-    with pytest.raises(StrataError, match="give them as username and password") as raised:
-        parse_reference("user:secret@r.example.com", "app")
-    assert "secret" not in str(raised.value)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user:hidden@r.example.com",
+        "user:hidden@r.example.com/app:1",
+        "user:hid/den@r.example.com/team/app",
+        f"https://user:hidden@r.example.com/app@{DIGEST}",
+        "https://user:hidden@r.example.com",
+    ],
+)
+def test_a_password_before_the_host_is_refused_and_not_repeated(text: str) -> None:
+    for parse in (lambda: parse_reference(text, "app"), lambda: parse_mirror(text)):
+        with pytest.raises(StrataError, match="no user and password can stand before the host") as raised:
+            parse()
+        assert "hid" not in str(raised.value)
+
+
+class Answer:
+    """As much of a response as an error is made of."""
+
+    status, wait, may_pass, host = 401, 0.0, False, "r.example.com"
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def body(self, _limit: int) -> bytes:
+        return json.dumps({"errors": [{"code": "UNAUTHORIZED", "message": self._message}]}).encode()
+
+
+@pytest.mark.parametrize("before", ["", "a" * 270, "a" * 290])
+@pytest.mark.parametrize("secret", ["hidden-word-of-many-letters", "hidden \U0001f511 word", "hidden/+word="])
+def test_what_a_server_repeats_of_a_secret_is_not_told(before: str, secret: str) -> None:
+    for sent in (secret, quote(secret, safe=""), quote_plus(secret)):
+        answer = cast("Response", Answer(f"{before}{sent} is wrong"))
+        said = str(refusal(answer, "for a token, r.example.com", Login("user", secret), (secret,)))
+        assert "hid" not in said
+        assert "UNAUTHORIZED" in said
 
 
 def test_mirrors() -> None:

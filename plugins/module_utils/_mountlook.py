@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a check has to know of mounts: those at stacks' paths, those of the store, uppers in use twice. Reads only."""
+
+from __future__ import annotations
+
+import os
+from typing import AbstractSet, Dict, List, Mapping, NamedTuple, Set, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._chain import link_id
+from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
+    Everywhere,
+    mounts_everywhere,
+    used_by_mounts,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import read as read_mounts
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
+    is_of_store,
+    mismatch,
+    mount_request,
+    of_store_at,
+    root_on_device,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._picture import MountState
+from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+
+class MountsSeen(NamedTuple):
+    """As the picture has it."""
+
+    states: Dict[str, MountState]
+    unknown: Tuple[Mount, ...]
+    shared: Dict[str, Tuple[str, ...]]
+    layers: Set[str]
+    contents: Set[str]
+
+
+def look_at_mounts(store: Store, stacks: Mapping[str, StackRecord], layers: AbstractSet[str]) -> MountsSeen:
+    """Look at the mount tables of every namespace.
+
+    :param layers: names of the directories in overlay2/.
+    """
+    everywhere = mounts_everywhere()
+    used = used_by_mounts(everywhere, store.root)
+    by_link = {link_id(name): name for name in layers} if used.links else {}
+    used_layers = used.layers | {by_link[link] for link in used.links if link in by_link}
+    contents = {os.path.basename(_target(store, name)) for name in used_layers} | used.contents
+    mounts = read_mounts()
+    states = {name: _state(store, record, mounts) for name, record in stacks.items()}
+    unknown = _unknown(store, stacks, mounts)
+    return MountsSeen(states, unknown, _shared(store, everywhere), used_layers, contents)
+
+
+def _target(store: Store, layer_id: str) -> str:
+    try:
+        return os.readlink(f"{store.layer(layer_id)}/diff")
+    except OSError:
+        return ""
+
+
+def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState:
+    found = of_store_at(mounts, os.path.realpath(record.path), store.root)
+    if not found:
+        return MountState(0, "")
+    bind_root = root_on_device(mounts, store.content(record.diff_ids[0]))
+    request = mount_request(store.home, record)
+    return MountState(len(found), mismatch(found[-1], request, bind_root))
+
+
+def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount]) -> Tuple[Mount, ...]:
+    """Overlays of the store that are neither at a stack's path nor the same file system as one that is."""
+    paths = {os.path.realpath(record.path) for record in stacks.values()}
+    content_root = root_on_device(mounts, f"{store.root}/content/sha256")
+    ours = [mount for mount in mounts if is_of_store(mount, store.home, content_root)]
+    devices = {mount.device for mount in ours if mount.path in paths}
+    return tuple(
+        mount for mount in ours if mount.fstype == "overlay" and mount.path not in paths and mount.device not in devices
+    )
+
+
+def _shared(store: Store, everywhere: Everywhere) -> Dict[str, Tuple[str, ...]]:
+    """Uppers of the store that more than one overlay writes into. A copy of a mount in another namespace is the same
+    overlay: it has the same device.
+    """
+    found: Dict[str, Set[str]] = {}
+    links: Dict[str, str] = {}
+    for namespace in everywhere.namespaces:
+        for mount in namespace.mounts:
+            upper = mount.option("upperdir") if mount.fstype == "overlay" else ""
+            if upper:
+                path = os.path.normpath(os.path.join(store.home, upper))
+                if path.startswith(f"{store.home}/"):
+                    path = links.setdefault(path, os.path.realpath(path))
+                    found.setdefault(os.path.relpath(path, store.root), set()).add(mount.device)
+    return {path: tuple(sorted(devices)) for path, devices in found.items() if len(devices) > 1}
