@@ -262,6 +262,10 @@ BAD = {
     "pax number that is none": pax((b"uid", b"-1")) + BLOCK + END,
     "pax time that is none": pax((b"mtime", b"noon")) + BLOCK + END,
     "pax header of a gigabyte": patched(patched(BLOCK, 124, b"10000000000\0"), 156, b"x") + END,
+    "pax headers without end": pax((b"comment", b"x" * (1 << 20))) * 17 + BLOCK + END,
+    "global headers without end": b"".join(pax((b"%d" % n, b"x" * (1 << 20)), flag=b"g") for n in range(17))
+    + BLOCK
+    + END,
     "zero byte in a name": pax((b"path", b"a\0b")) + BLOCK + END,
     "attribute without a name": pax((b"SCHILY.xattr.", b"x")) + BLOCK + END,
     "sparse beyond its size": mapped(b"5", b"0,9"),
