@@ -7,17 +7,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn
+import contextlib
+from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
+    NOTHING,
+    ReadAhead,
+    read_ahead,
+    unread_sources,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent
 from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited, exit_module
+from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -26,44 +34,70 @@ if TYPE_CHECKING:
 class Run:
     """One module call."""
 
-    def __init__(self, module: str, parameters: Mapping[str, Any], check_mode: bool) -> None:
+    def __init__(
+        self, module: str, parameters: Mapping[str, Any], check_mode: bool, report: Optional[Report] = None
+    ) -> None:
+        """
+        :param report: told how far the unpacking is, at most twice a second.
+        """
         self._survey = Survey(module, parameters)
         self._check_mode = check_mode or self._survey.only_plan
         self._store = self._survey.store
         self._resolver = Resolver(self._store, self._survey.provided, keep=not self._check_mode)
+        self._report = report
 
     def execute(self) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
-        origins = self._resolver.resolve(self._survey.definition, self._survey.problems)
-        view = self._survey.first_look(origins)
-        missing = awaited(view.plan)
-        outcome = Outcome()
-        if missing and not self._check_mode:
-            return {"changed": False, "missing": missing}
-        if view.plan.steps and not self._check_mode:
-            outcome = self._change(view, origins)
-        elif self._store.exists():
-            self._resolver.cache.flush()
+        with contextlib.ExitStack() as room:
+            workspace, ahead = self._read_ahead(room)
+            origins = self._resolver.resolve(self._survey.definition, self._survey.problems, ahead.digests)
+            view = self._survey.first_look(origins)
+            missing = awaited(view.plan)
+            outcome = Outcome()
+            if missing and not self._check_mode:
+                return {"changed": False, "missing": missing}
+            if view.plan.steps and not self._check_mode:
+                self._store.prepare()
+                room.callback(self._store.empty_trash)
+                workspace = workspace or room.enter_context(self._store.workspace())
+                outcome = self._change(view, origins, workspace, ahead)
+            elif self._store.exists():
+                self._resolver.cache.flush()
         return result_of(self._survey.module, view, outcome, {} if self._check_mode else self._store.stacks())
 
-    def _change(self, view: View, origins: Mapping[str, Origin]) -> Outcome:
-        store = self._store
-        store.prepare()
-        abilities = view.observed.abilities
-        try:
-            with store.workspace() as workspace:
-                staged = stage_contents(workspace, view.plan.steps, abilities)
-                with store.changing(self._survey.timeout):
-                    store.sweep()
-                    # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-                    steps = self._survey.look(origins).plan.steps
-                    for step in steps:
-                        if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
-                            raise StrataError(f"{step.words()}: it was removed while this ran; run again")
-                    outcome = Applier(store, workspace, staged, abilities).run(steps)
-                    self._resolver.cache.flush()
-        finally:
-            store.empty_trash()
+    def _read_ahead(self, room: contextlib.ExitStack) -> Tuple[str, ReadAhead]:
+        """Unpack what has to be read anyway for the plan to be made; the workspace, "" where there is nothing to do.
+
+        :param room: closed at the end of the run, with the workspace.
+        """
+        survey, cache = self._survey, self._resolver.cache
+        if self._check_mode or survey.problems:
+            return "", NOTHING
+        sources = unread_sources(survey.definition, survey.provided, self._store, cache)
+        if not sources:
+            return "", NOTHING
+        with contextlib.ExitStack() as own:
+            workspace = own.enter_context(self._store.first_workspace())
+            try:
+                ahead = read_ahead(workspace, sources, cache, self._report)
+            except (StrataError, OSError):
+                # Not told here: resolving reads them all once more, and tells all mistakes of all layers together.
+                return "", NOTHING
+            room.enter_context(own.pop_all())
+            return workspace, ahead
+
+    def _change(self, view: View, origins: Mapping[str, Origin], workspace: str, ahead: ReadAhead) -> Outcome:
+        store, abilities = self._store, view.observed.abilities
+        staged = stage_contents(workspace, view.plan.steps, abilities, ahead.staged, self._report)
+        with store.changing(self._survey.timeout):
+            store.sweep()
+            # Others may have changed the host while this run was unpacking: what counts is what it needs now.
+            steps = self._survey.look(origins).plan.steps
+            for step in steps:
+                if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
+                    raise StrataError(f"{step.words()}: it was removed while this ran; run again")
+            outcome = Applier(store, workspace, staged, abilities).run(steps)
+            self._resolver.cache.flush()
         return outcome
 
 

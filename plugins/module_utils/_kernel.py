@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import signal
 from dataclasses import dataclass
 from typing import Iterator, List, Optional, Sequence
 
@@ -29,6 +30,7 @@ MNT_DETACH = 0x2
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 
+_PR_SET_PDEATHSIG = 1
 _MOVE_MOUNT = 429
 _FSOPEN = 430
 _FSCONFIG = 431
@@ -112,6 +114,11 @@ def syncfs(path: str) -> None:
         _Libc.call("syncfs", ctypes.c_int(descriptor))
     finally:
         os.close(descriptor)
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process as soon as the one that forked it has ended (prctl(2))."""
+    _Libc.call("prctl", ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(signal.SIGKILL))
 
 
 def page_size() -> int:

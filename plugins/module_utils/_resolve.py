@@ -15,7 +15,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition import 
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe, sent
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
     check_digest,
@@ -37,10 +37,17 @@ class Resolver:
         """
         self._store = store
         self._provided = provided
+        self._read: Mapping[Source, Digested] = {}
         self.cache = DigestCache(os.path.dirname(store.source_file("")), keep)
 
-    def resolve(self, definition: Definition, problems: List[str]) -> Dict[str, Origin]:
-        """Origin by the layer's ``where``; a layer whose source is not usable is left out and told in ``problems``."""
+    def resolve(
+        self, definition: Definition, problems: List[str], read: Optional[Mapping[Source, Digested]] = None
+    ) -> Dict[str, Origin]:
+        """Origin by the layer's ``where``; a layer whose source is not usable is left out and told in ``problems``.
+
+        :param read: what this run has read already.
+        """
+        self._read = read or {}
         origins: Dict[str, Origin] = {}
         for layer in definition.sources():
             if not layer.source.kind and layer.where not in self._provided:
@@ -62,7 +69,7 @@ class Resolver:
             return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)
         if layer.source.kind == "url":
             return self._download(layer)
-        found = read_source(layer.source, self.cache)
+        found = self._read.get(layer.source) or read_source(layer.source, self.cache)
         check_digest(layer, found)
         return Origin(found.diff_id, found.size, describe(layer.source), layer.source)
 

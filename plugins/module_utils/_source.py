@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from typing import IO, Callable, ContextManager, Iterator, Optional
+import os
+from dataclasses import dataclass
+from typing import IO, Callable, ContextManager, Iterator, Optional, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
@@ -28,19 +30,67 @@ from ansible_collections.strata.overlay.plugins.module_utils._unpack import dige
 Read = Callable[[int], bytes]
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A source on this host of which nobody knows yet what is in it; ``opener`` as in ``open_tar``."""
+
+    source: Source
+    opener: Optional[Opener] = None
+
+
 @contextlib.contextmanager
-def open_tar(source: Source, opener: Optional[Opener] = None) -> Iterator[Read]:
+def open_tar(
+    source: Source, opener: Optional[Opener] = None, count: Optional[Callable[[int], None]] = None
+) -> Iterator[Read]:
     """The read function of a source's uncompressed tar.
 
     :param opener: opens the archive in place of the one at the source's location.
+    :param count: told with each read, by the thread that reads, how many bytes have been used so far: of an archive as
+        it lies there, compressed or not; else of the tar.
     """
-    if source.kind == "files":
-        yield ChunkReader(pack_files(source.files)).read
-    elif source.kind == "dir":
-        yield ChunkReader(pack_directory(source.location)).read
+    if source.kind in ("files", "dir"):
+        packed = pack_files(source.files) if source.kind == "files" else pack_directory(source.location)
+        tar = _Counted(ChunkReader(packed).read)
+        yield tar.telling(tar.read, count)
     else:
-        with opener() if opener else open(source.location, "rb") as raw, open_stream(raw) as plain:
-            yield plain.read
+        with opener() if opener else open(source.location, "rb") as raw:
+            archive = _Counted(raw.read)
+            with open_stream(cast("IO[bytes]", archive)) as plain:
+                yield archive.telling(plain.read, count)
+
+
+class _Counted:
+    """Count what ``read`` gives, in whatever thread it is called."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._total = 0
+
+    def read(self, size: int) -> bytes:
+        piece = self._read(size)
+        self._total += len(piece)
+        return piece
+
+    def telling(self, read: Read, count: Optional[Callable[[int], None]]) -> Read:
+        """``read``, which also tells how much has been counted here."""
+        if count is None:
+            return read
+        tell = count
+
+        def read_and_tell(size: int) -> bytes:
+            piece = read(size)
+            tell(self._total)
+            return piece
+
+        return read_and_tell
+
+
+def archive_size(source: Source, opener: Optional[Opener]) -> int:
+    """Bytes of an archive as it lies on this host, 0 where it does not lie there."""
+    if opener is None and source.kind == "src":
+        with contextlib.suppress(OSError):
+            return os.stat(source.location).st_size
+    return 0
 
 
 def open_origin(origin: Origin) -> ContextManager[Read]:

@@ -8,47 +8,108 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterable
+from dataclasses import astuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
-from ansible_collections.strata.overlay.plugins.module_utils._source import open_origin
+from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, archive_size, open_tar
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Step, short
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._workers import Count, Job, Report, run_jobs
 
 
-def stage_contents(workspace: str, steps: Iterable[Step], abilities: Abilities) -> Dict[str, ContentRecord]:
+def stage_contents(
+    workspace: str,
+    steps: Iterable[Step],
+    abilities: Abilities,
+    staged: Optional[Mapping[str, ContentRecord]] = None,
+    report: Optional[Report] = None,
+) -> Dict[str, ContentRecord]:
     """Unpack every content that is to be imported to ``workspace/<hex>``, with its digest checked. Needs no lock.
 
-    :returns: the record of each by DiffID.
+    Contents are unpacked side by side, each whole or not at all.
+
+    :param staged: what lies in the workspace already.
+    :param report: told how far it is, at most twice a second.
+    :returns: the record of each by DiffID, those of ``staged`` too.
     """
-    staged: Dict[str, ContentRecord] = {}
+    found = dict(staged or {})
+    origins: Dict[str, Origin] = {}
     for step in steps:
-        if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
-            staged[step.origin.diff_id] = _unpack_one(workspace, step, abilities)
-    return staged
+        if isinstance(step, ImportContent) and step.origin.diff_id not in found:
+            origins.setdefault(step.origin.diff_id, step.origin)
+    jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr) for origin in origins.values()]
+    for origin, result in zip(origins.values(), run_jobs(jobs, report)):
+        found[origin.diff_id] = content_record(Unpacked(*result), origin.words)
+    return found
 
 
-def _unpack_one(workspace: str, step: ImportContent, abilities: Abilities) -> ContentRecord:
-    origin = step.origin
-    directory = f"{workspace}/{hex_of(origin.diff_id)}"
-    os.mkdir(directory, 0o755)
-    os.chmod(directory, 0o755)
+def stage_unread(
+    workspace: str, unread: Sequence[Unread], abilities: Abilities, report: Optional[Report] = None
+) -> List[Unpacked]:
+    """Unpack sources of which nobody knows yet what they are, so that learning it and unpacking take one reading.
+
+    :returns: what each turned out to be; ``workspace/<hex>`` is its tree.
+    :raises StrataError: one of them is not usable.
+    """
+    trees = [f"{workspace}/unread-{number}" for number in range(len(unread))]
+    jobs = [_unread_job(tree, item, abilities.userxattr) for tree, item in zip(trees, unread)]
+    results = [Unpacked(*result) for result in run_jobs(jobs, report)]
+    for tree, unpacked in zip(trees, results):
+        if not os.path.isdir(_tree(workspace, unpacked.diff_id)):  # two sources may hold the same
+            os.rename(tree, _tree(workspace, unpacked.diff_id))
+    return results
+
+
+def content_record(unpacked: Unpacked, words: str) -> ContentRecord:
+    """What the store remembers of a content that was unpacked a moment ago."""
+    return ContentRecord(unpacked.diff_id, unpacked.size, unpacked.entries, words, now())
+
+
+def _tree(workspace: str, diff_id: str) -> str:
+    return f"{workspace}/{hex_of(diff_id)}"
+
+
+def _job(tree: str, origin: Origin, userxattr: bool) -> Job:
+    words = f"content {short(origin.diff_id)} from {origin.words}"
+
+    def work(count: Count) -> Tuple[Any, ...]:
+        unpacked = _unpack(tree, origin.source, origin.opener, userxattr, words, count)
+        if unpacked.diff_id != origin.diff_id:
+            raise StrataError(
+                f"{origin.words} changed while it was read: it had DiffID {origin.diff_id} and now has "
+                f"{unpacked.diff_id}. Nothing of it was kept; run again."
+            )
+        return astuple(unpacked)
+
+    size = archive_size(origin.source, origin.opener) or origin.size
+    return Job(words, work, size, download=origin.opener is not None)
+
+
+def _unread_job(tree: str, item: Unread, userxattr: bool) -> Job:
+    words = f"a layer from {describe(item.source)}"
+
+    def work(count: Count) -> Tuple[Any, ...]:
+        return astuple(_unpack(tree, item.source, item.opener, userxattr, words, count))
+
+    return Job(words, work, archive_size(item.source, item.opener))
+
+
+def _unpack(tree: str, source: Source, opener: Optional[Opener], userxattr: bool, words: str, count: Count) -> Unpacked:
+    os.mkdir(tree, 0o755)
+    os.chmod(tree, 0o755)
     try:
-        with open_origin(origin) as read:
-            unpacked = unpack(read, directory, abilities.userxattr)
+        with open_tar(source, opener, count) as read:
+            return unpack(read, tree, userxattr)
     except OSError as error:
         raise StrataError(
-            f"Cannot unpack content {short(origin.diff_id)} from {origin.words}: {error.strerror or error}"
+            f"Cannot unpack {words}: {error.strerror or error}"
             f"{' at ' + repr(error.filename) if error.filename else ''}. Nothing of it was kept."
         ) from error
     except StrataError as error:
-        raise StrataError(f"Cannot unpack content {short(origin.diff_id)} from {origin.words}: {error}") from error
-    if unpacked.diff_id != origin.diff_id:
-        raise StrataError(
-            f"{origin.words} changed while it was read: it had DiffID {origin.diff_id} and now has {unpacked.diff_id}. "
-            "Nothing of it was kept; run again."
-        )
-    return ContentRecord(origin.diff_id, unpacked.size, unpacked.entries, origin.words, now())
+        raise StrataError(f"Cannot unpack {words}: {error}") from error

@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import quote, unquote
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
@@ -140,6 +141,15 @@ class Store:
         found = ((name, self.stack_record(name)) for name in self._recorded("stacks"))
         return {name: record for name, record in found if record is not None}
 
+    def imported_from(self) -> Set[str]:
+        """Where contents came from, in the words of their records; those that cannot be read say nothing."""
+        found: Set[str] = set()
+        for name in self._recorded("contents"):
+            with contextlib.suppress(StrataError):
+                record = self.content_record(f"sha256:{name}")
+                found |= {record.source} if record is not None else set()
+        return found
+
     def _recorded(self, kind: str) -> List[str]:
         try:
             files = os.listdir(f"{self.root}/strata/{kind}")
@@ -174,6 +184,22 @@ class Store:
             if not os.path.isdir(path):
                 os.makedirs(path, exist_ok=True)
                 os.chmod(path, mode)
+
+    @contextlib.contextmanager
+    def first_workspace(self) -> Iterator[str]:
+        """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
+        made: List[str] = []
+        for name in ("", "staging", "trash"):
+            made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(_DIRECTORIES)[name])
+        try:
+            with self.workspace() as path:
+                yield path
+        finally:
+            self.empty_trash()
+            if not self.exists():
+                for directory in reversed(made):
+                    with contextlib.suppress(OSError):  # another run has begun to use it
+                        os.rmdir(directory)
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[str]:
@@ -282,6 +308,18 @@ class Transaction:
         for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
             _sync_directory(directory)
         self._renames = []
+
+
+def _make_directories(path: str, mode: int) -> List[str]:
+    """Make a directory and those above it where they are missing; which ones, from the top down."""
+    made: List[str] = []
+    if not os.path.isdir(path):
+        made = _make_directories(os.path.dirname(path), 0o755)
+        with contextlib.suppress(FileExistsError):  # made by another run in this moment
+            os.mkdir(path)
+            os.chmod(path, mode)
+            made.append(path)
+    return made
 
 
 def write_file(path: str, text: str, mode: int = 0o644) -> None:

@@ -84,13 +84,23 @@ class _Source:
         self._buffer, self._at = self._read(_CHUNK), 0
         return bool(self._buffer)
 
+    def _take(self, limit: int) -> slice:
+        """Where in the buffer the next bytes are: between 1 and ``limit``, none at the end of the stream."""
+        if self._at == len(self._buffer) and not self._refill():
+            return slice(0)
+        start = self._at
+        self._at = min(start + limit, len(self._buffer))
+        return slice(start, self._at)
+
     def up_to(self, limit: int) -> bytes:
         """Between 1 and ``limit`` bytes, none at the end of the stream."""
-        if self._at == len(self._buffer) and not self._refill():
-            return b""
-        piece = self._buffer[self._at : self._at + limit]
-        self._at += len(piece)
-        return piece
+        part = self._take(limit)  # before the buffer is looked at: it may be another one afterwards
+        return self._buffer[part]
+
+    def view_up_to(self, limit: int) -> memoryview:
+        """The same without a copy."""
+        part = self._take(limit)
+        return memoryview(self._buffer)[part]
 
     def at_most(self, length: int) -> bytes:
         """``length`` bytes, or fewer where the stream ends."""
@@ -116,10 +126,10 @@ class _Source:
 
     def skip(self, length: int) -> None:
         while length:
-            piece = self.up_to(length)
-            if not piece:
+            part = self._take(length)
+            if part.stop == 0:
                 raise self.cut_short()
-            length -= len(piece)
+            length -= part.stop - part.start
 
     def cut_short(self) -> StrataError:
         return StrataError(f"the archive is cut short: it ends in the middle of an entry, at byte {self.position}")
@@ -165,10 +175,10 @@ class TarReader:
             raise StopIteration
         return entry
 
-    def data(self) -> Iterator[bytes]:
+    def data(self) -> Iterator[memoryview]:
         """The stored bytes of the present entry that were not given yet: of a sparse file, its extents in order."""
         while self._left:
-            piece = self._source.up_to(self._left)
+            piece = self._source.view_up_to(self._left)
             if not piece:
                 raise self._source.cut_short()
             self._left -= len(piece)

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 import urllib.parse
+import zlib
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
@@ -75,7 +77,16 @@ def show(name: bytes) -> str:
 
 def checksum(block: bytes) -> int:
     """Sum of the header's bytes with its own checksum field read as spaces."""
-    return sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    return _sum(block) - sum(block[148:156]) + 8 * ord(" ")
+
+
+def _sum(block: bytes) -> int:
+    """The sum of a header's bytes.
+
+    The low half of Adler-32 is one more than the sum, modulo 65521, which 512 bytes below 128 cannot reach; zlib adds
+    ten times faster than sum() does.
+    """
+    return (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
 
 
 def checksum_matches(block: bytes) -> bool:
@@ -96,11 +107,17 @@ def read_text(block: bytes, start: int, length: int) -> bytes:
     return block[start : start + length].split(b"\0", 1)[0]
 
 
+@functools.lru_cache(maxsize=1024)
 def read_number(raw: bytes) -> int:
     """A number in octal digits, or in base 256 when its first bit is set (GNU tar manual, "Extensions").
 
+    Remembered, because modes, owners and times are the same in most headers: a third of the time of reading one.
+
     :raises ValueError: it is neither.
     """
+    plain = raw.rstrip(b"\0 ")
+    if plain.isdigit() and b"8" not in plain and b"9" not in plain:
+        return int(plain, 8)  # as nearly all are written; what follows costs twice as much
     if raw and raw[0] & 0x80:
         # Two's complement over the bits that follow the marker; 0xff in front means negative.
         value = int.from_bytes(raw, "big") & ((1 << (8 * len(raw) - 1)) - 1)

@@ -11,6 +11,8 @@ habits where these are silent (missing parents, entries repeated, hard links to 
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from typing import Callable, Iterator, Tuple
 
@@ -71,6 +73,16 @@ def digest(read: Callable[[int], bytes]) -> Unpacked:
         return Unpacked(source.digest(), walk.size, walk.entries)
 
 
+@contextlib.contextmanager
+def _no_umask() -> Iterator[None]:
+    """Files get the mode that they are made with."""
+    before = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unpacked:
     """Unpack a layer's tar stream into an existing empty directory, in overlay form.
 
@@ -82,7 +94,7 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unp
     :param userxattr: mark opaque directories by user.overlay.opaque, as an unprivileged user namespace needs it.
     :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
     """
-    with HashingReader(read) as source, RootDirectory(directory) as root:
+    with HashingReader(read) as source, RootDirectory(directory) as root, _no_umask():
         reader = TarReader(source.read)
         walk = _Walk(reader)
         writer = TreeWriter(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque")

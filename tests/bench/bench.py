@@ -12,13 +12,9 @@ import io
 import json
 import os
 import re
-import shutil
-import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,59 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import ansible.release
+from ansible_collections.strata.overlay.tests.bench.imports import measure_imports
+from ansible_collections.strata.overlay.tests.bench.measure import (
+    PAIRS,
+    FailedError,
+    call,
+    clock,
+    heading,
+    medians,
+    ratio,
+    seconds,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BY_HAND = Path(__file__).with_name("by_hand.yml")
-PAIRS = 7
-"""Runs of each side, taken in turn, where the median counts."""
-
-WIDTH = 62
-
-
-def heading(title: str) -> None:
-    print(f"\n{title}", flush=True)
-
-
-def row(what: str, value: str, remark: str = "") -> None:
-    print(f"  {what:<{WIDTH}} {value:>9}  {remark}".rstrip(), flush=True)
-
-
-def seconds(what: str, took: float, remark: str = "") -> None:
-    row(what, f"{took:.2f} s", remark)
-
-
-def ratio(what: str, value: float, remark: str = "") -> None:
-    row(what, f"{value:.2f} x", remark)
-
-
-def clock(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def medians(runs: Mapping[str, Callable[[], object]], rounds: int = PAIRS) -> dict[str, float]:
-    """Median seconds of each, run in turn, so that what else the machine does weighs on all of them."""
-    took: dict[str, list[float]] = {name: [] for name in runs}
-    for _round in range(rounds):
-        for name, run in runs.items():
-            took[name].append(clock(run))
-    return {name: statistics.median(values) for name, values in took.items()}
-
-
-class FailedError(Exception):
-    """What was to be measured did not work; says what it printed."""
-
-
-def call(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise FailedError(f"{' '.join(map(str, command))[:200]}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout
-
-
 # Ansible, on this machine.
 
 
@@ -131,7 +88,7 @@ class Host:
             "LC_ALL": "C.UTF-8",
             "XDG_CACHE_HOME": str(self.work / "cache"),
         }
-        others = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        others = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHONPATH"))}
         return call([program, "-i", self.work / "inventory", *arguments], {**others, **own})
 
 
@@ -292,54 +249,6 @@ def from_nothing(work: Path) -> None:
     ratio("by hand / apply, 50 x 10, from nothing, EXTRAPOLATED", double / ours[50, 10], "aim: at least 20")
 
 
-def import_debian(work: Path) -> None:
-    """One large archive."""
-    heading("Import of a Debian root, against tar -x and sync -f of the same archive, median of 3 each")
-    found = subprocess.run(
-        [sys.executable, CHECKOUT / "tests/integration/debian_root.py"], capture_output=True, text=True, check=False
-    )
-    if found.returncode != 0:
-        row("skipped", "-", found.stderr.strip())
-        return
-    archive = Path(found.stdout.strip())
-    memory = work / "memory"
-    memory.mkdir()
-    call(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", memory])
-    for place, words in ((work, "on disk"), (memory, "in memory")):
-        took = compare_import(place, archive)
-        seconds(f"tar -x and sync -f, {words}", took["tar"], f"{archive.stat().st_size / 1e6:.0f} MB")
-        seconds(f"import, digests checked, {words}", took["import"])
-        ratio(f"import / tar, {words}", took["import"] / took["tar"])
-    call(["umount", memory])
-
-
-def compare_import(place: Path, archive: Path) -> dict[str, float]:
-    unpacked, store = place / "unpacked", place / "store"
-    program = (
-        "import sys\n"
-        "from ansible_collections.strata.overlay.plugins.module_utils._engine import Run\n"
-        "layer = {'name': 'debian', 'src': sys.argv[2], 'remote_src': True}\n"
-        "Run('apply', {'root': sys.argv[1], 'layers': [layer], 'stacks': []}, check_mode=False).execute()\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / ".venv/collections")}
-
-    def by_tar() -> None:
-        call(["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", archive, "-C", unpacked])
-        call(["sync", "-f", unpacked])
-
-    def by_import() -> None:
-        call([sys.executable, "-c", program, store, archive], environment)
-
-    took: dict[str, list[float]] = {"tar": [], "import": []}
-    for _round in range(3):
-        unpacked.mkdir()
-        took["tar"].append(clock(by_tar))
-        shutil.rmtree(unpacked)
-        took["import"].append(clock(by_import))
-        shutil.rmtree(store)
-    return {name: statistics.median(values) for name, values in took.items()}
-
-
 def ansible_posix() -> Path:
     """A collections directory with ansible.posix, out of the ansible package that belongs to this ansible-core."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
@@ -364,7 +273,7 @@ def ansible_posix() -> Path:
 PARTS: Mapping[str, Callable[[Path], None]] = {
     "no-change": no_change,
     "from-nothing": from_nothing,
-    "import": import_debian,
+    "import": measure_imports,
 }
 
 

@@ -243,6 +243,41 @@ def test_an_empty_transaction_touches_nothing(store: Store) -> None:
 # Workspaces, sweeping and trash.
 
 
+def test_a_first_workspace_without_a_store_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "var/lib/strata"))
+    with store.first_workspace() as workspace:
+        write_file(f"{workspace}/file", "text")
+        assert not store.exists()
+        assert [mode(f"{store.root}{name}") for name in ("", "/staging", "/trash")] == [0o711, 0o700, 0o700]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_first_workspace_of_a_run_that_makes_a_store_goes_alone(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "strata"))
+    with store.first_workspace() as workspace:
+        write_file(f"{workspace}/file", "text")
+        store.prepare()
+    assert store.exists()
+    assert tree(store, "staging", "trash") == []
+    with store.first_workspace():
+        pass
+    assert store.exists()
+
+
+def test_a_first_workspace_spares_what_another_run_has_begun(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "strata"))
+    with store.first_workspace():
+        os.mkdir(f"{store.root}/staging/theirs")
+    assert tree(store, "staging") == ["staging/theirs"]
+
+
+def test_where_contents_came_from(store: Store) -> None:
+    assert store.imported_from() == set()
+    write_file(store.content_file(A), dump(ContentRecord(A, 1, 1, "/srv/base.tar", "2026-01-01T00:00:00Z")))
+    write_file(store.content_file("sha256:" + "b" * 64), "damaged")
+    assert store.imported_from() == {"/srv/base.tar"}
+
+
 def test_a_workspace_goes_at_the_end_also_after_an_error(store: Store) -> None:
     def work() -> None:
         with store.workspace() as workspace:

@@ -1,0 +1,240 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Workers that succeed, fail, die and are not allowed: results in order, words for every end, no process left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._workers import (
+    MOST_DOWNLOADS,
+    Count,
+    Job,
+    Progress,
+    run_jobs,
+)
+
+LARGE = 1 << 24
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    descriptors = os.listdir("/proc/self/fd")
+    yield
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors), "a descriptor was left open"
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def giving(value: Any, pause: float = 0) -> Callable[[Count], Any]:
+    def work(count: Count) -> Any:
+        time.sleep(pause)
+        count(7)
+        return [value, os.getpid()]
+
+    return work
+
+
+def jobs(count: int, **values: Any) -> list[Job]:
+    return [Job(f"content {number}", giving(number), **values) for number in range(count)]
+
+
+def test_results_come_in_the_order_of_the_jobs() -> None:
+    work = [Job(str(number), giving(number, 0.02 * (number % 3)), number) for number in range(9)]
+    results = run_jobs(work, processes=3)
+    assert [value for value, _process in results] == list(range(9))
+    assert os.getpid() not in {process for _value, process in results}
+
+
+def test_many_jobs_are_shared_by_few_workers() -> None:
+    results = run_jobs(jobs(300), processes=2)
+    assert [value for value, _process in results] == list(range(300))
+    assert len({process for _value, process in results}) == 2
+
+
+def test_the_largest_begins_first() -> None:
+    def now(_count: Count) -> int:
+        began = time.monotonic_ns()
+        time.sleep(0.1)
+        return began
+
+    started = run_jobs([Job(str(size), now, size) for size in (1, 3, 2)], processes=2)
+    assert started[0] == max(started)
+
+
+def test_large_results_pass() -> None:
+    assert run_jobs([Job("x", lambda _count: "x" * 1_000_000)] * 2, processes=2) == ["x" * 1_000_000] * 2
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_small_work_is_done_here(size: int) -> None:
+    assert {process for _value, process in run_jobs(jobs(5, size=size))} == {os.getpid()}
+
+
+def test_one_job_is_done_here() -> None:
+    assert run_jobs(jobs(1, size=LARGE), processes=4) == [[0, os.getpid()]]
+    assert run_jobs([]) == []
+
+
+def test_an_error_stops_the_others(tmp_path: Path) -> None:
+    def failing(_count: Count) -> None:
+        time.sleep(0.1)
+        raise StrataError("content 1 from base.tar is damaged")
+
+    def slow(_count: Count) -> None:
+        time.sleep(60)
+        (tmp_path / "went on").touch()
+
+    began = time.monotonic()
+    with pytest.raises(StrataError, match=r"^content 1 from base\.tar is damaged$"):
+        run_jobs([Job("0", slow), Job("1", failing), Job("2", slow)], processes=2)
+    assert time.monotonic() - began < 30
+    assert not list(tmp_path.iterdir())
+
+
+def test_programs_of_a_stopped_worker_end_too() -> None:
+    def starting(_count: Count) -> None:
+        subprocess.run(["sleep", "4242"], check=True)
+
+    def failing(_count: Count) -> None:
+        time.sleep(0.3)
+        raise StrataError("enough")
+
+    with pytest.raises(StrataError, match="enough"):
+        run_jobs([Job("0", starting), Job("1", failing)], processes=2)
+    assert wait_for(lambda: not running("sleep\x004242\0"))
+
+
+def running(command: str) -> bool:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_text(errors="replace") == command:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_a_killed_worker_is_told_with_its_job() -> None:
+    def killed(_count: Count) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(StrataError, match=r"ended by signal 9 \(Killed\) while unpacking content 5 from x\.tar"):
+        run_jobs([Job("content 5 from x.tar", killed), *jobs(3)], processes=2)
+
+
+def test_a_worker_that_leaves_is_told_with_its_job() -> None:
+    with pytest.raises(StrataError, match="ended with exit status 3 while unpacking content 5"):
+        run_jobs([Job("content 5", lambda _count: os._exit(3)), *jobs(3)], processes=2)
+
+
+def test_a_fault_of_the_code_is_told_with_its_place() -> None:
+    def faulty(_count: Count) -> None:
+        raise ZeroDivisionError("of our own")
+
+    with pytest.raises(StrataError, match=r"(?s)content 5:\n.*in faulty.*ZeroDivisionError: of our own"):
+        run_jobs([Job("content 5", faulty), *jobs(3)], processes=2)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_processes_are_refused(monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+    fork, calls = os.fork, []
+
+    def refuse() -> int:
+        calls.append(1)
+        if len(calls) > allowed:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse)
+    results = run_jobs(jobs(4), processes=3)
+    assert [value for value, _process in results] == [0, 1, 2, 3]
+    assert {process == os.getpid() for _value, process in results} == {allowed == 0}
+
+
+def test_where_the_kernel_keeps_workers_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(_kernel, "die_with_parent", refuse)
+    assert len(run_jobs(jobs(3), processes=2)) == 3
+
+
+def test_three_downloads_at_a_time(tmp_path: Path) -> None:
+    def loading(count: Count) -> int:
+        mine = tmp_path / str(os.getpid())
+        mine.touch()
+        time.sleep(0.05)
+        together = len(list(tmp_path.iterdir()))
+        mine.unlink()
+        count(0)
+        return together
+
+    together = run_jobs([Job(str(number), loading, download=True) for number in range(12)], processes=6)
+    assert max(together) <= MOST_DOWNLOADS
+    (tmp_path / "x").mkdir()
+    assert len(run_jobs([Job("0", loading, download=True), *jobs(9)], processes=6)) == 10
+
+
+@pytest.mark.parametrize("processes", [None, 2])
+def test_progress_is_told_of_all_jobs(processes: int | None) -> None:
+    def work(count: Count) -> None:
+        for done in range(100, 800, 100):
+            count(done)
+            time.sleep(0.1)
+
+    told: list[list[Progress]] = []
+    began = time.monotonic()
+    run_jobs([Job("a", work, 700), Job("b", work)], lambda news: told.append(list(news)), processes)
+    took = time.monotonic() - began
+    assert told[-1] == [Progress("a", 700, 700, "finished"), Progress("b", 700, 0, "finished")]
+    assert any(0 < news[0].done < 700 and news[0].state == "running" for news in told)
+    assert len(told) <= took / 0.5 + 1, "more than twice a second"
+
+
+def test_workers_die_with_the_process_that_forked_them(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time\n"
+        "from ansible_collections.strata.overlay.plugins.module_utils._workers import Job, run_jobs\n"
+        "def work(count):\n"
+        "    open(os.path.join(sys.argv[1], str(os.getpid())), 'w').close()\n"
+        "    time.sleep(600)\n"
+        "run_jobs([Job('a', work), Job('b', work)], processes=2)\n"
+    )
+    collections = Path(_kernel.__file__ or "").parents[5]
+    environment = {**os.environ, "PYTHONPATH": str(collections)}
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment) as process:
+        try:
+            assert wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+        finally:
+            process.kill()
+    workers = [Path("/proc") / path.name for path in tmp_path.iterdir()]
+    assert wait_for(lambda: not any(alive(path) for path in workers))
+
+
+def alive(path: Path) -> bool:
+    try:
+        return "\nState:\tZ" not in (path / "status").read_text()
+    except OSError:
+        return False
