@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Sequence, Tuple, Union
 
@@ -15,9 +14,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._argspec import lay
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, check_name, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import stack_path
+from ansible_collections.strata.overlay.plugins.module_utils._size import parse_size
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
-
-_SIZE = re.compile(r"^([0-9]{1,18})([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,12 @@ def _layers(
 def _size(where: str, item: Mapping[str, Any], problems: List[str]) -> int:
     if item["size"] is None:
         return 0
-    match = _SIZE.match(str(item["size"]).strip())
-    if not match or int(match.group(1)) == 0:
+    size = parse_size(item["size"])
+    if size is None:
         problems.append(f"{where}: option 'size': {item['size']!r} must be a number of bytes such as 512m or 2g")
         return 0
     if item["writable"] != "volatile":
         problems.append(
             f"{where}: option 'size' needs writable: volatile; a limit for '{item['writable']}' is not supported"
         )
-    power: int = " kmgt".index(match.group(2).lower() or " ")
-    return int(match.group(1)) * int(1024**power)
+    return size

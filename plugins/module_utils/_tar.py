@@ -161,6 +161,11 @@ class TarReader:
         self._padding = 0
         self._done = False
 
+    @property
+    def position(self) -> int:
+        """Bytes of the stream that were used: after an entry was given, those before its data."""
+        return self._source.position
+
     def __iter__(self) -> TarReader:
         return self
 

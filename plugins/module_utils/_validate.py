@@ -119,6 +119,8 @@ def _check_option(
         hint = nearest(value, option["choices"])
         problems.append(f"{prefix}option '{key}' must be one of {choices}, not {_shown(raw)}{hint}")
         return default
+    if "options" in option and option["type"] == "dict":
+        return check_options(f"{where}: {key}" if where else key, value, option["options"], problems)
     if "options" in option:
         return [
             check_options(_item_name(where, key, index, item), item, option["options"], problems)
