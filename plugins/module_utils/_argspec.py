@@ -39,7 +39,13 @@ def _source_spec() -> Spec:
         "remote_src": {"type": "bool", "default": False},
         "digest": {"type": "str"},
         "labels": {"type": "dict"},
+        "limits": {"type": "dict", "options": _limits_spec()},
     }
+
+
+def _limits_spec() -> Spec:
+    # Their defaults are in _limits: the documentation tells them, and here they would be sent with every layer.
+    return {"entries": {"type": "int"}, "bytes": {"type": "str"}, "depth": {"type": "int"}}
 
 
 def layer_spec() -> Spec:

@@ -42,6 +42,11 @@ class Place(NamedTuple):
     def path(self) -> bytes:
         return join(self.parent, self.name)
 
+    @property
+    def depth(self) -> int:
+        """Components of the path, 0 for the root itself."""
+        return self.parent.count(b"/") + bool(self.parent) + bool(self.name)
+
 
 def join(parent: bytes, name: bytes) -> bytes:
     return parent + b"/" + name if parent and name else parent or name

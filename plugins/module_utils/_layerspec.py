@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile, inline_files
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, read_limits
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
 _LONGEST_FILE_NAME = 240
@@ -28,12 +29,14 @@ class Source:
     :ivar kind: ``src``, ``url``, ``dir``, ``files``, or ``""`` where the controller has resolved it already.
     :ivar location: path or URL, ``""`` for inline files.
     :ivar on_host: read on the managed host and not on the controller.
+    :ivar limits: beyond which its archive is refused.
     """
 
     kind: str
     location: str = ""
     on_host: bool = False
     files: Tuple[InlineFile, ...] = ()
+    limits: Limits = UNLESS_SET
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,20 @@ def read_layer(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
 
 def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> Source:
     given = [kind for kind in _SOURCES if item[kind] is not None]
+    limits = read_limits(item["limits"], where, problems)
     if where in resolved:
-        return Source("")
+        return Source("", limits=limits)
     if len(given) != 1:
         found = f"{' and '.join(given)} are given" if given else "none is given"
         problems.append(f"{where}: exactly one of src, url, dir, files says where the layer comes from; {found}")
         return Source("")
     kind = given[0]
     if kind == "files":
-        return Source(kind, files=inline_files(where, item["files"], problems))
+        return Source(kind, files=inline_files(where, item["files"], problems), limits=limits)
     location = item[kind]
     if kind == "url" and not re.match(r"^(https?|file)://", location):
         problems.append(f"{where}: option 'url': {location!r} must begin with https://, http:// or file://")
     on_host = kind == "url" or item["remote_src"]
     if on_host and kind != "url" and not os.path.isabs(location):
         problems.append(f"{where}: option '{kind}': {location!r} must be absolute, since remote_src is true")
-    return Source(kind, location, on_host)
+    return Source(kind, location, on_host, limits=limits)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from typing import IO, Any, ContextManager, Dict, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
@@ -63,7 +64,8 @@ class Resolver:
 
     def _origin(self, layer: LayerSpec) -> Origin:
         if layer.where in self._provided:
-            return sent(self._provided[layer.where])
+            origin = sent(self._provided[layer.where])
+            return replace(origin, source=replace(origin.source, limits=layer.source.limits))
         if self._pinned_and_present(layer):
             record = self._store.content_record(layer.digest)
             return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)
@@ -94,7 +96,7 @@ class Resolver:
         if fetched.stream is not None:
             opener = _rewound(fetched.stream)
             with open_tar(layer.source, opener) as read:
-                found = digest_tar(read)
+                found = digest_tar(read, layer.source.limits)
             check_digest(layer, found, opener)
         facts = {"diff_id": found.diff_id, "size": str(found.size), "pinned": layer.digest}
         self.cache.put(key, {**facts, **fetched.marks})

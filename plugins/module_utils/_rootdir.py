@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 
@@ -31,9 +31,13 @@ class RootDirectory:
     A context manager. :ivar fd: its descriptor.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, on_make: Callable[[], None] = lambda: None) -> None:
+        """
+        :param on_make: called before a directory is made that was missing; may refuse it.
+        """
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._cached: Optional[Tuple[bytes, int]] = None
+        self._on_make = on_make
         self._has_openat2 = self._try_openat2()
 
     def __enter__(self) -> RootDirectory:
@@ -114,6 +118,7 @@ class RootDirectory:
                 try:
                     below = self.open(prefix)
                 except FileNotFoundError:
+                    self._on_make()
                     _make_implied(above, part)
                     below = self.open(prefix)
             finally:

@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
 )
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory, pack_files
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
@@ -108,15 +109,15 @@ def read_source(source: Source, cache: DigestCache) -> Digested:
     if known is not None:
         return known
     with open_tar(source) as read:
-        found = digest_tar(read)
+        found = digest_tar(read, source.limits)
     if key and key == source_key(source):
         cache.put(key, {"diff_id": found.diff_id, "size": str(found.size)})
     return found
 
 
-def digest_tar(read: Read) -> Digested:
+def digest_tar(read: Read, limits: Limits = UNLESS_SET) -> Digested:
     """Walk a tar to its end without unpacking it."""
-    unpacked = digest(read)
+    unpacked = digest(read, limits)
     return Digested(unpacked.diff_id, unpacked.size)
 
 

@@ -18,11 +18,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._layerspec import L
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle, read_style
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import stack_path
 from ansible_collections.strata.overlay.plugins.module_utils._services import Service, read_services
+from ansible_collections.strata.overlay.plugins.module_utils._size import parse_size
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 DEFAULT_GENERATIONS = 3
 _NUMBER = re.compile(r"^[0-9]{1,9}\Z")
-_SIZE = re.compile(r"^([0-9]{1,18})([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,11 @@ def _layers(
 def _size(where: str, item: Mapping[str, Any], problems: List[str]) -> int:
     if item["size"] is None:
         return 0
-    match = _SIZE.match(str(item["size"]).strip())
-    if not match or int(match.group(1)) == 0:
+    size = parse_size(item["size"])
+    if size is None:
         problems.append(f"{where}: option 'size': {item['size']!r} must be a number of bytes such as 512m or 2g")
         return 0
     known = item["layers"] is None and item["writable"] is None
     if item["writable"] not in ("volatile", "persistent") and not known:
         problems.append(f"{where}: option 'size' needs writable: volatile or persistent; a read-only stack cannot grow")
-    power: int = " kmgt".index(match.group(2).lower() or " ")
-    return int(match.group(1)) * int(1024**power)
+    return size

@@ -105,7 +105,7 @@ def _unpack(tree: str, source: Source, opener: Optional[Opener], userxattr: bool
     os.chmod(tree, 0o755)
     try:
         with open_tar(source, opener, count) as read:
-            return unpack(read, tree, userxattr)
+            return unpack(read, tree, userxattr, source.limits)
     except OSError as error:
         raise StrataError(
             f"Cannot unpack {words}: {error.strerror or error}"

@@ -45,7 +45,7 @@ __all__ = ["END", "Entry", "TarReader", "header", "padding", "show"]
 
 _CHUNK = 1 << 20
 _MAX_EXTENDED = 1 << 24
-"""Bytes of one PAX header or long name; more is a trap for memory."""
+"""Bytes of all PAX headers and long names before one entry, and of what global ones say; more is a trap for memory."""
 
 _ZEROS = bytes(BLOCK)
 _KINDS = {
@@ -143,6 +143,7 @@ class _Extension:
     long_name: Optional[bytes] = None
     long_target: Optional[bytes] = None
     seen: bool = False
+    size: int = 0
 
 
 class TarReader:
@@ -159,6 +160,11 @@ class TarReader:
         self._left = 0
         self._padding = 0
         self._done = False
+
+    @property
+    def position(self) -> int:
+        """Bytes of the stream that were used: after an entry was given, those before its data."""
+        return self._source.position
 
     def __iter__(self) -> TarReader:
         return self
@@ -247,8 +253,11 @@ class TarReader:
     def _extend(self, extension: _Extension, flag: bytes, payload: bytes) -> None:
         if flag == b"g":
             self._globals.update(parse_records(payload))
+            _believable(sum(len(key) + len(value) for key, value in self._globals.items()))
             return
         extension.seen = True
+        extension.size += len(payload)
+        _believable(extension.size)
         if flag == b"L":
             extension.long_name = payload.split(b"\0", 1)[0]
         elif flag == b"K":
@@ -284,6 +293,11 @@ class TarReader:
         if flag == b"S":
             return old_gnu_map(block, self._source.exactly)
         return pax_map(records, self._source.exactly, stored) if records else None
+
+
+def _believable(size: int) -> None:
+    if size > _MAX_EXTENDED:
+        raise ValueError(f"extended headers of {size} bytes in all are not believable")
 
 
 def _from_header(block: bytes, flag: bytes) -> Entry:

@@ -19,6 +19,7 @@ from typing import Callable, Iterator, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, check_entry, place
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, Meter
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
@@ -48,32 +49,35 @@ class Unpacked:
 class _Walk:
     """The entries of a stream with their places, checked and counted."""
 
-    def __init__(self, reader: TarReader) -> None:
+    def __init__(self, reader: TarReader, meter: Meter) -> None:
         self.size = 0
-        self.entries = 0
+        self._meter = meter
         self._reader = reader
 
     def __iter__(self) -> Iterator[Tuple[Entry, Place]]:
         for entry in self._reader:
+            self._meter.count(entry, self._reader.position)
             where = place(entry)
+            self._meter.check_depth(where.depth)
             check_entry(entry, where)
-            self.entries += 1
             if where.role == "entry":
                 self.size += entry.size
             yield entry, where
 
 
-def digest(read: Callable[[int], bytes]) -> Unpacked:
+def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET) -> Unpacked:
     """Read a layer's tar stream to its end without writing anything.
 
     :param read: gives up to so many bytes, none only at the end; its own errors pass through.
+    :param limits: of its entries are counted only those that the archive has.
     :raises StrataError: damage, and every entry that ``unpack`` would refuse whatever the file system.
     """
     with HashingReader(read) as source:
-        walk = _Walk(TarReader(source.read))
+        meter = Meter(limits)
+        walk = _Walk(TarReader(meter.bounded(source.read)), meter)
         for _entry, _where in walk:
             pass
-        return Unpacked(source.digest(), walk.size, walk.entries)
+        return Unpacked(source.digest(), walk.size, meter.members)
 
 
 @contextlib.contextmanager
@@ -86,7 +90,7 @@ def _no_umask() -> Iterator[None]:
         os.umask(before)
 
 
-def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unpacked:
+def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -> Unpacked:
     """Unpack a layer's tar stream into an existing empty directory, in overlay form.
 
     Whiteouts become devices 0:0 and opaque marks become attributes, whatever their order in the archive. Nothing
@@ -97,9 +101,10 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unp
     :param userxattr: mark opaque directories by user.overlay.opaque, as an unprivileged user namespace needs it.
     :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
     """
-    with HashingReader(read) as source, RootDirectory(directory) as root, _no_umask():
-        reader = TarReader(source.read)
-        walk = _Walk(reader)
+    meter = Meter(limits)
+    with HashingReader(read) as source, RootDirectory(directory, meter.count_implied) as root, _no_umask():
+        reader = TarReader(meter.bounded(source.read))
+        walk = _Walk(reader, meter)
         writer = TreeWriter(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque")
         for entry, where in walk:
             try:
@@ -109,4 +114,4 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool) -> Unp
                     raise
                 raise StrataError(f"entry {show(entry.name)}: {explain(error)}") from error
         writer.finish()
-        return Unpacked(source.digest(), walk.size, walk.entries, Measure().tree(directory))
+        return Unpacked(source.digest(), walk.size, meter.members, Measure().tree(directory))

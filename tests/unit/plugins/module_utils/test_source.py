@@ -21,6 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._limits import Limits
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
     blob_digest,
     check_digest,
@@ -126,8 +127,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     settle()
     real = _source.digest_tar
 
-    def digest_and_touch(read: _source.Read) -> Digested:
-        found = real(read)
+    def digest_and_touch(read: _source.Read, limits: Limits) -> Digested:
+        found = real(read, limits)
         os.utime(source.location, (1, 1))
         settle()
         return found

@@ -17,12 +17,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, TarReader, header, padding
-from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
-    checksum,
-    format_record,
-    read_number,
-    read_time,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._tarheader import read_number, read_time
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import patched, pax
 
 needs_gnu_tar = pytest.mark.skipif(shutil.which("tar") is None, reason="GNU tar is not installed here")
 
@@ -39,21 +35,6 @@ def expand(entry: Entry, stored: bytes) -> bytes:
     for offset, length in entry.sparse:
         whole[offset : offset + length], stored = stored[:length], stored[length:]
     return bytes(whole)
-
-
-def signed(block: bytes) -> bytes:
-    """The block with its checksum set right."""
-    return block[:148] + b"%06o\0 " % checksum(block) + block[156:]
-
-
-def patched(block: bytes, at: int, value: bytes) -> bytes:
-    return signed(block[:at] + value + block[at + len(value) :])
-
-
-def pax(*records: tuple[bytes, bytes], flag: bytes = b"x") -> bytes:
-    payload = b"".join(format_record(key, value) for key, value in records)
-    block = header(Entry(b"pax", "file", size=len(payload)))
-    return patched(block, 156, flag) + payload + padding(len(payload))
 
 
 def simple(name: bytes = b"name", content: bytes = b"") -> bytes:
@@ -262,6 +243,10 @@ BAD = {
     "pax number that is none": pax((b"uid", b"-1")) + BLOCK + END,
     "pax time that is none": pax((b"mtime", b"noon")) + BLOCK + END,
     "pax header of a gigabyte": patched(patched(BLOCK, 124, b"10000000000\0"), 156, b"x") + END,
+    "pax headers without end": pax((b"comment", b"x" * (1 << 20))) * 17 + BLOCK + END,
+    "global headers without end": b"".join(pax((b"%d" % n, b"x" * (1 << 20)), flag=b"g") for n in range(17))
+    + BLOCK
+    + END,
     "zero byte in a name": pax((b"path", b"a\0b")) + BLOCK + END,
     "attribute without a name": pax((b"SCHILY.xattr.", b"x")) + BLOCK + END,
     "sparse beyond its size": mapped(b"5", b"0,9"),

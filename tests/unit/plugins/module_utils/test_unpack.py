@@ -20,39 +20,25 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_at
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest, remove_tree, unpack
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
+    directory,
+    hardlink,
+    member,
+    symlink,
+)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can set owners, devices and trusted attributes")
 pytestmark = needs_root
 
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 """cap_net_raw as setcap(8) writes it (struct vfs_cap_data, revision 2)."""
-
-
-def member(name: bytes, content: bytes = b"", **values: Any) -> bytes:
-    entry = Entry(name, "file", 0o644, size=len(content))
-    for key, value in values.items():
-        setattr(entry, key, value)
-    return header(entry) + content + padding(len(content))
-
-
-def directory(name: bytes, mode: int = 0o755, **values: Any) -> bytes:
-    return member(name, kind="directory", mode=mode, **values)
-
-
-def symlink(name: bytes, target: bytes) -> bytes:
-    return member(name, kind="symlink", target=target)
-
-
-def hardlink(name: bytes, target: bytes) -> bytes:
-    return member(name, kind="hardlink", target=target)
 
 
 def facts(top: Path) -> dict[bytes, tuple[object, ...]]:

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Limits of an archive: each at its last allowed value and one beyond."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
+    directory,
+    member,
+    pax,
+    sparse,
+)
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can unpack")
+
+TWO = member(b"a", b"x" * 600) + member(b"b", b"y") + END
+"""Two entries, 512 + 1024 + 512 + 512 + 1024 bytes."""
+
+
+@pytest.mark.parametrize(
+    ("archive", "enough", "refused"),
+    [
+        (TWO, Limits(entries=2), (Limits(entries=1), "entry 'b': .*limit of 1; .*'limits.entries'")),
+        (TWO, Limits(bytes=3584), (Limits(bytes=3583), "entry 'b': the archive goes on .*'limits.bytes'")),
+        (TWO, Limits(bytes=3584), (Limits(bytes=1111), "entry 'a': with its 600 bytes .* limit of 1111")),
+        (TWO, Limits(bytes=3584), (Limits(bytes=2048), "entry 'b': with its 1 bytes .* limit of 2048")),
+        (TWO, Limits(bytes=3584), (Limits(bytes=511), "before the first entry: .* limit of 511")),
+        (TWO + bytes(1 << 21), Limits(bytes=3584 + (1 << 21)), (Limits(bytes=1 << 21), "entry 'b': the archive goes")),
+        (sparse(b"s", 10**9) + END, Limits(bytes=10**9 + 3584), (Limits(bytes=10**9 - 1), "its 1000000000 bytes")),
+        (pax((b"comment", b"x" * 5000), flag=b"g") * 9 + TWO, UNLESS_SET, (Limits(bytes=9000), "before the first")),
+        (member(b"a/b/c", b"x") + END, Limits(depth=3), (Limits(depth=2), "entry 'a/b/c': it lies 3 .*'limits.depth'")),
+        (member(b"a/b/.wh.c") + END, Limits(depth=3), (Limits(depth=2), "'limits.depth'")),
+        (member(b"././/a", b"x") + directory(b"./") + END, Limits(depth=1), (Limits(depth=0), "'limits.depth'")),
+    ],
+)
+def test_each_limit(archive: bytes, enough: Limits, refused: tuple[Limits, str]) -> None:
+    digest(io.BytesIO(archive).read, enough)
+    with pytest.raises(StrataError, match=refused[1]):
+        digest(io.BytesIO(archive).read, refused[0])
+
+
+@needs_root
+def test_implied_directories_are_entries(tmp_path: Path) -> None:
+    """A name of 201 bytes makes a hundred directories, which cost the file system as much as any other."""
+    bomb = b"".join(member(b"%d/" % number * 100 + b"f") for number in range(10)) + END
+    with pytest.raises(StrataError, match=r"entry '3/3/.* more entries than the limit of 403; .*'limits.entries'"):
+        unpack(io.BytesIO(bomb).read, str(tmp_path), False, Limits(entries=403))
+    assert len(list(tmp_path.rglob("*"))) == 402  # neither the last directory nor its file
+    (tmp_path / "whole").mkdir()
+    unpack(io.BytesIO(bomb).read, str(tmp_path / "whole"), False, Limits(entries=1010))
+
+
+def test_the_option() -> None:
+    def read(**limits: object) -> tuple[Limits, list[str]]:
+        definition, problems = normalise("layer", {"name": "x", "src": "x.tar", "limits": limits})
+        return definition.layers[0].source.limits, problems
+
+    assert read() == (UNLESS_SET, [])
+    assert read(entries="7", bytes="2k", depth=3) == (Limits(7, 2048, 3), [])
+    assert read(bytes=4096) == (Limits(bytes=4096), [])
+    assert read(entries=0, bytes="much", deep=1) == (
+        UNLESS_SET,
+        [
+            "layer x: limits: unknown option 'deep'; did you mean 'depth'?",
+            "layer x: option 'limits.entries': 0 must be at least 1",
+            "layer x: option 'limits.bytes': 'much' must be a number of bytes such as 512m or 2g",
+        ],
+    )
+    assert normalise("layer", {"name": "x", "src": "x.tar", "limits": 5})[1] == [
+        "layer x: option 'limits' must be a dictionary, not 5"
+    ]
