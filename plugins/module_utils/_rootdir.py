@@ -6,14 +6,13 @@
 """A directory that names are resolved in and cannot be led out of, whatever links an archive has put there.
 
 Safe by the way files are opened: openat2(2) with RESOLVE_IN_ROOT takes links as if the directory were "/". Where kernel
-or policy lack openat2, each component is opened by hand and a symbolic link on the way is refused.
+or policy lack openat2, each component is opened by hand, and links are followed by the same rule.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 from typing import Callable, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
@@ -21,6 +20,9 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CONFINED = _kernel.RESOLVE_IN_ROOT | _kernel.RESOLVE_NO_MAGICLINKS
 _IMPLIED_MODE = 0o755
+_MAX_LINKS = 40
+"""Links on one path; the kernel's own number (path_resolution(7))."""
+
 _ATTEMPTS = 64
 """openat2(2) asks to try again when a rename or mount anywhere on the machine comes in between."""
 
@@ -73,7 +75,7 @@ class RootDirectory:
     def open(self, path: bytes) -> int:
         """A new O_PATH descriptor of an existing directory, for the caller to close.
 
-        :raises OSError: there is none; ELOOP also where a link is in the way and the kernel has no openat2.
+        :raises OSError: there is none, or there are too many links on the way.
         """
         if not self._has_openat2:
             return self._open_by_hand(path)
@@ -95,18 +97,31 @@ class RootDirectory:
         return True
 
     def _open_by_hand(self, path: bytes) -> int:
+        """What openat2 does with RESOLVE_IN_ROOT. Nobody else may rename directories in the tree meanwhile."""
+        waiting = path.split(b"/")[::-1]
+        links = 0
         descriptor = os.open(b".", _HANDLE, dir_fd=self.fd)
-        for part in path.split(b"/") if path else ():
+        while waiting:
+            part = waiting.pop()
             above = descriptor
             try:
-                descriptor = os.open(part, _HANDLE | os.O_NOFOLLOW, dir_fd=above)
+                descriptor = self._step(above, part)
             except NotADirectoryError:
-                if stat.S_ISLNK(os.stat(part, dir_fd=above, follow_symlinks=False).st_mode):
-                    raise OSError(errno.ELOOP, "a symbolic link is in the way") from None
-                raise
+                target = _read_link(above, part)
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+                waiting += target.split(b"/")[::-1]
+                descriptor = os.open(b".", _HANDLE, dir_fd=self.fd if target.startswith(b"/") else above)
             finally:
                 os.close(above)
         return descriptor
+
+    def _step(self, directory: int, part: bytes) -> int:
+        """One component further, where it is no link; above the root is the root."""
+        if part in (b"", b".") or (part == b".." and os.path.samestat(os.fstat(directory), os.fstat(self.fd))):
+            part = b"."
+        return os.open(part, _HANDLE | os.O_NOFOLLOW, dir_fd=directory)
 
     def _make(self, path: bytes) -> int:
         """Make what is missing of a path, from the top down, and open its end."""
@@ -125,6 +140,16 @@ class RootDirectory:
                 os.close(above)
             above = below
         return above
+
+
+def _read_link(directory: int, name: bytes) -> bytes:
+    """:raises NotADirectoryError: it is no link."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
 
 
 def _make_implied(parent: int, name: bytes) -> None:

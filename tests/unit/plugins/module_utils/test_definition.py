@@ -57,7 +57,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
         layer(_controller={}),
         [
             (
-                "layer base: unknown option '_controller'; known are digest, dir, files, labels, name, "
+                "layer base: unknown option '_controller'; known are digest, dir, files, labels, limits, name, "
                 "remote_src, src, state, url"
             )
         ],
