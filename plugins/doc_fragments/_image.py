@@ -56,6 +56,23 @@ digest:
 labels:
   description: Keys and values kept with the name.
   type: dict
+limits:
+  description:
+    - How much the archive of each layer may be. One that goes beyond is refused while it is read, and nothing of it is
+      kept; so an archive made to explode fills no disk.
+  type: dict
+  suboptions:
+    entries:
+      description:
+        - Entries of the archive, and directories that are made because a name needs them. 2000000 unless given.
+      type: int
+    bytes:
+      description:
+        - Size of the uncompressed archive, with holes of sparse files, such as V(512m) or V(20g). 1 TiB unless given.
+      type: str
+    depth:
+      description: Names between slashes that a path may have. 256 unless given.
+      type: int
 username:
   description: User of the registry, together with O(NAME.password).
   type: str

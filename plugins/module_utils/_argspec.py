@@ -113,6 +113,7 @@ def image_spec() -> Spec:
         "platform": {"type": "str"},
         "digest": {"type": "str"},
         "labels": {"type": "dict"},
+        "limits": {"type": "dict", "options": _limits_spec()},
         **_access_spec(),
     }
 

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin
 from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform, choose, platform_of
 
@@ -65,6 +66,7 @@ class ImageOrigin:
 
     image: Image
     words: str
+    limits: Limits = UNLESS_SET
 
     def origins(self) -> List[Origin]:
         """Its layers as contents that can be imported, bottom first."""
@@ -74,7 +76,7 @@ class ImageOrigin:
                 diff_id=layer.diff_id,
                 size=layer.size,
                 words=f"{self.words} (layer {number} of {count})",
-                source=Source("src", self.words, True),
+                source=Source("src", self.words, True, limits=self.limits),
                 awaited=layer.open_by() is None,
                 opener=layer.open_by(),
             )

@@ -13,6 +13,7 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import check_name
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, read_limits
 from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform, parse_platform
 
 _OF_ARCHIVES = ("reference", "remote_src")
@@ -39,6 +40,7 @@ class ImageSpec:
     :ivar location: path of the archive, or what was written as registry.
     :ivar on_host: read on the managed host and not on the controller.
     :ivar platform: None for the host's own.
+    :ivar limits: of each layer's archive.
     """
 
     where: str
@@ -51,6 +53,7 @@ class ImageSpec:
     digest: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     access: RegistryAccess = RegistryAccess()
+    limits: Limits = UNLESS_SET
     absent: bool = False
 
 
@@ -80,6 +83,7 @@ def read_image(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
         digest=digest,
         labels=labels,
         access=_access(item, where, problems),
+        limits=read_limits(item["limits"], where, problems),
         absent=absent,
     )
 

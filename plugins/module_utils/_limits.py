@@ -119,5 +119,5 @@ class Meter:
         at = f"entry {show(self.entry.name)}" if self.entry else "before the first entry"
         return StrataError(
             f"{at}: {words} the limit of {getattr(self._limits, name)}; if you trust where the archive comes from, "
-            f"raise the layer's option 'limits.{name}'"
+            f"raise the option 'limits.{name}'"
         )

@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._size import parse_size
+
 _DURATION = re.compile(r"^\s*([0-9]{1,9})\s*([smhdw]?)\s*\Z", re.IGNORECASE)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_BYTES = re.compile(r"^\s*([0-9]{1,18})\s*([kmgtp]?)(?:i?b)?\s*\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,11 @@ def _duration(prefix: str, value: Any, problems: List[str]) -> Optional[int]:
 def _max_bytes(prefix: str, value: Any, problems: List[str]) -> Optional[int]:
     if value is None:
         return None
-    match = _BYTES.match(str(value))
-    if not match:
+    size = parse_size(value)
+    if size is None:
         problems.append(f"{prefix}option 'max_bytes': {value!r} must be a number of bytes such as 512m or 10g")
         return None
-    power = " kmgtp".index(match.group(2).lower() or " ")
-    return int(match.group(1)) * int(1024**power)
+    return size
 
 
 def _patterns(prefix: str, values: List[Any], problems: List[str]) -> Tuple[str, ...]:

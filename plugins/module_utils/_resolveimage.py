@@ -54,6 +54,8 @@ class ImageResolver:
                     found[spec.where] = self._from_archive(spec)
                 elif spec.kind == "registry":
                     found[spec.where] = self._registries.resolve(spec)
+                if spec.where in found:
+                    found[spec.where] = replace(found[spec.where], limits=spec.limits)
             except StrataError as error:
                 problems.append(f"{spec.where}: {error}")
             except OSError as error:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-_SIZE = re.compile(r"^([0-9]{1,18})([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"^([0-9]{1,18})([kmgtp]?)(?:i?b)?\Z", re.IGNORECASE)
 
 
 def parse_size(text: Any) -> Optional[int]:
-    """Bytes; a letter counts in powers of 1024. None for what is no size, and for zero."""
+    """Bytes; a letter counts in powers of 1024. None for what is no size."""
     match = _SIZE.match(str(text).strip())
     if not match:
         return None
-    power: int = " kmgt".index(match.group(2).lower() or " ")
-    return int(match.group(1)) * int(1024**power) or None
+    power: int = " kmgtp".index(match.group(2).lower() or " ")
+    return int(match.group(1)) * int(1024**power)

@@ -129,7 +129,7 @@ def _size(where: str, item: Mapping[str, Any], problems: List[str]) -> int:
     if item["size"] is None:
         return 0
     size = parse_size(item["size"])
-    if size is None:
+    if not size:
         problems.append(f"{where}: option 'size': {item['size']!r} must be a number of bytes such as 512m or 2g")
         return 0
     known = item["layers"] is None and item["writable"] is None

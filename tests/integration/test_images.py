@@ -331,3 +331,10 @@ def test_apply_prunes_an_image_that_it_takes_away(host: Host, layout: Layout) ->
     host.run(images=[image(layout.directory)], stacks=[])
     done = host.four_steps(images=[{"name": "app:1.0", "state": "absent"}], prune={})
     assert {removal["kind"] for removal in done["removed"]} == {"image", "layer", "content"}
+
+
+def test_limits_of_an_image(host: Host, layout: Layout) -> None:
+    with pytest.raises(StrataError, match=r"raise the option 'limits.entries'"):
+        host.run(images=[{**image(layout.directory), "limits": {"entries": 1}}])
+    assert not list((host.root / "content/sha256").iterdir())
+    assert host.run(images=[{**image(layout.directory), "limits": {"entries": 1000, "bytes": "1m"}}])["changed"]
