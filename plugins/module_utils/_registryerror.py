@@ -61,7 +61,7 @@ def _words(data: Any) -> Sequence[str]:
 
 def _conceal(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
-        for form in {secret, quote(secret, safe=""), quote_plus(secret)}:
+        for form in (secret, quote(secret, safe=""), quote_plus(secret)):
             text = text.replace(form, "********")
     return text
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._http import Response
 from ansible_collections.strata.overlay.plugins.module_utils._reference import (
     Mirror,
     Reference,
@@ -105,7 +104,7 @@ class Answer:
 @pytest.mark.parametrize("secret", ["hidden-word-of-many-letters", "hidden \U0001f511 word", "hidden/+word="])
 def test_what_a_server_repeats_of_a_secret_is_not_told(before: str, secret: str) -> None:
     for sent in (secret, quote(secret, safe=""), quote_plus(secret)):
-        answer = cast("Response", Answer(f"{before}{sent} is wrong"))
+        answer: Any = Answer(f"{before}{sent} is wrong")
         said = str(refusal(answer, "for a token, r.example.com", Login("user", secret), (secret,)))
         assert "hid" not in said
         assert "UNAUTHORIZED" in said
