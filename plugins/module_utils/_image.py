@@ -25,7 +25,7 @@ class ImageLayer:
 
     :ivar size: bytes of its archive as it lies there, compressed or not.
     :ivar blob: where it lies in a file, None for one that is elsewhere.
-    :ivar opener: opens it; None where the controller has it and has not sent it.
+    :ivar opener: opens one that a registry has; None where the controller has it and has not sent it.
     """
 
     diff_id: str
@@ -79,6 +79,7 @@ class ImageOrigin:
                 source=Source("src", self.words, True, limits=self.limits),
                 awaited=layer.open_by() is None,
                 opener=layer.open_by(),
+                remote=layer.opener is not None,
             )
             for number, layer in enumerate(self.image.layers, 1)
         ]

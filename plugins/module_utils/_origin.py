@@ -21,6 +21,7 @@ class Origin:
 
     :ivar size: bytes of the regular files in it.
     :ivar awaited: the controller has them and has not sent them.
+    :ivar remote: the bytes come over the network.
     :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
         process than the one that made it; None where the source says where it is.
     """
@@ -31,6 +32,7 @@ class Origin:
     source: Source
     awaited: bool = False
     opener: Optional[Opener] = None
+    remote: bool = False
 
 
 def sent(facts: Mapping[str, Any]) -> Origin:

@@ -88,7 +88,7 @@ def _job(tree: str, origin: Origin, userxattr: bool) -> Job:
         return astuple(unpacked)
 
     size = archive_size(origin.source, origin.opener) or origin.size
-    return Job(words, work, size, download=origin.opener is not None)
+    return Job(words, work, size, download=origin.remote)
 
 
 def _unread_job(tree: str, item: Unread, userxattr: bool) -> Job:
