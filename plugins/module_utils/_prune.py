@@ -302,9 +302,10 @@ def _is_part(part: Sequence[str], chain: Sequence[str]) -> bool:
 
 
 def _since(used: float) -> str:
+    """The day alone: what a run lets go was last used by that run, a moment later than its check mode says."""
     if not used:
         return ""
-    return datetime.fromtimestamp(used, timezone.utc).strftime(", last used %Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(used, timezone.utc).strftime(", last used %Y-%m-%d")
 
 
 def _name(store: Store, record: NameRecord, used: float) -> Removal:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _source
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._limits import Limits
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress
 from ansible_collections.strata.overlay.tests.integration.host import Host
@@ -81,9 +82,9 @@ def test_four_steps_of_several_archives(host: Host, tmp_path: Path) -> None:
 def test_a_new_archive_is_read_once(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digested: list[object] = []
 
-    def digest_and_note(read: _source.Read) -> Unpacked:
+    def digest_and_note(read: _source.Read, limits: Limits) -> Unpacked:
         digested.append(read)
-        return digest(read)
+        return digest(read, limits)
 
     monkeypatch.setattr(_source, "digest", digest_and_note)
     first, second = archive(tmp_path / "1.tar", 1), archive(tmp_path / "2.tar", 2)
