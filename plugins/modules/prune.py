@@ -89,7 +89,7 @@ removed:
       description: The removal in words.
       type: str
       returned: always
-      sample: delete content 3f2a9c41d0be, last used 2026-05-01T06:00:00Z
+      sample: delete content 3f2a9c41d0be, last used 2026-05-01
 reclaimed_bytes:
   description: Bytes on disk that all of it frees.
   returned: success
