@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from textwrap import indent
+from ansible_collections.strata.overlay.plugins.doc_fragments._layer import LIMITS, options
 
 _IMAGE = r"""
 name:
@@ -56,23 +56,6 @@ digest:
 labels:
   description: Keys and values kept with the name.
   type: dict
-limits:
-  description:
-    - How much the archive of each layer may be. One that goes beyond is refused while it is read, and nothing of it is
-      kept; so an archive made to explode fills no disk.
-  type: dict
-  suboptions:
-    entries:
-      description:
-        - Entries of the archive, and directories that are made because a name needs them. 2000000 unless given.
-      type: int
-    bytes:
-      description:
-        - Size of the uncompressed archive, with holes of sparse files, such as V(512m) or V(20g). 1 TiB unless given.
-      type: str
-    depth:
-      description: Names between slashes that a path may have. 256 unless given.
-      type: int
 username:
   description: User of the registry, together with O(NAME.password).
   type: str
@@ -98,14 +81,9 @@ mirrors:
 """
 
 
-def _options(text: str, prefix: str, depth: int) -> str:
-    """The options with references such as O(src) or O(images[].src), indented to their place."""
-    return indent(text.replace("NAME.", prefix), "  " * depth)
-
-
 class ModuleDocFragment:
     # Annotated, since ansible-test takes a plain assignment for a literal and cannot read a computed one.
-    DOCUMENTATION: str = "options:" + _options(_IMAGE, "", 1)
+    DOCUMENTATION: str = "options:" + options(_IMAGE + LIMITS, "", 1)
 
     LIST: str = r"""
 options:
@@ -115,4 +93,4 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions:""" + _options(_IMAGE, "images[].", 3)
+    suboptions:""" + options(_IMAGE + LIMITS, "images[].", 3)

@@ -6,6 +6,26 @@ from __future__ import annotations
 
 from textwrap import indent
 
+LIMITS = r"""
+limits:
+  description:
+    - How much a layer's archive may be. One that goes beyond is refused while it is read, and nothing of it is kept;
+      so an archive made to explode fills no disk.
+  type: dict
+  suboptions:
+    entries:
+      description:
+        - Entries of the archive, and directories that are made because a name needs them. 2000000 unless given.
+      type: int
+    bytes:
+      description:
+        - Size of the uncompressed archive, with holes of sparse files, such as V(512m) or V(20g). 1 TiB unless given.
+      type: str
+    depth:
+      description: Names between slashes that a path may have. 256 unless given.
+      type: int
+"""
+
 _SOURCE = r"""
 src:
   description:
@@ -74,23 +94,6 @@ digest:
 labels:
   description: Keys and values kept with the name.
   type: dict
-limits:
-  description:
-    - How much the layer's archive may be. One that goes beyond is refused while it is read, and nothing of it is kept;
-      so an archive made to explode fills no disk.
-  type: dict
-  suboptions:
-    entries:
-      description:
-        - Entries of the archive, and directories that are made because a name needs them. 2000000 unless given.
-      type: int
-    bytes:
-      description:
-        - Size of the uncompressed archive, with holes of sparse files, such as V(512m) or V(20g). 1 TiB unless given.
-      type: str
-    depth:
-      description: Names between slashes that a path may have. 256 unless given.
-      type: int
 """
 
 _NAMED = r"""
@@ -107,14 +110,14 @@ state:
 """
 
 
-def _options(text: str, prefix: str, depth: int) -> str:
+def options(text: str, prefix: str, depth: int) -> str:
     """The options with references such as O(src) or O(layers[].src), indented to their place."""
     return indent(text.replace("NAME.", prefix), "  " * depth)
 
 
 class ModuleDocFragment:
     # Annotated, since ansible-test takes a plain assignment for a literal and cannot read a computed one.
-    DOCUMENTATION: str = "options:" + _options(_NAMED + _SOURCE, "", 1)
+    DOCUMENTATION: str = "options:" + options(_NAMED + _SOURCE + LIMITS, "", 1)
 
     LIST: str = r"""
 options:
@@ -124,4 +127,4 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions:""" + _options(_NAMED + _SOURCE, "layers[].", 3)
+    suboptions:""" + options(_NAMED + _SOURCE + LIMITS, "layers[].", 3)

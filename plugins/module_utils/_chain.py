@@ -18,6 +18,7 @@ from typing import Sequence, Tuple
 
 SHA256 = "sha256:"
 DIFF_ID = re.compile(r"^sha256:[0-9a-f]{64}\Z")
+HEX_ID = re.compile(r"^[0-9a-f]{64}\Z")
 LINK_ID = re.compile(r"^[A-Z2-7]{26}\Z")
 MAX_LAYERS = 500
 """The kernel's own limit of lowers in one mount (fs/overlayfs/params.h, OVL_MAX_STACK)."""

@@ -15,7 +15,7 @@ import re
 import stat
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Type, TypeVar, Union
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import LINK_ID, SHA256
+from ansible_collections.strata.overlay.plugins.module_utils._chain import HEX_ID, LINK_ID, SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._condemned import condemned
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import (
@@ -46,7 +46,6 @@ _AnyRecord = TypeVar("_AnyRecord", NameRecord, ContentRecord, StackRecord, Chang
 
 _SomeRecord = Union[NameRecord, ContentRecord, StackRecord, ChangeRecord]
 
-_HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _JSON = re.compile(r"^.+\.json\Z", re.DOTALL)
 _OF_QUOTA = ("l", "backingFsBlockDev")
 _OF_OVERLAYFS = ("work", "index")
@@ -113,7 +112,7 @@ class _Look:
             layers=layers,
             records=self._layer_records(),
             links=self._links(),
-            mountdb=frozenset(self._names_in("image/overlay2/layerdb/mounts", _HEX)),
+            mountdb=frozenset(self._names_in("image/overlay2/layerdb/mounts", HEX_ID)),
             contents=self._contents(),
             content_records=records.contents,
             writable_faults=self._writable_faults(records.stacks),
@@ -197,7 +196,7 @@ class _Look:
     def _layers(self) -> Dict[str, LayerSeen]:
         home = self._store.home
         found = {}
-        for name in self._names_in("overlay2", _HEX, _OF_QUOTA):
+        for name in self._names_in("overlay2", HEX_ID, _OF_QUOTA):
             seen = _layer(f"{home}/{name}")
             if seen is None:
                 self._foreign.append(f"overlay2/{name}")
@@ -208,7 +207,7 @@ class _Look:
     def _layer_records(self) -> Dict[str, LayerRecord]:
         top = "image/overlay2/layerdb/sha256"
         found = {}
-        for name in self._names_in(top, _HEX):
+        for name in self._names_in(top, HEX_ID):
             path = f"{self._root}/{top}/{name}"
             if _other_than_directory(path):
                 self._foreign.append(f"{top}/{name}")
@@ -234,11 +233,11 @@ class _Look:
 
     def _contents(self) -> Dict[str, bool]:
         top = "content/sha256"
-        return {name: not _other_than_directory(f"{self._root}/{top}/{name}") for name in self._names_in(top, _HEX)}
+        return {name: not _other_than_directory(f"{self._root}/{top}/{name}") for name in self._names_in(top, HEX_ID)}
 
     def _images(self, names: Mapping[str, NameRecord]) -> Tuple[FrozenSet[str], Dict[str, str]]:
         store = self._store
-        stored = {SHA256 + name for name in self._names_in("image/overlay2/imagedb/content/sha256", _HEX)}
+        stored = {SHA256 + name for name in self._names_in("image/overlay2/imagedb/content/sha256", HEX_ID)}
         named = {record.image_id for record in names.values() if record.image_id}
         faults = {}
         for image_id in stored | named:
@@ -333,5 +332,5 @@ def _check_stack(record: StackRecord) -> None:
     has_writable = record.writable != "none"
     if record.writable not in ("none", "persistent", "volatile") or not isinstance(record.path, str):
         raise StrataError("what it says can be of no stack")
-    if has_writable != bool(record.stack_id) or (has_writable and not _HEX.match(str(record.stack_id))):
+    if has_writable != bool(record.stack_id) or (has_writable and not HEX_ID.match(str(record.stack_id))):
         raise StrataError("its writable layer is none")

@@ -19,7 +19,7 @@ import os
 from typing import Iterator, List, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text, sync_directory
 
 
 def _place(store: Store) -> str:
@@ -50,7 +50,7 @@ class Sentence:
 
     def execute(self) -> None:
         """Move all of it to trash/. Needs no lock on the store."""
-        _sync(_place(self._store))
+        sync_directory(_place(self._store))
         _move_all(self._store, self._paths)
         _kernel.syncfs(self._store.root)
         os.unlink(self._path)
@@ -111,14 +111,6 @@ def _write(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
     os.fsync(descriptor)
-
-
-def _sync(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _move_all(store: Store, paths: Sequence[str]) -> None:

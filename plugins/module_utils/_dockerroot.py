@@ -14,7 +14,7 @@ import json
 import re
 from typing import Any, Dict, List, Mapping, Sequence, Set
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, SHA256, chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID, SHA256, chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._engineroot import (
     Damage,
     EngineRoot,
@@ -23,9 +23,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._engineroot import 
     RootImage,
     RootLayer,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._store import is_directory
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import (
     entries,
-    is_directory,
     read_bytes,
     read_word,
 )
@@ -33,7 +33,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._untouched import (
 HOME = "overlay2"
 RECORDS = "image/overlay2"
 
-_HEX = re.compile(r"^[0-9a-f]{64}\Z")
 _LAYER_ID = re.compile(r"^[0-9a-f]{64}(-init)?\Z")
 _REMOVING = re.compile(r"^([0-9a-f]{64})-[0-9a-f]+-removing\Z")
 _BUILDKIT_ID = re.compile(rb"[0-9a-z]{25}|[0-9a-f]{64}")
@@ -90,7 +89,7 @@ class _Reader:
         found = []
         for name in entries(f"{self._view}/{top}"):
             removing = _REMOVING.match(name)
-            if removing or _HEX.match(name):
+            if removing or HEX_ID.match(name):
                 found.append(self._layer(f"{top}/{name}", removing.group(1) if removing else name))
             else:
                 self._damaged(f"{top}/{name}", "it is no layer's record")

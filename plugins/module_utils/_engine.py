@@ -62,7 +62,7 @@ class Run:
             outcome = Outcome()
             if missing and not self._check_mode:
                 return {"changed": False, "missing": missing}
-            if len(view.plan.steps) > len(view.pruned.removals if view.pruned else ()) and not self._check_mode:
+            if view.has_changes and not self._check_mode:
                 self._store.prepare()
                 room.callback(self._store.empty_trash)
                 workspace = workspace or room.enter_context(self._store.workspace())

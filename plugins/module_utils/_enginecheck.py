@@ -15,10 +15,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import LINK_
 from ansible_collections.strata.overlay.plugins.module_utils._engineroot import EngineRoot, Orphan
 from ansible_collections.strata.overlay.plugins.module_utils._finding import Finding
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import read_engine_root
+from ansible_collections.strata.overlay.plugins.module_utils._store import is_directory
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import (
     Measure,
     entries,
-    is_directory,
     read_word,
     untouched,
 )

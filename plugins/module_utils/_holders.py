@@ -39,12 +39,16 @@ def holders(path: str) -> List[Holder]:
     """Everything in this mount namespace that keeps the mount at ``path`` busy; ``path`` without links."""
     here = _namespace("self")
     found = mounts_inside(path)
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    for pid in _processes():
         if pid != os.getpid() and _namespace(str(pid)) == here:
             held = next((target for target in _held(pid) if is_inside(target, path)), None)
             if held is not None:
                 found.append(Holder(pid, _command(pid), held))
     return found
+
+
+def _processes() -> List[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def holders_of_devices(devices: Set[str]) -> List[Holder]:
@@ -54,7 +58,7 @@ def holders_of_devices(devices: Set[str]) -> List[Holder]:
     another device (overlayfs.rst, "Inode properties").
     """
     found: List[Holder] = []
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()) if devices else ():
+    for pid in _processes() if devices else ():
         held = next((link for link in _links(pid) if _device(link) in devices), None)
         if held is not None:
             found.append(Holder(pid, _command(pid), next(iter(_target(held)), "")))

@@ -8,13 +8,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256, chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._chain import HEX_ID, SHA256, chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored, stored_images
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
@@ -22,14 +21,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import M
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import is_of_store, of_store_at, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
-
-_HEX = re.compile(r"^[0-9a-f]{64}$")
 
 
 def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
@@ -62,7 +60,7 @@ def _abilities(root: str) -> Dict[str, Any]:
 
 def _directories(path: str) -> List[str]:
     try:
-        return sorted(name for name in os.listdir(path) if _HEX.match(name))
+        return sorted(name for name in os.listdir(path) if HEX_ID.match(name))
     except FileNotFoundError:
         return []
 
@@ -121,14 +119,8 @@ def _stacks(
         found.append(
             {
                 "name": name,
-                "path": record.path,
                 "state": "mounted" if mounted else "unmounted",
-                "writable": record.writable,
-                "layers": list(record.layers),
-                "diff_ids": list(record.diff_ids),
-                "chain_id": chain_ids(record.diff_ids)[-1],
-                "generation": record.generation,
-                "generations": [asdict(generation) for generation in record.history],
+                **recorded(record),
                 "writable_bytes": uppers[name],
             }
         )

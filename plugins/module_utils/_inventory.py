@@ -14,11 +14,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 from dataclasses import dataclass
 from typing import AbstractSet, Dict, Iterator, List, Mapping, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._chain import HEX_ID, SHA256, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
     Everywhere,
     InMounts,
@@ -28,8 +27,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._everymount import 
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file, stored_images
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord, load
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
-
-_HEX = re.compile(r"^[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,10 @@ class _Taker:
         asides = self._asides()
         names = {name: record for name, record in ((n, store.name_record(n)) for n in store.names()) if record}
         writable = {record.stack_id for record in [*stacks.values(), *asides.values()] if record.stack_id}
-        directories = [name for name in _names_in(store.home) if _HEX.match(name) and name not in writable]
+        directories = [name for name in _names_in(store.home) if HEX_ID.match(name) and name not in writable]
         recorded = set(_names_in(store.layerdb("").rstrip("/")))
         lost = tuple(name for name in directories if name not in recorded and self._is_writable(name))
-        layer_ids = (set(directories) | {name for name in recorded if _HEX.match(name)}) - set(lost)
+        layer_ids = (set(directories) | {name for name in recorded if HEX_ID.match(name)}) - set(lost)
         used = used_by_mounts(self._everywhere, store.root, self._leaving)
         mounted_layers, mounted_contents = self._resolve(used, directories)
         return Inventory(
@@ -130,7 +127,7 @@ class _Taker:
         directory = os.path.dirname(self._store.content(f"{SHA256}x"))
         found = {}
         for name in _names_in(directory):
-            if _HEX.match(name):
+            if HEX_ID.match(name):
                 diff_id = SHA256 + name
                 found[diff_id] = _modified(self._store.content_file(diff_id)) or _modified(f"{directory}/{name}")
         return found

@@ -11,7 +11,6 @@ Format: moby daemon/graphdriver/overlay2 and daemon/internal/layer (layerdb), se
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from functools import partial
 from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
@@ -24,7 +23,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     lower_text,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, read_text, write_file
+from ansible_collections.strata.overlay.plugins.module_utils._store import (
+    Store,
+    Transaction,
+    is_directory,
+    read_text,
+    write_file,
+)
 
 Make = Callable[[str], None]
 """Makes one part of a layer's directory at the path that it is given."""
@@ -84,7 +89,7 @@ def _points_to(path: str, target: str) -> bool:
 def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
     """What is wrong with a layer on disk: None when nothing is, ``"missing"`` when it is not there at all."""
     directory = store.layer(layer.layer_id)
-    if not _is_directory(directory):
+    if not is_directory(directory):
         return "missing"
     if read_text(f"{directory}/link") != layer.link:
         return "its file 'link' is missing or wrong"
@@ -94,7 +99,7 @@ def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
         return f"its short link l/{layer.link} is missing or wrong"
     if not _diff_is_right(directory, layer):
         return "its 'diff' is missing or wrong"
-    if layer.parent and not _is_directory(f"{directory}/work"):
+    if layer.parent and not is_directory(f"{directory}/work"):
         return "its directory 'work' is missing"
     if layer.parent and not os.path.isfile(f"{store.layer(hex_of(layer.parent))}/committed"):
         return "the layer below is not marked 'committed'"
@@ -103,7 +108,7 @@ def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
 
 def _diff_is_right(directory: str, layer: LayerLink) -> bool:
     if layer.twin:
-        return stat.S_ISDIR(_mode(f"{directory}/diff"))
+        return is_directory(f"{directory}/diff")
     return _points_to(f"{directory}/diff", layer.diff_target)
 
 
@@ -115,11 +120,6 @@ def _inspect_records(store: Store, layer: LayerLink) -> Optional[str]:
         if not right:
             return f"its record layerdb/{name} is missing or wrong"
     return None
-
-
-def _is_directory(path: str) -> bool:
-    """A link to a directory is none: what is built there would be built wherever it leads."""
-    return stat.S_ISDIR(_mode(path))
 
 
 def _mode(path: str) -> int:
@@ -143,7 +143,7 @@ def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: 
         from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
 
         parts["diff"] = partial(clone_tree, content) if layer.twin else partial(os.symlink, layer.diff_target)
-    if layer.parent and not _is_directory(f"{directory}/work"):
+    if layer.parent and not is_directory(f"{directory}/work"):
         parts["work"] = partial(os.mkdir, mode=0o700)
     if not layer.parent:
         store.discard(f"{directory}/lower")  # a base layer has none
@@ -161,7 +161,7 @@ def _stage_directory(
 
     What is there may be part of a live mount: it is never replaced as a whole.
     """
-    if _is_directory(directory):
+    if is_directory(directory):
         for name, text in files.items():
             transaction.write(f"{directory}/{name}", text)
         for name, make in parts.items():
@@ -187,7 +187,7 @@ def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
     if not record.stack_id:
         return None
     directory = store.layer(record.stack_id)
-    if not _is_directory(directory):
+    if not is_directory(directory):
         return "missing"
     for name, text in _writable_files(record).items():
         if read_text(f"{directory}/{name}") != text:
@@ -207,7 +207,7 @@ def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
 def _part_is_right(directory: str, name: str, record: StackRecord) -> bool:
     if record.writable == "volatile" and name in ("diff", "work"):
         return _points_to(f"{directory}/{name}", f"volatile/{name}")
-    return stat.S_ISDIR(_mode(f"{directory}/{name}"))
+    return is_directory(f"{directory}/{name}")
 
 
 def _top(record: StackRecord) -> LayerLink:

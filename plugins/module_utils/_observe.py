@@ -27,7 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import M
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import read as read_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, has_entries, path_facts
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
 
 
 @dataclass(frozen=True)
@@ -156,19 +156,12 @@ def _tops(desired: Desired) -> Iterator[Tuple[str, Tuple[int, int, int]]]:
             yield stack.spec.name, (facts.st_uid, facts.st_gid, stat.S_IMODE(facts.st_mode))
 
 
-def _existing(store: Store) -> str:
-    path = store.home
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
 def _quota_fault(store: Store, desired: Desired) -> str:
     if not any(stack.spec.writable == "persistent" and stack.spec.size for stack in desired.stacks):
         return ""
     from ansible_collections.strata.overlay.plugins.module_utils._quota import quota_fault
 
-    return quota_fault(_existing(store))
+    return quota_fault(existing_above(store.home))
 
 
 def _idmap_fault(store: Store, desired: Desired) -> str:
@@ -176,7 +169,7 @@ def _idmap_fault(store: Store, desired: Desired) -> str:
         return ""
     from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 
-    return idmap_fault(_existing(store))
+    return idmap_fault(existing_above(store.home))
 
 
 def _is_written(store: Store, record: StackRecord) -> bool:

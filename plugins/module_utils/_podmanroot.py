@@ -22,7 +22,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._engineroot import 
     RootImage,
     RootLayer,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import entries, is_directory, read_bytes
+from ansible_collections.strata.overlay.plugins.module_utils._store import is_directory
+from ansible_collections.strata.overlay.plugins.module_utils._untouched import entries, read_bytes
 
 HOME = "overlay"
 RECORDS = "overlay-layers"

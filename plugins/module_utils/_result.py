@@ -31,6 +31,11 @@ class View:
     difference: Mapping[str, Any]
     pruned: Optional[PrunePlan] = None
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to do but to prune, which is done by itself at the end."""
+        return len(self.plan.steps) > len(self.pruned.removals if self.pruned else ())
+
 
 @dataclass
 class Outcome:

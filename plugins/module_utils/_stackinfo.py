@@ -21,6 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     of_store_at,
     root_on_device,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._validate import nearest
 
@@ -43,16 +44,23 @@ def stack_info(store: Store, name: str) -> Dict[str, Any]:
     return {
         "name": name,
         "record": asdict(record),
-        "path": record.path,
         "mounted": bool(ours),
         "drift": _drift([mismatch(line, request, content) for line in ours], record.mounted),
+        **recorded(record),
+        "held_by": [holder.result() for holder in holders_of_devices(set(record.left) - seen)],
+    }
+
+
+def recorded(record: StackRecord) -> Dict[str, Any]:
+    """What a stack's record says, as ``stack_info`` and ``store_info`` return it."""
+    return {
+        "path": record.path,
         "writable": record.writable,
         "layers": list(record.layers),
         "diff_ids": list(record.diff_ids),
         "chain_id": chain_ids(record.diff_ids)[-1],
         "generation": record.generation,
         "generations": [asdict(generation) for generation in record.history],
-        "held_by": [holder.result() for holder in holders_of_devices(set(record.left) - seen)],
     }
 
 

@@ -82,8 +82,16 @@ def read_text(path: str) -> Optional[str]:
         os.close(descriptor)
 
 
+def is_directory(path: str) -> bool:
+    """Whether a directory is there. A link to one is none: what is built there would be built wherever it leads."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def existing_above(path: str) -> str:
-    """The nearest directory that exists: the room for downloads before a store is made."""
+    """The nearest directory that exists: the file system that a store which is yet to be made will lie on."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
@@ -226,7 +234,7 @@ class Store:
         Whatever empties, sweeps or moves asks first: a link in the place of a directory leads out of the store.
         """
         parts = name.split("/")
-        return all(_is_directory(f"{self.root}/{'/'.join(parts[: end + 1])}") for end in range(len(parts)))
+        return all(is_directory(f"{self.root}/{'/'.join(parts[: end + 1])}") for end in range(len(parts)))
 
     # Locks.
 
@@ -394,16 +402,12 @@ class Transaction:
         _kernel.syncfs(self._workspace)
         for staged, final in self._renames:
             # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
-            if _is_directory(final) or (os.path.lexists(final) and _is_directory(staged)):
+            if is_directory(final) or (os.path.lexists(final) and is_directory(staged)):
                 self._store.discard(final)
             os.rename(staged, final)
         for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
-            _sync_directory(directory)
+            sync_directory(directory)
         self._renames = []
-
-
-def _is_directory(path: str) -> bool:
-    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _make_directories(path: str, mode: int) -> List[str]:
@@ -426,7 +430,8 @@ def write_file(path: str, text: str, mode: int = 0o644) -> None:
         stream.write(text)
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """What has been renamed in a directory stays so, also after a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -16,6 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._quota import quota_fault
+from ansible_collections.strata.overlay.plugins.module_utils._store import existing_above
 
 _FIRST_OF_NAME = struct.Struct("=QqHB")
 """struct linux_dirent64 up to its name: inode, offset, length of the entry, type."""
@@ -24,7 +25,7 @@ _BUFFER = 1 << 15
 
 def store_abilities(root: str, abilities: Abilities) -> Dict[str, Any]:
     """What kernel and file system can do for a store at ``root``, which need not exist yet."""
-    directory = _existing(root)
+    directory = existing_above(root)
     return {
         "d_type": _tells_types(directory),
         "xattrs": _has_attributes(directory, "user" if abilities.userxattr else "trusted"),
@@ -32,12 +33,6 @@ def store_abilities(root: str, abilities: Abilities) -> Dict[str, Any]:
         "idmap": not idmap_fault(directory),
         "project_quota": not quota_fault(directory),
     }
-
-
-def _existing(path: str) -> str:
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def _tells_types(directory: str) -> bool:

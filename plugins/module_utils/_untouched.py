@@ -88,14 +88,6 @@ def entries(path: str) -> List[str]:
         os.close(descriptor)
 
 
-def is_directory(path: str) -> bool:
-    """Whether a directory, and no link to one, is there."""
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
 class Measure:
     """Bytes that trees take on their file system (``st_blocks``, directories too), each file counted once however many
     hard links lead to it and however many trees of this measure it is in.

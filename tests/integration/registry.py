@@ -12,7 +12,6 @@ import http.client
 import json
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from ansible_collections.strata.overlay.tests.integration.host import free_port
 from ansible_collections.strata.overlay.tests.integration.images import Layout, skopeo
 
 USER, PASSWORD = "puller", "pass-word-1"
@@ -54,13 +54,6 @@ class Registry:
         source = f"oci:{layout.directory}:{name}"
         skopeo("--dest-tls-verify=false", *options, source, f"docker://{self.host}/team/app:{tag}")
         self.asked()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

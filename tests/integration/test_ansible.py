@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, free_port, snapshot
 
 PLAYBOOK = """
 - hosts: localhost
@@ -262,15 +262,6 @@ def sshd(tmp_path: Path, host: Host) -> Iterator[Sshd]:
             yield Sshd(port, directory / "user")
         finally:
             server.terminate()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def wait_for_banner(port: int, server: subprocess.Popen[bytes]) -> None:
