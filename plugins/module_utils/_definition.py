@@ -8,16 +8,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, module_spec
-from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec, read_image
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
-from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec, read_stack
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
+    from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 
 # What makes up the run as a whole; every other option of `layer` and `stack` belongs to their one item.
 _RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "_controller")
@@ -70,18 +73,38 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
         read_layer(item, f"layer {item['name'] or number}", resolved, problems)
         for number, item in enumerate(options["layers"], 1)
     )
-    images = tuple(
-        read_image(item, f"image {item['name'] or number}", resolved, problems)
-        for number, item in enumerate(options["images"], 1)
-    )
+    images = _read_images(options["images"], resolved, problems)
     stacks = tuple(
         read_stack(item, f"stack {item['name'] or item['path'] or number}", resolved, problems)
         for number, item in enumerate(options["stacks"], 1)
     )
     _check_duplicates(layers, images, stacks, problems)
     _check_paths(root, stacks, problems)
-    prune = None if options["prune"] is None else read_prune(options["prune"], "prune", problems)
+    prune = _read_prune(options["prune"], problems)
     return Definition(root, layers, stacks, options["exclusive"], images, prune), problems
+
+
+# What these read, many definitions do not have: so its rooms are loaded when they are needed.
+
+
+def _read_images(
+    items: Sequence[Mapping[str, Any]], resolved: Sequence[str], problems: List[str]
+) -> Tuple[ImageSpec, ...]:
+    if not items:
+        return ()
+    from ansible_collections.strata.overlay.plugins.module_utils._imagespec import read_image
+
+    return tuple(
+        read_image(item, f"image {item['name'] or number}", resolved, problems) for number, item in enumerate(items, 1)
+    )
+
+
+def _read_prune(given: Optional[Mapping[str, Any]], problems: List[str]) -> Optional[PruneSpec]:
+    if given is None:
+        return None
+    from ansible_collections.strata.overlay.plugins.module_utils._prunespec import read_prune
+
+    return read_prune(given, "prune", problems)
 
 
 def check_root(root: str, problems: List[str]) -> str:
@@ -99,10 +122,9 @@ def _check_duplicates(
     for name in sorted({*layer_names} & {*image_names} - {""}):
         problems.append(f"image {name}: option 'name' is the name of a layer too; each needs its own")
     for word, names in (("layer", layer_names), ("image", image_names), ("stack", [item.name for item in stacks])):
-        for name in sorted({name for name in names if name and names.count(name) > 1}):
-            problems.append(
-                f"{word} {name}: option 'name' is used {names.count(name)} times; each {word} needs its own"
-            )
+        for name, count in sorted(Counter(names).items()):
+            if name and count > 1:
+                problems.append(f"{word} {name}: option 'name' is used {count} times; each {word} needs its own")
 
 
 def _check_paths(root: str, stacks: Sequence[StackSpec], problems: List[str]) -> None:

@@ -10,10 +10,9 @@ DiffIDs. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
-from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
@@ -22,6 +21,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Nam
 from ansible_collections.strata.overlay.plugins.module_utils._services import Service, recorded_services
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 
 
 @dataclass(frozen=True)

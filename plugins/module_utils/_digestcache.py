@@ -13,7 +13,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 
@@ -57,21 +57,20 @@ def source_key(source: Source) -> str:
         f"{source.kind}\0{PACKING}\0{os.path.abspath(source.location)}".encode("utf-8", "surrogateescape")
     )
     newest = 0
-    for path in _walk(source.location):
-        facts = os.lstat(path)
+    for path, facts in _walk(source.location):
         newest = max(newest, facts.st_mtime_ns, facts.st_ctime_ns)
         line = (facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_dev)
         state.update(os.fsencode(path) + f"\0{line}\0".encode())
     return "" if time.time_ns() - newest < _FRESH_NS else state.hexdigest()
 
 
-def _walk(top: str) -> Iterator[str]:
-    yield os.path.realpath(top)
+def _walk(top: str) -> Iterator[Tuple[str, os.stat_result]]:
+    yield top, os.stat(top)
     pending: List[str] = [top] if os.path.isdir(top) else []
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                yield entry.path
+                yield entry.path, entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
 
@@ -89,8 +88,8 @@ class DigestCache:
         if key in self._new:
             return self._new[key]
         try:
-            with open(self._path(key), encoding="utf-8") as stream:
-                found = json.load(stream)
+            with open(self._path(key), "rb", buffering=0) as stream:
+                found = json.loads(stream.read())
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None

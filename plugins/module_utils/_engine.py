@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
@@ -15,7 +16,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
-from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
     NOTHING,
@@ -23,9 +23,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
     read_ahead,
     unread_sources,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
 from ansible_collections.strata.overlay.plugins.module_utils._resolveimage import ImageResolver
-from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, result_of
+from ansible_collections.strata.overlay.plugins.module_utils._result import (
+    Outcome,
+    View,
+    difference,
+    result_of,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent
 from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited, exit_module
@@ -57,7 +63,7 @@ class Run:
             workspace, ahead = self._read_ahead(room)
             origins = self._resolver.resolve(self._survey.definition, self._survey.problems, ahead.digests)
             self._survey.images = self._images.resolve(self._survey.definition, self._survey.problems)
-            view = self._survey.first_look(origins)
+            view = self._survey.first_look(origins, self._with_prune)
             missing = awaited(view.plan)
             outcome = Outcome()
             if missing and not self._check_mode:
@@ -74,6 +80,17 @@ class Run:
             if view.pruned is not None:
                 outcome.pruned = self._prune(view)
         return result_of(self._survey.module, view, outcome, {} if self._check_mode else self._store.stacks())
+
+    def _with_prune(self, view: View) -> View:
+        """With what the definition's ``prune`` would remove once the plan is carried out; the store is locked."""
+        spec = self._survey.definition.prune
+        if spec is None:
+            return view
+        from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose_after
+
+        chosen, planned = choose_after(self._store, view.plan, view.observed, spec, set(view.desired.names))
+        shown = difference(view.desired, view.observed, planned)
+        return replace(view, plan=planned, difference=shown, pruned=chosen)
 
     def _prune(self, view: View) -> PrunePlan:
         """The last part of the plan, with looks and a lock of its own: deleting takes long, others need not wait."""

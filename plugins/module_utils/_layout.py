@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
-from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
+from functools import lru_cache, partial
+from typing import Callable, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     chain_ids,
@@ -63,7 +63,8 @@ class LayerLink:
         return {**files, "parent": self.parent} if self.parent else files
 
 
-def layer_links(diff_ids: Sequence[str]) -> Tuple[LayerLink, ...]:
+@lru_cache(maxsize=256)
+def layer_links(diff_ids: Tuple[str, ...]) -> Tuple[LayerLink, ...]:
     """Every link of a chain, bottom first."""
     chain = chain_ids(diff_ids)
     links = [link_id(hex_of(chain_id)) for chain_id in chain]

@@ -16,7 +16,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import A
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
 from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts, observe_host
-from ansible_collections.strata.overlay.plugins.module_utils._imagedb import inspect_image
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     LayerLink,
     inspect_layer,
@@ -120,12 +119,21 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},
-        image_faults=_faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images}),
+        image_faults=_image_faults(store, desired, known),
         host=observe_host(store, desired, mounts),
         tops=dict(_tops(desired)),
         quota_fault=_quota_fault(store, desired),
         idmap_fault=_idmap_fault(store, desired),
     )
+
+
+def _image_faults(store: Store, desired: Desired, known: Known) -> Mapping[str, str]:
+    if not desired.images:
+        return {}
+    # Loaded when it is needed, as all that is about images: many definitions have none.
+    from ansible_collections.strata.overlay.plugins.module_utils._imagedb import inspect_image
+
+    return _faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images})
 
 
 def _condemned_contents(store: Store) -> Set[str]:

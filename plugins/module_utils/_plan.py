@@ -13,7 +13,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._around import serv
 from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
-from ansible_collections.strata.overlay.plugins.module_utils._imagedb import WRONG_TAG
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
@@ -111,6 +110,11 @@ def _layers(desired: Desired, observed: Observed) -> List[Step]:
 
 def _images(desired: Desired, observed: Observed) -> List[Step]:
     """What Docker reads of images. A name that is set brings its tag with it; then only a config has to be there."""
+    if not desired.images:
+        return []
+    # Loaded when it is needed, as all that is about images: many definitions have none.
+    from ansible_collections.strata.overlay.plugins.module_utils._imagedb import WRONG_TAG
+
     steps: Dict[str, Step] = {}
     for name, origin in desired.images.items():
         fault = observed.image_faults.get(name)

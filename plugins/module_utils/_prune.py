@@ -10,64 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import AbstractSet, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file, metadata_directory
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord
+from ansible_collections.strata.overlay.plugins.module_utils._removal import Key, PrunePlan, Removal
 from ansible_collections.strata.overlay.plugins.module_utils._steps import short
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 KINDS = ("name", "image", "layer", "content", "upper", "leftover")
 """In the order in which they go: first what refers, then what is referred to."""
-
-Key = Tuple[str, str]
-"""Kind and id of something in a store."""
-
-
-@dataclass(frozen=True)
-class Removal:
-    """One thing that goes.
-
-    :ivar id: a name, a ChainID, a DiffID, a writable layer's directory, a path in the store.
-    :ivar paths: absolute, in the order in which they go.
-    :ivar used: its last use, seconds since 1970.
-    :ivar bytes: what the file system has more when it is gone.
-    """
-
-    kind: str
-    id: str
-    paths: Tuple[str, ...]
-    used: float
-    words: str
-    bytes: int = 0
-
-    @property
-    def key(self) -> Key:
-        return self.kind, self.id
-
-    def result(self) -> Dict[str, Any]:
-        """As modules return it."""
-        return {"kind": self.kind, "id": self.id, "bytes": self.bytes, "text": self.words}
-
-
-@dataclass(frozen=True)
-class PrunePlan:
-    """What goes, and in words what could not be decided or reached."""
-
-    removals: Tuple[Removal, ...]
-    notes: Tuple[str, ...]
-
-    @property
-    def bytes(self) -> int:
-        return sum(removal.bytes for removal in self.removals)
-
-    def result(self) -> Dict[str, Any]:
-        """As ``prune``, and ``apply`` where it prunes, return it."""
-        removed = [removal.result() for removal in self.removals]
-        return {"removed": removed, "reclaimed_bytes": self.bytes, "notes": list(self.notes)}
 
 
 @dataclass(frozen=True)

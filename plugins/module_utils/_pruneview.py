@@ -19,15 +19,9 @@ from typing import AbstractSet, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._foretell import after, leaving
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
-from ansible_collections.strata.overlay.plugins.module_utils._prune import (
-    Key,
-    Measured,
-    PrunePlan,
-    Removal,
-    plan_prune,
-    removable,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._prune import Measured, plan_prune, removable
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
+from ansible_collections.strata.overlay.plugins.module_utils._removal import Key, PrunePlan, Removal
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Plan, Step
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure

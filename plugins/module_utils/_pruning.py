@@ -21,9 +21,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._everymount import 
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
-from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose
+from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 

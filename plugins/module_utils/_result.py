@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import Plan
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._holders import Holder
-    from ansible_collections.strata.overlay.plugins.module_utils._prune import PrunePlan
+    from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,8 @@ def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str,
     after: Dict[str, Any] = {"layers": {}, "stacks": {}}
     known = observed.known
     for name in [*desired.names, *desired.dropped_names]:
+        if not touched & {f"layer {name}", f"image {name}"}:
+            continue  # before its record is read once more
         old, new = known.names.get(name), desired.names.get(name)
         if touched & {f"{record.kind} {name}" for record in (old, new) if record}:
             for side, record in ((before, old), (after, new)):

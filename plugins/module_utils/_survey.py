@@ -12,21 +12,18 @@ a module imports, and the other half of the code stays on the controller.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._around import stopped_units
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders, mounts_inside
-from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin, sent_image
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
-from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._services import runs_in_unit
 from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
@@ -41,6 +38,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+    from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
+
+
+def _as_it_is(view: View) -> View:
+    return view
 
 
 class Survey:
@@ -76,6 +78,11 @@ class Survey:
     def sent_images(self) -> Dict[str, ImageOrigin]:
         """The images that the controller told of, by their ``where``."""
         found: Dict[str, ImageOrigin] = {}
+        if not self.provided_images:
+            return found
+        # Loaded when it is needed, as all that is about images: many definitions have none.
+        from ansible_collections.strata.overlay.plugins.module_utils._image import sent_image
+
         for spec in self.definition.images:
             if spec.where in self.provided_images:
                 try:
@@ -96,22 +103,15 @@ class Survey:
         # The difference is taken now: names are read when they are asked for, and later they are others.
         return View(desired, observed, planned, difference(desired, observed, planned))
 
-    def first_look(self, origins: Mapping[str, Origin]) -> View:
-        """The same, locking the store itself, and refusing a plan that would have to unmount what is in use."""
+    def first_look(self, origins: Mapping[str, Origin], complete: Callable[[View], View] = _as_it_is) -> View:
+        """The same, locking the store itself, and refusing a plan that would have to unmount what is in use.
+
+        :param complete: adds to the view what only another look at the store can tell, while it is still locked.
+        """
         with self.store.reading(self.timeout):
-            view = self.look(origins)
-            if self.definition.prune is not None:
-                view = self._with_prune(view, self.definition.prune)
+            view = complete(self.look(origins))
         _refuse_busy(view.plan)
         return view
-
-    def _with_prune(self, view: View, spec: PruneSpec) -> View:
-        # Loaded when it is needed: most definitions prune nothing.
-        from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose_after
-
-        chosen, planned = choose_after(self.store, view.plan, view.observed, spec, set(view.desired.names))
-        shown = difference(view.desired, view.observed, planned)
-        return replace(view, plan=planned, difference=shown, pruned=chosen)
 
     def note_use(self, view: View) -> None:
         """Let the store remember that this run needs what the definition names: a prune asks for it."""

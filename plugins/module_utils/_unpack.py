@@ -19,8 +19,9 @@ from typing import Callable, Iterator, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, check_entry, place
-from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, Meter
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain
+from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show

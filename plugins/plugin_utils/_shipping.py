@@ -15,24 +15,21 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, normalise, wrap
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested, remembered
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
-from ansible_collections.strata.overlay.plugins.plugin_utils._images import (
-    LocalImage,
-    as_file,
-    read_local_image,
-    sent_name,
-)
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+    from ansible_collections.strata.overlay.plugins.plugin_utils._images import LocalImage
 
 # What says where a layer or image comes from. Which platform of an image it is to be is for the host to say.
 _SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "digest", "reference")
@@ -104,11 +101,13 @@ class ShippingAction(ActionBase):
     def _converge(self, definition: Definition, local: _Here, task_vars: Any) -> dict[str, Any]:
         """Ask the host for its plan; where it is not empty, ship what it needs and let the module do it."""
         missing: list[str] = []
-        # What only the host can read is read by the whole module; then it makes the plan too.
+        # What only the host can read is read by the whole module; then it makes the plan too. So it does for a prune,
+        # which has to look at all of the store.
         host_reads = any(layer.source.on_host for layer in definition.sources())
         host_reads = host_reads or any(image.on_host and not image.absent for image in definition.images)
-        if not host_reads or self.module == "plan":
-            reply = self._ask(host_reads, local, task_vars)
+        whole = host_reads or definition.prune is not None
+        if not whole or self.module == "plan":
+            reply = self._ask(whole, local, task_vars)
             missing = reply.pop("missing", [])
             if reply.get("failed") or not reply["changed"] or self._task.check_mode or self.module == "plan":
                 return {**reply, "missing": missing} if self.module == "plan" and not reply.get("failed") else reply
@@ -152,6 +151,8 @@ class ShippingAction(ActionBase):
     def _find(self, source: Source) -> Source:
         if source.kind == "files":
             return source
+        if os.path.isabs(source.location) and os.path.exists(source.location):
+            return source  # what Ansible's search would find, and there may be hundreds
         return replace(source, location=str(self._find_needle("files", source.location)))
 
     def _read_images(self, definition: Definition, problems: list[str]) -> dict[str, LocalImage]:
@@ -160,6 +161,9 @@ class ShippingAction(ActionBase):
         found: dict[str, LocalImage] = {}
         for spec in definition.images:
             if spec.kind == "src" and not spec.on_host:
+                # Loaded when it is needed: Ansible compiles its plugins anew in every run.
+                from ansible_collections.strata.overlay.plugins.plugin_utils._images import read_local_image
+
                 try:
                     path = str(self._find_needle("files", spec.location))
                     found[spec.where] = read_local_image(spec, path, cache, _cache_directory())
@@ -179,8 +183,8 @@ class ShippingAction(ActionBase):
         sent = {**_without_sources(self.module, self._task.args, local), "_controller": local.told(places)}
         return self._run_module(self.module, sent, task_vars)
 
-    def _ask(self, host_reads: bool, local: _Here, task_vars: Any) -> dict[str, Any]:
-        """The host's plan, by the small module that can only look; the large one where it has sources to read."""
+    def _ask(self, whole: bool, local: _Here, task_vars: Any) -> dict[str, Any]:
+        """The host's plan, by the small module that can only look, or by the whole one where that does not do."""
         told = {
             **local.told({}),
             "module": self.module,
@@ -188,7 +192,7 @@ class ShippingAction(ActionBase):
             "notes_use": self.module != "plan" and not self._task.check_mode,
         }
         sent = wrap(self.module, _without_sources(self.module, self._task.args, local))
-        if host_reads:
+        if whole:
             reply = self._run_module("apply", {**sent, "_controller": {**told, "only_plan": True}}, task_vars)
             return {"missing": [], **reply}
         return self._run_module("plan", {**sent, "_controller": told}, task_vars)
@@ -220,6 +224,8 @@ class ShippingAction(ActionBase):
         found = self._locate(missing, local)
         if self._connection.transport == "local" or not found:
             return found
+        from ansible_collections.strata.overlay.plugins.plugin_utils._images import as_file, sent_name
+
         # The one that is there, if the first execution made one: Ansible removes only the last that it made.
         directory = self._connection._shell.tmpdir or self._make_tmp_path()
         sent: dict[str, Blob] = {}
@@ -233,6 +239,8 @@ class ShippingAction(ActionBase):
 
     def _locate(self, missing: list[str], local: _Here) -> dict[str, Blob]:
         """Where the contents that the host lacks lie here; those of layers before those of images."""
+        from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+
         by_diff_id = {here.found.diff_id: here for here in local.layers.values()}
         found: dict[str, Blob] = {}
         for diff_id in missing:

@@ -50,7 +50,7 @@ def make_store(root: Path, layers: int, names: bool) -> Store:
                 record = ContentRecord(diff_id, FILES * 100, FILES + 2, "bench", now(), size)
                 transaction.write(store.content_file(diff_id), dump(record))
                 transaction.adopt(str(tree), store.content(diff_id))
-            for link in layer_links(chain):
+            for link in layer_links(tuple(chain)):
                 stage_layer(store, transaction, link, FILES * 100, store.content(link.diff_id))
             if names:
                 name = f"name{start}"

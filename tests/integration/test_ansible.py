@@ -106,6 +106,28 @@ def test_executions_and_what_is_shipped(host: Host, ansible: Ansible, layers: li
     assert counts == [2, 1]
 
 
+def test_a_definition_that_prunes(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+    """The whole module runs at once, since only it can look at all of the store; the plan shows what will go."""
+    everything = {"root": str(host.root), "layers": layers, "stacks": [stack(host)]}
+    assert ansible.module("apply", {**everything, "prune": {}})["removed"] == []
+    less = {
+        "root": str(host.root),
+        "layers": [layers[0], {"name": "app", "state": "absent"}],
+        "stacks": [{**stack(host), "layers": ["base"], "generations": 1}],
+        "prune": {},
+    }
+    announced = ansible.module("apply", less, "--check")
+    planned = ansible.module("plan", less)
+    assert announced["plan"] == planned["plan"]
+    assert "prune" in [step["action"] for step in planned["plan"]]
+    done = ansible.module("apply", less)
+    assert (done["plan"], done["removed"]) == (announced["plan"], announced["removed"])
+    command = ("ansible", "localhost", "-m", "strata.overlay.apply", "-vvv", "-a", json.dumps(less))
+    again = ansible.call(*command).stdout
+    assert executions(again) == 1
+    assert '"changed": false' in again
+
+
 def test_secrets_in_inline_files_are_not_in_the_result(
     host: Host, ansible: Ansible, layers: list[dict[str, Any]]
 ) -> None:

@@ -13,9 +13,10 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import InMounts
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory
-from ansible_collections.strata.overlay.plugins.module_utils._prune import Measured, PrunePlan, plan_prune, removable
+from ansible_collections.strata.overlay.plugins.module_utils._prune import Measured, plan_prune, removable
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 DAY = 86400.0

@@ -53,7 +53,7 @@ def test_words_of_an_unmount(count: int, words: str) -> None:
 
 
 def test_only_a_layer_with_a_copy_of_its_content_writes_bytes() -> None:
-    first, twin = layer_links([A, A])
+    first, twin = layer_links((A, A))
     assert [LinkLayer(link, "missing", 1000).bytes for link in (first, twin)] == [0, 1000]
 
 

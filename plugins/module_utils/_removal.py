@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a prune removes, as planned and as done. The types alone: a run that prunes nothing loads no more of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Tuple
+
+Key = Tuple[str, str]
+"""Kind and id of something in a store."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that goes.
+
+    :ivar id: a name, a ChainID, a DiffID, a writable layer's directory, a path in the store.
+    :ivar paths: absolute, in the order in which they go.
+    :ivar used: its last use, seconds since 1970.
+    :ivar bytes: what the file system has more when it is gone.
+    """
+
+    kind: str
+    id: str
+    paths: Tuple[str, ...]
+    used: float
+    words: str
+    bytes: int = 0
+
+    @property
+    def key(self) -> Key:
+        return self.kind, self.id
+
+    def result(self) -> Dict[str, Any]:
+        """As modules return it."""
+        return {"kind": self.kind, "id": self.id, "bytes": self.bytes, "text": self.words}
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What goes, and in words what could not be decided or reached."""
+
+    removals: Tuple[Removal, ...]
+    notes: Tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(removal.bytes for removal in self.removals)
+
+    def result(self) -> Dict[str, Any]:
+        """As ``prune``, and ``apply`` where it prunes, return it."""
+        removed = [removal.result() for removal in self.removals]
+        return {"removed": removed, "reclaimed_bytes": self.bytes, "notes": list(self.notes)}
