@@ -11,9 +11,11 @@ What differs from machine to machine or from day to day is left out: times are f
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
@@ -82,13 +84,14 @@ def _pack_inline(file: InlineFile) -> Iterator[bytes]:
         entry.kind, entry.name = "directory", path + b"/"
         yield header(entry)
         if file.opaque:
-            yield _mark(path + b"/.wh..wh..opq")
+            yield mark(path + b"/.wh..wh..opq")
     else:
         parent, slash, name = path.rpartition(b"/")
-        yield _mark(parent + slash + b".wh." + name)
+        yield mark(parent + slash + b".wh." + name)
 
 
-def _mark(name: bytes) -> bytes:
+def mark(name: bytes) -> bytes:
+    """A whiteout or an opaque mark: an empty file whose name says it all."""
     return header(Entry(name, "file", mode=_MARK_MODE, mtime_ns=_EPOCH_NS))
 
 
@@ -106,51 +109,89 @@ def pack_directory(path: str) -> Iterator[bytes]:
     :raises StrataError: a socket, which no archive can hold; a file that changes meanwhile.
     :raises OSError: something cannot be read.
     """
-    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        packer = _Packer(root, os.fsencode(path))
-        waiting: List[Iterator[bytes]] = [packer.names(b"")]
-        while waiting:
-            name = next(waiting[-1], None)
-            if name is None:
-                waiting.pop()
-                continue
-            if packer.is_directory(name):
-                waiting.append(packer.names(name))
-            yield from packer.pack(name)
-    finally:
-        os.close(root)
+    yield from TreePacker().pack_tree(path)
     yield END
 
 
-class _Packer:
-    """Names here are bytes relative to the directory that is packed."""
+class Directory(NamedTuple):
+    """A directory that is being packed. Everything in it is reached through its descriptor: no link on the way to it
+    is followed, whatever somebody does to the tree meanwhile.
 
-    def __init__(self, root: int, path: bytes) -> None:
-        self._root = root
-        self._path = path
+    :ivar path: relative to the top, b"" for the top.
+    """
+
+    descriptor: int
+    path: bytes
+
+    def name(self, base: bytes) -> bytes:
+        """The name in the archive of what lies in it."""
+        return self.path + b"/" + base if self.path else base
+
+    def status(self, base: bytes) -> os.stat_result:
+        """As lstat(2)."""
+        return os.stat(base, dir_fd=self.descriptor, follow_symlinks=False)
+
+    def open(self, base: bytes, flags: int) -> int:
+        """A descriptor of what lies in it, and of no link's target."""
+        return os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=self.descriptor)
+
+    def place(self, base: bytes) -> bytes:
+        """A path for the calls that take no descriptor of a directory. Linux only."""
+        return b"/proc/self/fd/%d/%s" % (self.descriptor, base)
+
+    def listed(self) -> List[bytes]:
+        """What lies in it, in the order of bytes."""
+        return sorted(map(os.fsencode, os.listdir(self.descriptor)))
+
+
+class TreePacker:
+    """A tree -> the entries of an archive. What is kept of each is for subclasses to change."""
+
+    def __init__(self) -> None:
         self._links: Dict[Tuple[int, int], bytes] = {}
 
-    def names(self, directory: bytes) -> Iterator[bytes]:
-        descriptor = self._open(directory or b".", os.O_DIRECTORY)
+    def pack_tree(self, path: str) -> Iterator[bytes]:
+        """All that lies in a directory. Memory and descriptors grow with its depth and its longest listing only."""
+        top = Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), b"")
+        waiting = [(top, self.names(top))]
         try:
-            found = sorted(map(os.fsencode, os.listdir(descriptor)))
+            yield from self.pack_top(top)
+            while waiting:
+                directory, names = waiting[-1]
+                base = next(names, None)
+                if base is None:
+                    os.close(directory.descriptor)
+                    waiting.pop()
+                    continue
+                with _noticing(directory.name(base)):
+                    status = directory.status(base)
+                    yield from self.pack(directory, base, status)
+                    if stat.S_ISDIR(status.st_mode):
+                        below = Directory(directory.open(base, os.O_DIRECTORY), directory.name(base))
+                        waiting.append((below, self.names(below)))
         finally:
-            os.close(descriptor)
-        return iter([directory + b"/" + name if directory else name for name in found])
+            for directory, _names in waiting:
+                os.close(directory.descriptor)
 
-    def is_directory(self, name: bytes) -> bool:
-        return stat.S_ISDIR(self._status(name).st_mode)
+    def pack_top(self, top: Directory) -> Iterator[bytes]:
+        """The entry of the top itself: none."""
+        return iter(())
 
-    def pack(self, name: bytes) -> Iterator[bytes]:
-        status = self._status(name)
-        entry = self._entry(name, status)
+    def names(self, directory: Directory) -> Iterator[bytes]:
+        """What lies in a directory, in the order in which it is packed."""
+        return iter(directory.listed())
+
+    def pack(self, directory: Directory, base: bytes, status: os.stat_result) -> Iterator[bytes]:
+        """One entry, with the file's bytes."""
+        entry = self.entry(directory, base, status)
         if entry.kind == "file":
-            yield from self._pack_file(name, entry)
+            yield from self._pack_file(directory, base, entry)
         else:
             yield header(entry)
 
-    def _entry(self, name: bytes, status: os.stat_result) -> Entry:
+    def entry(self, directory: Directory, base: bytes, status: os.stat_result) -> Entry:
+        """An entry with everything but owner and time, which are nobody's and EPOCH."""
+        name = directory.name(base)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             raise StrataError(f"{show(name)} is a socket; a layer cannot hold it: remove it from the directory")
@@ -163,49 +204,55 @@ class _Packer:
                 entry.kind, entry.target = "hardlink", first
                 return entry
         if kind == "symlink":
-            entry.target = os.readlink(name, dir_fd=self._root)
+            entry.target = os.readlink(base, dir_fd=directory.descriptor)
         elif kind in ("char", "block"):
             entry.device = (os.major(status.st_rdev), os.minor(status.st_rdev))
-        entry.xattrs = _kept_xattrs(os.path.join(self._path, name))
+        # A controller may be a Mac, whose Python has no such functions.
+        if hasattr(os, "listxattr"):
+            entry.xattrs = self.xattrs(directory, base)
         return entry
 
-    def _pack_file(self, name: bytes, entry: Entry) -> Iterator[bytes]:
-        descriptor = self._open(name, os.O_NONBLOCK)
+    def xattrs(self, directory: Directory, base: bytes) -> Dict[str, bytes]:
+        """The attributes that are packed."""
+        place = directory.place(base)
+        kept = [name for name in os.listxattr(place, follow_symlinks=False) if _is_kept(name)]
+        return {name: os.getxattr(place, name, follow_symlinks=False) for name in kept}
+
+    def _pack_file(self, directory: Directory, base: bytes, entry: Entry) -> Iterator[bytes]:
+        descriptor = directory.open(base, os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise _changed(name)
+                raise changed(entry.name)
             entry.size = left = status.st_size
             yield header(entry)
             while left:
                 chunk = os.read(descriptor, min(left, _CHUNK))
                 if not chunk:
-                    raise _changed(name)
+                    raise changed(entry.name)
                 left -= len(chunk)
                 yield chunk
             if os.read(descriptor, 1):
-                raise _changed(name)
+                raise changed(entry.name)
             yield padding(entry.size)
         finally:
             os.close(descriptor)
 
-    def _status(self, name: bytes) -> os.stat_result:
-        return os.stat(name, dir_fd=self._root, follow_symlinks=False)
 
-    def _open(self, name: bytes, flags: int) -> int:
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=self._root)
+@contextlib.contextmanager
+def _noticing(name: bytes) -> Iterator[None]:
+    """What is gone, or of another type than a moment ago, has been changed by somebody."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            raise changed(name) from error
+        raise
 
 
-def _changed(name: bytes) -> StrataError:
+def changed(name: bytes) -> StrataError:
+    """The error for what is not what it was when it began to be read."""
     return StrataError(f"{show(name)} changed while it was read; try again when nothing writes to the directory")
-
-
-def _kept_xattrs(path: bytes) -> Dict[str, bytes]:
-    # A controller may be a Mac, whose Python has no such functions.
-    if not hasattr(os, "listxattr"):
-        return {}
-    kept = [name for name in os.listxattr(path, follow_symlinks=False) if _is_kept(name)]
-    return {name: os.getxattr(path, name, follow_symlinks=False) for name in kept}
 
 
 def _is_kept(name: str) -> bool:

@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""A layer as overlayfs has it -> its tar stream as OCI has it, always the same bytes for the same tree.
+
+The way back from `_unpack`: char devices 0:0 become whiteouts, opaque directories their mark. Owners, modes, times to
+the nanosecond, attributes, devices and hard links are the tree's own. It reads stored contents and writable layers
+alike; in a writable layer that somebody writes to, what changes is noticed and refused, never packed half old, half new.
+Sources: OCI image-spec layer.md, "Whiteouts"; kernel Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import Dict, Iterator, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layername import OPAQUE, WHITEOUT
+from ansible_collections.strata.overlay.plugins.module_utils._pack import Directory, TreePacker, changed, mark
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, show
+
+OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
+
+_NOT_TAKEN = ("security.selinux", "security.ima", "security.evm")
+"""Attributes that belong to this host: its policy and its keys."""
+
+_ELSEWHERE = {
+    "redirect": "it is a renamed directory whose files are in a layer below (redirect_dir)",
+    "metacopy": "its bytes are in a layer below (metacopy)",
+}
+"""Marks of overlayfs that say that a file is not whole here."""
+
+_ROOT_MODE = 0o755
+
+Stamp = Tuple[int, int, int]
+
+
+def pack_content(path: str, userxattr: bool, live: bool = False) -> Iterator[bytes]:
+    """The tar stream of a layer's tree: each directory before its contents, whiteouts before their siblings.
+
+    The top has an entry only where it is not 0755 of 0:0 without attributes, and no time: unpacking gives it its own.
+
+    :param path: the directory that is a lower or an upper of a mount. Nothing in it is followed out of it.
+    :param userxattr: opaque directories are marked by user.overlay.opaque, as for ``unpack``.
+    :param live: others may write to the tree. Then the whole of it is looked at before and after, and the last thing
+        that this gives is an error where it is not the same; what has been read until then is worth nothing.
+    :raises StrataError: a socket; a name that means a whiteout; a file that overlayfs keeps partly elsewhere; a file or
+        directory that changes meanwhile. :raises OSError: something cannot be read.
+    """
+    before = _picture(path) if live else b""
+    yield from _ContentPacker("user.overlay." if userxattr else "trusted.overlay.").pack_tree(path)
+    if live and _picture(path) != before:
+        raise StrataError(
+            f"{path} changed while it was read; freeze or stop what writes there, or try again when it is quiet"
+        )
+    yield END
+
+
+def _picture(top: str) -> bytes:
+    """What stays the same as long as nobody changes anything in a tree."""
+    total = hashlib.sha256()
+    try:
+        for _path, directories, files, descriptor in os.fwalk(top, onerror=_fail):
+            directories.sort()
+            total.update(repr(_stamp(os.fstat(descriptor))).encode())
+            for name in sorted(directories + files):
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                total.update(repr((name, _stamp(status))).encode())
+    except FileNotFoundError:
+        return os.urandom(32)  # the same as nothing
+    return total.digest()
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+class _ContentPacker(TreePacker):
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def pack_top(self, top: Directory) -> Iterator[bytes]:
+        entry = self.entry(top, b".", os.fstat(top.descriptor))
+        if (entry.mode, entry.uid, entry.gid, entry.xattrs) != (_ROOT_MODE, 0, 0, {}):
+            entry.mtime_ns = 0
+            yield header(entry)
+        if self._is_opaque(top, b"."):
+            yield mark(OPAQUE)
+
+    def names(self, directory: Directory) -> Iterator[bytes]:
+        before = _stamp(os.fstat(directory.descriptor))
+        names = directory.listed()
+        whiteouts = [base for base in names if _is_whiteout(directory.status(base))]
+        yield from whiteouts
+        hidden = set(whiteouts)
+        yield from (base for base in names if base not in hidden)
+        # By now everything below has been read. A name that came or went has given the directory another time.
+        if _stamp(os.fstat(directory.descriptor)) != before:
+            raise changed(directory.path or b".")
+
+    def pack(self, directory: Directory, base: bytes, status: os.stat_result) -> Iterator[bytes]:
+        name = directory.name(base)
+        if _is_whiteout(status):
+            yield mark(directory.name(WHITEOUT + base))
+            return
+        if base.startswith(WHITEOUT):
+            raise StrataError(f"{show(name)}: in a layer this name would hide another file; rename it")
+        yield from super().pack(directory, base, status)
+        if stat.S_ISDIR(status.st_mode):
+            if self._is_opaque(directory, base):
+                yield mark(name + b"/" + OPAQUE)
+        elif _stamp(directory.status(base)) != _stamp(status):
+            raise changed(name)
+
+    def entry(self, directory: Directory, base: bytes, status: os.stat_result) -> Entry:
+        entry = super().entry(directory, base, status)
+        entry.uid, entry.gid, entry.mtime_ns = status.st_uid, status.st_gid, status.st_mtime_ns
+        return entry
+
+    def xattrs(self, directory: Directory, base: bytes) -> Dict[str, bytes]:
+        place = directory.place(base)
+        kept: Dict[str, bytes] = {}
+        for attribute in sorted(os.listxattr(place, follow_symlinks=False)):
+            if attribute.startswith(OVERLAY_PREFIXES):
+                self._check_own(directory.name(base), attribute)
+            elif attribute not in _NOT_TAKEN:
+                kept[attribute] = os.getxattr(place, attribute, follow_symlinks=False)
+        return kept
+
+    def _check_own(self, name: bytes, attribute: str) -> None:
+        """Attributes of this overlay are left out, since the kernel makes them; :raises StrataError: all others."""
+        mark_of = attribute[len(self._prefix) :] if attribute.startswith(self._prefix) else ""
+        if mark_of in _ELSEWHERE:
+            raise StrataError(
+                f"{show(name)}: {_ELSEWHERE[mark_of]}; make it whole, for example by copying it to a new name and back"
+            )
+        if not mark_of or "." in mark_of or mark_of == "whiteout":
+            raise StrataError(
+                f"{show(name)}: its attribute {attribute} is that of an overlay inside this one, and no archive can "
+                "hold it; keep such storage outside the layer"
+            )
+
+    def _is_opaque(self, directory: Directory, base: bytes) -> bool:
+        try:
+            return os.getxattr(directory.place(base), self._prefix + "opaque", follow_symlinks=False) == b"y"
+        except OSError:
+            return False
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    """What no change leaves as it was: nobody can set a ctime back."""
+    return status.st_ino, status.st_size, status.st_ctime_ns

@@ -1,0 +1,206 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A content packed is the archive that unpacks to it."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
+from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
+from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
+
+OPAQUE = "trusted.overlay.opaque"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="trusted attributes, devices and owners need root")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """One of everything that a layer can have."""
+    top = tmp_path / "tree"
+    (top / "etc/opaque").mkdir(parents=True)
+    (top / "etc/file").write_bytes(b"content\n")
+    os.chown(top / "etc/file", 1234, 3_000_000)
+    (top / "etc/file").chmod(0o4750)
+    os.link(top / "etc/file", top / "z-hard")
+    os.setxattr(top / "etc/file", "user.note", b"\x00\xff\n=")
+    (top / ("long" * 50)).mkdir()
+    (top / ("long" * 50) / ("name" * 30)).write_bytes(b"x" * 700_000)
+    os.symlink("../target", top / "link")
+    os.chown(top / "link", 7, 8, follow_symlinks=False)
+    os.mkfifo(top / "pipe", 0o640)
+    os.mknod(top / "null", 0o020666, os.makedev(1, 3))
+    os.mknod(top / "disk", 0o060660, os.makedev(7, 300))
+    os.mknod(top / "etc/gone", 0o020000, os.makedev(0, 0))
+    os.link(top / "etc/gone", top / "etc/a-gone")  # as the kernel does it
+    (top / "etc/opaque/new").write_bytes(b"")
+    os.setxattr(top / "etc/opaque", OPAQUE, b"y")
+    os.setxattr(top / "etc", "trusted.overlay.impure", b"y")
+    os.setxattr(top / "etc/file", "trusted.overlay.origin", b"\x00\xfb")
+    with open(os.fsencode(top) + b"/not-utf8-\xff", "wb"):
+        pass
+    os.utime(top / "etc/file", ns=(1, 1_600_000_000_123_456_789))
+    os.utime(top / "null", ns=(1, 946_684_800_000_000_001))
+    os.utime(top / "link", ns=(1, 5_000_000_007), follow_symlinks=False)
+    os.utime(top / "etc", ns=(1, 1_500_000_000_000_000_009))
+    return top
+
+
+def packed(top: Path) -> bytes:
+    return b"".join(pack_content(str(top), userxattr=False))
+
+
+def unpacked(archive: bytes, target: Path) -> Path:
+    target.mkdir()
+    unpack(io.BytesIO(archive).read, str(target), userxattr=False)
+    return target
+
+
+def without_whiteouts(top: Path) -> Tree:
+    """The kernel gives all whiteouts one inode, and their time says nothing."""
+    return {name: facts for name, facts in tree_of(top).items() if not name.endswith(b"gone")}
+
+
+def entries(archive: bytes) -> list[Entry]:
+    return list(TarReader(io.BytesIO(archive).read))
+
+
+def test_what_is_unpacked_is_what_was_packed(tree: Path, tmp_path: Path) -> None:
+    archive = packed(tree)
+    copy = unpacked(archive, tmp_path / "copy")
+    assert_same(without_whiteouts(tree), without_whiteouts(copy))
+    assert packed(copy) == archive
+    assert os.lstat(copy / "etc/gone").st_rdev == 0
+    assert os.getxattr(copy / "etc/opaque", OPAQUE) == b"y"
+    assert os.stat(copy / "etc").st_mtime_ns == 1_500_000_000_000_000_009
+    assert os.listxattr(copy / "etc") == []
+    assert "trusted.overlay.origin" not in os.listxattr(copy / "etc/file")
+
+
+def test_names_and_order(tree: Path) -> None:
+    names = [entry.name for entry in entries(packed(tree))]
+    start = names.index(b"etc/")
+    assert names[start : start + 6] == [
+        b"etc/",
+        b"etc/.wh.a-gone",
+        b"etc/.wh.gone",
+        b"etc/file",
+        b"etc/opaque/",
+        b"etc/opaque/.wh..wh..opq",
+    ]
+    assert [entry.target for entry in entries(packed(tree)) if entry.kind == "hardlink"] == [b"etc/file"]
+
+
+def test_the_top_has_an_entry_only_where_it_is_unusual(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir(mode=0o755)
+    assert entries(packed(top)) == []
+    top.chmod(0o1777)
+    os.chown(top, 5, 6)
+    os.setxattr(top, OPAQUE, b"y")
+    first, second = entries(packed(top))
+    assert (first.kind, first.mode, first.uid, first.gid, first.mtime_ns) == ("directory", 0o1777, 5, 6, 0)
+    assert second.name == b".wh..wh..opq"
+    copy = unpacked(packed(top), tmp_path / "copy")
+    facts = copy.stat()
+    assert (facts.st_mode & 0o7777, facts.st_uid, facts.st_gid) == (0o1777, 5, 6)
+    assert os.getxattr(copy, OPAQUE) == b"y"
+
+
+def _socket(top: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(top / "etc/socket"))
+
+
+def _mark(top: Path) -> None:
+    (top / "etc/.wh.file").write_bytes(b"")
+
+
+def _renamed(top: Path) -> None:
+    os.setxattr(top / "etc", "trusted.overlay.redirect", b"/opt")
+
+
+def _metacopy(top: Path) -> None:
+    os.setxattr(top / "etc/file", "trusted.overlay.metacopy", b"")
+
+
+def _nested(top: Path) -> None:
+    os.setxattr(top / "etc", "trusted.overlay.overlay.opaque", b"y")
+
+
+def _foreign(top: Path) -> None:
+    os.setxattr(top / "etc", "user.overlay.opaque", b"y")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_socket, r"'etc/socket' is a socket"),
+        (_mark, r"'etc/\.wh\.file': in a layer this name would hide another file"),
+        (_renamed, r"'etc': it is a renamed directory whose files are in a layer below"),
+        (_metacopy, r"'etc/file': its bytes are in a layer below"),
+        (_nested, r"'etc': its attribute trusted\.overlay\.overlay\.opaque is that of an overlay inside"),
+        (_foreign, r"'etc': its attribute user\.overlay\.opaque is that of an overlay inside"),
+    ],
+)
+def test_what_no_archive_can_hold_is_refused(tree: Path, spoil: Callable[[Path], None], words: str) -> None:
+    spoil(tree)
+    with pytest.raises(StrataError, match=words):
+        packed(tree)
+
+
+def _append(top: Path) -> None:
+    with open(top / "big", "ab") as stream:
+        stream.write(b"more")
+
+
+def _rewrite(top: Path) -> None:
+    with open(top / "big", "r+b") as stream:
+        stream.write(b"other")
+
+
+def _replace_by_link(top: Path) -> None:
+    (top / "sub/file").unlink()
+    (top / "sub").rmdir()
+    os.symlink("/etc", top / "sub")
+
+
+def _add(top: Path) -> None:
+    (top / "another").write_bytes(b"")
+
+
+def _remove(top: Path) -> None:
+    (top / "sub/file").unlink()
+
+
+@pytest.mark.parametrize("meddle", [_append, _rewrite, _replace_by_link, _add, _remove])
+def test_what_changes_meanwhile_is_refused(tmp_path: Path, meddle: Callable[[Path], None]) -> None:
+    top = tmp_path / "top"
+    (top / "sub").mkdir(parents=True)
+    (top / "sub/file").write_bytes(b"x")
+    (top / "big").write_bytes(b"y" * (3 << 20))
+    chunks = pack_content(str(top), userxattr=False, live=True)
+    while len(next(chunks)) < 1 << 20:
+        pass
+    meddle(top)
+    with pytest.raises(StrataError, match="changed while it was read"):
+        list(chunks)
+
+
+def test_nothing_is_left_open(tree: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    packed(tree)
+    half = pack_content(str(tree), userxattr=False, live=True)
+    next(half)
+    half.close()  # type: ignore[attr-defined]
+    assert os.listdir("/proc/self/fd") == before
