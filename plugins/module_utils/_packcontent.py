@@ -7,7 +7,7 @@
 
 The way back from `_unpack`: char devices 0:0 become whiteouts, opaque directories their mark. Owners, modes, times to
 the nanosecond, attributes, devices and hard links are the tree's own. It reads stored contents and writable layers
-alike; in a writable layer that somebody writes to, what changes is noticed and refused, never packed half old, half new.
+alike; what changes in a writable layer meanwhile is noticed and refused, never packed half old and half new.
 Sources: OCI image-spec layer.md, "Whiteouts"; kernel Documentation/filesystems/overlayfs.rst.
 """
 
