@@ -192,6 +192,11 @@ _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
 
 
+def is_attribute(key: bytes) -> bool:
+    """Whether a PAX record is one of an extended attribute."""
+    return key.startswith((_SCHILY, _LIBARCHIVE))
+
+
 def read_xattrs(records: Dict[bytes, bytes]) -> Dict[str, bytes]:
     """Extended attributes among PAX records, as star, GNU tar, Docker (SCHILY) and libarchive write them.
 

@@ -21,6 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._hashing import Has
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, check_entry, place
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, Meter
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain
+from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
@@ -102,10 +103,16 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits
     :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
     """
     meter = Meter(limits)
-    with HashingReader(read) as source, RootDirectory(directory, meter.count_implied) as root, _no_umask():
+    mark = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
+    beside = os.path.dirname(os.path.abspath(directory))
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(HashingReader(read))
+        root = opened.enter_context(RootDirectory(directory, meter.count_implied))
+        directories = opened.enter_context(PendingDirectories(beside))
+        opened.enter_context(_no_umask())
         reader = TarReader(meter.bounded(source.read))
         walk = _Walk(reader, meter)
-        writer = TreeWriter(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque")
+        writer = TreeWriter(root, mark, directories)
         for entry, where in walk:
             try:
                 writer.add(entry, where, reader.data())
