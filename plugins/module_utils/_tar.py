@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Optional
 
+from ansible_collections.strata.overlay.plugins.module_utils._acltext import take_access_lists
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
     BLOCK,
@@ -350,3 +351,5 @@ def _apply_records(entry: Entry, records: Dict[bytes, bytes]) -> None:
     if records.get(b"mtime"):
         entry.mtime_ns = read_time(records[b"mtime"])
     entry.xattrs = read_xattrs(records)
+    if entry.kind not in ("hardlink", "symlink"):
+        take_access_lists(records, entry)

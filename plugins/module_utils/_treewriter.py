@@ -11,7 +11,6 @@ time, and needs rights that its mode may not give), hard links to what comes lat
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import Callable, Iterable, Iterator, List, Optional, Set, Tuple
@@ -246,15 +245,11 @@ class TreeWriter:
 def _new_files_are_roots(top: int) -> bool:
     """Whether a file made anywhere below has owner 0:0 and exactly the mode that it is made with, the umask being 0.
 
-    Directories get their own modes and access lists at the end, so what the top says is true of all below it: no owner
-    of the directory's or the mount's choice (setgid, grpid, mapped ids), no default access list.
+    Directories get their own modes and access lists at the end, and the top was made plain, so nothing but the user or
+    the mount (mapped ids) can choose otherwise, and what is seen at the top is true of all below it.
     """
     status = os.fstat(top)
-    if status.st_uid or status.st_gid or status.st_mode & stat.S_ISGID or os.geteuid() or os.getegid():
-        return False
-    with contextlib.suppress(OSError):  # a file system without attributes has no access lists either
-        return "system.posix_acl_default" not in os.listxattr(top)
-    return True
+    return not (status.st_uid or status.st_gid or os.geteuid() or os.getegid())
 
 
 def _ancestors(path: bytes) -> List[bytes]:
