@@ -10,7 +10,7 @@ Sources: OCI image-spec layer.md, "Whiteouts"; moby go-archive (aufs names that 
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry, show
@@ -24,6 +24,10 @@ MAX_PATH = 4095
 
 MAX_NAME = 255
 """Bytes of one component (NAME_MAX)."""
+
+_MAX_ATTRIBUTE_NAME = 255
+_MAX_ATTRIBUTE = 65536
+"""Bytes that the kernel takes as name and as value of an attribute (XATTR_NAME_MAX, XATTR_SIZE_MAX, xattr(7))."""
 
 
 class Place(NamedTuple):
@@ -50,6 +54,12 @@ class Place(NamedTuple):
 
 def join(parent: bytes, name: bytes) -> bytes:
     return parent + b"/" + name if parent and name else parent or name
+
+
+def split(path: bytes) -> Tuple[bytes, bytes]:
+    """A path's directory and its last component; what ``join`` has put together."""
+    parent, _slash, name = path.rpartition(b"/")
+    return parent, name
 
 
 def components(name: bytes) -> List[bytes]:
@@ -124,15 +134,31 @@ def check_entry(entry: Entry, where: Place) -> None:
     """
     if where.role != "entry":
         return
-    for name in entry.xattrs:
-        if name.startswith(("trusted.overlay.", "user.overlay.")):
-            raise StrataError(
-                f"entry {show(entry.name)}: the attribute {name} is overlayfs's own and is refused in an archive; "
-                "whiteouts and opaque directories are written as .wh. names"
-            )
+    if entry.xattrs:
+        _check_attributes(entry)
     if not where.name and entry.kind != "directory":
         raise StrataError(f"entry {show(entry.name)}: the top of a layer can only be a directory")
     if entry.kind == "hardlink":
         link_target(entry)
     elif entry.kind == "symlink" and not 0 < len(entry.target) <= MAX_PATH:
         raise StrataError(f"entry {show(entry.name)}: a symbolic link to nothing, or to more than {MAX_PATH} bytes")
+
+
+def _check_attributes(entry: Entry) -> None:
+    for name, value in entry.xattrs.items():
+        if name.startswith(("trusted.overlay.", "user.overlay.")):
+            raise StrataError(
+                f"entry {show(entry.name)}: the attribute {name} is overlayfs's own and is refused in an archive; "
+                "whiteouts and opaque directories are written as .wh. names"
+            )
+        raw = name.encode("utf-8", "surrogateescape")
+        if len(raw) > _MAX_ATTRIBUTE_NAME:
+            raise StrataError(
+                f"entry {show(entry.name)}: the attribute {show(raw)} has a name of {len(raw)} bytes; Linux takes "
+                f"{_MAX_ATTRIBUTE_NAME}"
+            )
+        if len(value) > _MAX_ATTRIBUTE:
+            raise StrataError(
+                f"entry {show(entry.name)}: the attribute {show(raw)} has {len(value)} bytes; Linux takes "
+                f"{_MAX_ATTRIBUTE}"
+            )

@@ -19,6 +19,9 @@ from typing import Iterator, Optional
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry, show
 
+IMPLIED_MODE = 0o755
+"""Of directories that no entry stands for."""
+
 _ADVICE = {
     errno.ENOSPC: "the file system is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -43,6 +46,21 @@ def naming(name: bytes) -> Iterator[None]:
         yield
     except OSError as error:
         raise StrataError(f"entry {show(name)}: {explain(error)}") from error
+
+
+def make_plain(directory: int) -> None:
+    """An open directory, made a moment ago, gets owner 0:0 and mode 0755, and no access list.
+
+    What lies above it may have given it others, and it would hand an access list on to all that is made in it.
+    """
+    for name in ("system.posix_acl_default", "system.posix_acl_access"):
+        try:
+            os.removexattr(directory, name)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                raise
+    os.fchown(directory, 0, 0)
+    os.fchmod(directory, IMPLIED_MODE)
 
 
 def apply_to_descriptor(descriptor: int, entry: Entry) -> None:

@@ -16,10 +16,10 @@ import os
 from typing import Callable, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._metadata import IMPLIED_MODE
 
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CONFINED = _kernel.RESOLVE_IN_ROOT | _kernel.RESOLVE_NO_MAGICLINKS
-_IMPLIED_MODE = 0o755
 _MAX_LINKS = 40
 """Links on one path; the kernel's own number (path_resolution(7))."""
 
@@ -156,4 +156,4 @@ def _make_implied(parent: int, name: bytes) -> None:
     os.mkdir(name, 0o700, dir_fd=parent)
     # Said again, because mkdir obeys the umask and a setgid directory above.
     os.chown(name, 0, 0, dir_fd=parent, follow_symlinks=False)
-    os.chmod(name, _IMPLIED_MODE, dir_fd=parent)
+    os.chmod(name, IMPLIED_MODE, dir_fd=parent)

@@ -101,8 +101,7 @@ def _unread_job(tree: str, item: Unread, userxattr: bool) -> Job:
 
 
 def _unpack(tree: str, source: Source, opener: Optional[Opener], userxattr: bool, words: str, count: Count) -> Unpacked:
-    os.mkdir(tree, 0o755)
-    os.chmod(tree, 0o755)
+    os.mkdir(tree, 0o700)
     try:
         with open_tar(source, opener, count) as read:
             return unpack(read, tree, userxattr, source.limits)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Optional
 
+from ansible_collections.strata.overlay.plugins.module_utils._acltext import take_access_lists
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
     BLOCK,
@@ -25,6 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
     Record,
     check_ranges,
     checksum_matches,
+    is_attribute,
     parse_records,
     read_decimal,
     read_number,
@@ -45,7 +47,10 @@ __all__ = ["END", "Entry", "TarReader", "header", "padding", "show"]
 
 _CHUNK = 1 << 20
 _MAX_EXTENDED = 1 << 24
-"""Bytes of all PAX headers and long names before one entry, and of what global ones say; more is a trap for memory."""
+"""Bytes of all PAX headers and long names before one entry; more is a trap for memory."""
+
+_FOR_ALL = (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
+"""What is taken from global headers. They cost time with every entry, so there must not be many of them."""
 
 _ZEROS = bytes(BLOCK)
 _KINDS = {
@@ -252,8 +257,7 @@ class TarReader:
 
     def _extend(self, extension: _Extension, flag: bytes, payload: bytes) -> None:
         if flag == b"g":
-            self._globals.update(parse_records(payload))
-            _believable(sum(len(key) + len(value) for key, value in self._globals.items()))
+            self._globals.update(_for_all(parse_records(payload)))
             return
         extension.seen = True
         extension.size += len(payload)
@@ -300,6 +304,17 @@ def _believable(size: int) -> None:
         raise ValueError(f"extended headers of {size} bytes in all are not believable")
 
 
+def _for_all(records: List[Record]) -> Dict[bytes, bytes]:
+    """What a global header says about all entries that follow."""
+    for key, _value in records:
+        # Docker takes none from there either; some megabytes of them on each of many small entries fill any disk.
+        if is_attribute(key):
+            raise ValueError(
+                "a global header with extended attributes for all entries is refused; write them per entry"
+            )
+    return {key: value for key, value in records if key in _FOR_ALL}
+
+
 def _from_header(block: bytes, flag: bytes) -> Entry:
     kind = _KINDS[flag]
     name = read_text(block, 0, 100)
@@ -336,3 +351,5 @@ def _apply_records(entry: Entry, records: Dict[bytes, bytes]) -> None:
     if records.get(b"mtime"):
         entry.mtime_ns = read_time(records[b"mtime"])
     entry.xattrs = read_xattrs(records)
+    if entry.kind not in ("hardlink", "symlink"):
+        take_access_lists(records, entry)

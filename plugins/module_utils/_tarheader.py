@@ -190,6 +190,12 @@ def format_record(key: bytes, value: bytes) -> bytes:
 
 _SCHILY = b"SCHILY.xattr."
 _LIBARCHIVE = b"LIBARCHIVE.xattr."
+_ACCESS_LIST = b"SCHILY.acl."
+
+
+def is_attribute(key: bytes) -> bool:
+    """Whether a PAX record is one of an extended attribute or access list."""
+    return key.startswith((_SCHILY, _LIBARCHIVE, _ACCESS_LIST))
 
 
 def read_xattrs(records: Dict[bytes, bytes]) -> Dict[str, bytes]:

@@ -11,14 +11,15 @@ time, and needs rights that its mode may not give), hard links to what comes lat
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, join, link_target
+from ansible_collections.strata.overlay.plugins.module_utils._latelinks import LateLinks
+from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, join, link_target, split
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import apply_to_descriptor, apply_to_name, naming
+from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_at
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry, Extents, show
@@ -33,14 +34,15 @@ class TreeWriter:
     """Write one layer; ``add`` each entry in the archive's order, then ``finish``. The umask has to be 0 meanwhile.
 
     :param opaque_xattr: the attribute that marks a directory as hiding all that lower layers have there.
+    :param directories: where what entries say about directories waits for the end.
     """
 
-    def __init__(self, root: RootDirectory, opaque_xattr: str) -> None:
+    def __init__(self, root: RootDirectory, opaque_xattr: str, directories: PendingDirectories) -> None:
         self._root = root
         self._roots_own = _new_files_are_roots(root.fd)
         self._opaque_xattr = opaque_xattr
-        self._directories: Dict[bytes, Entry] = {}
-        self._late_links: Dict[bytes, Entry] = {}
+        self._directories = directories
+        self._late_links = LateLinks()
         self._whiteouts: Set[bytes] = set()
         self._opaque: Set[bytes] = set()
 
@@ -55,19 +57,18 @@ class TreeWriter:
         elif where.role == "opaque":
             self._opaque.add(where.parent)
         elif where.role == "entry":
-            if self._late_links:
-                self._late_links.pop(where.path, None)  # of two entries with one name the later counts
+            self._late_links.replaced(where.path)
             self._write(entry, where, data)
 
     def finish(self) -> None:
         """Do what had to wait for the archive's end."""
-        self._link_late()
+        self._late_links.make(self._link_late)
         self._mark_opaque()
         self._make_whiteouts()
         # Children before parents, because times and modes of the parents have to be the last word.
-        for path in sorted(self._directories, reverse=True):
+        for path, entry in self._directories:
             with naming(path):
-                self._finish_directory(path, self._directories[path])
+                self._finish_directory(path, entry)
 
     def _write(self, entry: Entry, where: Place, data: Iterable[memoryview]) -> None:
         if entry.kind == "directory":
@@ -134,20 +135,28 @@ class TreeWriter:
             except FileExistsError:
                 if not _is_directory(parent, where.name):
                     os.mkdir(where.name, 0o700, dir_fd=self._clear(where))
-        self._directories[path] = entry
+        self._directories.add(path, entry)
 
     def _clear(self, where: Place) -> int:
         """Remove what an earlier entry has put where this one goes; the parent's descriptor."""
         remove_at(self._root.parent(where.parent), where.name)
         self._root.forget()
-        below = where.path + b"/"
-        for path in [path for path in self._directories if (path + b"/").startswith(below)]:
-            del self._directories[path]
+        self._directories.remove(where.path)
         return self._root.parent(where.parent)
 
     def _link_now_or_late(self, entry: Entry, where: Place) -> None:
         if not self._link(entry, where):
-            self._late_links[where.path] = entry
+            if _exists(self._root.parent(where.parent), where.name):
+                self._clear(where)  # now, so that what stands there at the end is known to have come later
+            self._late_links.add(where.path, entry)
+
+    def _link_late(self, entry: Entry, where: Place) -> bool:
+        if _is_directory(self._root.parent(where.parent), where.name):
+            raise StrataError(
+                f"entry {show(entry.name)}: hard link to {show(entry.target)}, and the archive has entries below it; "
+                "it cannot be both a file and a directory"
+            )
+        return self._link(entry, where)
 
     def _link(self, entry: Entry, where: Place) -> bool:
         """Make a hard link; False where its target is not there (yet)."""
@@ -173,24 +182,6 @@ class TreeWriter:
         finally:
             os.close(source)
         return True
-
-    def _link_late(self) -> None:
-        """Links whose targets came later, and links to such links, until none of them can be made."""
-        waiting = self._late_links
-        while waiting:
-            missing: Dict[bytes, Entry] = {}
-            for path, entry in waiting.items():
-                with naming(entry.name):
-                    parent, _slash, name = path.rpartition(b"/")
-                    if not self._link(entry, Place(parent, name, "entry")):
-                        missing[path] = entry
-            if len(missing) == len(waiting):
-                entry = next(iter(missing.values()))
-                raise StrataError(
-                    f"entry {show(entry.name)}: hard link to {show(entry.target)}: the layer has no such file; "
-                    "a link to a file of another layer cannot be kept"
-                )
-            waiting = missing
 
     def _mark_opaque(self) -> None:
         for path in sorted(self._opaque):
@@ -247,22 +238,18 @@ class TreeWriter:
         return os.open(name or b".", _LISTED, dir_fd=parent)
 
     def _split(self, path: bytes) -> Tuple[int, bytes]:
-        parent, _slash, name = path.rpartition(b"/")
+        parent, name = split(path)
         return self._root.parent(parent), name
 
 
 def _new_files_are_roots(top: int) -> bool:
     """Whether a file made anywhere below has owner 0:0 and exactly the mode that it is made with, the umask being 0.
 
-    Directories get their own modes and access lists at the end, so what the top says is true of all below it: no owner
-    of the directory's or the mount's choice (setgid, grpid, mapped ids), no default access list.
+    Directories get their own modes and access lists at the end, and the top was made plain, so nothing but the user or
+    the mount (mapped ids) can choose otherwise, and what is seen at the top is true of all below it.
     """
     status = os.fstat(top)
-    if status.st_uid or status.st_gid or status.st_mode & stat.S_ISGID or os.geteuid() or os.getegid():
-        return False
-    with contextlib.suppress(OSError):  # a file system without attributes has no access lists either
-        return "system.posix_acl_default" not in os.listxattr(top)
-    return True
+    return not (status.st_uid or status.st_gid or os.geteuid() or os.getegid())
 
 
 def _ancestors(path: bytes) -> List[bytes]:

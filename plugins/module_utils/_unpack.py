@@ -20,8 +20,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, check_entry, place
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
-from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain
+from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain, make_plain
 from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
+from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
@@ -94,6 +95,8 @@ def _no_umask() -> Iterator[None]:
 def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -> Unpacked:
     """Unpack a layer's tar stream into an existing empty directory, in overlay form.
 
+    The directory itself becomes 0:0, 0755 and without access lists, unless the archive says otherwise.
+
     Whiteouts become devices 0:0 and opaque marks become attributes, whatever their order in the archive. Nothing
     outside the directory can be reached. After an error the directory is half full, for ``remove_tree``. Nothing is
     synced.
@@ -103,10 +106,17 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits
     :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
     """
     meter = Meter(limits)
-    with HashingReader(read) as source, RootDirectory(directory, meter.count_implied) as root, _no_umask():
+    mark = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
+    beside = os.path.dirname(os.path.abspath(directory))
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(HashingReader(read))
+        root = opened.enter_context(RootDirectory(directory, meter.count_implied))
+        directories = opened.enter_context(PendingDirectories(beside))
+        opened.enter_context(_no_umask())
+        make_plain(root.fd)
         reader = TarReader(meter.bounded(source.read))
         walk = _Walk(reader, meter)
-        writer = TreeWriter(root, "user.overlay.opaque" if userxattr else "trusted.overlay.opaque")
+        writer = TreeWriter(root, mark, directories)
         for entry, where in walk:
             try:
                 writer.add(entry, where, reader.data())

@@ -151,6 +151,14 @@ def test_pax_records_override_and_global_ones_stay() -> None:
     assert (third.uid, third.xattrs) == (4_000_000_000, {})
 
 
+def test_of_global_headers_only_what_counts_is_kept() -> None:
+    """Each record that is kept costs time with every entry that follows."""
+    archive = b"".join(pax((b"comment.%d" % n, b"x" * 1000), (b"uid", b"%d" % n), flag=b"g") for n in range(50))
+    reader = TarReader(io.BytesIO(archive + simple() + END).read)
+    assert [entry.uid for entry in reader] == [49]
+    assert reader._globals == {b"uid": b"49"}
+
+
 def test_libarchive_attributes() -> None:
     archive = pax((b"LIBARCHIVE.xattr.user.x%20y", b"aGk")) + simple() + END
     assert read(archive)[0][0].xattrs == {"user.x y": b"hi"}
@@ -244,9 +252,8 @@ BAD = {
     "pax time that is none": pax((b"mtime", b"noon")) + BLOCK + END,
     "pax header of a gigabyte": patched(patched(BLOCK, 124, b"10000000000\0"), 156, b"x") + END,
     "pax headers without end": pax((b"comment", b"x" * (1 << 20))) * 17 + BLOCK + END,
-    "global headers without end": b"".join(pax((b"%d" % n, b"x" * (1 << 20)), flag=b"g") for n in range(17))
-    + BLOCK
-    + END,
+    "attributes for all entries": pax((b"SCHILY.xattr.user.a", b"x"), flag=b"g") + BLOCK + END,
+    "attributes of libarchive for all entries": pax((b"LIBARCHIVE.xattr.user.a", b"eA=="), flag=b"g") + BLOCK + END,
     "zero byte in a name": pax((b"path", b"a\0b")) + BLOCK + END,
     "attribute without a name": pax((b"SCHILY.xattr.", b"x")) + BLOCK + END,
     "sparse beyond its size": mapped(b"5", b"0,9"),

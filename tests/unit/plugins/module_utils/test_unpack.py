@@ -202,6 +202,14 @@ def test_missing_parents(root: Path, means: str) -> None:
     assert (root / "a/b/c").stat().st_uid == 0
 
 
+def test_a_directory_that_was_replaced_says_nothing_of_the_next_one(root: Path) -> None:
+    first = directory(b"x/y", 0o700, uid=5, xattrs={"user.a": b"1"}) + directory(b"x/y-z", 0o711) + member(b"x")
+    unpacked(first + directory(b"x", 0o750) + member(b"x/y/z", b"2") + END, root)
+    assert oct((root / "x").stat().st_mode) == "0o40750"
+    assert (oct((root / "x/y").stat().st_mode), (root / "x/y").stat().st_uid) == ("0o40755", 0)
+    assert not os.listxattr(root / "x/y")
+
+
 REPEATED = {
     "file over file": (member(b"x", b"old") + member(b"x", b"new"), {"x": "new"}),
     "file over tree": (directory(b"x") + member(b"x/y/z", b"old") + member(b"x", b"new"), {"x": "new"}),
@@ -236,6 +244,14 @@ REPEATED = {
     ),
     "hard link to a symlink": (symlink(b"l", b"nowhere") + hardlink(b"x", b"l"), {"l": "link", "x": "link"}),
     "absolute names": (member(b"/etc/f", b"1") + hardlink(b"x", b"/etc/f"), {"etc": "dir", "etc/f": "1", "x": "1"}),
+    "late hard link over a tree": (
+        member(b"x/y", b"old") + hardlink(b"x", b"f") + member(b"f", b"1"),
+        {"f": "1", "x": "1"},
+    ),
+    "late hard link with attributes": (
+        member(b"x", kind="hardlink", target=b"f", xattrs={"user.a": b"1"}) + member(b"f", b"1"),
+        {"f": "1", "x": "1"},
+    ),
     "dots and slashes": (member(b"./a//./f", b"1"), {"a": "dir", "a/f": "1"}),
 }
 
@@ -345,6 +361,7 @@ HOSTILE = {
     "hard links in a ring": hardlink(b"x", b"y") + hardlink(b"y", b"x"),
     "hard link to a whiteout": member(b".wh.x") + hardlink(b"y", b".wh.x"),
     "hard link without a target": hardlink(b"x", b""),
+    "late hard link and entries below it": hardlink(b"x", b"f") + member(b"x/y", b"1") + member(b"f", b"1"),
     "write through a loop": symlink(b"x", b"y") + symlink(b"y", b"x") + member(b"x/f", b"x"),
     "write through a dangling link": symlink(b"x", b"nowhere") + member(b"x/f", b"x"),
     "below a file": member(b"f", b"1") + member(b"f/g", b"x"),
@@ -360,6 +377,8 @@ HOSTILE = {
     "overlay's user attribute": directory(b"x", xattrs={"user.overlay.opaque": b"y"}),
     "attribute of no family": member(b"x", xattrs={"nonsense": b"y"}),
     "user attribute on a link": member(b"x", kind="symlink", target=b"y", xattrs={"user.a": b"y"}),
+    "attribute too large": directory(b"x", xattrs={"user.a": b"x" * 65537}),
+    "attribute's name too long": member(b"x", xattrs={"user." + "\u00e4" * 126: b"x"}),
     "file in place of the top": member(b".", b"x"),
     "link in place of the top": symlink(b".", b"/"),
     "empty link": symlink(b"x", b""),
@@ -445,7 +464,8 @@ def test_magic_links_are_not_taken(root: Path) -> None:
 
 WITHOUT_FILE_SYSTEM = [
     "name out", "hard link out", "hard link to the root", "empty whiteout", "whiteout of dots", "below a whiteout name",
-    "overlay's attribute", "file in place of the top", "empty link", "name too long", "path too long", "truncated",
+    "overlay's attribute", "attribute too large", "attribute's name too long", "file in place of the top", "empty link",
+    "name too long", "path too long", "truncated",
 ]  # fmt: skip
 
 
