@@ -149,7 +149,9 @@ def used_by_mounts(everywhere: Everywhere, root: str, leaving: AbstractSet[str] 
     used = InMounts(set(), set(), set())
     place = root_on_device(_mountinfo.read(), root)
     for namespace in everywhere.namespaces:
-        same = _SameDirectory(namespace.root, f"{root}/overlay2")
+        # A mount may have come from here to where another directory has this name: rather too much in use than too
+        # little.
+        same = SameDirectory(namespace.root, f"{root}/overlay2", known=True)
         by_id = {mount.mount_id: mount for mount in namespace.mounts}
         for mount in namespace.mounts:
             if mount.path in leaving:
@@ -157,7 +159,7 @@ def used_by_mounts(everywhere: Everywhere, root: str, leaving: AbstractSet[str] 
             _add(used, _below(place, mount.device, mount.root))
             parent = by_id.get(mount.parent_id)
             if parent is not None:
-                inner = os.path.normpath(f"{parent.root}/{os.path.relpath(mount.path, parent.path)}")
+                inner = os.path.normpath(os.path.join(parent.root, os.path.relpath(mount.path, parent.path)))
                 _add(used, _below(place, parent.device, inner))
             if mount.fstype == "overlay":
                 for name in [*mount.lowers(), mount.option("upperdir"), mount.option("workdir")]:
@@ -165,13 +167,20 @@ def used_by_mounts(everywhere: Everywhere, root: str, leaving: AbstractSet[str] 
     return used
 
 
-class _SameDirectory:
-    """Whether a path in another namespace leads to a directory of ours; one that leads nowhere may do so."""
+class SameDirectory:
+    """Whether a path in another namespace leads to a directory of ours; one that leads nowhere may do so.
 
-    def __init__(self, namespace_root: str, home: str) -> None:
+    :param known: the path that the directory has here is believed to lead to it there too.
+    """
+
+    def __init__(self, namespace_root: str, home: str, known: bool) -> None:
         self._root = namespace_root
         self._home = home
-        self._known: Dict[str, bool] = {home: True}
+        self._known: Dict[str, bool] = {home: True} if known else {}
+
+    def ended(self) -> bool:
+        """Whether nobody is left in that namespace by whom its paths could be followed."""
+        return bool(self._root) and not os.path.exists(self._root)
 
     def __call__(self, path: str) -> bool:
         if path not in self._known:

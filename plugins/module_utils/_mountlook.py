@@ -13,6 +13,7 @@ from typing import AbstractSet, Dict, List, Mapping, NamedTuple, Set, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._chain import link_id
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
     Everywhere,
+    SameDirectory,
     mounts_everywhere,
     used_by_mounts,
 )
@@ -85,14 +86,15 @@ def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount
 
 def _shared(store: Store, everywhere: Everywhere) -> Dict[str, Tuple[str, ...]]:
     """Uppers of the store that more than one overlay writes into. A copy of a mount in another namespace is the same
-    overlay: it has the same device.
+    overlay: it has the same device. What another namespace has at the path of the store may be another store.
     """
     found: Dict[str, Set[str]] = {}
     links: Dict[str, str] = {}
     for namespace in everywhere.namespaces:
+        is_ours = SameDirectory(namespace.root, store.home, known=False)
         for mount in namespace.mounts:
             upper = mount.option("upperdir") if mount.fstype == "overlay" else ""
-            if upper:
+            if upper and (not upper.startswith("/") or (is_ours(store.home) and not is_ours.ended())):
                 path = os.path.normpath(os.path.join(store.home, upper))
                 if path.startswith(f"{store.home}/"):
                     path = links.setdefault(path, os.path.realpath(path))

@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,56 @@ def test_a_damaged_record_of_a_stack_costs_nothing_that_was_written(sound: Host)
     assert [path.read_text() for path in (sound.root / "strata/lost").rglob("written")] == ["by a user"]
     sound.run(**definition(sound, writable="persistent"))
     assert sound.check()["findings"] == []
+
+
+# Two mounts of one upper: the kernel allows it where `index` is off, and what comes of it is undefined.
+
+STACKED = "mount -i -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work} {path}"
+
+
+@contextmanager
+def elsewhere(*commands: str) -> Iterator[None]:
+    """Commands in a mount namespace of their own, which lives as long as the context."""
+    script = " && ".join([*commands, "echo done", "read _wait"])
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout
+        assert shell.stdout.readline() == b"done\n"
+        try:
+            yield
+        finally:
+            shell.kill()
+
+
+def mount_again(host: Host) -> str:
+    layer = f"{host.root}/overlay2/{stack_id(host)}"
+    lower = f"{host.root}/overlay2/l/{link_id(layer_ids(host)[0])}"
+    return STACKED.format(lower=lower, upper=f"{layer}/diff", work=f"{layer}/work", path=host.top / "second")
+
+
+def test_an_upper_that_two_overlays_write_into(sound: Host) -> None:
+    sound.run(**definition(sound, writable="persistent"))
+    upper = f"overlay2/{stack_id(sound)}/diff"
+    (sound.top / "second").mkdir()
+    with elsewhere("true"):
+        assert sound.check()["findings"] == [], "a copy of the mount in another namespace is the same mount"
+    with elsewhere(mount_again(sound)):
+        found = [item for item in sound.check(repair=True)["findings"] if item["kind"] == "upper_shared"]
+        assert [(item["severity"], item["object"], item["repairable"]) for item in found] == [("error", upper, False)]
+        assert "2 overlays write into it" in found[0]["message"]
+    assert sound.check()["findings"] == []
+    other = json.loads(Path(sound.store.stack_file("web")).read_text())
+    Path(sound.store.stack_file("other")).write_text(json.dumps({**other, "name": "other", "mounted": False}))
+    assert "records of stacks other, web" in str(sound.check()["findings"])
+
+
+def test_another_store_at_the_same_path_in_a_container(sound: Host) -> None:
+    """Its stacks have uppers of the same names as ours; they are not ours."""
+    sound.run(**definition(sound, writable="persistent"))
+    (sound.top / "second").mkdir()
+    subprocess.run(["cp", "--archive", sound.root, sound.top / "copy"], check=True)
+    with elsewhere(f"mount --bind {sound.top}/copy {sound.root}", mount_again(sound)):
+        assert sound.check()["findings"] == []
 
 
 def test_what_is_mounted_is_compared_with_the_record(host: Host) -> None:

@@ -84,6 +84,16 @@ def test_binds_and_mounts_inside(root: Path) -> None:
     assert uses(root, whole, inside).layers == {LAYER}
 
 
+def test_mounts_inside_where_the_whole_file_system_is_mounted(tmp_path: Path) -> None:
+    """As most are: their root is `/`, and a path that begins with two slashes is not the one that begins with one."""
+    place = next(mount for mount in _mountinfo.read() if mount.path == "/proc")
+    device, inner = root_on_device(_mountinfo.read(), "/proc/sys")
+    assert (device, place.root, inner) == (place.device, "/", "/sys")
+    whole = f"20 1 {device} / /proc rw - proc proc rw"
+    inside = f"61 20 0:61 / /proc/sys/overlay2/{LAYER}/volatile rw - tmpfs strata rw"
+    assert uses(Path("/proc/sys"), whole, inside).layers == {LAYER}
+
+
 def test_this_host() -> None:
     found = mounts_everywhere()
     own = _mountinfo.read()
