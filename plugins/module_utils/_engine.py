@@ -16,6 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._progressfile import progress_file
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
     NOTHING,
@@ -142,4 +143,9 @@ class Run:
 
 def run_module(module: AnsibleModule, name: str) -> NoReturn:
     """Bring the host to a module's parameters and end the module."""
-    exit_module(module, guarded(module, lambda: Run(name, module.params, module.check_mode).execute()))
+
+    def run() -> Dict[str, Any]:
+        with progress_file(str((module.params.get("_controller") or {}).get("progress", ""))) as report:
+            return Run(name, module.params, module.check_mode, report).execute()
+
+    exit_module(module, guarded(module, run))

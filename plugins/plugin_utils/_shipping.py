@@ -30,6 +30,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._origin import desc
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
     from ansible_collections.strata.overlay.plugins.plugin_utils._images import LocalImage
+    from ansible_collections.strata.overlay.plugins.plugin_utils._progress import Progress
 
 # What says where a layer or image comes from. Which platform of an image it is to be is for the host to say.
 _SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "digest", "reference")
@@ -92,6 +93,7 @@ class ShippingAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        self._variables = task_vars or {}
         definition, problems = normalise(self.module, self._task.args)
         local = _Here(self._digest_all(definition, problems), self._read_images(definition, problems))
         if problems:
@@ -135,7 +137,7 @@ class ShippingAction(ActionBase):
             if layer.source.kind and not layer.source.on_host:
                 try:
                     source = self._find(layer.source)
-                    digested = _digest_once(source, cache)
+                    digested = self._digest_once(source, cache)
                     _check_digest(replace(layer, source=source), digested)
                     found[layer.where] = _Local(layer, source, digested)
                 except StrataError as error:
@@ -146,6 +148,23 @@ class ShippingAction(ActionBase):
                         f"{layer.where}: option '{layer.source.kind}': cannot read {layer.source.location}: "
                         f"{_reason(error)}"
                     )
+        return found
+
+    def _digest_once(self, source: Source, cache: DigestCache) -> Digested:
+        """Digest a source; of many hosts that are served at once only the first one reads it."""
+        known = remembered(source, cache)
+        if known:
+            return known
+        # Loaded when something has to be read: Ansible compiles its plugins anew in every run.
+        from ansible_collections.strata.overlay.plugins.module_utils._source import read_source
+
+        os.makedirs(_cache_directory(), 0o700, exist_ok=True)
+        with (
+            self._progress().shown(lambda: f"reading {describe(source)} for its digest"),
+            locked(os.path.join(_cache_directory(), "lock"), exclusive=True, timeout=_LONGEST_DIGESTING),
+        ):
+            found = read_source(source, cache)
+            cache.flush()
         return found
 
     def _find(self, source: Source) -> Source:
@@ -180,8 +199,19 @@ class ShippingAction(ActionBase):
 
         :param places: where the archives that the host has been sent lie there, by DiffID.
         """
-        sent = {**_without_sources(self.module, self._task.args, local), "_controller": local.told(places)}
-        return self._run_module(self.module, sent, task_vars)
+        progress = self._progress()
+        told = {**local.told(places), "progress": progress.token}
+        sent = {**_without_sources(self.module, self._task.args, local), "_controller": told}
+        with progress.of_module():
+            return self._run_module(self.module, sent, task_vars)
+
+    def _progress(self) -> Progress:
+        """Lines about this host. Only for what may take long: a run that changes nothing does not even load it."""
+        from ansible_collections.strata.overlay.plugins.plugin_utils import _progress
+
+        wanted = self._templar.template(self._variables.get(_progress.VARIABLE, "auto"))
+        host = self._variables.get("inventory_hostname") or self._play_context.remote_addr
+        return _progress.Progress(str(host), self._connection, _progress.interval(wanted))
 
     def _ask(self, whole: bool, local: _Here, task_vars: Any) -> dict[str, Any]:
         """The host's plan, by the small module that can only look, or by the whole one where that does not do."""
@@ -229,9 +259,11 @@ class ShippingAction(ActionBase):
         # The one that is there, if the first execution made one: Ansible removes only the last that it made.
         directory = self._connection._shell.tmpdir or self._make_tmp_path()
         sent: dict[str, Blob] = {}
-        for diff_id, blob in found.items():
+        progress = self._progress()
+        for number, (diff_id, blob) in enumerate(found.items(), 1):
+            words = f"sending layer {number} of {len(found)}"
             path = self._connection._shell.join_path(directory, sent_name(diff_id, blob))
-            with as_file(blob) as file:
+            with as_file(blob) as file, progress.of_transfer(words, path, os.path.getsize(file)):
                 self._transfer_file(file, path)
             sent[diff_id] = replace(blob, path=path, offset=0, keeper=None)
         self._fixup_perms2((directory, *(blob.path for blob in sent.values())))
@@ -266,21 +298,6 @@ class ShippingAction(ActionBase):
             while chunk := read(1 << 20):
                 packed.write(chunk)
         return path
-
-
-def _digest_once(source: Source, cache: DigestCache) -> Digested:
-    """Digest a source; of many hosts that are served at once only the first one reads it."""
-    known = remembered(source, cache)
-    if known:
-        return known
-    # Loaded when something has to be read: Ansible compiles its plugins anew in every run.
-    from ansible_collections.strata.overlay.plugins.module_utils._source import read_source
-
-    os.makedirs(_cache_directory(), 0o700, exist_ok=True)
-    with locked(os.path.join(_cache_directory(), "lock"), exclusive=True, timeout=_LONGEST_DIGESTING):
-        found = read_source(source, cache)
-        cache.flush()
-    return found
 
 
 def _check_digest(layer: LayerSpec, found: Digested) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.tests.integration.host import (
 )
 from ansible_collections.strata.overlay.tests.integration.machine import Machine, machine
 from ansible_collections.strata.overlay.tests.integration.podman import stopped_podman
+from ansible_collections.strata.overlay.tests.integration.sshd import Sshd, running_sshd
 
 __all__ = ["ansible", "host", "stopped_docker", "stopped_podman"]
 
@@ -62,6 +63,13 @@ def ansible(tmp_path: Path) -> Ansible:
         "ANSIBLE_PYTHON_INTERPRETER": os.environ.get("ANSIBLE_PYTHON_INTERPRETER", "auto_silent"),
     }
     return Ansible(directory, environment)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, host: Host) -> Iterator[Sshd]:
+    """Another way to this host."""
+    with running_sshd(tmp_path / "ssh") as server:
+        yield server
 
 
 @pytest.fixture

@@ -7,19 +7,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, free_port, snapshot
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
+from ansible_collections.strata.overlay.tests.integration.sshd import Sshd
 
 PLAYBOOK = """
 - hosts: localhost
@@ -247,83 +244,10 @@ def test_the_examples_of_the_documentation(
     assert recap(done.stdout)["failed"] == 0
 
 
-@dataclass
-class Sshd:
-    """A real sshd on loopback, in this test's mount namespace."""
-
-    port: int
-    key: Path
-
-
-@pytest.fixture
-def sshd(tmp_path: Path, host: Host) -> Iterator[Sshd]:
-    if not os.path.exists("/usr/sbin/sshd"):
-        pytest.skip("the Debian package openssh-server is missing")
-    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
-        pytest.skip("sshd needs root outside user namespaces")
-    directory = tmp_path / "ssh"
-    directory.mkdir(0o700)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
-    os.makedirs("/run/sshd", 0o755, exist_ok=True)
-    port = free_port()
-    options = {
-        "Port": port,
-        "ListenAddress": "127.0.0.1",
-        "HostKey": directory / "host",
-        "AuthorizedKeysFile": directory / "user.pub",
-        "StrictModes": "no",
-        "PidFile": "none",
-        "UsePAM": "no",
-        "Subsystem": "sftp internal-sftp",
-    }
-    flags = [flag for name, value in options.items() for flag in ("-o", f"{name}={value}")]
-    with subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *flags], stderr=subprocess.PIPE) as server:
-        try:
-            wait_for_banner(port, server)
-            yield Sshd(port, directory / "user")
-        finally:
-            server.terminate()
-
-
-def wait_for_banner(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Until sshd speaks."""
-    import socket
-
-    for _try in range(100):
-        assert server.poll() is None, server.stderr.read().decode() if server.stderr else ""
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as talking:
-                if talking.recv(8).startswith(b"SSH-2.0"):
-                    return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail("sshd did not answer")
-
-
 def test_over_ssh_only_what_the_host_lacks_is_sent(
     host: Host, ansible: Ansible, sshd: Sshd, layers: list[dict[str, Any]]
 ) -> None:
-    (ansible.directory / "inventory.yml").write_text(
-        json.dumps(
-            {
-                "all": {
-                    "hosts": {
-                        "target": {
-                            "ansible_host": "127.0.0.1",
-                            "ansible_port": sshd.port,
-                            "ansible_user": "root",
-                            "ansible_ssh_private_key_file": str(sshd.key),
-                            "ansible_python_interpreter": sys.executable,
-                            "ansible_remote_tmp": str(ansible.directory / "remote"),
-                            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
-                            "-o ControlPath=none -o ControlMaster=no",
-                        }
-                    }
-                }
-            }
-        )
-    )
+    (ansible.directory / "inventory.yml").write_text(sshd.inventory(str(ansible.directory / "remote")))
 
     def run() -> str:
         arguments = json.dumps({"root": str(host.root), "layers": layers, "stacks": [stack(host)]})

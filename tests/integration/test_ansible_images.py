@@ -23,14 +23,8 @@ import pytest
 import yaml
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.images import Layer, Layout, simple_layout, skopeo, tar_of
-from ansible_collections.strata.overlay.tests.integration.test_ansible import (
-    Sshd,
-    executions,
-    sshd,
-    transfers,
-)
-
-__all__ = ["sshd"]
+from ansible_collections.strata.overlay.tests.integration.sshd import Sshd
+from ansible_collections.strata.overlay.tests.integration.test_ansible import executions, transfers
 
 SIZE = 200_000
 """Bytes of a layer's one file."""

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a person is told while a module runs: the file on the host, and the lines made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleError
+from ansible_collections.strata.overlay.plugins.module_utils import _progressfile
+from ansible_collections.strata.overlay.plugins.module_utils._progressfile import progress_file
+from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress
+from ansible_collections.strata.overlay.plugins.plugin_utils._progress import (
+    IN_LOG,
+    Speed,
+    amounts,
+    interval,
+    module_line,
+    size,
+)
+
+TOKEN = "0123456789abcdef" * 2
+JOBS = [
+    Progress("content aaa from base.tar", 5_000_000, 9_000_000, "finished"),
+    Progress("content bbb from app.tar", 1_500_000, 3_000_000, "running"),
+    Progress("content ccc from late.tar", 0, 8_000_000, "waiting"),
+]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place where the file may be."""
+    monkeypatch.setattr(_progressfile, "places", lambda: [str(tmp_path / "no such"), str(tmp_path)])
+    return tmp_path
+
+
+def test_the_file_becomes_a_line_and_goes(directory: Path) -> None:
+    with progress_file(TOKEN) as report:
+        assert report is not None
+        assert list(directory.iterdir()) == [], "a run with nothing to tell makes no file"
+        report(JOBS)
+        (file,) = directory.iterdir()
+        assert file.stat().st_mode & 0o777 == 0o600
+        long = file.read_text()
+        report([JOBS[0]])
+        assert len(file.read_text()) < len(long)
+        assert json.loads(file.read_text())["finished"] == 1
+    assert list(directory.iterdir()) == []
+    assert module_line(long, Speed()) == "layer 2 of 3, 10.5 of 20.0 MB: content bbb from app.tar 1.5 of 3.0 MB"
+
+
+def test_it_goes_with_a_run_that_fails(directory: Path) -> None:
+    def run() -> None:
+        with progress_file(TOKEN) as report:
+            assert report is not None
+            report(JOBS)
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        run()
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("token", ["", "../../etc/passwd", "0123", TOKEN + "\n", TOKEN.upper()])
+def test_no_file_without_a_token(directory: Path, token: str) -> None:
+    with progress_file(token) as report:
+        assert report is None
+
+
+def test_what_is_in_the_way_is_left_alone(directory: Path) -> None:
+    victim = directory / "victim"
+    victim.write_text("precious")
+    (directory / f"strata.overlay-progress-{TOKEN}").symlink_to(victim)
+    with progress_file(TOKEN) as report:
+        assert report is not None
+        report(JOBS)
+    assert victim.read_text() == "precious"
+    assert len(list(directory.iterdir())) == 2
+
+
+def test_what_killed_runs_left_is_swept(directory: Path) -> None:
+    old, new, other = (directory / name for name in ("strata.overlay-progress-1", "strata.overlay-progress-2", "x"))
+    for path in (old, new, other):
+        path.write_text("")
+    os.utime(old, (1, 1))
+    os.utime(other, (1, 1))
+    with progress_file(TOKEN) as report:
+        assert report is not None
+        report(JOBS)
+        assert not old.exists()
+    assert sorted(directory.iterdir()) == sorted([new, other])
+
+
+def line(**facts: Any) -> str:
+    given = {"time": 1.0, "layers": 4, "finished": 0, "done": 0, "total": 0, "running": [], **facts}
+    return module_line(json.dumps(given), Speed())
+
+
+def test_lines() -> None:
+    assert line() == "layer 1 of 4, 0 B"
+    assert line(finished=4, done=7_000, total=7_000) == "layer 4 of 4, 7.0 of 7.0 kB"
+    assert line(running=[["content from\x1b[31m\nhost", 5, 0]]) == "layer 1 of 4, 0 B: content from?[31m?host 5 B"
+    assert line(running=[["a" * 50 + "z" * 49, 5, 10]]).endswith(f": {'a' * 30}...{'z' * 30} 5 of 10 B")
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", "7", '{"layers": 1}', '{"layers": "x", "finished": 1}'])
+def test_half_a_file_is_no_line(said: str) -> None:
+    assert module_line(said, Speed()) == ""
+
+
+def test_speed() -> None:
+    speed = Speed()
+    assert speed.words(10.0, 1_000_000) == ""
+    assert speed.words(12.0, 118_000_000) == ", 58.5 MB/s"
+    assert speed.words(12.0, 118_000_000) == ", 58.5 MB/s", "the same answer once more"
+    assert speed.words(14.0, 118_000_000) == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456_789, "123 MB"), (2.5e9, "2.5 GB")]
+)
+def test_sizes(number: float, text: str) -> None:
+    assert size(number) == text
+
+
+def test_amounts() -> None:
+    assert amounts(412_000_000, 980_000_000) == "412 of 980 MB"
+    assert amounts(5, 0) == "5 B"
+    assert amounts(1_000, 2_000_000_000) == "0.0 of 2.0 GB"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seconds"),
+    [("auto", IN_LOG), ("5", 5.0), (0.5, 0.5), (0, 0.0), (False, 0.0), ("no", 0.0), (True, IN_LOG)],
+)
+def test_interval(monkeypatch: pytest.MonkeyPatch, wanted: Any, seconds: float) -> None:
+    monkeypatch.setattr(os, "readlink", lambda path: "pipe:[1]")
+    assert interval(wanted) == seconds
+
+
+def test_interval_that_is_none() -> None:
+    with pytest.raises(AnsibleError, match="overlay_progress: 'often' must be auto, false, or a number of seconds"):
+        interval("often")
