@@ -21,6 +21,7 @@ from ansible_collections.strata.overlay.tests.integration.sshd import Sshd
 
 LAYERS = 3
 FILES = 20_000
+LARGE = 400 << 20
 
 FAR = re.compile(r"^(\w+): layer \d of 3, [\d.]+ of [\d.]+ [kMG]B", re.MULTILINE)
 """A line about a module that unpacks layers."""
@@ -119,12 +120,17 @@ def test_a_terminal_is_told_sooner_than_a_log(tmp_path: Path) -> None:
     assert (watched, logged) == (3.0, 60.0)
 
 
-def test_transfers_over_ssh(host: Host, ansible: Ansible, sshd: Sshd, layers: list[dict[str, Any]]) -> None:
+def test_transfers_over_ssh(host: Host, ansible: Ansible, sshd: Sshd, tmp_path: Path) -> None:
+    archive = tmp_path / "large.tar"
+    archive.write_bytes(header(Entry(b"large", "file", mode=0o644, size=LARGE)))
+    with open(archive, "ab") as stream:
+        stream.truncate(len(header(Entry(b"", "file"))) + LARGE + len(END))
+    layers = [{"name": "large", "src": str(archive)}]
     (ansible.directory / "inventory.yml").write_text(sshd.inventory(str(ansible.directory / "remote")))
     command = playbook(ansible, host, layers, "target")
     done = ansible.call(*command, "-i", str(ansible.directory / "inventory.yml"), "-e", "overlay_progress=0.05")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^target: sending layer \d of 3: [\d.]+ of [\d.]+ MB", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^target: sending layer 1 of 1: [\d.]+ of [\d.]+ MB", done.stdout, re.MULTILINE), done.stdout
     assert left_behind() == []
 
 
