@@ -55,7 +55,7 @@ class ImageResolver:
                 elif spec.kind == "registry":
                     found[spec.where] = self._registries.resolve(spec)
                 if spec.where in found:
-                    found[spec.where] = replace(found[spec.where], limits=spec.limits)
+                    found[spec.where] = replace(found[spec.where], limits=spec.limits, where=spec.where)
             except StrataError as error:
                 problems.append(f"{spec.where}: {error}")
             except OSError as error:

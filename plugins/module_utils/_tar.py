@@ -71,9 +71,13 @@ _WITH_DATA = (b"\x00", b"0", b"7", b"S", b"D")
 
 
 class _Source:
-    """The stream, in pieces of any length; ``position`` is how many bytes were used."""
+    """The stream, in pieces of any length; ``position`` is how many bytes were used.
+
+    :ivar entry: the name of the last one whose header was read, for messages.
+    """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
+        self.entry: Optional[bytes] = None
         self._read = read
         self._buffer = b""
         self._at = 0
@@ -137,7 +141,11 @@ class _Source:
             length -= part.stop - part.start
 
     def cut_short(self) -> StrataError:
-        return StrataError(f"the archive is cut short: it ends in the middle of an entry, at byte {self.position}")
+        return StrataError(f"the archive is cut short: it ends in the middle, at byte {self.position}{self.near()}")
+
+    def near(self) -> str:
+        """Where an error was found."""
+        return "" if self.entry is None else f", in entry {show(self.entry)} or right behind it"
 
 
 @dataclass
@@ -222,7 +230,10 @@ class TarReader:
         start = self._source.position
         block = self._source.at_most(BLOCK)
         if not block:
-            raise StrataError(f"the archive is cut short: it ends at byte {start} without an end-of-archive marker")
+            raise StrataError(
+                f"the archive is cut short: it ends at byte {start}{self._source.near()}, without an "
+                "end-of-archive marker"
+            )
         if len(block) < BLOCK:
             raise self._source.cut_short()
         if block == _ZEROS:
@@ -231,7 +242,9 @@ class TarReader:
             self._read_end()
             return None
         if not checksum_matches(block):
-            raise StrataError(f"this is no tar archive, or it is damaged: no valid header at byte {start}")
+            raise StrataError(
+                f"this is no tar archive, or it is damaged: no valid header at byte {start}{self._source.near()}"
+            )
         return block
 
     def _read_end(self) -> None:
@@ -289,6 +302,7 @@ class TarReader:
         sparse = self._sparse_map(block, flag, extension.records, stored)
         if sparse is not None:
             entry.size, entry.sparse = check_extents(sparse, stored)
+        self._source.entry = entry.name
         self._left = stored - (sparse.used if sparse else 0)
         self._padding = -stored % BLOCK
         return entry
