@@ -70,7 +70,7 @@ class ImageResolver:
             image = pick(recalled[0], spec.platform, path)
             if not recalled[1] or self._has_all(image):
                 return ImageOrigin(image, path)
-        images, packed = read_archive(path, spec.reference, spec.digest, existing_above(self._store.root))
+        images, packed = read_archive(path, spec.reference, spec.digest, existing_above(self._store.root), spec.limits)
         if key == archive_key(path, spec.reference, spec.digest):
             remember_images(key, images, packed, self._cache)
         return ImageOrigin(pick(images, spec.platform, path), path)

@@ -76,7 +76,8 @@ class _Source:
     :ivar entry: the name of the last one whose header was read, for messages.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]]) -> None:
+        self._leap = leap
         self.entry: Optional[bytes] = None
         self._read = read
         self._buffer = b""
@@ -134,6 +135,12 @@ class _Source:
         return piece
 
     def skip(self, length: int) -> None:
+        beyond = length - (len(self._buffer) - self._at)
+        if self._leap is not None and beyond > 0:
+            self._leap(beyond)
+            self._before += len(self._buffer) + beyond
+            self._buffer, self._at = b"", 0
+            return
         while length:
             part = self._take(length)
             if part.stop == 0:
@@ -164,11 +171,12 @@ class TarReader:
 
     :param read: gives up to so many bytes, none only at the end of the stream. It is called until it gives none, so
         that a digest made in it covers every byte.
+    :param leap: goes forward by so many bytes without giving them, also beyond the end.
     :raises StrataError: on any damage, and when the stream ends before the end-of-archive marker.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._source = _Source(read)
+    def __init__(self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]] = None) -> None:
+        self._source = _Source(read, leap)
         self._globals: Dict[bytes, bytes] = {}
         self._left = 0
         self._padding = 0

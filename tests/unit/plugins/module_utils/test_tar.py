@@ -177,6 +177,22 @@ def test_data_that_nobody_reads_is_skipped() -> None:
     assert [entry.name for entry in reader] == [b"a", b"b"]
 
 
+def test_leaping_over_data_finds_the_same() -> None:
+    sizes = (0, 1, 511, 512, 513, 1 << 20, (1 << 20) + 1, 5_000_000, 3)
+    archive = b"".join(small(b"%d" % size, b"x" * size) for size in sizes) + small_archive()
+
+    def walk(data: bytes, leaping: bool) -> list[tuple[Entry, int]]:
+        stream = io.BytesIO(data)
+        reader = TarReader(stream.read, (lambda length: stream.seek(length, 1)) if leaping else None)
+        return [(entry, reader.position) for entry in reader]
+
+    assert walk(archive, leaping=True) == walk(archive, leaping=False)
+    for cut in (100, 3_000_000, len(archive) - 5000, len(archive) - len(END)):
+        for leaping in (True, False):
+            with pytest.raises(StrataError, match="cut short"):
+                walk(archive[:cut], leaping)
+
+
 @pytest.mark.parametrize("ending", [END, END[:512], END + bytes(9216), END[:512] + bytes(100)])
 def test_endings(ending: bytes) -> None:
     stream = io.BytesIO(small() + ending)
