@@ -20,6 +20,7 @@ limits:
     bytes:
       description:
         - Size of the uncompressed archive, with holes of sparse files, such as V(512m) or V(20g). 1 TiB unless given.
+        - An image's archive that is compressed as a whole may not be larger either.
       type: str
     depth:
       description: Names between slashes that a path may have. 256 unless given.

@@ -69,7 +69,7 @@ def _tags(entry: Mapping[str, Any]) -> Tuple[str, ...]:
 
 
 def _load(files: Files, entry: Mapping[str, Any]) -> Image:
-    what = f"{files.what}: config {entry['Config']}"
+    what = f"{files.what}: config {entry['Config']!r:.200}"
     config = read_config(_find(files, entry["Config"]).read(MAX_CONFIG, what), what)
     check_count(len(entry["Layers"]), config, f"{files.what}: {MANIFEST}")
     return assemble(config, [_find(files, name) for name in entry["Layers"]], (), "")
@@ -78,5 +78,5 @@ def _load(files: Files, entry: Mapping[str, Any]) -> Image:
 def _find(files: Files, name: str) -> Blob:
     blob = files.find(name)
     if blob is None:
-        raise StrataError(f"{files.what}: {name} is missing; the archive is incomplete")
+        raise StrataError(f"{files.what}: {name!r:.200} is missing; the archive is incomplete")
     return blob

@@ -62,11 +62,15 @@ class Image:
 
 @dataclass(frozen=True)
 class ImageOrigin:
-    """An image that a definition names, and where it comes from in a few words."""
+    """An image that a definition names, and where it comes from in a few words.
+
+    :ivar where: the image as the definition names it, for messages.
+    """
 
     image: Image
     words: str
     limits: Limits = UNLESS_SET
+    where: str = ""
 
     def origins(self) -> List[Origin]:
         """Its layers as contents that can be imported, bottom first."""
@@ -80,6 +84,8 @@ class ImageOrigin:
                 awaited=layer.open_by() is None,
                 opener=layer.open_by(),
                 remote=layer.opener is not None,
+                where=self.where,
+                declared=True,
             )
             for number, layer in enumerate(self.image.layers, 1)
         ]

@@ -14,18 +14,22 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._image import Image
 from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import open_files
 from ansible_collections.strata.overlay.plugins.module_utils._imagelist import select
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._ocilayout import INDEX, LAYOUT, list_layout
 
 
-def read_archive(path: str, reference: str, digest: str, directory: str) -> Tuple[List[Image], bool]:
+def read_archive(
+    path: str, reference: str, digest: str, directory: str, limits: Limits = UNLESS_SET
+) -> Tuple[List[Image], bool]:
     """The variants of one image in an archive, and whether the archive is compressed as a whole.
 
     :param reference: which of several images, "" for the only one.
     :param digest: by which it is pinned, "" for any.
     :param directory: for an unnamed copy of a compressed archive, which goes with the process.
+    :param limits: that copy may have so many bytes.
     :raises StrataError: what is wrong with the archive, or which images it has.
     """
-    files = open_files(path, directory)
+    files = open_files(path, directory, limits.bytes)
     if files.find(LAYOUT) or files.find(INDEX):
         listed = list_layout(files)
     elif files.find(MANIFEST):

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import posixpath
-import shutil
-import tarfile
 import tempfile
-from typing import IO, Dict, Optional, Protocol, Tuple, Union, cast
+from typing import IO, Dict, Optional, Protocol, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET
+from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
 
 _MAX_MEMBERS = 200_000
 _MAX_LINKS = 16
+_CHUNK = 1 << 20
 
 
 class Files(Protocol):
@@ -45,8 +46,15 @@ class DirectoryFiles:
         self._directory = directory
 
     def find(self, name: str) -> Optional[Blob]:
-        path = f"{self._directory}/{_inside(name)}"
-        return Blob(path, 0, os.path.getsize(path)) if os.path.isfile(path) else None
+        path = os.path.realpath(f"{self._directory}/{_inside(name)}")
+        if not os.path.isfile(path):
+            return None
+        if not path.startswith(os.path.realpath(self._directory) + "/"):
+            # What an archive leads to must be in it: the same image as a tar would not have it either.
+            raise StrataError(
+                f"{self.what}: {name!r} is a link out of the directory, to {path!r}; put the file itself there"
+            )
+        return Blob(path, 0, os.path.getsize(path))
 
 
 class TarFiles:
@@ -75,26 +83,28 @@ class TarFiles:
 
     def _index(self) -> None:
         """Walk the headers; data is leapt over."""
-        try:
-            with tarfile.open(self._path, "r:") as archive:
-                for member in archive:
-                    self._add(member)
-                    archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-        except (tarfile.TarError, ValueError, OverflowError) as error:
-            raise StrataError(
-                f"{self.what} is no image's archive: it is neither a directory nor a tar: {error}"
-            ) from error
+        with open(self._path, "rb", buffering=0) as stream:
+            reader = TarReader(stream.read, lambda length: stream.seek(length, os.SEEK_CUR))
+            try:
+                for entry in reader:
+                    self._add(entry, reader.position)
+            except StrataError as error:
+                raise StrataError(
+                    f"{self.what} is no image's archive: it is neither a directory nor a tar that can be read: {error}"
+                ) from error
 
-    def _add(self, member: tarfile.TarInfo) -> None:
-        name = _inside(member.name)
+    def _add(self, entry: Entry, position: int) -> None:
+        name, target = _inside(os.fsdecode(entry.name)), os.fsdecode(entry.target)
         if len(self._members) >= _MAX_MEMBERS:
-            raise StrataError(f"{self.what} is no image's archive: it has more than {_MAX_MEMBERS} entries")
-        if member.issym():
-            self._members[name] = posixpath.join(posixpath.dirname(name), member.linkname)
-        elif member.islnk():
-            self._members[name] = member.linkname
-        elif member.isreg() and not member.issparse():
-            self._members[name] = (member.offset_data, member.size)
+            raise StrataError(f"it has more than {_MAX_MEMBERS} entries")
+        if entry.kind == "symlink":
+            self._members[name] = posixpath.join(posixpath.dirname(name), target)
+        elif entry.kind == "hardlink":
+            self._members[name] = target
+        elif entry.kind == "file" and entry.sparse is None:
+            self._members[name] = (position, entry.size)
+        else:
+            self._members.pop(name, None)  # the last of a name counts, as when the archive is unpacked
 
 
 def _inside(name: str) -> str:
@@ -102,10 +112,11 @@ def _inside(name: str) -> str:
     return posixpath.normpath("/" + name).lstrip("/")
 
 
-def open_files(path: str, directory: str) -> Files:
+def open_files(path: str, directory: str, most: int = UNLESS_SET.bytes) -> Files:
     """The files of the archive at a path.
 
     :param directory: where a compressed archive is unpacked, to a file without a name that goes with the process.
+    :param most: bytes that it may have then.
     """
     if os.path.isdir(path):
         return DirectoryFiles(path)
@@ -114,15 +125,26 @@ def open_files(path: str, directory: str) -> Files:
             return TarFiles(path, path)
     stream = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - the blobs keep it
     try:
-        unpack_archive(path, stream)
+        unpack_archive(path, stream, most)
     except BaseException:
         stream.close()
         raise
     return TarFiles(path, f"/proc/self/fd/{stream.fileno()}", stream)
 
 
-def unpack_archive(path: str, target: IO[bytes]) -> None:
-    """Decompress an archive as a whole into a file."""
+def unpack_archive(path: str, target: IO[bytes], most: int = UNLESS_SET.bytes) -> None:
+    """Decompress an archive as a whole into a file.
+
+    :raises StrataError: it has more than ``most`` bytes.
+    """
+    size = 0
     with open(path, "rb") as raw, open_stream(raw) as plain:
-        shutil.copyfileobj(cast("IO[bytes]", plain), target, 1 << 20)
+        for piece in iter(lambda: plain.read(_CHUNK), b""):
+            size += len(piece)
+            if size > most:
+                raise StrataError(
+                    f"{path} unpacks to more than the limit of {most} bytes; if you trust where it comes from, raise "
+                    "the option 'limits.bytes', or give the archive uncompressed"
+                )
+            target.write(piece)
     target.flush()

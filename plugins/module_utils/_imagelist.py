@@ -17,6 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagename import i
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import Config
 
 _SHOWN = 30
+_LONG = 200
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ def select(listed: Sequence[Listed], reference: str, digest: str, what: str) -> 
 
 
 def _names(listed: Sequence[Listed]) -> str:
-    names = [" or ".join(entry.names) or "one without a name" for entry in listed]
-    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    names = [" or ".join(map(_shown, entry.names)) or "one without a name" for entry in listed[: _SHOWN + 1]]
+    more = [f"and {len(listed) - _SHOWN} more"] if len(listed) > _SHOWN else []
     return ", ".join(names[:_SHOWN] + more) or "none"
+
+
+def _shown(name: str) -> str:
+    """A name as an archive gives it, fit for a message."""
+    return name if name.isprintable() and len(name) < _LONG else f"{name!r:.{_LONG}}"

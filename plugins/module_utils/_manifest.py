@@ -45,7 +45,8 @@ _LAYERS = (
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 _MAX_BYTES = 2**63
-_NO_DIGEST = "its digest {!r} is not 'sha256:' and 64 lower-case hexadecimal digits"
+_MAX_DIGITS = 100
+_NO_DIGEST = "its digest {!r:.100} is not 'sha256:' and 64 lower-case hexadecimal digits"
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,16 @@ def read_json(body: bytes, what: str) -> Any:
     :raises StrataError: it is none.
     """
     try:
-        return json.loads(body.decode("utf-8"))
+        return json.loads(body.decode("utf-8"), parse_int=_number)
     except (ValueError, RecursionError) as error:
         raise StrataError(f"{what} is no JSON: {error}") from error
+
+
+def _number(digits: str) -> int:
+    """Megabytes of digits would keep Python busy for minutes; nothing here has more than a size in bytes."""
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _kind(data: Mapping[str, Any], told: str, what: str) -> str:

@@ -11,7 +11,7 @@ Source: OCI image-spec image-layout.md.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
@@ -37,6 +37,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
 LAYOUT = "oci-layout"
 INDEX = "index.json"
 _MAX_DEPTH = 8
+_MAX_DOCUMENTS = 1 << 25
+"""Bytes of manifests and indexes that are read for one image; with indexes that list each other's entries, a few can
+stand for more than anybody can read."""
+
+_EACH = 1 << 12
+"""What one of them counts for at least."""
+
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _BLOBS = "blobs/sha256"
 
@@ -93,34 +100,42 @@ def _names(
 
 
 def _manifests(files: Files, entry: Descriptor) -> Iterator[Manifest]:
-    for _entry, _path, manifest in _walk(files, entry, ()):
+    for _entry, _path, manifest in _walk(files, entry):
         yield manifest
 
 
-def _walk(
-    files: Files, entry: Descriptor, above: Tuple[str, ...]
-) -> Iterator[Tuple[Descriptor, Tuple[str, ...], Manifest]]:
+def _walk(files: Files, top: Descriptor) -> Iterator[Tuple[Descriptor, Tuple[str, ...], Manifest]]:
     """Every manifest below a descriptor, with the digests that lead to it; what the layout lacks is left out."""
-    path = (*above, entry.digest)
+    left = _MAX_DOCUMENTS
+    waiting: List[Tuple[Descriptor, Tuple[str, ...]]] = [(top, ())]
+    while waiting:
+        entry, above = waiting.pop()
+        path = (*above, entry.digest)
+        left -= max(_EACH, entry.size)
+        if left < 0:
+            raise StrataError(f"{files.what}: the indexes below {top.digest} list more than any image has")
+        document = _document(files, entry, path)
+        if isinstance(document, Manifest):
+            yield entry, path, document
+        elif document is not None:
+            waiting += [(below, path) for below in _once(document.entries)[::-1]]
+
+
+def _document(files: Files, entry: Descriptor, path: Tuple[str, ...]) -> Union[Index, Manifest, None]:
     if len(path) > _MAX_DEPTH:
         raise StrataError(f"{files.what}: indexes lie in indexes more than {_MAX_DEPTH} deep")
     found = _find(files, entry)
     if found is None:
-        return
+        return None
     what = f"{files.what}: manifest {entry.digest}"
-    document = read_document(verify(found.read(MAX_MANIFEST, what), entry, what), entry.media_type, what)
-    if isinstance(document, Manifest):
-        yield entry, path, document
-        return
-    for below in _once(document.entries):
-        yield from _walk(files, below, path)
+    return read_document(verify(found.read(MAX_MANIFEST, what), entry, what), entry.media_type, what)
 
 
 def _load(files: Files, entries: Sequence[Descriptor]) -> List[Image]:
     images = [
         _image(files, descriptor, path, manifest)
         for entry in entries
-        for descriptor, path, manifest in _walk(files, entry, ())
+        for descriptor, path, manifest in _walk(files, entry)
         if _find(files, manifest.config) is not None
     ]
     if not images:

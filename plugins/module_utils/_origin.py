@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Callable, ContextManager, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
@@ -22,6 +22,8 @@ class Origin:
     :ivar size: bytes of the regular files in it.
     :ivar awaited: the controller has them and has not sent them.
     :ivar remote: the bytes come over the network.
+    :ivar where: the layer or image that wants it, for messages.
+    :ivar declared: the DiffID is what an image's config says; nobody has read the bytes.
     :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
         process than the one that made it; None where the source says where it is.
     """
@@ -33,6 +35,8 @@ class Origin:
     awaited: bool = False
     opener: Optional[Opener] = None
     remote: bool = False
+    where: str = field(default="", compare=False)
+    declared: bool = False
 
 
 def sent(facts: Mapping[str, Any]) -> Origin:

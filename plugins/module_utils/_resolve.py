@@ -54,7 +54,7 @@ class Resolver:
             if not layer.source.kind and layer.where not in self._provided:
                 continue  # normalise has told already
             try:
-                origins[layer.where] = self._origin(layer)
+                origins[layer.where] = replace(self._origin(layer), where=layer.where)
             except StrataError as error:
                 text = str(error)
                 problems.append(text if text.startswith(layer.where) else f"{layer.where}: {text}")

@@ -55,7 +55,7 @@ class ImageResolver:
                 elif spec.kind == "registry":
                     found[spec.where] = self._registries.resolve(spec)
                 if spec.where in found:
-                    found[spec.where] = replace(found[spec.where], limits=spec.limits)
+                    found[spec.where] = replace(found[spec.where], limits=spec.limits, where=spec.where)
             except StrataError as error:
                 problems.append(f"{spec.where}: {error}")
             except OSError as error:
@@ -70,7 +70,7 @@ class ImageResolver:
             image = pick(recalled[0], spec.platform, path)
             if not recalled[1] or self._has_all(image):
                 return ImageOrigin(image, path)
-        images, packed = read_archive(path, spec.reference, spec.digest, existing_above(self._store.root))
+        images, packed = read_archive(path, spec.reference, spec.digest, existing_above(self._store.root), spec.limits)
         if key == archive_key(path, spec.reference, spec.digest):
             remember_images(key, images, packed, self._cache)
         return ImageOrigin(pick(images, spec.platform, path), path)

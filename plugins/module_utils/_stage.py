@@ -77,18 +77,30 @@ def _tree(workspace: str, diff_id: str) -> str:
 
 def _job(tree: str, origin: Origin, userxattr: bool) -> Job:
     words = f"content {short(origin.diff_id)} from {origin.words}"
+    named = f"{origin.where}: {words}" if origin.where else words
 
     def work(count: Count) -> Tuple[Any, ...]:
-        unpacked = _unpack(tree, origin.source, origin.opener, userxattr, words, count)
+        unpacked = _unpack(tree, origin.source, origin.opener, userxattr, named, count)
         if unpacked.diff_id != origin.diff_id:
-            raise StrataError(
-                f"{origin.words} changed while it was read: it had DiffID {origin.diff_id} and now has "
-                f"{unpacked.diff_id}. Nothing of it was kept; run again."
-            )
+            raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
 
     size = archive_size(origin.source, origin.opener) or origin.size
     return Job(words, work, size, download=origin.remote)
+
+
+def _other_content(origin: Origin, found: str) -> StrataError:
+    where = f"{origin.where}: " if origin.where else ""
+    if origin.declared:
+        return StrataError(
+            f"{where}{origin.words} has DiffID {found}, but the image's config says {origin.diff_id}. The image is "
+            "damaged or not what it claims to be; nothing of it was kept. Save or push it anew where it was built, and "
+            "pin what you expect by the option 'digest'."
+        )
+    return StrataError(
+        f"{where}{origin.words} changed while it was read: it had DiffID {origin.diff_id} and now has {found}. "
+        "Nothing of it was kept; run again."
+    )
 
 
 def _unread_job(tree: str, item: Unread, userxattr: bool) -> Job:

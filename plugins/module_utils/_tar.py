@@ -71,9 +71,14 @@ _WITH_DATA = (b"\x00", b"0", b"7", b"S", b"D")
 
 
 class _Source:
-    """The stream, in pieces of any length; ``position`` is how many bytes were used."""
+    """The stream, in pieces of any length; ``position`` is how many bytes were used.
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    :ivar entry: the name of the last one whose header was read, for messages.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]]) -> None:
+        self._leap = leap
+        self.entry: Optional[bytes] = None
         self._read = read
         self._buffer = b""
         self._at = 0
@@ -130,6 +135,12 @@ class _Source:
         return piece
 
     def skip(self, length: int) -> None:
+        beyond = length - (len(self._buffer) - self._at)
+        if self._leap is not None and beyond > 0:
+            self._leap(beyond)
+            self._before += len(self._buffer) + beyond
+            self._buffer, self._at = b"", 0
+            return
         while length:
             part = self._take(length)
             if part.stop == 0:
@@ -137,7 +148,11 @@ class _Source:
             length -= part.stop - part.start
 
     def cut_short(self) -> StrataError:
-        return StrataError(f"the archive is cut short: it ends in the middle of an entry, at byte {self.position}")
+        return StrataError(f"the archive is cut short: it ends in the middle, at byte {self.position}{self.near()}")
+
+    def near(self) -> str:
+        """Where an error was found."""
+        return "" if self.entry is None else f", in entry {show(self.entry)} or right behind it"
 
 
 @dataclass
@@ -156,11 +171,12 @@ class TarReader:
 
     :param read: gives up to so many bytes, none only at the end of the stream. It is called until it gives none, so
         that a digest made in it covers every byte.
+    :param leap: goes forward by so many bytes without giving them, also beyond the end.
     :raises StrataError: on any damage, and when the stream ends before the end-of-archive marker.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._source = _Source(read)
+    def __init__(self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]] = None) -> None:
+        self._source = _Source(read, leap)
         self._globals: Dict[bytes, bytes] = {}
         self._left = 0
         self._padding = 0
@@ -222,7 +238,10 @@ class TarReader:
         start = self._source.position
         block = self._source.at_most(BLOCK)
         if not block:
-            raise StrataError(f"the archive is cut short: it ends at byte {start} without an end-of-archive marker")
+            raise StrataError(
+                f"the archive is cut short: it ends at byte {start}{self._source.near()}, without an "
+                "end-of-archive marker"
+            )
         if len(block) < BLOCK:
             raise self._source.cut_short()
         if block == _ZEROS:
@@ -231,7 +250,9 @@ class TarReader:
             self._read_end()
             return None
         if not checksum_matches(block):
-            raise StrataError(f"this is no tar archive, or it is damaged: no valid header at byte {start}")
+            raise StrataError(
+                f"this is no tar archive, or it is damaged: no valid header at byte {start}{self._source.near()}"
+            )
         return block
 
     def _read_end(self) -> None:
@@ -289,6 +310,7 @@ class TarReader:
         sparse = self._sparse_map(block, flag, extension.records, stored)
         if sparse is not None:
             entry.size, entry.sparse = check_extents(sparse, stored)
+        self._source.entry = entry.name
         self._left = stored - (sparse.used if sparse else 0)
         self._padding = -stored % BLOCK
         return entry

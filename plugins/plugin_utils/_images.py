@@ -79,7 +79,7 @@ class LocalImage:
         with locked(f"{copy}.lock", exclusive=True, timeout=_LONGEST_READING):
             if not os.path.exists(copy):
                 with open(f"{copy}.part", "wb") as target:
-                    unpack_archive(self.path, target)
+                    unpack_archive(self.path, target, self.spec.limits.bytes)
                 os.rename(f"{copy}.part", copy)
         images, _packed = read_archive(copy, self.spec.reference, self.spec.digest, constants.DEFAULT_LOCAL_TMP)
         return tuple(images)
@@ -101,7 +101,7 @@ def read_local_image(spec: ImageSpec, path: str, cache: DigestCache, directory: 
         with locked(os.path.join(directory, "lock"), exclusive=True, timeout=_LONGEST_READING):
             found = recall_images(key, cache)
             if found is None:
-                found = read_archive(path, spec.reference, spec.digest, constants.DEFAULT_LOCAL_TMP)
+                found = read_archive(path, spec.reference, spec.digest, constants.DEFAULT_LOCAL_TMP, spec.limits)
                 if key == archive_key(path, spec.reference, spec.digest):
                     remember_images(key, *found, cache)
                     cache.flush()

@@ -19,6 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, TarReader, header, padding
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import read_number, read_time
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import patched, pax
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.hostile import DAMAGED, small
 
 needs_gnu_tar = pytest.mark.skipif(shutil.which("tar") is None, reason="GNU tar is not installed here")
 
@@ -35,10 +36,6 @@ def expand(entry: Entry, stored: bytes) -> bytes:
     for offset, length in entry.sparse:
         whole[offset : offset + length], stored = stored[:length], stored[length:]
     return bytes(whole)
-
-
-def simple(name: bytes = b"name", content: bytes = b"") -> bytes:
-    return header(Entry(name, "file", 0o644, size=len(content))) + content + padding(len(content))
 
 
 @pytest.fixture
@@ -138,10 +135,10 @@ def test_large_and_negative_numbers() -> None:
 def test_pax_records_override_and_global_ones_stay() -> None:
     archive = (
         pax((b"uid", b"4000000000"), (b"mtime", b"7"), flag=b"g")
-        + simple(b"first")
+        + small(b"first")
         + pax((b"path", b"long"), (b"mtime", b"-3.000000001"), (b"uid", b""), (b"SCHILY.xattr.user.a%3Db", b"\0\n="))
-        + simple(b"short")
-        + simple(b"third")
+        + small(b"short")
+        + small(b"third")
         + END
     )
     first, second, third = (entry for entry, _data in read(archive))
@@ -154,35 +151,51 @@ def test_pax_records_override_and_global_ones_stay() -> None:
 def test_of_global_headers_only_what_counts_is_kept() -> None:
     """Each record that is kept costs time with every entry that follows."""
     archive = b"".join(pax((b"comment.%d" % n, b"x" * 1000), (b"uid", b"%d" % n), flag=b"g") for n in range(50))
-    reader = TarReader(io.BytesIO(archive + simple() + END).read)
+    reader = TarReader(io.BytesIO(archive + small() + END).read)
     assert [entry.uid for entry in reader] == [49]
     assert reader._globals == {b"uid": b"49"}
 
 
 def test_libarchive_attributes() -> None:
-    archive = pax((b"LIBARCHIVE.xattr.user.x%20y", b"aGk")) + simple() + END
+    archive = pax((b"LIBARCHIVE.xattr.user.x%20y", b"aGk")) + small() + END
     assert read(archive)[0][0].xattrs == {"user.x y": b"hi"}
 
 
 def test_types_without_data_have_none_whatever_their_size_says() -> None:
     link = patched(header(Entry(b"link", "hardlink", target=b"name")), 124, b"00000000777\0")
-    assert [entry.kind for entry, _data in read(simple(b"name", b"abc") + link + END)] == ["file", "hardlink"]
+    assert [entry.kind for entry, _data in read(small(b"name", b"abc") + link + END)] == ["file", "hardlink"]
 
 
 def test_contiguous_files_and_old_directories() -> None:
-    archive = patched(simple(b"seven", b"7")[:512], 156, b"7") + b"7" + bytes(511)
-    archive += patched(simple(b"old/"), 156, b"\0") + END
+    archive = patched(small(b"seven", b"7")[:512], 156, b"7") + b"7" + bytes(511)
+    archive += patched(small(b"old/"), 156, b"\0") + END
     assert [(entry.kind, data) for entry, data in read(archive)] == [("file", b"7"), ("directory", b"")]
 
 
 def test_data_that_nobody_reads_is_skipped() -> None:
-    reader = TarReader(io.BytesIO(simple(b"a", b"x" * 5000) + simple(b"b") + END).read)
+    reader = TarReader(io.BytesIO(small(b"a", b"x" * 5000) + small(b"b") + END).read)
     assert [entry.name for entry in reader] == [b"a", b"b"]
+
+
+def test_leaping_over_data_finds_the_same() -> None:
+    sizes = (0, 1, 511, 512, 513, 1 << 20, (1 << 20) + 1, 5_000_000, 3)
+    archive = b"".join(small(b"%d" % size, b"x" * size) for size in sizes) + small_archive()
+
+    def walk(data: bytes, leaping: bool) -> list[tuple[Entry, int]]:
+        stream = io.BytesIO(data)
+        reader = TarReader(stream.read, (lambda length: stream.seek(length, 1)) if leaping else None)
+        return [(entry, reader.position) for entry in reader]
+
+    assert walk(archive, leaping=True) == walk(archive, leaping=False)
+    for cut in (100, 3_000_000, len(archive) - 5000, len(archive) - len(END)):
+        for leaping in (True, False):
+            with pytest.raises(StrataError, match="cut short"):
+                walk(archive[:cut], leaping)
 
 
 @pytest.mark.parametrize("ending", [END, END[:512], END + bytes(9216), END[:512] + bytes(100)])
 def test_endings(ending: bytes) -> None:
-    stream = io.BytesIO(simple() + ending)
+    stream = io.BytesIO(small() + ending)
     assert [entry.name for entry in TarReader(stream.read)] == [b"name"]
     assert not stream.read(), "a digest made while reading has to cover all"
 
@@ -190,9 +203,9 @@ def test_endings(ending: bytes) -> None:
 def small_archive() -> bytes:
     return (
         pax((b"path", b"p" * 300))
-        + simple(b"x", b"content" * 100)
+        + small(b"x", b"content" * 100)
         + patched(header(Entry(b"././@LongLink", "file", size=120)), 156, b"L") + b"l" * 119 + bytes(393)
-        + simple(b"y")
+        + small(b"y")
         + header(Entry(b"link", "symlink", target=b"y"))
         + END
     )  # fmt: skip
@@ -219,57 +232,10 @@ def test_each_damaged_header_byte_is_noticed() -> None:
             read(damaged)
 
 
-def mapped(size: bytes, extents: bytes) -> bytes:
-    """An archive with a sparse file in PAX format 0.1 that stores nine bytes."""
-    records = ((b"GNU.sparse.size", size), (b"GNU.sparse.map", extents))
-    return pax(*records) + simple(b"s", b"123456789") + END
-
-
-SPARSE_1_0 = pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"), (b"GNU.sparse.realsize", b"9"))
-BLOCK = header(Entry(b"bad", "file", 0o644))
-BAD = {
-    "empty stream": b"",
-    "raw noise": bytes(range(256)) * 8,
-    "lone zero block": simple() + bytes(512) + simple() + END,
-    "garbage after the end": simple() + END + b"x" * 512,
-    "garbage late after the end": simple() + END + bytes(4096) + b"x",
-    "negative size": patched(BLOCK, 124, b"\xff" * 12) + END,
-    "huge size": patched(BLOCK, 124, b"\x80\0\0\0\xff" + bytes(7)) + END,
-    "size beyond the end": patched(BLOCK, 124, b"77777777777\0") + END,
-    "pax size beyond the end": pax((b"size", b"9999999999")) + BLOCK + END,
-    "octal that is none": patched(BLOCK, 108, b"00008\0\0\0") + END,
-    "owner that means unchanged": patched(BLOCK, 108, b"\x80\0\0\0\xff\xff\xff\xff") + END,
-    "negative owner": patched(BLOCK, 108, b"\xff" * 8) + END,
-    "unknown type": patched(BLOCK, 156, b"M") + END,
-    "device out of range": patched(header(Entry(b"d", "char")), 329, b"7777777\0") + END,
-    "pax without an entry": pax((b"path", b"x")) + END,
-    "pax record too long": patched(header(Entry(b"p", "file", size=9)), 156, b"x")
-    + b"99 path=x"
-    + bytes(503)
-    + BLOCK
-    + END,
-    "pax number that is none": pax((b"uid", b"-1")) + BLOCK + END,
-    "pax time that is none": pax((b"mtime", b"noon")) + BLOCK + END,
-    "pax header of a gigabyte": patched(patched(BLOCK, 124, b"10000000000\0"), 156, b"x") + END,
-    "pax headers without end": pax((b"comment", b"x" * (1 << 20))) * 17 + BLOCK + END,
-    "attributes for all entries": pax((b"SCHILY.xattr.user.a", b"x"), flag=b"g") + BLOCK + END,
-    "attributes of libarchive for all entries": pax((b"LIBARCHIVE.xattr.user.a", b"eA=="), flag=b"g") + BLOCK + END,
-    "zero byte in a name": pax((b"path", b"a\0b")) + BLOCK + END,
-    "attribute without a name": pax((b"SCHILY.xattr.", b"x")) + BLOCK + END,
-    "sparse beyond its size": mapped(b"5", b"0,9"),
-    "sparse overlapping": mapped(b"9", b"0,5,4,4"),
-    "sparse of other length": mapped(b"9", b"0,5"),
-    "sparse odd": mapped(b"9", b"0,9,7"),
-    "sparse of unknown version": pax((b"GNU.sparse.major", b"2"), (b"GNU.sparse.minor", b"0")) + simple() + END,
-    "sparse 1.0 without its map": SPARSE_1_0 + simple(b"s", b"no number") + END,
-    "sparse 1.0 of too many pieces": SPARSE_1_0 + simple(b"s", b"99999999\n" + bytes(503)) + END,
-}
-
-
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", DAMAGED)
 def test_damage_is_an_error(name: str) -> None:
-    with pytest.raises(StrataError):
-        read(BAD[name])
+    with pytest.raises(StrataError, match=DAMAGED[name].reason):
+        read(DAMAGED[name].archive)
 
 
 ENTRIES = [
