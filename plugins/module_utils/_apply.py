@@ -22,14 +22,18 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
-from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
+from ansible_collections.strata.overlay.plugins.module_utils._layout import (
+    discard_writable,
+    stage_layer,
+    stage_writable,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
 from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project, limit
@@ -219,10 +223,7 @@ class Applier:
     def _discard_writable(self, record: StackRecord) -> None:
         if record.writable == "volatile":
             self._mounter.unmount_volatile(record.stack_id)
-        self._store.discard(self._store.link(link_id(record.stack_id)))
-        self._store.discard(self._store.mountdb(record.stack_id))
-        self._store.discard(self._store.layer(record.stack_id))
-        self._store.discard(self._store.aside_file(record.stack_id))
+        discard_writable(self._store, record.stack_id)
 
     def _stack_was_used(self, record: Optional[StackRecord]) -> None:
         """Note the last use of all that a stack needed, before it needs something else."""

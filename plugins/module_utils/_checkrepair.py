@@ -29,6 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagedb import sta
 from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, dump, now
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_facts
 
 _AnyMend = TypeVar("_AnyMend", bound=Mend)
@@ -73,7 +74,7 @@ class Repairer:
             with self._transaction() as transaction:
                 stage_repositories(self._store, transaction, {})
         if _of(Sweep, mends):
-            self._store.sweep()
+            sweep(self._store)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Transaction]:

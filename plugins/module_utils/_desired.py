@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """What the store remembers: every name, and every stack's record."""
+    """What the store remembers: every name, and every stack's record.
+
+    :ivar asides: writable layers that stacks have left, as the records of these were then.
+    """
 
     names: Mapping[str, NameRecord]
     stacks: Mapping[str, StackRecord]
+    asides: Tuple[StackRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._result import (
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent
 from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited, exit_module
+from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Run:
         store, abilities = self._store, view.observed.abilities
         staged = stage_contents(workspace, view.plan.steps, abilities, ahead.staged, self._report)
         with store.changing(self._survey.timeout):
-            store.sweep()
+            sweep(store)
             # Others may have changed the host while this run was unpacking: what counts is what it needs now.
             now = self._survey.look(origins)
             steps = now.plan.steps

@@ -81,7 +81,9 @@ class _Taker:
     def take(self) -> Inventory:
         store = self._store
         stacks = store.stacks()
-        asides = self._asides()
+        # A run that was ended may have written the record before it gave the stack another layer.
+        present = {record.stack_id for record in stacks.values()}
+        asides = {stack_id: record for stack_id, record in self._asides().items() if stack_id not in present}
         names = {name: record for name, record in ((n, store.name_record(n)) for n in store.names()) if record}
         writable = {record.stack_id for record in [*stacks.values(), *asides.values()] if record.stack_id}
         directories = [name for name in _names_in(store.home) if HEX_ID.match(name) and name not in writable]

@@ -234,9 +234,20 @@ def stage_writable(store: Store, transaction: Transaction, record: StackRecord) 
     transaction.write(f"{store.layer(_top(record).layer_id)}/committed", "", 0o600)
     wrong = {name for name in _parts(record) if not _part_is_right(directory, name, record)}
     parts = {name: make for name, make in _parts(record).items() if name in wrong}
+    # Its record in layerdb first: what `_sweep` throws away, should the stack's own record not come, it finds by that.
+    _stage_records(transaction, store.mountdb(record.stack_id), _mount_records(record))
     _stage_directory(transaction, directory, _writable_files(record), parts)
     transaction.symlink(f"../{record.stack_id}/diff", store.link(link_id(record.stack_id)))
-    _stage_records(transaction, store.mountdb(record.stack_id), _mount_records(record))
+
+
+def discard_writable(store: Store, stack_id: str) -> None:
+    """Throw a writable layer away, with its records; nothing may be mounted from it. The record by which a run that
+    finishes this finds it goes last.
+    """
+    store.discard(store.link(link_id(stack_id)))
+    store.discard(store.layer(stack_id))
+    store.discard(store.mountdb(stack_id))
+    store.discard(store.aside_file(stack_id))
 
 
 def _parts(record: StackRecord) -> Dict[str, Make]:

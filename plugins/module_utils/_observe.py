@@ -92,7 +92,7 @@ class _Names(Mapping[str, NameRecord]):
 
 def remember(store: Store) -> Known:
     """The names and stack records of the store; StrataError where one that is asked for is damaged."""
-    return Known(_Names(store), store.stacks())
+    return Known(_Names(store), store.stacks(), tuple(store.set_aside()))
 
 
 def observe(store: Store, desired: Desired, known: Known) -> Observed:

@@ -12,7 +12,7 @@ from typing import Dict, List, Optional, Set, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._around import services_told, with_services
 from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
@@ -63,6 +63,9 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     vacated = {step.path for step in [*takedown, *moves] if isinstance(step, Unmount)}
     for stack in desired.stacks:
         _Stack(stack, observed, vacated, problems).plan(records, mounts)
+    planned = {step.record.stack_id for step in [*takedown, *records, *mounts] if isinstance(step, SetAside)}
+    of_names = {*(stack.spec.name for stack in desired.stacks), *desired.dropped_stacks}
+    mounts += [SetAside(record, written=False) for record in _lost_volatiles(observed.known, of_names, planned)]
     boot = plan_boot(desired, observed)
     problems += [*services_told(desired, observed.host), *boot.problems]
     # Paths are left before they are taken: one stack may want the path of another.
@@ -171,6 +174,19 @@ def _drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
         steps.append(SetAside(record, name in observed.written_uppers))
     steps.append(ForgetStack(record))
     return steps
+
+
+def _lost_volatiles(known: Known, names: Set[str], planned: Set[str]) -> List[StackRecord]:
+    """Volatile layers of these stacks that a run which was ended had yet to throw away.
+
+    :param planned: directories of the writable layers that go anyway.
+    """
+    present = {record.stack_id for record in known.stacks.values()}
+    return [
+        record
+        for record in known.asides
+        if record.writable == "volatile" and record.name in names and record.stack_id not in present | planned
+    ]
 
 
 def _leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:

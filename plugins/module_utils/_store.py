@@ -215,10 +215,13 @@ class Store:
         return found
 
     def set_aside(self) -> List[StackRecord]:
-        """Records of stacks whose writable layers were set aside, as they were then."""
-        paths = [self.aside_file(stack_id) for stack_id in self._recorded("aside")]
-        texts = ((path, read_text(path)) for path in paths)
-        return [load(StackRecord, text, path) for path, text in texts if text is not None]
+        """Records of stacks whose writable layers were set aside, as they were then; damaged ones are left out."""
+        found: List[StackRecord] = []
+        for path in [self.aside_file(stack_id) for stack_id in self._recorded("aside")]:
+            text = read_text(path)
+            with contextlib.suppress(StrataError):
+                found += [load(StackRecord, text, path)] if text is not None else []
+        return found
 
     def _recorded(self, kind: str) -> List[str]:
         try:

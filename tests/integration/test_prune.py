@@ -253,6 +253,20 @@ def test_the_same_layers_mounted_from_another_store_do_not_count(host: Host, tmp
 # What changes meanwhile, and what was cut short.
 
 
+def test_a_layer_that_was_to_be_left_when_the_run_was_ended(host: Host) -> None:
+    """The record of it is written before the stack has another layer: until then it is the stack's."""
+    definition = stack(host, "n0", "n1", writable="persistent")
+    host.run(layers=numbered(2), stacks=[definition])
+    Path(host.path("web"), "written").write_text("by a user")
+    host.run(stacks=[{**definition, "state": "unmounted"}])
+    record = host.store.stacks()["web"]
+    shutil.copy(host.store.stack_file("web"), host.store.aside_file(record.stack_id))
+    assert prune_in_four_steps(host)["removed"] == []
+    host.run(stacks=[definition])
+    assert host.tree("web")["written"] == "by a user"
+    assert not os.path.exists(host.store.aside_file(record.stack_id)), "the next change sweeps it"
+
+
 def test_what_came_into_use_after_the_look_stays(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(layers=numbered(3))
     host.run(layers=[{"name": f"n{n}", "state": "absent"} for n in range(3)])
