@@ -191,7 +191,8 @@ def mount_helper_module_spec() -> Spec:
 
 def stack_info_module_spec() -> Spec:
     """Options of ``strata.overlay.stack_info``."""
-    return {**_root_spec(), **_lock_spec(), "name": {"type": "str", "required": True}}
+    own: Spec = {"name": {"type": "str", "required": True}, "changes": {"type": "bool", "default": False}}
+    return {**_root_spec(), **_lock_spec(), **own}
 
 
 def module_spec(module: str) -> Spec:

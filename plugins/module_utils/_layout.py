@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Callable, Dict, Mapping, Optional, Tuple
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     chain_ids,
@@ -78,6 +78,21 @@ def layer_links(diff_ids: Tuple[str, ...]) -> Tuple[LayerLink, ...]:
         )
         for index, chain_id in enumerate(chain)
     )
+
+
+def lower_trees(store: Store, diff_ids: Sequence[str]) -> Tuple[str, ...]:
+    """Where the tree of each layer of a chain lies, without links on the way; top to bottom."""
+    return tuple(
+        f"{store.layer(link.layer_id)}/diff" if link.twin else store.content(link.diff_id)
+        for link in reversed(layer_links(diff_ids))
+    )
+
+
+def upper_tree(store: Store, record: StackRecord) -> str:
+    """Where the tree of a stack's writable layer lies, without links on the way. Of a volatile one it is there only
+    while the stack is mounted.
+    """
+    return f"{store.layer(record.stack_id)}/{'volatile/' if record.writable == 'volatile' else ''}diff"
 
 
 def _points_to(path: str, target: str) -> bool:

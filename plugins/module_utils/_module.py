@@ -16,18 +16,41 @@ if t.TYPE_CHECKING:
 
 
 def guarded(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> dict[str, t.Any]:
-    """What the work returns; an error that it raises ends the module."""
+    """What the work returns; an error that it raises ends the module. No name on a host can make either unreadable."""
     try:
-        return work()
+        found: dict[str, t.Any] = readable(work())
+        return found
     except DefinitionError as error:
-        module.fail_json(msg=str(error), problems=error.problems)
+        module.fail_json(msg=readable(str(error)), problems=readable(error.problems))
     except UnhealthyError as error:
         # The run did change the host, though all of it may be as it was before.
-        module.fail_json(msg=str(error), changed=True, unhealthy=error.name)
+        module.fail_json(msg=readable(str(error)), changed=True, unhealthy=error.name)
     except StrataError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=readable(str(error)))
     except OSError as error:
         at = f" ({error.filename})" if error.filename else ""
         module.fail_json(
-            msg=f"The host refused: {error.strerror or error}{at}. Nothing half-made is visible; run again."
+            msg=readable(f"The host refused: {error.strerror or error}{at}. Nothing half-made is visible; run again.")
         )
+
+
+def readable(value: t.Any) -> t.Any:
+    """A result with every byte that is no UTF-8 (names of files may have such) written ``\\xNN``.
+
+    ansible-core 2.19 takes no other result, and calls the task failed.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else _without_surrogates(value)
+    if isinstance(value, dict):
+        return {readable(key): readable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [readable(item) for item in value]
+    return value
+
+
+def _without_surrogates(text: str) -> str:
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raw = text.encode("utf-8", "backslashreplace")
+    return raw.decode("utf-8", "backslashreplace")

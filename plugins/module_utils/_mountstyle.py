@@ -26,6 +26,9 @@ _MAP = re.compile(r"^([0-9]{1,10}):([0-9]{1,10}):([0-9]{1,10})\Z")
 _IDS = (1 << 32) - 1
 """The last id means nobody (user_namespaces(7))."""
 
+_NOBODY = 65534
+"""What an id is shown as that a map leaves out (user_namespaces(7), "Unmapped user and group IDs")."""
+
 _TIMES = ("noatime", "relatime", "strictatime")
 
 
@@ -75,6 +78,10 @@ class MountStyle:
     def idmapped(self) -> bool:
         """Whether layers are shown with other owners than they have."""
         return bool(self.idmap_uid)
+
+    def shown_owner(self, uid: int, gid: int) -> Tuple[int, int]:
+        """Owner and group as a layer has them -> as the stack shows them."""
+        return _shown_id(self.idmap_uid, uid), _shown_id(self.idmap_gid, gid)
 
     @property
     def source(self) -> str:
@@ -134,6 +141,13 @@ def _propagation_of(optional: Tuple[str, ...]) -> str:
     kinds = {field.partition(":")[0] for field in optional}
     shown = {"shared": "shared", "master": "slave", "unbindable": "unbindable"}
     return next((name for word, name in shown.items() if word in kinds), "private")
+
+
+def _shown_id(text: str, number: int) -> int:
+    if not text:
+        return number
+    first, host, count = map(int, text.split(":"))
+    return host + number - first if first <= number < first + count else _NOBODY
 
 
 def _shown(value: Optional[int]) -> str:

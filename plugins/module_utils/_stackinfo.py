@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""One stack as it is: its record, what is mounted, and who still uses trees that it had before. Reads only."""
+"""One stack as it is: its record, what is mounted, what changed, and who still uses its old trees. Reads only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn
 
-from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._changes import Change, find_changes
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import holders_of_devices
+from ansible_collections.strata.overlay.plugins.module_utils._layout import lower_trees, upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mismatch,
@@ -29,18 +31,15 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-def stack_info(store: Store, name: str) -> Dict[str, Any]:
+def stack_info(store: Store, name: str, changes: bool = False) -> Dict[str, Any]:
     """What the module ``stack_info`` returns; StrataError where the store knows no such stack."""
-    record = store.stack_record(name)
-    if record is None:
-        known = sorted(store.stacks())
-        hint = nearest(name, known) or (f"; there are {', '.join(known)}" if known else "; it has none")
-        raise StrataError(f"stack {name}: the store {store.root} knows no stack of this name{hint}")
+    record = known_stack(store, name)
     mounts = _mountinfo.read()
     ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
     request = mount_request(store.home, record)
     content = root_on_device(mounts, f"{store.root}/content/sha256/{hex_of(record.diff_ids[0])}")
     seen = {line.device for line in mounts}
+    changed = {"changes": [change._asdict() for change in stack_changes(store, record)]} if changes else {}
     return {
         "name": name,
         "record": asdict(record),
@@ -48,7 +47,34 @@ def stack_info(store: Store, name: str) -> Dict[str, Any]:
         "drift": _drift([mismatch(line, request, content) for line in ours], record.mounted),
         **recorded(record),
         "held_by": [holder.result() for holder in holders_of_devices(set(record.left) - seen)],
+        **changed,
     }
+
+
+def known_stack(store: Store, name: str) -> StackRecord:
+    """The record of a stack; StrataError where the store knows none of this name."""
+    record = store.stack_record(name)
+    if record is None:
+        known = sorted(store.stacks())
+        hint = nearest(name, known) or (f"; there are {', '.join(known)}" if known else "; it has none")
+        raise StrataError(f"stack {name}: the store {store.root} knows no stack of this name{hint}")
+    return record
+
+
+def stack_changes(store: Store, record: StackRecord) -> List[Change]:
+    """What a stack's writable layer holds against the layers below it; nothing where it has none (now)."""
+    if not record.stack_id:
+        return []
+    upper = upper_tree(store, record)
+    if record.writable == "volatile" and not os.path.isdir(upper):
+        return []  # it goes with the mount
+    lowers = lower_trees(store, record.diff_ids)
+    missing = next((path for path in (upper, *lowers) if not os.path.isdir(path)), None)
+    if missing:
+        raise StrataError(
+            f"stack {record.name}: its changes cannot be told, for {missing} is missing; run strata.overlay.store_check"
+        )
+    return find_changes(upper, lowers, _kernel.in_user_namespace(), record.style.shown_owner)
 
 
 def recorded(record: StackRecord) -> Dict[str, Any]:
@@ -78,6 +104,6 @@ def run_stack_info(module: AnsibleModule) -> NoReturn:
     def look() -> Dict[str, Any]:
         store = Store(module.params["root"])
         with store.reading(module.params["lock_timeout"]):
-            return stack_info(store, module.params["name"])
+            return stack_info(store, module.params["name"], module.params["changes"])
 
     module.exit_json(changed=False, **guarded(module, look))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stack_info
-short_description: One stack as it is, its generations, and who still uses a tree that it had before
+short_description: One stack as it is, its generations, its changes, and who still uses a tree that it had before
 version_added: 0.1.0
 description:
   - Reads the record of a stack and the mount table, and changes nothing.
@@ -23,6 +23,14 @@ options:
       - The stack's name.
     type: str
     required: true
+  changes:
+    description:
+      - Tell what the writable layer holds against the layers below it, as C(docker diff) does.
+      - The stack may be mounted or not. What changes while this looks may be told or not.
+      - It takes time for every path in the writable layer, and for those that an emptied or replaced directory has
+        lost, and none for the rest of the tree.
+    type: bool
+    default: false
   lock_timeout:
     description:
       - Seconds to wait while another run changes the store.
@@ -38,6 +46,16 @@ EXAMPLES = r"""
   strata.overlay.stack_info:
     name: web
   register: web
+
+- name: What has been changed below /etc since the layers were made
+  strata.overlay.stack_info:
+    name: web
+    changes: true
+  register: found
+
+- name: Show it
+  ansible.builtin.debug:
+    msg: "{{ found.changes | selectattr('path', 'match', '/etc/') | map(attribute='path') }}"
 
 - name: Restart what still runs from an older generation
   ansible.builtin.debug:
@@ -114,6 +132,30 @@ generations:
       returned: always
     back_to:
       description: The generation that it brought back, 0 where a definition asked for it.
+      type: int
+      returned: always
+changes:
+  description:
+    - Every path of the writable layer that is otherwise than in the layers below, each directory before what is in it.
+    - A path counts as changed where its type, mode, owner, device, capabilities or, unless it is a directory, its size
+      or time of modification differ. Other attributes alone make no change, as with C(docker diff).
+    - A directory in which anything has changed is among them; what a deleted or replaced directory held is not.
+    - Empty for a read-only stack, and for a volatile one that is not mounted.
+  returned: when O(changes=true)
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Path from the top of the stack, beginning with a slash. Bytes that are no UTF-8 are written C(\xNN).
+      type: str
+      returned: always
+      sample: /etc/app.conf
+    kind:
+      description: V(A) added, V(C) changed, V(D) deleted.
+      type: str
+      returned: always
+    size:
+      description: Bytes of a regular file as it is now, 0 for everything else.
       type: int
       returned: always
 held_by:

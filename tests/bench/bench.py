@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import ansible.release
+from ansible_collections.strata.overlay.tests.bench.changes import measure_changes
 from ansible_collections.strata.overlay.tests.bench.imports import measure_imports
 from ansible_collections.strata.overlay.tests.bench.measure import (
     PAIRS,
@@ -280,6 +281,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "info": measure_info,
     "check": measure_check,
     "switch": measure_switches,
+    "changes": measure_changes,
 }
 
 

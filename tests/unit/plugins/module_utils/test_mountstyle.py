@@ -63,3 +63,11 @@ def test_a_map_is_seen_in_the_mount_table() -> None:
     assert MountStyle().source == "overlay"
     mapped = MountStyle(idmap_uid="0:100000:1", idmap_gid="0:200000:1")
     assert mapped.source == "overlay idmap uid=0:100000:1 gid=0:200000:1"
+
+
+def test_owners_are_shown_as_the_map_says() -> None:
+    mapped = MountStyle(idmap_uid="10:100000:5", idmap_gid="0:200000:1")
+    assert MountStyle().shown_owner(3, 4) == (3, 4)
+    assert mapped.shown_owner(12, 0) == (100002, 200000)
+    assert mapped.shown_owner(9, 1) == (65534, 65534)
+    assert mapped.shown_owner(15, 0) == (65534, 200000)

@@ -1,0 +1,297 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a writable layer holds against the layers below it: added, changed and deleted paths, as `docker diff` tells.
+
+Docker mounts both trees and compares them whole. Here only the writable layer is walked, and below it only its paths
+are looked up, by the rules of overlayfs. Every directory is opened part by part and never through a link.
+Sources: moby/go-archive changes.go and changes_unix.go (what counts as a change); kernel overlayfs.rst (what a path
+shows). Docker before 28 takes block devices and sockets for directories there, which is not copied.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SECOND = 10**9
+_CAPABILITY = "security.capability"
+_DESCRIPTORS = 250
+"""That may be open at once beside one directory's own; many systems give a process 1024."""
+
+Owners = Callable[[int, int], Tuple[int, int]]
+"""Owner and group as a lower layer has them -> as the stack shows them."""
+
+
+class Change(NamedTuple):
+    """One path that is otherwise than below.
+
+    :ivar path: from the top of the stack, beginning with a slash.
+    :ivar kind: "A", "C" or "D", as Docker writes added, changed and deleted.
+    :ivar size: bytes of a regular file as it is now; 0 for everything else.
+    """
+
+    path: str
+    kind: str
+    size: int = 0
+
+
+class _Place(NamedTuple):
+    """A directory of the writable layer that is yet to be looked at.
+
+    :ivar lowers: numbers of the lower layers that have it, top to bottom; further down than an opaque one too.
+    :ivar hides: nothing of the layers below is seen in it any more.
+    :ivar told: it is among the changes already.
+    """
+
+    path: str
+    lowers: Sequence[int]
+    hides: bool
+    told: bool
+
+
+class _Below(NamedTuple):
+    """A directory of one lower layer, open."""
+
+    number: int
+    descriptor: int
+
+
+def as_they_are(uid: int, gid: int) -> Tuple[int, int]:
+    """Owners of layers that are not mapped."""
+    return uid, gid
+
+
+def find_changes(upper: str, lowers: Sequence[str], userxattr: bool, owners: Owners = as_they_are) -> List[Change]:
+    """Every change, each directory before what is in it. What goes while this looks is as if it had gone before.
+
+    :param upper: top directory of the writable layer, without links on the way.
+    :param lowers: those of the layers below, top to bottom.
+    :param userxattr: opaque directories are marked by ``user.overlay.opaque``.
+    :raises OSError: a layer cannot be read.
+    """
+    return _Comparison(upper, lowers, f"{'user' if userxattr else 'trusted'}.overlay.opaque", owners).run()
+
+
+class _Comparison:
+    def __init__(self, upper: str, lowers: Sequence[str], opaque: str, owners: Owners) -> None:
+        self._upper = upper
+        self._lowers = lowers
+        self._opaque = opaque
+        self._owners = owners
+        self._found: Dict[str, Change] = {}
+        self._touched: Set[str] = set()
+        self._waiting: List[_Place] = []
+        self._open = 0
+
+    def run(self) -> List[Change]:
+        self._waiting = [_Place("", range(len(self._lowers)), hides=False, told=True)]
+        while self._waiting:
+            self._from_top(self._waiting.pop())
+        self._tell_parents()
+        return [self._found[path] for path in sorted(self._found, key=lambda path: path.replace("/", "\0"))]
+
+    def _from_top(self, place: _Place) -> None:
+        above, name = place.path.rpartition("/")[::2]
+        try:
+            parent = _open_below(self._upper, above)
+        except (FileNotFoundError, NotADirectoryError):
+            if not place.path:
+                raise
+            return  # it went, or has become something else, since it was seen
+        below = [_Below(number, _open_below(self._lowers[number], above)) for number in place.lowers]
+        try:
+            self._enter(place, name or ".", parent, below)
+        finally:
+            for descriptor in (parent, *(layer.descriptor for layer in below)):
+                os.close(descriptor)
+
+    def _enter(self, place: _Place, name: str, parent: int, above: Sequence[_Below]) -> None:
+        """Look at one directory.
+
+        :param parent: the directory that has it, ``above`` the same in lower layers.
+        """
+        try:
+            upper = os.open(name, _LISTED, dir_fd=parent)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        below: List[_Below] = []
+        try:
+            hides = place.hides
+            for number, directory in above:
+                if number not in place.lowers:
+                    continue
+                below.append(_Below(number, os.open(name, _LISTED, dir_fd=directory)))
+                # A mark on the top itself means nothing: the kernel shows the tops of all layers as one.
+                if place.path and number != place.lowers[-1] and self._is_opaque(below[-1].descriptor):
+                    break
+            if below and place.path:
+                hides = hides or self._is_opaque(upper)
+                if not place.told and not _same_capability(upper, below[0].descriptor):
+                    self._found[place.path] = Change(place.path, "C")
+                    self._touched.add(place.path.rpartition("/")[0])
+            self._open += 1 + len(below)
+            self._compare(place.path, hides, upper, below)
+        finally:
+            self._open -= 1 + len(below)
+            for descriptor in (upper, *(layer.descriptor for layer in below)):
+                os.close(descriptor)
+
+    def _compare(self, path: str, hides: bool, upper: int, below: Sequence[_Below]) -> None:
+        """Hold what is in a directory against what was."""
+        found = len(self._found)
+        there: Set[str] = set()
+        inside: List[_Place] = []
+        with os.scandir(upper) as listing:
+            for entry in listing:
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                before, lowers = self._before(below, entry.name) if below else (None, ())
+                if not _is_whiteout(facts):
+                    there.add(entry.name)
+                kind = self._kind(before, facts, upper, below, entry.name)
+                where = f"{path}/{entry.name}"
+                if kind:
+                    self._found[where] = Change(where, kind, facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
+                if stat.S_ISDIR(facts.st_mode):
+                    shown = lowers if before is not None and stat.S_ISDIR(before.st_mode) else ()
+                    inside.append(_Place(where, shown, hides, bool(kind)))
+        if hides and below:
+            for name in _names(below) - there:
+                if self._before(below, name)[0] is not None:
+                    self._found[f"{path}/{name}"] = Change(f"{path}/{name}", "D")
+        if len(self._found) > found:
+            self._touched.add(path)
+        for place in inside:
+            if self._open < _DESCRIPTORS:
+                self._enter(place, place.path[len(path) + 1 :], upper, below)
+            else:
+                self._waiting.append(place)
+
+    def _kind(
+        self, before: Optional[os.stat_result], now: os.stat_result, upper: int, below: Sequence[_Below], name: str
+    ) -> str:
+        """What an entry is told as, "" for nothing. Of a directory's capabilities is asked when it is open."""
+        if _is_whiteout(now):
+            return "D" if before is not None else ""
+        if before is None:
+            return "A"
+        if self._differs(before, now):
+            return "C"
+        if stat.S_ISDIR(now.st_mode):
+            return ""
+        capability = _attribute_at(upper, name, _CAPABILITY)
+        return "" if capability == _first_attribute(below, name, _CAPABILITY) else "C"
+
+    def _before(self, below: Sequence[_Below], name: str) -> Tuple[Optional[os.stat_result], Sequence[int]]:
+        """What the lower layers show by a name, and which ones: more than one where it is a directory. Whether one of
+        these is opaque is not asked yet.
+        """
+        found: Optional[os.stat_result] = None
+        lowers: List[int] = []
+        for number, directory in below:
+            try:
+                facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            is_directory = stat.S_ISDIR(facts.st_mode)
+            if _is_whiteout(facts) or (lowers and not is_directory):
+                break
+            found = found or facts
+            lowers.append(number)
+            if not is_directory:
+                break
+        return found, lowers
+
+    def _is_opaque(self, directory: int) -> bool:
+        # Nearly none has the mark, and a list that lacks it costs less than an error.
+        return self._opaque in os.listxattr(directory) and os.getxattr(directory, self._opaque) == b"y"
+
+    def _differs(self, before: os.stat_result, now: os.stat_result) -> bool:
+        return (
+            before.st_mode != now.st_mode
+            or self._owners(before.st_uid, before.st_gid) != (now.st_uid, now.st_gid)
+            or before.st_rdev != now.st_rdev
+            or (
+                not stat.S_ISDIR(now.st_mode)
+                and (before.st_size != now.st_size or not same_time(before.st_mtime_ns, now.st_mtime_ns))
+            )
+        )
+
+    def _tell_parents(self) -> None:
+        """Every directory in which anything has changed has changed itself."""
+        for touched in self._touched:
+            path = touched
+            # One that was found itself lies in a directory that has been touched.
+            while path and path not in self._found:
+                self._found[path] = Change(path, "C")
+                path = path.rpartition("/")[0]
+
+
+def same_time(one: int, other: int) -> bool:
+    """Whether two times (nanoseconds) may be the same one: an archive without fractions has cut them off."""
+    if one == other:
+        return True
+    return one // _SECOND == other // _SECOND and 0 in (one % _SECOND, other % _SECOND)
+
+
+def _is_whiteout(facts: os.stat_result) -> bool:
+    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
+
+
+def _same_capability(one: int, other: int) -> bool:
+    """Whether two open directories have the same."""
+    lists = [_CAPABILITY in os.listxattr(descriptor) for descriptor in (one, other)]
+    return not any(lists) or (all(lists) and os.getxattr(one, _CAPABILITY) == os.getxattr(other, _CAPABILITY))
+
+
+def _attribute_at(directory: int, name: str, attribute: str) -> Optional[bytes]:
+    """An attribute of an entry, None where it has none. There is no getxattrat(2) before Linux 6.13."""
+    try:
+        return os.getxattr(f"/proc/self/fd/{directory}/{name}", attribute, follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _first_attribute(below: Sequence[_Below], name: str, attribute: str) -> Optional[bytes]:
+    """The same of the uppermost entry of a name."""
+    for layer in below:
+        if _exists(layer.descriptor, name):
+            return _attribute_at(layer.descriptor, name, attribute)
+    return None
+
+
+def _exists(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _names(below: Sequence[_Below]) -> Set[str]:
+    found: Set[str] = set()
+    for layer in below:
+        found.update(os.listdir(layer.descriptor))
+    return found
+
+
+def _open_below(top: str, path: str) -> int:
+    """A handle of a directory, for the caller to close. No part of the path is taken for a link, nor is the top."""
+    descriptor = os.open(top, _HANDLE)
+    try:
+        for part in path.split("/")[1:]:
+            above = descriptor
+            descriptor = os.open(part, _HANDLE, dir_fd=above)
+            os.close(above)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,318 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What stack_info tells of changes: known answers, and random scripts of changes against `docker diff`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
+from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
+from ansible_collections.strata.overlay.tests.integration.docker import Docker, missing_programs, running_docker
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, in_private_namespace, unmount_all
+from ansible_collections.strata.overlay.tests.integration.images import Layout, sha256, skopeo
+from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.scripts import Change, layer_tars, run_script, scripts
+from hypothesis import HealthCheck, event, example, given, settings
+
+# FUZZ=10 tries ten times as many scripts as the suite has time for.
+TIMES = int(os.environ.get("FUZZ", "1"))
+KINDS = "CAD"
+"""Docker's numbers of kinds."""
+
+
+def changes_of(host: Host, name: str = "web") -> list[tuple[str, str]]:
+    return [(change["kind"], change["path"]) for change in stack_info(host.store, name, changes=True)["changes"]]
+
+
+def three_layers(host: Host) -> None:
+    """A persistent stack ``web`` of the three layers."""
+    layers = []
+    for number, data in enumerate(layer_tars()):
+        path = host.top / f"layer{number}.tar"
+        path.write_bytes(data)
+        layers.append({"name": f"layer{number}", "src": str(path), "remote_src": True})
+    names = [layer["name"] for layer in layers]
+    stack = {"name": "web", "path": host.path("web"), "layers": names, "writable": "persistent"}
+    host.run(layers=layers, stacks=[stack])
+
+
+def test_every_kind_of_change(host: Host) -> None:
+    three_layers(host)
+    top = Path(host.path("web"))
+    assert changes_of(host) == []
+    (top / "new").mkdir()
+    (top / "new/one").write_text("12345")
+    (top / "a/file").write_text("changed")
+    (top / "only/run").unlink()
+    (top / "only/file").chmod(0o644)
+    (top / "b/null").chmod(0o666)
+    shutil.rmtree(top / "over/deep")
+    (top / "over/deep").write_text("a file")
+    shutil.rmtree(top / "a/deep")
+    (top / "a/deep").mkdir()
+    (top / "c/link").unlink()
+    expected = [
+        ("C", "/a"),
+        ("C", "/a/deep"),
+        ("D", "/a/deep/sub"),
+        ("C", "/a/file"),
+        ("C", "/b"),
+        ("C", "/b/null"),
+        ("C", "/c"),
+        ("D", "/c/link"),
+        ("A", "/new"),
+        ("A", "/new/one"),
+        ("C", "/only"),
+        ("C", "/only/file"),
+        ("D", "/only/run"),
+        ("C", "/over"),
+        ("C", "/over/deep"),
+    ]
+    assert changes_of(host) == expected
+    sizes = {change["path"]: change["size"] for change in stack_info(host.store, "web", changes=True)["changes"]}
+    assert {path: size for path, size in sizes.items() if size} == {
+        "/new/one": 5,
+        "/a/file": 7,
+        "/only/file": 9,
+        "/over/deep": 6,
+    }
+    assert "changes" not in stack_info(host.store, "web")
+    host.run(stacks=[{"name": "web", "state": "unmounted"}])
+    assert changes_of(host) == expected, "the same without the mount"
+
+
+def test_read_only_and_volatile_stacks(host: Host) -> None:
+    stacks = [
+        {"name": "web", "path": host.path("web"), "layers": ["base"]},
+        {"name": "job", "path": host.path("job"), "layers": ["base"], "writable": "volatile"},
+    ]
+    host.run(layers=[inline("base", etc__name="base")], stacks=stacks)
+    Path(host.path("job"), "etc/name").unlink()
+    assert changes_of(host, "web") == []
+    assert changes_of(host, "job") == [("C", "/etc"), ("D", "/etc/name")]
+    host.run(stacks=[{"name": "job", "state": "unmounted"}])
+    assert changes_of(host, "job") == []
+
+
+def test_owners_that_are_mapped(host: Host) -> None:
+    """A file copied up has the owner that the stack shows; that is no change."""
+    host.root.mkdir()
+    fault = idmap_fault(str(host.root))
+    if fault:
+        pytest.skip(f"owners cannot be mapped here: {fault}")
+    stack = {"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}
+    idmap = {"uid": "0:1000:9", "gid": "0:1000:9"}
+    host.run(layers=[inline("base", etc__name="base", etc__other="base")], stacks=[{**stack, "idmap": idmap}])
+    path = Path(host.path("web"), "etc/name")
+    assert path.stat().st_uid == 1000
+    path.chmod(path.stat().st_mode)
+    assert os.listdir(upper_tree(host.store, host.store.stacks()["web"])), "it was copied up"
+    assert changes_of(host) == []
+    os.chown(path, 1001, 1000)
+    assert changes_of(host) == [("C", "/etc"), ("C", "/etc/name")]
+
+
+def test_a_tree_deeper_than_a_path_may_be_long(host: Host) -> None:
+    host.run(
+        layers=[inline("base", etc="base")],
+        stacks=[{"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}],
+    )
+    before = os.getcwd()
+    os.chdir(host.path("web"))
+    try:
+        for _level in range(60):
+            os.mkdir("x" * 200)
+            os.chdir("x" * 200)
+    finally:
+        os.chdir(before)
+    found = changes_of(host)
+    assert [kind for kind, _path in found] == ["A"] * 60
+    assert len(found[-1][1]) == 60 * 201
+    host.run(stacks=[{"name": "web", "state": "absent"}])
+
+
+def test_links_lead_nowhere(host: Host) -> None:
+    """A directory replaced by a link to another one: what lies behind it is not looked at."""
+    three_layers(host)
+    upper = Path(upper_tree(host.store, host.store.stacks()["web"]))
+    canary = host.top / "canary"
+    canary.mkdir()
+    (canary / "inside").write_text("outside")
+    host.run(stacks=[{"name": "web", "state": "unmounted"}])
+    (upper / "a").symlink_to(canary)
+    (upper / "fresh").symlink_to("/")
+    assert changes_of(host) == [("C", "/a"), ("A", "/fresh")]
+
+
+def test_a_missing_layer_is_told(host: Host) -> None:
+    three_layers(host)
+    host.run(stacks=[{"name": "web", "state": "unmounted"}])
+    record = host.store.stacks()["web"]
+    content = Path(host.store.content(record.diff_ids[0]))
+    content.rename(host.top / "moved")
+    with pytest.raises(StrataError, match="stack web: its changes cannot be told, for .* is missing"):
+        changes_of(host)
+
+
+def test_through_ansible(host: Host, ansible: Ansible) -> None:
+    three_layers(host)
+    (Path(host.path("web")) / "only/new name").write_text("1")
+    os.mkdir(os.fsencode(host.path("web")) + b"/\xff")
+    told = ansible.module("stack_info", {"root": str(host.root), "name": "web", "changes": True})
+    assert "changes" in told, told
+    assert [(change["kind"], change["path"], change["size"]) for change in told["changes"][:2]] == [
+        ("C", "/only", 0),
+        ("A", "/only/new name", 1),
+    ]
+    assert told["changes"][2] == {"kind": "A", "path": "/\\xff", "size": 0}
+    assert not told["changed"]
+
+
+class _Socket(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("docker")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(str(self._path))
+
+
+@dataclass
+class Pair:
+    """The same three layers as a stack of ours and as a container of Docker's that does not run.
+
+    :ivar lowers: layers of the container, top to bottom, the one that Docker makes for its mounts among them.
+    """
+
+    host: Host
+    docker: Docker
+    container: str
+    lowers: list[str]
+    upper: Path
+
+    def run_in_docker(self, script: list[Change]) -> None:
+        """Docker mounts a container while it runs, with these options but for those that we set everywhere."""
+        work = self.upper.parent / "work"
+        empty(self.upper)
+        empty(work)
+        place = self.host.top / "container"
+        place.mkdir(exist_ok=True)
+        options = f"index=off,metacopy=off,redirect_dir=off,lowerdir={':'.join(self.lowers)}"
+        _kernel.mount("overlay", str(place), "overlay", 0, f"{options},upperdir={self.upper},workdir={work}")
+        try:
+            run_script(place, script)
+        finally:
+            _kernel.umount(str(place))
+
+    def run_in_stack(self, script: list[Change]) -> None:
+        self.host.run(stacks=[{"name": "web", "state": "unmounted"}])
+        empty(Path(upper_tree(self.host.store, self.host.store.stacks()["web"])))
+        self.host.run(stacks=[{"name": "web", "state": "mounted"}])
+        run_script(Path(self.host.path("web")), script)
+
+    def docker_diff(self) -> list[tuple[str, str]]:
+        """What `docker diff` prints, from where it has it."""
+        connection = _Socket(self.docker.socket)
+        try:
+            connection.request("GET", f"/containers/{self.container}/changes")
+            answer = connection.getresponse()
+            body = json.loads(answer.read())
+        finally:
+            connection.close()
+        assert answer.status == 200, body
+        return sorted((KINDS[change["Kind"]], change["Path"]) for change in body or [])
+
+
+def empty(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    if not in_private_namespace() or missing_programs():
+        pytest.skip(f"needs root in a mount namespace of its own, and {', '.join(missing_programs())}")
+    if find_abilities().userxattr:
+        pytest.skip("dockerd needs root, and not that of a user namespace")
+    top = tmp_path_factory.mktemp("changes")
+    host = Host(top / "host")
+    host.top.mkdir()
+    try:
+        three_layers(host)
+        load = image_archive(top)
+        with running_docker(top / "root", top / "log") as docker:
+            docker.call("load", "--input", str(load))
+            container = docker.call("create", "--network", "none", "three:1", "/none").strip()
+            layers = json.loads(docker.call("inspect", container))[0]["GraphDriver"]["Data"]
+            yield Pair(host, docker, container, layers["LowerDir"].split(":"), Path(layers["UpperDir"]))
+    finally:
+        unmount_all(top)
+        shutil.rmtree(top)
+
+
+def image_archive(top: Path) -> Path:
+    """The three layers as an archive for `docker load`."""
+    tars = layer_tars()
+    layout = Layout(top / "layout")
+    config = {"architecture": "amd64", "os": "linux", "config": {}}
+    rootfs = {"type": "layers", "diff_ids": [sha256(data) for data in tars]}
+    media = "application/vnd.oci.image"
+    manifest = {
+        "schemaVersion": 2,
+        "config": layout.blob(json.dumps({**config, "rootfs": rootfs}).encode(), f"{media}.config.v1+json"),
+        "layers": [layout.blob(data, f"{media}.layer.v1.tar") for data in tars],
+    }
+    layout.list("1", layout.blob(json.dumps(manifest).encode(), f"{media}.manifest.v1+json"))
+    skopeo(f"oci:{layout.directory}:1", f"docker-archive:{top}/three.tar:three:1")
+    return top / "three.tar"
+
+
+def test_docker_prints_what_its_socket_says(pair: Pair) -> None:
+    script = [Change("write", "a/file", "", 3), Change("remove", "b", "", 0), Change("mkdir", "new", "", 0)]
+    pair.run_in_docker(script)
+    printed = pair.docker.call("diff", pair.container).splitlines()
+    assert sorted(tuple(line.split(" ", 1)) for line in printed) == pair.docker_diff()
+    assert pair.docker_diff() == [("A", "/new"), ("C", "/a"), ("C", "/a/file"), ("D", "/b")]
+
+
+# Fractions of a second that an archive has not, and a device in the place of another, alike in all but its number.
+@settings(max_examples=200 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scripts)
+@example([Change("utime", "a/run", "", 1)])
+@example(
+    [
+        Change("remove", "b/null", "", 0),
+        Change("device", "b/null", "", 2),
+        Change("chmod", "b/null", "", 1),
+        Change("utime", "b/null", "", 0),
+    ]
+)
+def test_random_changes_as_docker_tells_them(pair: Pair, script: list[Change]) -> None:
+    pair.run_in_docker(script)
+    expected = pair.docker_diff()
+    for kind, _path in expected:
+        event(kind)
+    same_tree = find_changes(str(pair.upper), pair.lowers, userxattr=False)
+    assert sorted((change.kind, change.path) for change in same_tree) == expected
+    pair.run_in_stack(script)
+    assert sorted(changes_of(pair.host)) == expected

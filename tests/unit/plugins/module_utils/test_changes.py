@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Changes of plain trees, without a mount; tests/integration has them against Docker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes, same_time
+from ansible_collections.strata.overlay.plugins.module_utils._module import readable
+
+SECOND = 10**9
+
+
+def told(upper: Path, *lowers: Path) -> list[str]:
+    return [f"{change.kind} {change.path}" for change in find_changes(str(upper), [*map(str, lowers)], userxattr=True)]
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    (tmp_path / "lower/etc/deep").mkdir(parents=True)
+    for name in ("etc/one", "etc/two", "etc/deep/three"):
+        (tmp_path / "lower" / name).write_text(name)
+    return tmp_path / "lower"
+
+
+def test_order_and_parents(tmp_path: Path, lower: Path) -> None:
+    upper = tmp_path / "upper"
+    (upper / "etc/deep").mkdir(parents=True)
+    for name in ("etc/deep/new", "etc-too", "etc/deep.d"):
+        (upper / name).write_text("")
+    assert told(upper, lower) == ["C /etc", "C /etc/deep", "A /etc/deep/new", "A /etc/deep.d", "A /etc-too"]
+
+
+def test_what_is_as_below_has_not_changed(tmp_path: Path, lower: Path) -> None:
+    upper = tmp_path / "upper"
+    (upper / "etc").mkdir(parents=True)
+    (upper / "etc/one").write_text("etc/one")
+    facts = (lower / "etc/one").stat()
+    os.utime(upper / "etc/one", ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert told(upper, lower) == []
+
+
+def test_nothing_below(tmp_path: Path) -> None:
+    (tmp_path / "upper/only").mkdir(parents=True)
+    assert told(tmp_path / "upper") == ["A /only"]
+
+
+def test_a_layer_that_is_missing(tmp_path: Path, lower: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        told(tmp_path / "upper", lower)
+    (tmp_path / "upper").mkdir()
+    with pytest.raises(FileNotFoundError):
+        told(tmp_path / "upper", tmp_path / "none", lower)
+
+
+def test_wider_and_deeper_than_descriptors_allow(tmp_path: Path) -> None:
+    """Fifty layers that all have the same directories, sixty deep."""
+    lowers = [tmp_path / f"lower{number}" for number in range(50)]
+    upper = tmp_path / "upper"
+    for top in (*lowers, upper):
+        (top / "/".join(["d"] * 60)).mkdir(parents=True)
+    (upper / "/".join(["d"] * 60) / "new").write_text("")
+    found = told(upper, *lowers)
+    assert found == [*(f"C {'/d' * depth}" for depth in range(1, 61)), f"A {'/d' * 60}/new"]
+
+
+def test_times_without_fractions() -> None:
+    assert same_time(7 * SECOND, 7 * SECOND)
+    assert same_time(7 * SECOND, 7 * SECOND + 5)
+    assert not same_time(7 * SECOND + 5, 7 * SECOND + 6)
+    assert not same_time(7 * SECOND, 8 * SECOND)
+
+
+def test_results_can_be_read_whatever_names_are_in_them() -> None:
+    name = os.fsdecode(b"\xff")
+    assert readable({"a": [name, 1, None], name: ("\u00fc", "\ud800")}) == {
+        "a": ["\\xff", 1, None],
+        "\\xff": ["\u00fc", "\\ud800"],
+    }
