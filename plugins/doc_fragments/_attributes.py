@@ -62,3 +62,27 @@ attributes:
     platforms: linux
     support: full
 """
+
+    CONTROLLER_ONLY = r"""
+options: {}
+attributes:
+  action:
+    description: Runs on the controller only.
+    support: full
+  async:
+    description: Can be run with C(async).
+    support: none
+  check_mode:
+    description: Reads only; the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is no difference to show.
+    support: N/A
+  idempotent:
+    description: Changes nothing.
+    support: full
+  platform:
+    description: Target systems it works on.
+    platforms: all
+    support: full
+"""

@@ -24,7 +24,8 @@ src:
   description:
     - An archive made by C(docker save), C(podman save), C(skopeo copy) or a builder, or an OCI image layout, as a
       directory or a tar. Archive and layers may be compressed.
-    - On the controller, looked for as M(ansible.builtin.copy) does, unless O(NAME.remote_src=true). Only the layers
+    - On the controller, looked for as M(ansible.builtin.copy) does
+      and then beside the inventory, unless O(NAME.remote_src=true). Only the layers
       that the host lacks are sent, as they lie in the archive.
     - Exactly one of O(NAME.src) and O(NAME.registry) is given.
   type: path

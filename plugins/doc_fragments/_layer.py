@@ -33,7 +33,8 @@ src:
     - A tar archive, plain or compressed with gzip, bzip2, xz or zstd, with OCI whiteouts (C(.wh.) names) or without.
     - Owners are taken by number. In POSIX access lists a user or group by name only, as C(tar --acls) writes them, is
       refused; C(tar --xattrs --xattrs-include='*') and C(bsdtar --acls) write numbers.
-    - On the controller, looked for as M(ansible.builtin.copy) does, unless O(NAME.remote_src=true).
+    - On the controller, looked for as M(ansible.builtin.copy) does
+      and then beside the inventory, unless O(NAME.remote_src=true).
     - Exactly one of O(NAME.src), O(NAME.url), O(NAME.dir) and O(NAME.files) is given.
   type: path
 url:

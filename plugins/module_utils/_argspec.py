@@ -140,6 +140,7 @@ def apply_module_spec() -> Spec:
         "stacks": {"type": "list", "elements": "dict", "options": stack_spec(), "default": []},
         "prune": {"type": "dict", "options": prune_spec()},
         "exclusive": {"type": "bool", "default": False},
+        "stage": {"type": "bool", "default": False},
     }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 
 # What makes up the run as a whole; every other option of `layer` and `stack` belongs to their one item.
-_RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "_controller")
+_RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "stage", "_controller")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Definition:
     exclusive: bool = False
     images: Tuple[ImageSpec, ...] = ()
     prune: Optional[PruneSpec] = None
+    stage: bool = False
 
     def named(self) -> List[Union[LayerSpec, ImageSpec]]:
         """Everything whose name a stack's ``layers`` may hold."""
@@ -81,7 +82,11 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     _check_duplicates(layers, images, stacks, problems)
     _check_paths(root, stacks, problems)
     prune = _read_prune(options["prune"], problems)
-    return Definition(root, layers, stacks, options["exclusive"], images, prune), problems
+    if options["stage"] and prune is not None:
+        problems.append(
+            "option 'prune' cannot go with stage, which only brings what is needed later; leave one of them out"
+        )
+    return Definition(root, layers, stacks, options["exclusive"], images, prune, options["stage"]), problems
 
 
 # What these read, many definitions do not have: so its rooms are loaded when they are needed.

@@ -60,6 +60,7 @@ class Desired:
     :ivar origins: where each content can be had, by DiffID; those present already among them.
     :ivar images: of the names that are images, where each comes from.
     :ivar dropped_services: services of the dropped stacks.
+    :ivar stage: only what is slow is to be done, and nothing that anybody could see.
     :ivar returning: stacks that go back to what they were, since the change before did not work.
     """
 
@@ -70,6 +71,7 @@ class Desired:
     origins: Mapping[str, Origin]
     images: Mapping[str, ImageOrigin] = field(default_factory=dict)
     dropped_services: Mapping[str, Tuple[Service, ...]] = field(default_factory=dict)
+    stage: bool = False
     returning: FrozenSet[str] = frozenset()
 
     def chains(self) -> List[Tuple[str, ...]]:
@@ -114,6 +116,7 @@ def desire(
         origins=by_diff_id,
         images=found,
         dropped_services=_dropped_services(definition, known, dropped_stacks),
+        stage=definition.stage,
     )
 
 

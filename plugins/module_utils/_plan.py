@@ -72,6 +72,8 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     changes = with_services([*takedown, *moves, *records, *mounts], desired, observed.host)
     steps += [*boot.removals, *changes, *boot.writes]
     problems += [text for text in _covered(steps, observed) if text not in problems]
+    if desired.stage:
+        steps = [step for step in steps if isinstance(step, (ImportContent, LinkLayer))]
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
     return Plan(tuple(steps), tuple(problems))

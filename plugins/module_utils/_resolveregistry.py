@@ -51,7 +51,7 @@ class RegistryImages:
         image = self._known(pinned, spec) if pinned else None
         if image is None:
             image = pull(
-                Registry(reference, _access(spec)),
+                Registry(reference, access_of(spec)),
                 wanted,
                 spec.platform,
                 what,
@@ -84,7 +84,8 @@ def _key(digest: str, spec: ImageSpec) -> str:
     return hashlib.sha256(f"manifest\0{digest}\0{spec.platform or ''}".encode()).hexdigest()
 
 
-def _access(spec: ImageSpec) -> Access:
+def access_of(spec: ImageSpec) -> Access:
+    """How a registry is to be spoken to, as the user wrote it."""
     access = spec.access
     return Access(
         access.username,

@@ -84,8 +84,9 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
         },
         "stacks": [
             _stack_result(view, index, records.get(stack.spec.name), outcome)
-            for index, stack in enumerate(view.desired.stacks)
+            for index, stack in enumerate(() if view.desired.stage else view.desired.stacks)
         ],
+        **({"staged": view.desired.stage} if module == "apply" else {}),
         **(pruned.result() if pruned else {}),
         "diff": view.difference,
         **({"warnings": outcome.warnings} if outcome.warnings else {}),

@@ -33,6 +33,14 @@ options:
       - Writable layers that hold anything are set aside in the store, not deleted.
     type: bool
     default: false
+  stage:
+    description:
+      - Only import and link the layers that the definition needs, and leave names, stacks, services and everything else
+        as they are. A later run without it then has nothing slow to do.
+      - What was staged is in use once a run without it follows; a M(strata.overlay.prune) before that removes it.
+      - RV(stacks) is empty then.
+    type: bool
+    default: false
 requirements:
   - Python 3.9 or later and root (or a user namespace) on the host
   - Linux with the overlay file system; 6.8 or later for more than 135 layers in one stack
@@ -81,6 +89,12 @@ EXAMPLES = r"""
     stacks: "{{ overlay_stacks }}"
     prune:
       unused_for: 7d
+
+- name: Bring the bytes now, and switch tonight
+  strata.overlay.apply:
+    layers: "{{ overlay_layers }}"
+    stacks: "{{ overlay_stacks }}"
+    stage: true
 
 - name: Take everything down that is not in the definition
   strata.overlay.apply:
@@ -178,6 +192,11 @@ images:
       type: list
       elements: str
       returned: always
+staged:
+  description: Whether O(stage) was set, so that nothing but layers was brought.
+  returned: success
+  type: bool
+  sample: false
 stacks:
   description: Stacks that are mounted or unmounted by the definition.
   returned: success

@@ -32,6 +32,14 @@ options:
       - Plan to take down the stacks and forget the layer names of this store that the definition does not hold.
     type: bool
     default: false
+  stage:
+    description:
+      - Only import and link the layers that the definition needs, and leave names, stacks, services and everything else
+        as they are. A later run without it then has nothing slow to do.
+      - What was staged is in use once a run without it follows; a M(strata.overlay.prune) before that removes it.
+      - RV(stacks) is empty then.
+    type: bool
+    default: false
 seealso:
   - module: strata.overlay.apply
 """

@@ -170,9 +170,21 @@ class ShippingAction(ActionBase):
     def _find(self, source: Source) -> Source:
         if source.kind == "files":
             return source
-        if os.path.isabs(source.location) and os.path.exists(source.location):
-            return source  # what Ansible's search would find, and there may be hundreds
-        return replace(source, location=str(self._find_needle("files", source.location)))
+        return replace(source, location=self._found(source.location))
+
+    def _found(self, location: str) -> str:
+        """Where a path on the controller leads: as Ansible searches, and then from the directory of the inventory, for
+        beside the playbooks of a collection a user has no files.
+        """
+        if os.path.isabs(location) and os.path.exists(location):
+            return location  # what the search would find, and there may be hundreds
+        try:
+            return str(self._find_needle("files", location))
+        except AnsibleError:
+            beside = os.path.join(str(self._variables.get("inventory_dir") or ""), location)
+            if os.path.isabs(beside) and os.path.exists(beside):
+                return beside
+            raise
 
     def _read_images(self, definition: Definition, problems: list[str]) -> dict[str, LocalImage]:
         """Every image on the controller by its ``where``; what is wrong with one goes to ``problems``."""
@@ -184,7 +196,7 @@ class ShippingAction(ActionBase):
                 from ansible_collections.strata.overlay.plugins.plugin_utils._images import read_local_image
 
                 try:
-                    path = str(self._find_needle("files", spec.location))
+                    path = self._found(spec.location)
                     found[spec.where] = read_local_image(spec, path, cache, _cache_directory())
                 except StrataError as error:
                     problems.append(f"{spec.where}: {error}")

@@ -14,7 +14,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Defi
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LAYER = {"name": "base", "src": "/base.tar"}
@@ -41,7 +41,10 @@ def problems_of(definition: dict[str, Any]) -> list[str]:
 MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
     # Unknown options and wrong types.
     ({"layer": []}, ["unknown option 'layer'; did you mean 'layers'?"]),
-    ({"xyzzy": {}}, ["unknown option 'xyzzy'; known are exclusive, images, layers, lock_timeout, prune, root, stacks"]),
+    (
+        {"xyzzy": {}},
+        ["unknown option 'xyzzy'; known are exclusive, images, layers, lock_timeout, prune, root, stacks, stage"],
+    ),
     ({"prune": []}, ["option 'prune' must be a dictionary, not a list"]),
     (
         {"prune": {"unused_for": "soon", "max_bytes": "-1", "kep": []}},
@@ -266,6 +269,10 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
         ],
     ),
     (
+        {"stage": True, "prune": {}},
+        ["option 'prune' cannot go with stage, which only brings what is needed later; leave one of them out"],
+    ),
+    (
         {"stacks": [{"name": "web", "generation": "previous", "state": "unmounted"}]},
         ["stack web: option 'generation' needs state: mounted"],
     ),
@@ -471,6 +478,7 @@ YAML = st.recursive(
 ITEMS = st.lists(st.dictionaries(KEYS, YAML, max_size=8) | YAML, max_size=3)
 
 
+@settings(deadline=None)
 @given(layers=ITEMS | YAML, stacks=ITEMS | YAML, root=YAML, exclusive=YAML)
 def test_whatever_is_written_is_understood_or_told(layers: Any, stacks: Any, root: Any, exclusive: Any) -> None:
     given_options = {"layers": layers, "stacks": stacks, "root": root, "exclusive": exclusive}

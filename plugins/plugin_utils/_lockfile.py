@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The lock file: which digest each source of a definition had when it was last locked. Values in, values out.
+
+.. code-block:: yaml
+
+    layers:
+      files/base.tar.zst: sha256:...      # DiffID of what src, dir or url gave
+    images:
+      registry.example.com/app:1.4: sha256:...
+
+A layer's key is its source as it is written; files written in a definition are their own lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+
+Lock = Mapping[str, Mapping[str, str]]
+
+LAYER_SOURCES = ("src", "dir", "url")
+IMAGE_SOURCES = ("src", "registry")
+
+
+def check_lock(content: Any, where: str) -> Lock:
+    """A lock file's content as it was read.
+
+    :raises StrataError: it is none.
+    """
+    found = content or {}
+    sound = isinstance(found, Mapping) and all(
+        isinstance(part, Mapping) and all(isinstance(digest, str) for digest in part.values())
+        for part in (found.get("layers", {}), found.get("images", {}))
+    )
+    if not sound:
+        raise StrataError(f"{where} is no lock file; write it with the playbook strata.overlay.lock")
+    return {kind: dict(found.get(kind) or {}) for kind in ("layers", "images")}
+
+
+def lock_layer(item: Any, lock: Lock, where: str, home: str) -> Any:
+    """A layer with the digest that the lock has for its source.
+
+    :param where: the lock file's path, for messages. :param home: the inventory's directory.
+    :raises StrataError: the lock does not have it, or the definition pins another.
+    """
+    return _locked(item, LAYER_SOURCES, lock["layers"], where, home)
+
+
+def lock_image(item: Any, lock: Lock, where: str, home: str) -> Any:
+    """An image with the digest that the lock has; one from a registry is pulled by it, whatever its tag means now.
+
+    :raises StrataError: as for ``lock_layer``.
+    """
+    found = _locked(item, IMAGE_SOURCES, lock["images"], where, home)
+    if found is not item and found.get("registry"):
+        reference = str(found["registry"])
+        if "@" not in reference:
+            return {**item, "registry": f"{reference}@{found['digest']}"}
+        if not reference.endswith(f"@{found['digest']}"):
+            raise StrataError(f"image {item.get('name')}: {where} has {found['digest']} for {reference}; lock again")
+        return item
+    return found
+
+
+def lock_stack(item: Any, lock: Lock, where: str, home: str) -> Any:
+    """A stack with its layers written in place locked; errors as for ``lock_layer``."""
+    if not isinstance(item, Mapping) or not isinstance(item.get("layers"), (list, tuple)):
+        return item
+    layers = [lock_layer(layer, lock, where, home) for layer in item["layers"]]
+    return {**item, "layers": layers}
+
+
+def source_of(item: Mapping[str, Any], kinds: tuple[str, ...], home: str) -> str:
+    """The key of an item; "" for one that has nothing to be locked.
+
+    :param home: the inventory's directory: a path below it is written as from there, since the file is shared.
+    """
+    if item.get("state") == "absent":
+        return ""
+    source = next((str(item[kind]) for kind in kinds if item.get(kind) is not None), "")
+    return source[len(home) + 1 :] if home and source.startswith(f"{home}/") else source
+
+
+def _locked(item: Any, kinds: tuple[str, ...], digests: Mapping[str, str], where: str, home: str) -> Any:
+    if not isinstance(item, Mapping):
+        return item  # what is wrong with it is told when it is read
+    source = source_of(item, kinds, home)
+    if not source:
+        return item
+    name = f"{'image' if kinds is IMAGE_SOURCES else 'layer'} {item.get('name') or source}"
+    if source not in digests:
+        raise StrataError(f"{name}: {source} is not in {where}; run the playbook strata.overlay.lock")
+    if item.get("digest") not in (None, "", digests[source]):
+        raise StrataError(
+            f"{name}: option 'digest' is {item['digest']}, but {where} has {digests[source]} for {source}; "
+            "correct one of them, or lock again"
+        )
+    return {**item, "digest": digests[source]}

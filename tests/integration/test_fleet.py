@@ -1,0 +1,244 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Playbooks over a fleet of twelve: rollouts that go well, stop in time, go on; and what hosts see meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.tests.integration.fleet import Fleet, FleetHost, Played, running_fleet
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, in_private_namespace, unmount_all
+
+COUNT = 12
+HEALTH = {"url": "http://127.0.0.1:8080/", "retries": 2, "delay": 1}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Twelve hosts without a store, for all tests of this file; each test leaves them so."""
+    if not in_private_namespace():
+        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    top = tmp_path_factory.mktemp("fleet")
+    (top / "controller").mkdir()
+    environment = {
+        **os.environ,
+        "ANSIBLE_HOME": str(top / "controller/ansible-home"),
+        "XDG_CACHE_HOME": str(top / "controller/cache"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+    }
+    try:
+        with running_fleet(top / "f", Ansible(top / "controller", environment), COUNT) as found:
+            yield found
+    finally:
+        unmount_all(top)
+
+
+@pytest.fixture(autouse=True)
+def _taken_down(fleet: Fleet) -> Iterator[None]:
+    yield
+    for host in fleet.hosts:
+        if not host.init:
+            fleet.start(host)
+    fleet.write_inventory({})
+    everything = {"overlay_exclusive": True, "overlay_prune": {}}
+    fleet.play("strata.overlay.site", variables=everything).check()
+    for host in fleet.hosts:
+        host.run("rm", "-rf", "/srv/strata")
+        assert "/srv/" not in "".join(line for line in host.run("mount").splitlines() if "overlay" in line)
+
+
+def release(text: str) -> dict[str, Any]:
+    return {"name": "app", "files": [{"path": "release", "content": f"{text}\n"}]}
+
+
+def definition(text: str) -> dict[str, Any]:
+    """Four stacks over layers that they share; ``web`` is what each host serves and asks for its health."""
+    return {
+        "overlay_layers": [
+            {"name": "base", "files": [{"path": f"lib/{number}", "content": "x" * 1000} for number in range(5)]},
+            {"name": "config", "files": [{"path": "etc/app.conf", "content": "port = 8080\n"}]},
+            release(text),
+        ],
+        "overlay_stacks": [{"name": "web", "path": "/srv/web", "layers": ["base", "app"], "health": HEALTH}],
+        "overlay_stacks__tools": [
+            {"name": "tools", "path": "/srv/tools", "layers": ["base"]},
+            {"name": "jobs", "path": "/srv/jobs", "layers": ["base", "config"], "writable": "persistent"},
+            {"name": "test", "path": "/srv/test", "layers": ["base", "config", "app"], "writable": "volatile"},
+        ],
+    }
+
+
+def releases(fleet: Fleet) -> list[str]:
+    """What each host has mounted; "" where nothing is."""
+    return [_read(host) for host in fleet.hosts]
+
+
+def _read(host: FleetHost) -> str:
+    try:
+        return host.file("/srv/web/release").read_text().strip()
+    except OSError:
+        return ""
+
+
+class Readers:
+    """One reader for each host, which writes down every answer that it has not had before, and every error."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.seen: dict[str, set[str]] = {host.name: set() for host in fleet.hosts}
+        self.reads = 0
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._read, args=(host,)) for host in fleet.hosts]
+
+    def __enter__(self) -> Readers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _read(self, host: FleetHost) -> None:
+        path = host.file("/srv/web/release")
+        while not self._over.wait(0.01):
+            try:
+                self.seen[host.name].add(path.read_text().strip())
+            except OSError as error:
+                self.seen[host.name].add(repr(error))
+            self.reads += 1
+
+
+def test_first_rollout_then_an_upgrade_under_readers_then_back(fleet: Fleet) -> None:
+    first = fleet.play("strata.overlay.rollout", variables=definition("one")).check()
+    assert set(first.counts("changed").values()) == {2}, "staged, then switched"
+    assert releases(fleet) == ["one"] * COUNT
+    host = fleet.hosts[7]
+    assert host.file("/srv/jobs/etc/app.conf").read_text() == "port = 8080\n"
+    assert host.run("find", "/srv/strata/content/sha256", "-mindepth", "1", "-maxdepth", "1").count("\n") == 3
+    with Readers(fleet) as readers:
+        upgraded = fleet.play("strata.overlay.rollout", variables=definition("two"))
+    upgraded.check()
+    assert releases(fleet) == ["two"] * COUNT
+    assert {name: seen for name, seen in readers.seen.items() if seen != {"one", "two"}} == {}, readers.reads
+    again = fleet.play("strata.overlay.site", "-vvv", variables=definition("two")).check()
+    assert set(again.counts("changed").values()) == {0}
+    executed = re.findall(r"^<(\S+)> EXEC .*AnsiballZ_(\w+)\.py", again.output, re.MULTILINE)
+    modules = re.findall(r"Using module file .*plugins/modules/(\w+)\.py", again.output)
+    assert modules == ["plan"] * COUNT, executed
+    back = fleet.play("strata.overlay.rollback", variables={**definition("two"), "overlay_stack": "web"}).check()
+    assert set(back.counts("changed").values()) == {1}
+    assert releases(fleet) == ["one"] * COUNT
+    twice = fleet.play("strata.overlay.rollback", variables={**definition("two"), "overlay_stack": "web"}).check()
+    assert set(twice.counts("changed").values()) == {0}
+
+
+def test_a_release_that_is_bad_on_the_fifth_host(fleet: Fleet) -> None:
+    fleet.play("strata.overlay.site", variables=definition("one")).check()
+    bad = definition("bad on h5")
+    stopped = fleet.play("strata.overlay.rollout", variables={**bad, "overlay_serial": 1})
+    assert stopped.code != 0
+    assert releases(fleet) == ["bad on h5"] * 4 + ["one"] * 8
+    (said,) = set(re.findall(r"The rollout has stopped at h5: .*? run the rollout again", stopped.text))
+    assert "Done and on the new release: h1 h2 h3 h4 ." in said
+    assert "Not touched: h6 h7 h8 h9 h10 h11 h12 ." in said
+    assert "stack web" in said
+    mended = fleet.play("strata.overlay.rollout", variables={**definition("two"), "overlay_serial": [1, "100%"]})
+    mended.check()
+    assert releases(fleet) == ["two"] * COUNT
+
+
+def test_a_host_that_dies_and_comes_back(fleet: Fleet) -> None:
+    fleet.play("strata.overlay.site", variables=definition("one")).check()
+    victim = fleet.hosts[2]
+    fleet.kill(victim)
+    unstaged = fleet.play("strata.overlay.rollout", variables=definition("two"))
+    assert unstaged.code != 0
+    assert "Switch in batches" not in unstaged.output, "not every host had the bytes"
+    fleet.start(victim)
+    staged = fleet.play("strata.overlay.rollout", "--tags", "stage", variables=definition("two"))
+    staged.check()
+    assert releases(fleet) == ["one", "one", "", *["one"] * 9], "down: nothing mounts its stacks at boot here"
+    fleet.kill(victim)
+    stopped = fleet.play(
+        "strata.overlay.rollout", "--tags", "switch", variables={**definition("two"), "overlay_serial": 1}
+    )
+    assert stopped.code != 0
+    assert "The rollout has stopped at h3: It could not be reached" in stopped.text
+    assert "Done and on the new release: h1 h2 ." in stopped.text
+    fleet.start(victim)
+    fleet.play("strata.overlay.rollout", variables=definition("two")).check()
+    assert releases(fleet) == ["two"] * COUNT
+
+
+def test_two_controllers_at_once(fleet: Fleet) -> None:
+    variables = definition("one")
+    played: list[Played] = []
+
+    def play() -> None:
+        played.append(fleet.play("strata.overlay.site", variables=variables))
+
+    threads = [threading.Thread(target=play) for _number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in played:
+        one.check()
+    assert releases(fleet) == ["one"] * COUNT
+    for host in fleet.hosts:
+        found = json.loads(host.run("cat", "/srv/strata/strata/stacks/web.json"))
+        assert len(found["history"]) == 1, "the second of them has changed nothing"
+
+
+def test_check_and_diff_over_the_fleet(fleet: Fleet) -> None:
+    before = [host.run("find", "/srv", "-not", "-path", "/srv/home*") for host in fleet.hosts]
+    announced = fleet.play("strata.overlay.site", "--check", "--diff", variables=definition("one")).check()
+    assert set(announced.counts("changed").values()) == {1}
+    assert [host.run("find", "/srv", "-not", "-path", "/srv/home*") for host in fleet.hosts] == before
+    done = fleet.play("strata.overlay.site", "--diff", variables=definition("one")).check()
+    plans = [re.findall(r"^[+-]? *# \d+\. .*", played.output, re.MULTILINE) for played in (announced, done)]
+    assert plans[0]
+    assert sorted(plans[0]) == sorted(plans[1])
+
+
+def test_strategy_pipelining_and_limit(fleet: Fleet, tmp_path: Path) -> None:
+    playbook = tmp_path / "free.yml"
+    playbook.write_text("- hosts: all\n  strategy: free\n  gather_facts: false\n  roles: [strata.overlay.stacks]\n")
+    limited = fleet.play(str(playbook), "--limit", "h2,h3", variables=definition("one")).check()
+    assert limited.counts("changed") == {"h2": 1, "h3": 1}
+    fleet.write_inventory({"ansible_pipelining": True})
+    fleet.play(str(playbook), variables=definition("one")).check()
+    assert releases(fleet) == ["one"] * COUNT
+    pruned = fleet.play("strata.overlay.prune", variables={"overlay_hosts": "h1"}).check()
+    assert pruned.counts("changed") == {"h1": 0}
+
+
+def test_two_variables_with_the_same_stack(fleet: Fleet) -> None:
+    variables = {**definition("one"), "overlay_stacks__more": [{"name": "web", "path": "/srv/w", "layers": ["base"]}]}
+    done = fleet.play("strata.overlay.site", "--limit", "h1", variables=variables)
+    assert done.code != 0
+    assert "web is in overlay_stacks and in overlay_stacks__more" in done.text
+    assert not fleet.hosts[0].file("/srv/strata").exists()
+
+
+def test_what_a_person_would_look_at_on_a_host(fleet: Fleet) -> None:
+    """As an ordinary user of the host sees it."""
+    fleet.play("strata.overlay.site", "--limit", "h1", variables=definition("one")).check()
+    host = fleet.hosts[0]
+    assert "overlay" in host.run("findmnt", "--noheadings", "--output", "FSTYPE", "/srv/web")
+    seen = host.run("su", "deploy", "-c", "cat /srv/web/release; ls /srv/strata 2>&1 || true")
+    assert seen.startswith("one\n")
+    assert host.run("python3", "-c", "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080').read())")
+    assert subprocess.run(["mountpoint", "-q", "/srv/web"], check=False).returncode != 0, "not on this machine"
