@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
@@ -61,6 +61,7 @@ class Run:
 
     def execute(self) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
+        left: List[str] = []
         with contextlib.ExitStack() as room:
             workspace, ahead = self._read_ahead(room)
             origins = self._resolver.resolve(self._survey.definition, self._survey.problems, ahead.digests)
@@ -72,11 +73,12 @@ class Run:
                 return {"changed": False, "missing": missing}
             if view.has_changes and not self._check_mode:
                 self._store.prepare()
-                room.callback(self._store.empty_trash)
+                room.callback(lambda: left.append(self._store.tidy()))
                 workspace = workspace or room.enter_context(self._store.workspace())
                 outcome = self._change(view, origins, workspace, ahead)
             elif self._store.exists():
                 self._resolver.cache.flush()
+        outcome.warnings += [words for words in left if words]
         if not self._check_mode:
             self._survey.note_use(view)
             if view.pruned is not None:

@@ -120,6 +120,9 @@ def syncfs(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _Libc.call("syncfs", ctypes.c_int(descriptor))
+    except OSError as error:
+        error.filename = path
+        raise
     finally:
         os.close(descriptor)
 

@@ -35,7 +35,8 @@ def locked(path: str, exclusive: bool, timeout: float) -> Iterator[None]:
         finally:
             # Those who wait for readers shall not be told of a writer that has gone.
             if exclusive:
-                os.ftruncate(descriptor, 0)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
@@ -59,8 +60,12 @@ def _acquire(descriptor: int, path: str, exclusive: bool, timeout: float) -> Non
 
 
 def _write_holder(descriptor: int) -> None:
-    """Say who holds the lock, for the message of those who wait; the text means nothing once the lock is free."""
-    with open("/proc/self/cmdline", "rb") as line:
-        command = line.read(150).replace(b"\0", b" ").strip()
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"process %d (%s)\n" % (os.getpid(), command), 0)
+    """Say who holds the lock, for the message of those who wait; the text means nothing once the lock is free.
+
+    On a full disk nobody says so, and the change goes on: it may be the one that makes room.
+    """
+    with contextlib.suppress(OSError):
+        with open("/proc/self/cmdline", "rb") as line:
+            command = line.read(150).replace(b"\0", b" ").strip()
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"process %d (%s)\n" % (os.getpid(), command), 0)

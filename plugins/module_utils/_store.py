@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, about, advice
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ChangeRecord,
@@ -299,7 +299,7 @@ class Store:
             with self.workspace() as path:
                 yield path
         finally:
-            self.empty_trash()
+            self.tidy()
             if not self.exists():
                 for directory in reversed(made):
                     with contextlib.suppress(OSError):  # another run has begun to use it
@@ -312,7 +312,9 @@ class Store:
         try:
             yield path
         finally:
-            self.discard(path)
+            # What cannot be thrown away now is swept by the next change; it must not hide what went wrong before.
+            with contextlib.suppress(OSError):
+                self.discard(path)
             os.close(descriptor)
 
     def _locked_directory(self) -> Tuple[str, int]:
@@ -370,6 +372,19 @@ class Store:
             # Another run may be deleting the same.
             with contextlib.suppress(FileNotFoundError):
                 remove_tree(f"{trash}/{name}")
+
+    def tidy(self) -> str:
+        """The same at the end of a run, of which it is no failure if that does not work: then the words say so."""
+        try:
+            self.empty_trash()
+        except (OSError, StrataError) as error:
+            words = f"{error.strerror} ({error.filename})" if isinstance(error, OSError) else str(error)
+            then = advice(error) if isinstance(error, OSError) else ""
+            return (
+                f"What was thrown away in {self.root}/trash is not deleted yet: {words}. The next change, or a prune, "
+                f"deletes it. {then}"
+            ).rstrip()
+        return ""
 
 
 class Transaction:
@@ -433,7 +448,7 @@ def _make_directories(path: str, mode: int) -> List[str]:
 def write_file(path: str, text: str, mode: int = 0o644) -> None:
     """A new file of exactly this text and mode; durable with the transaction's sync."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+    with about(path), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         os.fchmod(descriptor, mode)
         stream.write(text)
 
@@ -442,6 +457,7 @@ def sync_directory(path: str) -> None:
     """What has been renamed in a directory stays so, also after a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with about(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
