@@ -256,7 +256,7 @@ class Store:
             self._refuse_misplaced()
         path = f"{self.root}/lock"
         if os.path.exists(path):
-            with locked(path, exclusive=False, timeout=timeout):
+            with locked(path, exclusive=False, timeout=timeout, gate=self.root):
                 yield
         else:
             yield
@@ -267,7 +267,7 @@ class Store:
 
         :param damaged: as for ``reading``.
         """
-        with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
+        with locked(f"{self.root}/lock", exclusive=True, timeout=timeout, gate=self.root):
             if not damaged:
                 self._refuse_misplaced()
             if self.condemnations():

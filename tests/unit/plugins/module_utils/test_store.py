@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import calendar
 import fcntl
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -431,10 +433,9 @@ def test_readers_share_the_lock_and_a_writer_waits_for_them(store: Store) -> Non
         pass
     with store.reading(0), store.reading(0), pytest.raises(StrataError) as raised, store.changing(0):
         pytest.fail("a writer came in beside readers")
-    assert str(raised.value) == (
-        f"Waited 0 s for the store's lock {store.root}/lock; it is held by another process. Wait for it to finish, or "
-        "raise lock_timeout."
-    )
+    said = str(raised.value)
+    assert said.startswith(f"Waited 0 s for the store's lock {store.root}/lock; it is held by process {os.getpid()} (")
+    assert re.search(r"\), reading it since 20[0-9-]+T[0-9:]+Z\. Wait for it to finish, or raise lock_timeout\.$", said)
     with store.changing(0):
         pass
 
@@ -448,7 +449,52 @@ def test_the_message_names_the_process_that_holds_the_lock(store: Store, childre
         pytest.fail("two processes hold the lock")
     assert time.monotonic() - started >= 0.2
     assert f"Waited 0.2 s for the store's lock {store.root}/lock" in str(raised.value)
-    assert f"it is held by process {child.pid} ({sys.executable} -c" in str(raised.value)
+    said = str(raised.value)
+    assert f"it is held by process {child.pid} ({sys.executable} -c" in said
+    since = re.search(r"\), changing the store since (20[0-9-]+T[0-9:]+Z)\.", said)
+    assert since, said
+    noted = calendar.timegm(time.strptime(since[1], "%Y-%m-%dT%H:%M:%SZ"))
+    assert noted == int((read_text(f"{store.root}/lock") or "").split()[1])
+
+
+def test_a_text_that_a_killed_writer_left_is_not_believed(store: Store, children: list[Child]) -> None:
+    with store.changing(0):
+        pass
+    Path(f"{store.root}/lock").write_text("1 1\n")
+    children.append(Child(store, "store.reading(0)"))
+    with pytest.raises(StrataError) as raised, store.changing(0):
+        pytest.fail("a writer came in beside a reader")
+    assert f"held by process {children[0].pid} (" in str(raised.value)
+    assert "1970" not in str(raised.value)
+
+
+def test_a_writer_has_its_turn_however_many_readers_there_are(store: Store) -> None:
+    """Readers that overlap all the time: whoever comes after the writer waits behind it."""
+    with store.changing(0):
+        pass
+    stop = threading.Event()
+    turns = []
+
+    def read() -> None:
+        while not stop.is_set():
+            with store.reading(60):
+                time.sleep(0.02)
+            turns.append(1)
+
+    readers = [threading.Thread(target=read) for _number in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _turn in range(10):
+            with store.changing(60):
+                before = len(turns)
+                time.sleep(0.05)
+                assert len(turns) <= before + len(readers), "those that had the lock already"
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert len(turns) > 0
 
 
 def test_the_second_process_goes_on_when_the_first_is_killed(store: Store, children: list[Child]) -> None:
@@ -459,7 +505,7 @@ def test_the_second_process_goes_on_when_the_first_is_killed(store: Store, child
     with store.changing(20):
         text = read_text(f"{store.root}/lock") or ""
     killer.join()
-    assert text.startswith(f"process {os.getpid()} (")
+    assert text.startswith(f"{os.getpid()} ")
 
 
 def test_the_lock_goes_with_an_error(store: Store) -> None:
