@@ -108,6 +108,7 @@ class Store:
     def __init__(self, root: str) -> None:
         self.root = os.path.realpath(root)
         self.home = os.path.join(self.root, "overlay2")
+        self._left: Set[str] = set()
 
     def exists(self) -> bool:
         """Whether there is a store at the root."""
@@ -276,6 +277,7 @@ class Store:
 
                 finish_removals(self)
             yield
+            self._settle()
 
     # The way in.
 
@@ -335,9 +337,19 @@ class Store:
     # The way out.
 
     def discard(self, path: str) -> None:
-        """Rename into trash/; a missing path is fine."""
+        """Rename into trash/; a missing path is fine. It is on disk when the lock for changes is let go."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
+            self._left.add(os.path.dirname(path))
+
+    def _settle(self) -> None:
+        """What was thrown away does not come back with a power cut."""
+        staging = f"{self.root}/staging"
+        while self._left:
+            directory = self._left.pop()
+            if directory != staging and os.path.dirname(directory) != staging:  # swept anyway
+                with contextlib.suppress(FileNotFoundError):
+                    sync_directory(directory)
 
     def sweep(self) -> None:
         """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
@@ -390,9 +402,9 @@ class Store:
 class Transaction:
     """Things built aside, made durable together, then made visible by one rename each, in the order they were added.
 
-    A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that
-    this is a
-    state which the next run can go on from.
+    A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that this is
+    a state which the next run can go on from. What has the place of another changes it in one step, where the file
+    system can do so; else there is nothing at its path between two renames.
     """
 
     def __init__(self, store: Store, workspace: str) -> None:
@@ -426,6 +438,9 @@ class Transaction:
         for staged, final in self._renames:
             # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
             if is_directory(final) or (os.path.lexists(final) and is_directory(staged)):
+                if _kernel.exchange(staged, final):
+                    self._store.discard(staged)
+                    continue
                 self._store.discard(final)
             os.rename(staged, final)
         for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):

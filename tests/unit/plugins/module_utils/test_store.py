@@ -16,10 +16,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _store
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, NameRecord, dump
@@ -246,6 +247,7 @@ def test_a_kill_after_the_old_directory_has_gone_loses_neither(store: Store, mon
     transaction = Transaction(store, workspace)
     os.mkdir(transaction.stage(final))
     with monkeypatch.context() as patched:
+        patched.setattr(_kernel, "exchange", lambda _one, _other: False)  # as on old file systems
         kill_at_rename(patched, 2)
         with pytest.raises(Killed):
             transaction.commit()
@@ -522,3 +524,50 @@ def test_a_reader_makes_no_lock_file(tmp_path: Path) -> None:
     assert not os.path.exists(path)
     with locked(path, exclusive=True, timeout=0):
         assert mode(path) == 0o600
+
+
+def test_what_has_the_place_of_another_changes_it_in_one_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory over a directory: the path leads to one or the other at any moment."""
+    final = f"{store.root}/image/overlay2/layerdb/mounts/x"
+    for text in ("old", "new"):
+        seen: list[str] = []
+
+        def looking(one: str, other: str, exchange: Callable[[str, str], bool] = _kernel.exchange) -> bool:
+            seen.append(read_text(f"{other}/text") or "")  # noqa: B023
+            return exchange(one, other)
+
+        monkeypatch.setattr(_kernel, "exchange", looking)
+        with store.workspace() as workspace:
+            transaction = Transaction(store, workspace)
+            staged = transaction.stage(final)
+            os.mkdir(staged)
+            write_file(f"{staged}/text", text)
+            monkeypatch.setattr(store, "discard", seen.append)
+            transaction.commit()
+            monkeypatch.undo()
+        assert read_text(f"{final}/text") == text
+        assert final not in seen, "it was never away"
+    assert seen[0] == "old"
+
+
+def test_where_the_file_system_cannot_exchange(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernel, "exchange", lambda _one, _other: False)
+    final = f"{store.root}/image/overlay2/layerdb/mounts/x"
+    for text in ("old", "new"):
+        with store.workspace() as workspace:
+            transaction = Transaction(store, workspace)
+            staged = transaction.stage(final)
+            os.mkdir(staged)
+            write_file(f"{staged}/text", text)
+            transaction.commit()
+        assert read_text(f"{final}/text") == text
+
+
+def test_what_is_thrown_away_is_synced_with_the_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(_store, "sync_directory", synced.append)
+    with store.changing(0):
+        write_file(store.name_file("x"), "{}")
+        store.discard(store.name_file("x"))
+        assert synced == []
+    assert synced == [f"{store.root}/strata/names"]
