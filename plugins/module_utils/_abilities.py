@@ -69,7 +69,8 @@ def find_abilities() -> Abilities:
             context.set("lowerdir+", "/")
             appends = True
     except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM) and not overlay:
+        # ENODEV alone says that there is none. Any other answer is about this call: an old kernel, a policy, no memory.
+        if error.errno != errno.ENODEV and not overlay:
             overlay = _listed_in_proc_filesystems()
     return Abilities(
         os.uname().release,

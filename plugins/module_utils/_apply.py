@@ -18,12 +18,12 @@ import os
 import time
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Type
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
@@ -39,7 +39,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import b
 from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project, limit
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
-    Generation,
     StackRecord,
     dump,
     now,
@@ -74,7 +73,7 @@ class Applier:
         self._staged = staged
         self._mounter = Mounter(store, workspace, abilities)
         self._before: Dict[str, StackRecord] = {}
-        self._unmounted_at: Dict[str, float] = {}
+        self._unmounted: Dict[str, Tuple[str, float]] = {}
         self._host = HostApplier(store, workspace)
         self.outcome = Outcome()
 
@@ -102,9 +101,9 @@ class Applier:
                 if kind in batches:
                     batches[kind](list(group))
         except (StrataError, OSError) as error:
-            said = self._host.recover()
+            said = " ".join([*self._bring_back(), *filter(None, [self._host.recover()])])
             if said and isinstance(error, OSError):
-                raise StrataError(f"The host refused: {_said(error)}. {said}") from error
+                raise StrataError(f"The host refused: {_said(error)}. {said}{_then(error)}") from error
             if said:
                 error.args = (f"{error} {said}",)
             raise
@@ -172,7 +171,7 @@ class Applier:
             self._stack_was_used(step.before)
         with self._transaction() as transaction:
             for step in steps:
-                record = self._with_project(_stack_record(step, now()), step.before)
+                record = self._with_project(step.record(now(), new_id), step.before)
                 if step.before is not None:
                     self._before[record.name] = step.before
                 if step.before and self._is_left(step.before, record):
@@ -257,7 +256,7 @@ class Applier:
                 self._unmount(step, path)
             if held:
                 self.outcome.held_by[step.name] = held
-            self._unmounted_at[path] = started
+            self._unmounted[path] = (step.name, started)
             record = self._before.get(step.name) or self._store.stack_record(step.name)
             if record is not None and record.writable == "volatile":
                 self._mounter.unmount_volatile(record.stack_id)
@@ -292,14 +291,16 @@ class Applier:
             name = step.stack.spec.name
             record = self._recorded(name)
             path = os.path.realpath(record.path)
-            os.makedirs(path, 0o755, exist_ok=True)
             try:
+                os.makedirs(path, 0o755, exist_ok=True)
                 self._mounter.mount(record)
             except (OSError, StrataError) as error:
                 back = self._mount_again(name, path)
-                raise StrataError(f"stack {name}: cannot mount {path}: {_said(error)}. {back}") from error
-            if path in self._unmounted_at:
-                self.outcome.gaps[name] = round((time.monotonic() - self._unmounted_at.pop(path)) * 1000, 1)
+                raise StrataError(f"stack {name}: cannot mount {path}: {_said(error)}. {back}{_then(error)}") from error
+            if path in self._unmounted:
+                self.outcome.gaps[name] = round((time.monotonic() - self._unmounted[path][1]) * 1000, 1)
+            # Also where it was mounted at another path: it is there again.
+            self._unmounted = {path: left for path, left in self._unmounted.items() if left[0] != name}
 
     def _recorded(self, name: str) -> StackRecord:
         record = self._store.stack_record(name)
@@ -309,15 +310,25 @@ class Applier:
 
     def _mount_again(self, name: str, path: str) -> str:
         """After a failure: the old tree comes back where there was one. Says what is there now."""
-        before = self._before.get(name)
-        if before is None or path not in self._unmounted_at or os.path.realpath(before.path) != path:
+        before = self._before.get(name) or self._store.stack_record(name)
+        if self._unmounted.pop(path, None) is None or before is None or os.path.realpath(before.path) != path:
             return "Nothing is mounted there."
-        self._put_record_back(name)
         try:
+            self._put_record_back(name)
+            os.makedirs(path, 0o755, exist_ok=True)
             self._mounter.mount(before)
         except (OSError, StrataError) as error:
             return f"The tree that was there could not be mounted again either: {_said(error)}."
         return "The tree that was there before is mounted again."
+
+    def _bring_back(self) -> List[str]:
+        """After a failure: stacks that were unmounted, and are to be mounted, show their old trees. Says which."""
+        said: List[str] = []
+        for path, (name, _since) in list(self._unmounted.items()):
+            record = self._store.stack_record(name)
+            if record is not None and record.mounted:
+                said.append(f"stack {name}: {self._mount_again(name, path)}")
+        return said
 
     def _switch_all(self, steps: List[Switch]) -> None:
         for step in steps:
@@ -330,9 +341,8 @@ class Applier:
                 switched = self._mounter.switch(step.before, record, step.count)
             except (OSError, StrataError) as error:
                 self._put_record_back(name)
-                raise StrataError(
-                    f"stack {name}: cannot switch {path}: {_said(error)}. It shows the tree that was there before."
-                ) from error
+                words = f"cannot switch {path}: {_said(error)}. It shows the tree that was there before.{_then(error)}"
+                raise StrataError(f"stack {name}: {words}") from error
             self.outcome.gaps[name] = switched.gap_ms
             if switched.remark:
                 self.outcome.warnings.append(f"stack {name}: {switched.remark}; it was unmounted and mounted instead")
@@ -354,36 +364,14 @@ def _remove_mount_point(record: StackRecord) -> None:
             os.rmdir(record.path)
 
 
+def _then(error: Exception) -> str:
+    """What to do about it, as the end of a message."""
+    words = advice(error) if isinstance(error, OSError) else ""
+    return f" {words}" if words else ""
+
+
 def _said(error: Exception) -> str:
     """The kernel's words, with the layer that they are about."""
     if isinstance(error, OSError):
         return f"{error.strerror}{' (' + str(error.filename) + ')' if error.filename else ''}"
     return str(error)
-
-
-def _stack_record(step: WriteStack, now: str) -> StackRecord:
-    spec = step.stack.spec
-    before = step.before
-    history = before.history if before else ()
-    if step.fresh_generation:
-        number = history[0].number + 1 if history else 1
-        newest = Generation(number, step.stack.diff_ids, step.stack.layers, now, step.stack.back_to)
-        history = (newest, *history)
-    else:
-        history = (replace(history[0], layers=step.stack.layers), *history[1:])
-    stack_id = step.stack_id or (new_id() if spec.writable != "none" else "")
-    return StackRecord(
-        name=spec.name,
-        path=spec.path,
-        writable=spec.writable,
-        size=spec.size,
-        stack_id=stack_id if spec.writable != "none" else "",
-        mounted=spec.state == "mounted",
-        made_path=before.made_path if before and before.path == spec.path else not os.path.lexists(spec.path),
-        history=history[: spec.generations],
-        keep=spec.generations,
-        style=spec.style,
-        services=tuple(service.words() for service in spec.services),
-        boot=spec.boot,
-        left=before.left if before else (),
-    )

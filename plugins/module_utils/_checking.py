@@ -17,7 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._checkrepair import
 from ansible_collections.strata.overlay.plugins.module_utils._deeplook import DeepLook
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
 from ansible_collections.strata.overlay.plugins.module_utils._enginecheck import check_engine
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._finding import Finding
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Changed
@@ -69,7 +69,9 @@ class Checking:
             mend_places(store, first)
             with store.workspace() as workspace:
                 told = self._rounds(Repairer(store, workspace), changed, first)
-        store.empty_trash()
+        left = store.tidy()
+        if left:
+            raise StrataError(f"What was found is repaired. {left}")
         return told
 
     def _rounds(self, repairer: Repairer, changed: Mapping[str, Changed], first: Sequence[Finding]) -> List[Finding]:

@@ -19,6 +19,7 @@ import os
 from typing import Iterator, List, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._errors import about
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text, sync_directory
 
 
@@ -37,7 +38,7 @@ class Sentence:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            _write(self._descriptor, _listed(store, paths))
+            _write(self._descriptor, self._path, _listed(store, paths))
         except BaseException:
             self.close()
             raise
@@ -107,10 +108,11 @@ def _absolute(store: Store, text: str) -> List[str]:
     return [f"{store.root}/{path}" for path in text.split("\0") if path]
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-    os.fsync(descriptor)
+def _write(descriptor: int, path: str, data: bytes) -> None:
+    with about(path):
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
 
 
 def _move_all(store: Store, paths: Sequence[str]) -> None:

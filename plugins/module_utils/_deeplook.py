@@ -88,7 +88,7 @@ class DeepLook:
             for diff_id, digest in self._new.items():
                 transaction.write(self._store.digest_file(diff_id), f"{digest}\n", 0o600)
             transaction.commit()
-        self._store.empty_trash()
+        self._store.tidy()
 
 
 def _which(now: TreeDigest) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
@@ -34,13 +34,16 @@ from ansible_collections.strata.overlay.plugins.module_utils._result import (
     result_of,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
-from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent
+from ansible_collections.strata.overlay.plugins.module_utils._steps import CreateStore, ImportContent
 from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited, exit_module
 from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+
+_TRIES = 3
+"""As often a content that others remove meanwhile is unpacked before the lock is taken; then with the lock held."""
 
 
 class Run:
@@ -61,6 +64,7 @@ class Run:
 
     def execute(self) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
+        left: List[str] = []
         with contextlib.ExitStack() as room:
             workspace, ahead = self._read_ahead(room)
             origins = self._resolver.resolve(self._survey.definition, self._survey.problems, ahead.digests)
@@ -72,11 +76,12 @@ class Run:
                 return {"changed": False, "missing": missing}
             if view.has_changes and not self._check_mode:
                 self._store.prepare()
-                room.callback(self._store.empty_trash)
+                room.callback(lambda: left.append(self._store.tidy()))
                 workspace = workspace or room.enter_context(self._store.workspace())
-                outcome = self._change(view, origins, workspace, ahead)
+                outcome, view = self._change(view, origins, workspace, ahead)
             elif self._store.exists():
                 self._resolver.cache.flush()
+        outcome.warnings += [words for words in left if words]
         if not self._check_mode:
             self._survey.note_use(view)
             if view.pruned is not None:
@@ -122,24 +127,49 @@ class Run:
             room.enter_context(own.pop_all())
             return workspace, ahead
 
-    def _change(self, view: View, origins: Mapping[str, Origin], workspace: str, ahead: ReadAhead) -> Outcome:
+    def _change(
+        self, view: View, origins: Mapping[str, Origin], workspace: str, ahead: ReadAhead
+    ) -> Tuple[Outcome, View]:
+        """Do what is to be done by now, which may be other than it was; what that came to, and what it was."""
         store, abilities = self._store, view.observed.abilities
-        staged = stage_contents(workspace, view.plan.steps, abilities, ahead.staged, self._report)
-        with store.changing(self._survey.timeout):
-            sweep(store)
-            # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-            now = self._survey.look(origins)
-            steps = now.plan.steps
-            for step in steps:
-                if isinstance(step, ImportContent) and step.origin.diff_id not in staged:
-                    raise StrataError(f"{step.words()}: it was removed while this ran; run again")
-            try:
-                outcome = Applier(store, workspace, staged, abilities).run(steps)
-            except UnhealthyError as failure:
-                again = Applier(store, workspace, {}, abilities)
-                raise go_back(store, now.desired, failure, again.run) from failure
-            self._resolver.cache.flush()
-        return outcome
+        staged, steps, tries = ahead.staged, view.plan.steps, 0
+        while True:
+            staged = stage_contents(workspace, steps, abilities, staged, self._report)
+            tries += 1
+            with store.changing(self._survey.timeout):
+                sweep(store)
+                # Others may have changed the host while this run was unpacking: what counts is what it needs now.
+                now = self._survey.look(origins)
+                steps = now.plan.steps
+                lost = [step for step in steps if isinstance(step, ImportContent) and _is_lost(step, staged)]
+                if lost and tries < _TRIES:
+                    continue  # without the lock: it takes long
+                staged = stage_contents(workspace, lost, abilities, staged, self._report)
+                try:
+                    outcome = Applier(store, workspace, staged, abilities).run(steps)
+                except UnhealthyError as failure:
+                    again = Applier(store, workspace, {}, abilities)
+                    raise go_back(store, now.desired, failure, again.run) from failure
+                self._resolver.cache.flush()
+            return outcome, _as_done(view, now)
+
+
+def _is_lost(step: ImportContent, staged: Mapping[str, Any]) -> bool:
+    """Whether a content was in the store when this run began, and is no more."""
+    if step.origin.awaited:
+        raise StrataError(f"{step.words()}: it was removed while this ran; run again")
+    return step.origin.diff_id not in staged
+
+
+def _as_done(view: View, now: View) -> View:
+    """The view whose plan was carried out: another run may have done part of it in between, and told so."""
+    made = tuple(step for step in view.plan.steps if isinstance(step, CreateStore))  # which it has done by now
+    removals = len(view.pruned.removals) if view.pruned else 0
+    planned = len(view.plan.steps) - removals
+    if (*made, *now.plan.steps) == view.plan.steps[:planned]:
+        return view
+    done = replace(now.plan, steps=(*made, *now.plan.steps, *view.plan.steps[planned:]))
+    return replace(now, plan=done, pruned=view.pruned, difference=difference(now.desired, now.observed, done))
 
 
 def run_module(module: AnsibleModule, name: str) -> NoReturn:

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+import contextlib
+import errno
+from typing import Iterator, Sequence
 
 
 class StrataError(Exception):
@@ -38,3 +40,30 @@ class DefinitionError(StrataError):
         head = "1 mistake" if count == 1 else f"{count} mistakes"
         listed = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(f"The definition has {head}; nothing was changed:{listed}")
+
+
+_ADVICE = {
+    errno.ENOSPC: "Make room on that file system (df -h, df -i; strata.overlay.prune frees what nothing uses)",
+    errno.EDQUOT: "Make room within that quota, or raise it (strata.overlay.prune frees what nothing uses)",
+    errno.EROFS: "Make that file system writable; where it became read-only by itself, the kernel's log says why",
+    errno.EIO: "Look into the kernel's log (dmesg): the disk or its file system may be failing",
+    errno.EACCES: "Run it as root (become: true); where it is, see whether SELinux or AppArmor forbids it",
+    errno.EPERM: "Run it as root (become: true); where it is, see whether a container or SELinux forbids it",
+}
+
+
+def advice(error: OSError) -> str:
+    """What to do about the kernel's answer: a whole sentence, "" where that depends on what was being done."""
+    words = _ADVICE.get(error.errno or 0, "")
+    return f"{words}, and run again." if words else ""
+
+
+@contextlib.contextmanager
+def about(path: str) -> Iterator[None]:
+    """Errors of calls that know only a descriptor get the path of what it is."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, (str, bytes)):
+            error.filename = path
+        raise

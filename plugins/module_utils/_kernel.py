@@ -120,8 +120,27 @@ def syncfs(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _Libc.call("syncfs", ctypes.c_int(descriptor))
+    except OSError as error:
+        error.filename = path
+        raise
     finally:
         os.close(descriptor)
+
+
+def exchange(one: str, other: str) -> bool:
+    """Let two paths change places in one step (renameat2(2)); False where libc or the file system cannot do that."""
+    exchange_both = 2
+    at = ctypes.c_int(AT_FDCWD)
+    try:
+        _Libc.call("renameat2", at, os.fsencode(one), at, os.fsencode(other), ctypes.c_uint(exchange_both))
+    except AttributeError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EINVAL):
+            return False
+        error.filename = one
+        raise
+    return True
 
 
 def die_with_parent() -> None:

@@ -3,7 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One lock per store: many readers or one writer, between processes (flock(2))."""
+"""One lock per store: many readers or one writer, between processes (flock(2)).
+
+Readers that come and go all the time would keep a writer waiting for ever, for flock(2) gives no turns. So everyone
+goes through a gate first, a lock on a directory: a writer holds it while it waits for the readers that are there, and
+whoever comes after it waits behind.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +16,33 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 
-_PAUSE = 0.05
+_SHORTEST, _LONGEST = 0.001, 0.05
+"""Seconds between two tries."""
 
 
 @contextlib.contextmanager
-def locked(path: str, exclusive: bool, timeout: float) -> Iterator[None]:
+def locked(path: str, exclusive: bool, timeout: float, gate: str = "") -> Iterator[None]:
     """Hold the lock file at ``path``, which must exist for a reader and is made for a writer.
 
-    :param timeout: seconds to wait for others; StrataError naming the holder when they are over.
+    :param gate: an existing directory, where there are readers; the lock on it means nothing else.
+    :param timeout: seconds to wait for others; StrataError naming the holders when they are over.
     """
     flags = os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY
+    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    deadline = time.monotonic() + timeout
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
-        _acquire(descriptor, path, exclusive, timeout)
+        with contextlib.ExitStack() as passage:
+            waits_for = [descriptor]
+            if gate:
+                waits_for.insert(0, os.open(gate, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                passage.callback(os.close, waits_for[0])
+            if not all(_acquire(one, mode, deadline) for one in waits_for):
+                raise StrataError(_waited(path, waits_for[::-1], timeout))
         if exclusive:
             _write_holder(descriptor)
         try:
@@ -35,32 +50,44 @@ def locked(path: str, exclusive: bool, timeout: float) -> Iterator[None]:
         finally:
             # Those who wait for readers shall not be told of a writer that has gone.
             if exclusive:
-                os.ftruncate(descriptor, 0)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, path: str, exclusive: bool, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+def _acquire(descriptor: int, mode: int, deadline: float) -> bool:
+    """Whether the lock could be had in time."""
+    pause = _SHORTEST
     while True:
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-                raise StrataError(
-                    f"Waited {timeout:g} s for the store's lock {path}; it is held by {holder or 'another process'}. "
-                    "Wait for it to finish, or raise lock_timeout."
-                ) from None
-            time.sleep(_PAUSE)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST)
         else:
-            return
+            return True
 
 
 def _write_holder(descriptor: int) -> None:
-    """Say who holds the lock, for the message of those who wait; the text means nothing once the lock is free."""
-    with open("/proc/self/cmdline", "rb") as line:
-        command = line.read(150).replace(b"\0", b" ").strip()
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"process %d (%s)\n" % (os.getpid(), command), 0)
+    """Say who has held the lock since when, for the message of those who wait; `_lockholder` reads it.
+
+    On a full disk nobody says so, and the change goes on: it may be the one that makes room.
+    """
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d %d\n" % (os.getpid(), time.time()), 0)
+
+
+def _waited(path: str, descriptors: Sequence[int], timeout: float) -> str:
+    # Loaded when it is needed: hardly ever.
+    from ansible_collections.strata.overlay.plugins.module_utils._lockholder import holders_of_lock
+
+    holders = next(filter(None, map(holders_of_lock, descriptors)), "another process")
+    return (
+        f"Waited {timeout:g} s for the store's lock {path}; it is held by {holders}. "
+        "Wait for it to finish, or raise lock_timeout."
+    )

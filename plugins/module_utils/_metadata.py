@@ -16,7 +16,7 @@ import errno
 import os
 from typing import Iterator, Optional
 
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry, show
 
 IMPLIED_MODE = 0o755
@@ -36,7 +36,9 @@ _ADVICE = {
 
 def explain(error: OSError) -> str:
     """What the kernel answered while an entry was unpacked, in words that fit an entry."""
-    return _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+    words = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+    then = advice(error)
+    return f"{words}. {then}" if then else words
 
 
 @contextlib.contextmanager

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError, UnhealthyError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import (
+    DefinitionError,
+    StrataError,
+    UnhealthyError,
+    advice,
+)
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -29,9 +34,9 @@ def guarded(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> di
         module.fail_json(msg=readable(str(error)))
     except OSError as error:
         at = f" ({error.filename})" if error.filename else ""
-        module.fail_json(
-            msg=readable(f"The host refused: {error.strerror or error}{at}. Nothing half-made is visible; run again.")
-        )
+        store = f" to change the store {module.params['root']}" if module.params.get("root") else ""
+        said = f"The host refused{store}: {error.strerror or error}{at}. Nothing half-made is visible."
+        module.fail_json(msg=readable(f"{said} {advice(error) or 'Run again.'}"))
 
 
 def readable(value: t.Any) -> t.Any:

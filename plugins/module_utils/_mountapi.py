@@ -141,7 +141,8 @@ class FsContext:
             )
         except OSError as error:
             said = self.messages()
-            raise OSError(error.errno, f"{error.strerror}{': ' + said if said else ''}", value) from error
+            what = value if value is None or value.startswith("/") else f"{key}={value}"
+            raise OSError(error.errno, f"{error.strerror}{': ' + said if said else ''}", what) from error
 
     def set(self, key: str, value: str) -> None:
         """One option with a value of at most 255 bytes."""

@@ -141,7 +141,7 @@ def mount(call: Call) -> str:
                 Mounter(store, workspace, find_abilities()).mount(record)
             except (OSError, StrataError) as error:
                 raise StrataError(f"stack {record.name}: cannot mount {record.path}: {_words(error)}") from error
-    store.empty_trash()
+    store.tidy()
     return f"stack {record.name} is mounted at {record.path}: {_layers(count)}"
 
 

@@ -7,16 +7,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._condemned import sentence
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import mounts_everywhere, used_by_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
@@ -94,6 +95,18 @@ class Pruning:
         if self._store.condemnations():
             with self._store.changing(self._timeout):
                 pass  # whoever changes a store finishes first what a killed prune has begun
+        try:
+            return self._run()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            made = self._make_room()
+            if not made.removals:
+                raise
+            rest = self._run()
+            return replace(rest, plan=replace(rest.plan, removals=(*made.removals, *rest.plan.removals)))
+
+    def _run(self) -> Pruned:
         for attempt in range(_TRIES):
             sight = self._look()
             if not sight.plan.removals:
@@ -102,6 +115,22 @@ class Pruning:
             if locked is not None:
                 return locked
         return Pruned(PrunePlan((), ()))
+
+    def _make_room(self) -> PrunePlan:
+        """On a disk so full that no list of what goes can be written: what nothing refers to goes one by one, under the
+        lock, with nothing written at all. Names stay for the prune that comes after.
+        """
+        store = self._store
+        with store.changing(self._timeout):
+            inventory = take_inventory(store)
+            names = frozenset(inventory.names) | self._protected
+            plan = choose(store, inventory, replace(self._spec, max_bytes=None), names)
+            store.tidy()
+            for removal in plan.removals:
+                for path in removal.paths:
+                    store.discard(path)
+                store.tidy()
+        return plan
 
     def _look(self) -> _Sight:
         with self._store.reading(self._timeout):
@@ -118,6 +147,7 @@ class Pruning:
         :param last: look again under the lock then, rather than give up.
         """
         store = self._store
+        done: Pruned | None = None
         try:
             with store.workspace() as workspace, sentence(store, workspace, _paths(sight.plan)) as made:
                 tags = self._tags_without(sight.plan, workspace)
@@ -130,13 +160,20 @@ class Pruning:
                         made.pronounce()
                         locked = time.monotonic() - started
                     elif last:
-                        return self._remove_locked(workspace)
-                if not same:
-                    return None
-                made.execute()
-                return Pruned(sight.plan, locked)
-        finally:
-            store.empty_trash()
+                        done = self._remove_locked(workspace)
+                if same:
+                    made.execute()
+                    done = Pruned(sight.plan, locked)
+        except BaseException:
+            store.tidy()
+            raise
+        self._delete()
+        return done
+
+    def _delete(self) -> None:
+        left = self._store.tidy()
+        if left:
+            raise StrataError(f"prune: what was to go is removed. {left}")
 
     def _remove_locked(self, workspace: str) -> Pruned:
         """The same on a store that others change all the time: everything but deleting under its lock."""

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
@@ -120,7 +120,8 @@ def _unpack(tree: str, source: Source, opener: Optional[Opener], userxattr: bool
     except OSError as error:
         raise StrataError(
             f"Cannot unpack {words}: {error.strerror or error}"
-            f"{' at ' + repr(error.filename) if error.filename else ''}. Nothing of it was kept."
+            f"{' at ' + repr(error.filename) if isinstance(error.filename, (str, bytes)) else ''}. Nothing of it was "
+            f"kept. {advice(error)}".rstrip()
         ) from error
     except StrataError as error:
         raise StrataError(f"Cannot unpack {words}: {error}") from error

@@ -7,14 +7,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._layout import LayerLink
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
-from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
@@ -193,6 +194,36 @@ class WriteStack(Step):
         if self.before is None:
             return f"record stack {self.stack.spec.name}: {', '.join(self.stack.layers)}"
         return f"record stack {self.stack.spec.name}: {'; '.join(self.why)}"
+
+    def record(self, time: str, new_id: Callable[[], str]) -> StackRecord:
+        """The stack's record from this step on. Whether there is a mount point yet is seen on this host.
+
+        :param new_id: gives a name for a new writable layer.
+        """
+        spec, before = self.stack.spec, self.before
+        history = before.history if before else ()
+        if self.fresh_generation:
+            number = history[0].number + 1 if history else 1
+            newest = Generation(number, self.stack.diff_ids, self.stack.layers, time, self.stack.back_to)
+            history = (newest, *history)
+        else:
+            history = (replace(history[0], layers=self.stack.layers), *history[1:])
+        stack_id = (self.stack_id or new_id()) if spec.writable != "none" else ""
+        return StackRecord(
+            name=spec.name,
+            path=spec.path,
+            writable=spec.writable,
+            size=spec.size,
+            stack_id=stack_id,
+            mounted=spec.state == "mounted",
+            made_path=before.made_path if before and before.path == spec.path else not os.path.lexists(spec.path),
+            history=history[: spec.generations],
+            keep=spec.generations,
+            style=spec.style,
+            services=tuple(service.words() for service in spec.services),
+            boot=spec.boot,
+            left=before.left if before else (),
+        )
 
 
 @dataclass(frozen=True)

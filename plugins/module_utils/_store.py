@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, about, advice
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ChangeRecord,
@@ -108,6 +108,7 @@ class Store:
     def __init__(self, root: str) -> None:
         self.root = os.path.realpath(root)
         self.home = os.path.join(self.root, "overlay2")
+        self._left: Set[str] = set()
 
     def exists(self) -> bool:
         """Whether there is a store at the root."""
@@ -256,7 +257,7 @@ class Store:
             self._refuse_misplaced()
         path = f"{self.root}/lock"
         if os.path.exists(path):
-            with locked(path, exclusive=False, timeout=timeout):
+            with locked(path, exclusive=False, timeout=timeout, gate=self.root):
                 yield
         else:
             yield
@@ -267,7 +268,7 @@ class Store:
 
         :param damaged: as for ``reading``.
         """
-        with locked(f"{self.root}/lock", exclusive=True, timeout=timeout):
+        with locked(f"{self.root}/lock", exclusive=True, timeout=timeout, gate=self.root):
             if not damaged:
                 self._refuse_misplaced()
             if self.condemnations():
@@ -276,6 +277,7 @@ class Store:
 
                 finish_removals(self)
             yield
+            self._settle()
 
     # The way in.
 
@@ -299,7 +301,7 @@ class Store:
             with self.workspace() as path:
                 yield path
         finally:
-            self.empty_trash()
+            self.tidy()
             if not self.exists():
                 for directory in reversed(made):
                     with contextlib.suppress(OSError):  # another run has begun to use it
@@ -312,7 +314,9 @@ class Store:
         try:
             yield path
         finally:
-            self.discard(path)
+            # What cannot be thrown away now is swept by the next change; it must not hide what went wrong before.
+            with contextlib.suppress(OSError):
+                self.discard(path)
             os.close(descriptor)
 
     def _locked_directory(self) -> Tuple[str, int]:
@@ -333,9 +337,19 @@ class Store:
     # The way out.
 
     def discard(self, path: str) -> None:
-        """Rename into trash/; a missing path is fine."""
+        """Rename into trash/; a missing path is fine. It is on disk when the lock for changes is let go."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
+            self._left.add(os.path.dirname(path))
+
+    def _settle(self) -> None:
+        """What was thrown away does not come back with a power cut."""
+        staging = f"{self.root}/staging"
+        while self._left:
+            directory = self._left.pop()
+            if directory != staging and os.path.dirname(directory) != staging:  # swept anyway
+                with contextlib.suppress(FileNotFoundError):
+                    sync_directory(directory)
 
     def sweep(self) -> None:
         """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
@@ -371,13 +385,26 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 remove_tree(f"{trash}/{name}")
 
+    def tidy(self) -> str:
+        """The same at the end of a run, of which it is no failure if that does not work: then the words say so."""
+        try:
+            self.empty_trash()
+        except (OSError, StrataError) as error:
+            words = f"{error.strerror} ({error.filename})" if isinstance(error, OSError) else str(error)
+            then = advice(error) if isinstance(error, OSError) else ""
+            return (
+                f"What was thrown away in {self.root}/trash is not deleted yet: {words}. The next change, or a prune, "
+                f"deletes it. {then}"
+            ).rstrip()
+        return ""
+
 
 class Transaction:
     """Things built aside, made durable together, then made visible by one rename each, in the order they were added.
 
-    A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that
-    this is a
-    state which the next run can go on from.
+    A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that this is
+    a state which the next run can go on from. What has the place of another changes it in one step, where the file
+    system can do so; else there is nothing at its path between two renames.
     """
 
     def __init__(self, store: Store, workspace: str) -> None:
@@ -411,6 +438,9 @@ class Transaction:
         for staged, final in self._renames:
             # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
             if is_directory(final) or (os.path.lexists(final) and is_directory(staged)):
+                if _kernel.exchange(staged, final):
+                    self._store.discard(staged)
+                    continue
                 self._store.discard(final)
             os.rename(staged, final)
         for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
@@ -433,7 +463,7 @@ def _make_directories(path: str, mode: int) -> List[str]:
 def write_file(path: str, text: str, mode: int = 0o644) -> None:
     """A new file of exactly this text and mode; durable with the transaction's sync."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+    with about(path), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         os.fchmod(descriptor, mode)
         stream.write(text)
 
@@ -442,6 +472,7 @@ def sync_directory(path: str) -> None:
     """What has been renamed in a directory stays so, also after a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with about(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

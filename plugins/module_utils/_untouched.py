@@ -127,7 +127,10 @@ class Measure:
             below: List[str] = []
             with os.scandir(descriptor) as listing:
                 for entry in listing:
-                    facts = entry.stat(follow_symlinks=False)
+                    try:
+                        facts = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # deleted in this moment, as runs do with what lies in staging/ and trash/
                     if facts.st_dev != device:
                         continue
                     total += self._one(facts)

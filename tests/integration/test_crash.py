@@ -2,10 +2,13 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs killed at each of their system calls that change something: nothing is lost, and the next run finishes."""
+"""Runs killed at each of their system calls that change something, or refused them: nothing is lost, what is said is
+so, and the next run finishes.
+"""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -298,3 +301,85 @@ def test_killed_at_every_call(host: Host, scenario: Scenario) -> None:
     points = stage.play([partial(killed_at, number) for number in calls], after_kill)
     report((f"killed at call {number}", point) for number, point in zip(calls, points, strict=True))
     assert sum(bool(point.at) for point in points) > 100
+
+
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EACCES, errno.EROFS)
+TAKE_ROOM = {
+    "write",
+    "pwrite64",
+    "mkdir",
+    "mkdirat",
+    "open",
+    "openat",
+    "symlink",
+    "symlinkat",
+    "link",
+    "linkat",
+    "mknod",
+}
+TAKE_ROOM |= {"mknodat", "setxattr", "lsetxattr", "fsetxattr", "fsync", "syncfs", "rename", "renameat2"}
+"""What a full disk refuses."""
+
+
+def refused_at(wanted: int, error: int, lasting: bool, number: int, name: str) -> int:
+    """One call, or from then on everything that this error can come from."""
+    if number == wanted:
+        return error
+    full = error in (errno.ENOSPC, errno.EDQUOT)
+    return error if lasting and number > wanted and (name in TAKE_ROOM or not full) else 0
+
+
+ADVICE = ("Make room", "make room", "Make that file system writable", "Look into the kernel's log", "Run it as root")
+
+
+def after_error(
+    tried: list[tuple[int, int, bool]], stage: Stage, host: Host, played: Played, number: int
+) -> Iterator[str]:
+    """What has to be true after a run that the host refused something."""
+    _call, error, lasting = tried[number - 1]
+    result = played.result()
+    said = result.get("msg", "")
+    if played.errors or "Traceback" in played.output:
+        yield f"it says {played.errors} {said}"
+    if result.get("failed"):
+        yield from unclear(said, error, host)
+    elif not result["changed"]:
+        yield f"it says that nothing was changed: {result}"
+    now = seen(host)
+    yield from torn(stage, now)
+    if not lasting:
+        yield from (f"it leaves {path}" for path in host.root.glob("staging/*") if path.name != "left")
+        # What was unmounted is mounted again, unless that is what the host refused.
+        for name in stage.scenario.gaps if "umount" not in played.how.at else ():
+            if name in stage.old.trees and name in stage.new.trees and not now.trees.get(name):
+                yield f"stack {name} stays unmounted: {said}"
+    yield from new_findings(stage, host)
+    yield from converges(stage, host)
+
+
+def unclear(said: str, error: int, host: Host) -> Iterator[str]:
+    """What a message lacks."""
+    if str(host.root) not in said and "stack " not in said and "content " not in said:
+        yield f"the message names neither store nor stack: {said}"
+    if os.strerror(error) not in said and "is full" not in said and "quota" not in said:
+        yield f"the message does not say what the host answered: {said}"
+    if not any(words in said for words in ADVICE):
+        yield f"the message does not say what to do: {said}"
+
+
+def errors_to_try(calls: int) -> list[tuple[int, int, bool]]:
+    """Every third call with one error, or each call with each of them; once, or lasting."""
+    if os.environ.get("CRASH") == "full":
+        return [(n, error, lasting) for n in range(1, calls + 1) for error in ERRORS for lasting in (False, True)]
+    return [(n, ERRORS[n // 3 % len(ERRORS)], n % 2 == 0) for n in range(1, calls + 1, 3)]
+
+
+# CRASH=full tries each error at each call, once and lasting: thirty times what the suite has time for.
+@needs_numbers
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_refused_at_calls(host: Host, scenario: Scenario) -> None:
+    stage = Stage(host.top, scenario)
+    tried = errors_to_try(len(stage.calls))
+    points = stage.play([partial(refused_at, *one) for one in tried], partial(after_error, tried))
+    words = [f"call {n} refused by {errno.errorcode[e]}{', as all after it' * lasting}" for n, e, lasting in tried]
+    report(zip(words, points, strict=True))

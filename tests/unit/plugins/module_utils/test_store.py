@@ -6,18 +6,21 @@
 
 from __future__ import annotations
 
+import calendar
 import fcntl
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _store
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, NameRecord, dump
@@ -244,6 +247,7 @@ def test_a_kill_after_the_old_directory_has_gone_loses_neither(store: Store, mon
     transaction = Transaction(store, workspace)
     os.mkdir(transaction.stage(final))
     with monkeypatch.context() as patched:
+        patched.setattr(_kernel, "exchange", lambda _one, _other: False)  # as on old file systems
         kill_at_rename(patched, 2)
         with pytest.raises(Killed):
             transaction.commit()
@@ -431,10 +435,9 @@ def test_readers_share_the_lock_and_a_writer_waits_for_them(store: Store) -> Non
         pass
     with store.reading(0), store.reading(0), pytest.raises(StrataError) as raised, store.changing(0):
         pytest.fail("a writer came in beside readers")
-    assert str(raised.value) == (
-        f"Waited 0 s for the store's lock {store.root}/lock; it is held by another process. Wait for it to finish, or "
-        "raise lock_timeout."
-    )
+    said = str(raised.value)
+    assert said.startswith(f"Waited 0 s for the store's lock {store.root}/lock; it is held by process {os.getpid()} (")
+    assert re.search(r"\), reading it since 20[0-9-]+T[0-9:]+Z\. Wait for it to finish, or raise lock_timeout\.$", said)
     with store.changing(0):
         pass
 
@@ -448,7 +451,52 @@ def test_the_message_names_the_process_that_holds_the_lock(store: Store, childre
         pytest.fail("two processes hold the lock")
     assert time.monotonic() - started >= 0.2
     assert f"Waited 0.2 s for the store's lock {store.root}/lock" in str(raised.value)
-    assert f"it is held by process {child.pid} ({sys.executable} -c" in str(raised.value)
+    said = str(raised.value)
+    assert f"it is held by process {child.pid} ({sys.executable} -c" in said
+    since = re.search(r"\), changing the store since (20[0-9-]+T[0-9:]+Z)\.", said)
+    assert since, said
+    noted = calendar.timegm(time.strptime(since[1], "%Y-%m-%dT%H:%M:%SZ"))
+    assert noted == int((read_text(f"{store.root}/lock") or "").split()[1])
+
+
+def test_a_text_that_a_killed_writer_left_is_not_believed(store: Store, children: list[Child]) -> None:
+    with store.changing(0):
+        pass
+    Path(f"{store.root}/lock").write_text("1 1\n")
+    children.append(Child(store, "store.reading(0)"))
+    with pytest.raises(StrataError) as raised, store.changing(0):
+        pytest.fail("a writer came in beside a reader")
+    assert f"held by process {children[0].pid} (" in str(raised.value)
+    assert "1970" not in str(raised.value)
+
+
+def test_a_writer_has_its_turn_however_many_readers_there_are(store: Store) -> None:
+    """Readers that overlap all the time: whoever comes after the writer waits behind it."""
+    with store.changing(0):
+        pass
+    stop = threading.Event()
+    turns = []
+
+    def read() -> None:
+        while not stop.is_set():
+            with store.reading(60):
+                time.sleep(0.02)
+            turns.append(1)
+
+    readers = [threading.Thread(target=read) for _number in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _turn in range(10):
+            with store.changing(60):
+                before = len(turns)
+                time.sleep(0.05)
+                assert len(turns) <= before + len(readers), "those that had the lock already"
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert len(turns) > 0
 
 
 def test_the_second_process_goes_on_when_the_first_is_killed(store: Store, children: list[Child]) -> None:
@@ -459,7 +507,7 @@ def test_the_second_process_goes_on_when_the_first_is_killed(store: Store, child
     with store.changing(20):
         text = read_text(f"{store.root}/lock") or ""
     killer.join()
-    assert text.startswith(f"process {os.getpid()} (")
+    assert text.startswith(f"{os.getpid()} ")
 
 
 def test_the_lock_goes_with_an_error(store: Store) -> None:
@@ -476,3 +524,50 @@ def test_a_reader_makes_no_lock_file(tmp_path: Path) -> None:
     assert not os.path.exists(path)
     with locked(path, exclusive=True, timeout=0):
         assert mode(path) == 0o600
+
+
+def test_what_has_the_place_of_another_changes_it_in_one_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory over a directory: the path leads to one or the other at any moment."""
+    final = f"{store.root}/image/overlay2/layerdb/mounts/x"
+    for text in ("old", "new"):
+        seen: list[str] = []
+
+        def looking(one: str, other: str, exchange: Callable[[str, str], bool] = _kernel.exchange) -> bool:
+            seen.append(read_text(f"{other}/text") or "")  # noqa: B023
+            return exchange(one, other)
+
+        monkeypatch.setattr(_kernel, "exchange", looking)
+        with store.workspace() as workspace:
+            transaction = Transaction(store, workspace)
+            staged = transaction.stage(final)
+            os.mkdir(staged)
+            write_file(f"{staged}/text", text)
+            monkeypatch.setattr(store, "discard", seen.append)
+            transaction.commit()
+            monkeypatch.undo()
+        assert read_text(f"{final}/text") == text
+        assert final not in seen, "it was never away"
+    assert seen[0] == "old"
+
+
+def test_where_the_file_system_cannot_exchange(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernel, "exchange", lambda _one, _other: False)
+    final = f"{store.root}/image/overlay2/layerdb/mounts/x"
+    for text in ("old", "new"):
+        with store.workspace() as workspace:
+            transaction = Transaction(store, workspace)
+            staged = transaction.stage(final)
+            os.mkdir(staged)
+            write_file(f"{staged}/text", text)
+            transaction.commit()
+        assert read_text(f"{final}/text") == text
+
+
+def test_what_is_thrown_away_is_synced_with_the_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(_store, "sync_directory", synced.append)
+    with store.changing(0):
+        write_file(store.name_file("x"), "{}")
+        store.discard(store.name_file("x"))
+        assert synced == []
+    assert synced == [f"{store.root}/strata/names"]

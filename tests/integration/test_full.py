@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A store on a file system of 64 MB that is full to the last block."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.tests.integration.crashes import Played, run_module, text_of
+from ansible_collections.strata.overlay.tests.integration.host import Host
+from ansible_collections.strata.overlay.tests.integration.interrupted import Interrupted
+from ansible_collections.strata.overlay.tests.integration.layers import inline
+
+
+@pytest.fixture
+def small(host: Host, tmp_path: Path) -> Iterator[Host]:
+    """A host whose store and stacks lie on an ext4 of 64 MB, of which nothing is kept back for root."""
+    image, place = tmp_path / "disk", tmp_path / "mounted"
+    place.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"this host mounts no image: {done.stderr.strip()}")
+    yield Host(place)
+    subprocess.run(["umount", "--recursive", "--lazy", place], check=True)
+
+
+def fill(place: Path) -> None:
+    """Take all room, down to the last block: what a file has been promised may come free again when it is synced."""
+    for number in range(50):
+        with (place / f"filler{number}").open("wb", buffering=0) as stream:
+            for size in (1 << 20, 1 << 10):
+                with suppress(OSError):
+                    while True:
+                        stream.write(b"x" * size)
+        os.sync()
+        if not os.statvfs(place).f_bavail:
+            return
+    pytest.fail("there is always room left")
+
+
+def module(host: Host, name: str, **parameters: Any) -> dict[str, Any]:
+    """The module's own process: what it returns."""
+    output, errors = os.memfd_create("output"), os.memfd_create("errors")
+    process = os.fork()
+    if process == 0:
+        run_module(name, {"root": str(host.root), **parameters}, output, errors)
+        os._exit(0)
+    os.waitpid(process, 0)
+    return Played(Interrupted(), text_of(output), text_of(errors)).result()
+
+
+def definition(host: Host, version: str, **stack: Any) -> dict[str, Any]:
+    layers = [inline("base", os="base"), inline("app", run=version, much=version * 300_000)]
+    return {"layers": layers, "stacks": [{"name": "web", "path": host.path("web"), "layers": ["base", "app"], **stack}]}
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
+def test_a_full_file_system(small: Host, writable: str) -> None:
+    small.run(**definition(small, "1", writable=writable))
+    small.run(layers=[inline("unused", much="x" * 3_000_000)])
+    small.run(layers=[{"name": "unused", "state": "absent"}])
+    before = small.tree("web")
+    fill(small.top)
+
+    said = module(small, "apply", **definition(small, "22", writable=writable))
+    assert said.get("failed"), said
+    assert "is full" in said["msg"] or os.strerror(errno.ENOSPC) in said["msg"]
+    assert "ake room" in said["msg"]
+    assert "prune" in said["msg"]
+    assert small.tree("web") == before
+    assert small.check()["findings"] == [], "nothing half-made is left"
+    assert module(small, "apply", **definition(small, "1", writable=writable))["changed"] is False
+    assert module(small, "store_info")["stacks"]
+
+    announced = small.prune(check=True)
+    done = module(small, "prune")
+    assert not done.get("failed"), done
+    assert done["removed"] == announced["removed"]
+    assert {item["kind"] for item in done["removed"]} == {"content"}
+    assert os.statvfs(small.top).f_bavail * 4096 > 2_000_000
+    assert small.tree("web") == before
+    assert small.check(deep=True)["findings"] == []
+    assert module(small, "apply", **definition(small, "22", writable=writable))["changed"] is True
+    assert small.tree("web")["run"] == "22"
+
+
+def test_where_nothing_can_be_freed(small: Host) -> None:
+    small.run(**definition(small, "1"))
+    fill(small.top)
+    assert small.prune()["removed"] == []
+    with pytest.raises((StrataError, OSError)):
+        small.run(**definition(small, "2"))
+    assert small.tree("web")["run"] == "1"
+    for path in small.top.glob("filler*"):
+        path.unlink()
+    small.run(**definition(small, "2"))
+    assert small.tree("web")["run"] == "2"
+    assert small.check()["findings"] == []
