@@ -195,6 +195,18 @@ def stack_info_module_spec() -> Spec:
     return {**_root_spec(), **_lock_spec(), **own}
 
 
+def commit_module_spec() -> Spec:
+    """Options of ``strata.overlay.commit``."""
+    own: Spec = {
+        "stack": {"type": "str", "required": True},
+        "name": {"type": "str", "required": True},
+        "labels": {"type": "dict"},
+        "services": {"type": "str", "choices": ["run", "freeze", "stop"], "default": "run"},
+        "restack": {"type": "bool", "default": False},
+    }
+    return {**_root_spec(), **_lock_spec(), **own}
+
+
 def module_spec(module: str) -> Spec:
     """The options of one module by its short name."""
     return {
