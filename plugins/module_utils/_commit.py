@@ -29,7 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._services import (
     recorded_services,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import known_stack
-from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack, read_stack
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack, StackSpec, read_stack
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._survey import exit_module
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
@@ -89,7 +89,9 @@ class Commit:
         if problems:
             raise DefinitionError(problems)
         if self._is_done(record):
-            return self._result(self._run(Definition(self._spec.root, (), ())), record, Quiet(), record.diff_ids)
+            # A run that was killed may have left it unmounted.
+            finished = self._run(Definition(self._spec.root, (), (_as_recorded(record),)))
+            return self._result(finished, record, Quiet(), record.diff_ids)
         quiet = self._plan_quiet(record)
         with kept_quiet(record.name, Quiet() if self._check_mode else quiet, self._manager):
             result = self._run(self._definition(record))
@@ -150,14 +152,8 @@ class Commit:
         layer = LayerSpec(f"commit of stack {record.name}", self._spec.name, source, labels=self._spec.labels)
         if not self._spec.restack:
             return Definition(self._spec.root, (layer,), ())
-        options = check_options("", {"name": record.name}, stack_spec(), [])
-        stack = replace(
-            read_stack(options, f"stack {record.name}", (), []),
-            state="mounted" if record.mounted else "unmounted",
-            on_change="reset",
-            cover=True,
-            restack=Restack(self._spec.name, upper, picture(upper)),
-        )
+        restack = Restack(self._spec.name, upper, picture(upper))
+        stack = replace(_as_recorded(record), on_change="reset", restack=restack)
         return Definition(self._spec.root, (layer,), (stack,))
 
     def _result(self, result: Dict[str, Any], record: StackRecord, quiet: Quiet, diff_ids: Any) -> Dict[str, Any]:
@@ -172,6 +168,13 @@ class Commit:
             "diff_ids": list(diff_ids),
             "chain_id": chain_ids(diff_ids)[-1],
         }
+
+
+def _as_recorded(record: StackRecord) -> StackSpec:
+    """The stack as it is on record, wherever it lies already."""
+    options = check_options("", {"name": record.name}, stack_spec(), [])
+    stack = read_stack(options, f"stack {record.name}", (), [])
+    return replace(stack, state="mounted" if record.mounted else "unmounted", cover=True)
 
 
 def _told(stack: str, jobs: Any) -> List[Dict[str, Any]]:
