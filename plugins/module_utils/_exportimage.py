@@ -134,6 +134,10 @@ def find_chain(store: Store, spec: ExportSpec) -> Chain:
             raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} is read-only, so it has none")
         if spec.changes:
             trees.append(Tree(upper_tree(store, record), ""))
+            if record.writable == "volatile" and not os.path.isdir(trees[-1].path):
+                raise StrataError(
+                    f"{spec.where}: option 'changes': stack {spec.stack} is volatile and not mounted, so it has none"
+                )
     else:
         name = store.name_record(spec.name)
         if name is None:

@@ -11,6 +11,7 @@ Sources: moby image/tarexport/load.go (manifest.json); OCI image-spec image-layo
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -197,12 +198,18 @@ def _blob(digest: str) -> str:
 
 @contextlib.contextmanager
 def _replaced(path: str) -> Iterator[IO[bytes]]:
-    """A file that is seen only when it is whole and on disk."""
-    directory = os.path.dirname(path)
+    """A file that is seen only when it is whole and on disk. Only its owner may read it: it has what a tree keeps from
+    others.
+    """
+    directory, name = os.path.split(path)
     os.makedirs(directory, 0o755, exist_ok=True)
-    staged = f"{directory}/.{os.path.basename(path)[:200]}.{os.urandom(4).hex()}"
+    begun = f".{name[:200]}.export-"
+    _sweep(directory, begun)
+    staged = f"{directory}/{begun}{os.urandom(4).hex()}"
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with open(staged, "xb", buffering=1 << 20) as stream:
+        with os.fdopen(descriptor, "wb", buffering=1 << 20) as stream:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -212,3 +219,12 @@ def _replaced(path: str) -> Iterator[IO[bytes]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(staged)
         raise
+
+
+def _sweep(directory: str, begun: str) -> None:
+    """Delete what killed exports of the same file have left; one that is still being written is locked."""
+    for name in os.listdir(directory):
+        if name.startswith(begun):
+            with contextlib.suppress(OSError), open(f"{directory}/{name}", "rb") as stream:
+                fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(f"{directory}/{name}")

@@ -18,6 +18,7 @@ import os
 import stat
 from typing import Dict, Iterator, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._changes import is_whiteout
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import OPAQUE, WHITEOUT
 from ansible_collections.strata.overlay.plugins.module_utils._pack import Directory, TreePacker, changed, mark
@@ -97,7 +98,7 @@ class _ContentPacker(TreePacker):
     def names(self, directory: Directory) -> Iterator[bytes]:
         before = _stamp(os.fstat(directory.descriptor))
         names = [base for base in directory.listed() if not self._is_left_out(directory.status(base))]
-        whiteouts = [base for base in names if _is_whiteout(directory.status(base))]
+        whiteouts = [base for base in names if is_whiteout(directory.status(base))]
         yield from whiteouts
         hidden = set(whiteouts)
         yield from (base for base in names if base not in hidden)
@@ -110,7 +111,7 @@ class _ContentPacker(TreePacker):
 
     def pack(self, directory: Directory, base: bytes, status: os.stat_result) -> Iterator[bytes]:
         name = directory.name(base)
-        if _is_whiteout(status):
+        if is_whiteout(status):
             yield mark(directory.name(WHITEOUT + base))
             return
         if base.startswith(WHITEOUT):
@@ -155,10 +156,6 @@ class _ContentPacker(TreePacker):
             return os.getxattr(directory.place(base), self._prefix + "opaque", follow_symlinks=False) == b"y"
         except OSError:
             return False
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -50,7 +50,8 @@ options:
     type: bool
   dest:
     description:
-      - A path on the host; an archive or layout there is replaced as a whole or not at all.
+      - A path on the host; an archive or layout there is replaced as a whole or not at all. Only root may read it,
+        since a tree has files that not everybody may read.
       - Exactly one of O(dest) and O(registry) is given.
     type: path
   format:

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -224,6 +226,30 @@ def test_a_stack_that_changes_leaves_what_was_there(host: Host, monkeypatch: pyt
             export_of(host, stack="web", changes=True, dest=str(dest))
     assert dest.read_bytes() == before
     assert not [name for name in os.listdir(host.top) if name.startswith(".web.tar")]
+
+
+def test_only_root_reads_it_and_what_killed_runs_left_is_swept(host: Host) -> None:
+    changed_stack(host)
+    out = host.top / "out"
+    out.mkdir()
+    left, living = out / ".web.tar.export-00000000", out / ".web.tar.export-11111111"
+    left.write_text("half")
+    with living.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        export_of(host, stack="web", changes=True, dest=str(out / "web.tar"))
+    assert sorted(os.listdir(out)) == [living.name, "web.tar"]
+    assert stat.S_IMODE((out / "web.tar").stat().st_mode) == 0o600
+
+
+def test_a_stack_without_changes_to_export(host: Host) -> None:
+    stacks = [
+        {"name": "web", "path": host.path("web"), "layers": ["base"]},
+        {"name": "job", "path": host.path("job"), "layers": ["base"], "writable": "volatile", "state": "unmounted"},
+    ]
+    host.run(layers=[inline("base", etc__os="base")], stacks=stacks)
+    for stack, words in (("web", "is read-only, so it has none"), ("job", "is volatile and not mounted")):
+        with pytest.raises(StrataError, match=f"image {NAME}: option 'changes': stack {stack} {words}"):
+            export_of(host, stack=stack, changes=True, dest=str(host.top / "out.tar"))
 
 
 def test_mistakes_are_told_together(host: Host) -> None:
