@@ -33,6 +33,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     discard_writable,
     stage_layer,
     stage_writable,
+    upper_tree,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
@@ -45,6 +46,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+    CompareUpper,
     DropName,
     ForgetStack,
     ImportContent,
@@ -87,6 +89,7 @@ class Applier:
             DropName: self._drop_names,
             WriteStack: self._write_stacks,
             SetAside: self._set_aside,
+            CompareUpper: self._compare_uppers,
             Unmount: self._unmount_all,
             Mount: self._mount_all,
             Switch: self._switch_all,
@@ -218,6 +221,25 @@ class Applier:
                     transaction.write(self._store.aside_file(step.record.stack_id), dump(step.record))
             else:
                 self._discard_writable(step.record)
+
+    def _compare_uppers(self, steps: List[CompareUpper]) -> None:
+        from ansible_collections.strata.overlay.plugins.module_utils._packcontent import picture
+
+        for step in steps:
+            record = self._recorded(step.name)
+            upper = upper_tree(self._store, record)
+            if upper == step.restack.upper and picture(upper) == step.restack.picture:
+                continue
+            path = os.path.realpath(record.path)
+            back = ""
+            if path in self._unmounted_at:
+                self._mounter.mount(record)
+                back = " It is mounted again as it was."
+            raise StrataError(
+                f"stack {step.name}: its writable layer has changed since it was read, so the stack keeps it; layer "
+                f"'{step.restack.layer}' is what was read. Stop what writes there (services: stop), and run again."
+                f"{back}"
+            )
 
     def _discard_writable(self, record: StackRecord) -> None:
         if record.writable == "volatile":

@@ -150,8 +150,20 @@ def layer_module_spec() -> Spec:
 
 
 def image_module_spec() -> Spec:
-    """Options of ``strata.overlay.image``."""
-    return {**_change_spec(), **image_spec()}
+    """Options of ``strata.overlay.image``; those of an export are no part of a definition's images."""
+    state: Spec = {"type": "str", "choices": ["present", "absent", "exported"], "default": "present"}
+    return {**_change_spec(), **image_spec(), **_export_spec(), "state": state}
+
+
+def _export_spec() -> Spec:
+    # Nothing has a default: what is given with another state is told to be unknown there.
+    return {
+        "stack": {"type": "str"},
+        "changes": {"type": "bool"},
+        "dest": {"type": "path"},
+        "format": {"type": "str", "choices": ["docker", "oci"]},
+        "config": {"type": "dict"},
+    }
 
 
 def stack_module_spec() -> Spec:
@@ -193,6 +205,18 @@ def mount_helper_module_spec() -> Spec:
 def stack_info_module_spec() -> Spec:
     """Options of ``strata.overlay.stack_info``."""
     own: Spec = {"name": {"type": "str", "required": True}, "changes": {"type": "bool", "default": False}}
+    return {**_root_spec(), **_lock_spec(), **own}
+
+
+def commit_module_spec() -> Spec:
+    """Options of ``strata.overlay.commit``."""
+    own: Spec = {
+        "stack": {"type": "str", "required": True},
+        "name": {"type": "str", "required": True},
+        "labels": {"type": "dict"},
+        "services": {"type": "str", "choices": ["run", "freeze", "stop"], "default": "run"},
+        "restack": {"type": "bool", "default": False},
+    }
     return {**_root_spec(), **_lock_spec(), **own}
 
 

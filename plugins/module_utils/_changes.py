@@ -154,7 +154,7 @@ class _Comparison:
                 except FileNotFoundError:
                     continue
                 before, lowers = self._before(below, entry.name) if below else (None, ())
-                if not _is_whiteout(facts):
+                if not is_whiteout(facts):
                     there.add(entry.name)
                 kind = self._kind(before, facts, upper, below, entry.name)
                 where = f"{path}/{entry.name}"
@@ -179,7 +179,7 @@ class _Comparison:
         self, before: Optional[os.stat_result], now: os.stat_result, upper: int, below: Sequence[_Below], name: str
     ) -> str:
         """What an entry is told as, "" for nothing. Of a directory's capabilities is asked when it is open."""
-        if _is_whiteout(now):
+        if is_whiteout(now):
             return "D" if before is not None else ""
         if before is None:
             return "A"
@@ -202,7 +202,7 @@ class _Comparison:
             except FileNotFoundError:
                 continue
             is_directory = stat.S_ISDIR(facts.st_mode)
-            if _is_whiteout(facts) or (lowers and not is_directory):
+            if is_whiteout(facts) or (lowers and not is_directory):
                 break
             found = found or facts
             lowers.append(number)
@@ -242,7 +242,8 @@ def same_time(one: int, other: int) -> bool:
     return one // _SECOND == other // _SECOND and 0 in (one % _SECOND, other % _SECOND)
 
 
-def _is_whiteout(facts: os.stat_result) -> bool:
+def is_whiteout(facts: os.stat_result) -> bool:
+    """Whether this entry of a layer says that there is nothing."""
     return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
 
 

@@ -146,6 +146,10 @@ class _Chains:
             spec = _as_recorded(spec, record)
             if spec.generation:
                 return _back(spec, record, problems)
+            if spec.restack:
+                added = self._chain(spec, spec.restack.layer, problems)
+                layers = (*record.layers, spec.restack.layer)
+                return DesiredStack(spec, (*record.diff_ids, *added), layers) if added else None
             return DesiredStack(spec, record.diff_ids, record.layers)
         if not spec.layers or not (spec.path or record):
             self._tell_missing(spec, record, problems)

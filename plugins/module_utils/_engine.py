@@ -41,6 +41,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._workers import Rep
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+    from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 
 _TRIES = 3
 """As often a content that others remove meanwhile is unpacked before the lock is taken; then with the lock held."""
@@ -50,12 +51,18 @@ class Run:
     """One module call."""
 
     def __init__(
-        self, module: str, parameters: Mapping[str, Any], check_mode: bool, report: Optional[Report] = None
+        self,
+        module: str,
+        parameters: Mapping[str, Any],
+        check_mode: bool,
+        report: Optional[Report] = None,
+        definition: Optional[Definition] = None,
     ) -> None:
         """
         :param report: told how far the unpacking is, at most twice a second.
+        :param definition: as for ``Survey``.
         """
-        self._survey = Survey(module, parameters)
+        self._survey = Survey(module, parameters, definition)
         self._check_mode = check_mode or self._survey.only_plan
         self._store = self._survey.store
         self._resolver = Resolver(self._store, self._survey.provided, keep=not self._check_mode)

@@ -18,7 +18,7 @@ import time
 import urllib.error
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urljoin, urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -29,6 +29,9 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 _AUTHORIZATION = "authorization"
+
+
+Body = Union[bytes, Iterable[bytes]]
 
 
 class RequestError(StrataError):
@@ -135,14 +138,17 @@ class Client:
     validate_certs: bool = True
     timeout: float = 60
 
-    def open(self, url: str, headers: Mapping[str, str], data: Optional[bytes] = None) -> Response:
-        """GET, or POST of ``data``; redirects are followed, those of a POST not. Any status is an answer.
+    def open(self, url: str, headers: Mapping[str, str], data: Optional[Body] = None, method: str = "") -> Response:
+        """GET, or POST of ``data``; redirects are followed, those of requests with data not. Any status is an answer.
 
+        :param data: bytes, or pieces of them where a header tells the length of the whole.
+        :param method: another one, such as HEAD or PUT.
         :raises RequestError: there was none.
         """
         sent = dict(headers)
+        method = method or ("GET" if data is None else "POST")
         for _hop in range(_MOST_REDIRECTS):
-            response = self._once(url, sent, data)
+            response = self._once(url, sent, data, method)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location or data is not None:
                 return response
@@ -154,7 +160,7 @@ class Client:
             url = target
         raise RequestError(f"{_origin(url)[1]} redirects more than {_MOST_REDIRECTS} times")
 
-    def _once(self, url: str, headers: Dict[str, str], data: Optional[bytes]) -> Response:
+    def _once(self, url: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
         # Large, and most runs ask no registry.
         from ansible.module_utils.urls import open_url
 
@@ -165,7 +171,7 @@ class Client:
                 url,
                 data=data,
                 headers=headers,
-                method="GET" if data is None else "POST",
+                method=method,
                 http_agent=_AGENT,
                 timeout=self.timeout,
                 validate_certs=self.validate_certs,

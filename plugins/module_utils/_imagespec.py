@@ -82,7 +82,7 @@ def read_image(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
         platform=_platform(item["platform"], where, problems),
         digest=digest,
         labels=labels,
-        access=_access(item, where, problems),
+        access=read_access(item, where, problems),
         limits=read_limits(item["limits"], where, problems),
         absent=absent,
     )
@@ -111,7 +111,8 @@ def _platform(text: Optional[str], where: str, problems: List[str]) -> Optional[
         return None
 
 
-def _access(item: Mapping[str, Any], where: str, problems: List[str]) -> RegistryAccess:
+def read_access(item: Mapping[str, Any], where: str, problems: List[str]) -> RegistryAccess:
+    """The options that say how a registry is spoken to."""
     if (item["username"] is None) != (item["password"] is None):
         given, missing = ("username", "password") if item["password"] is None else ("password", "username")
         problems.append(f"{where}: option '{given}' is given without '{missing}'; a registry needs both")

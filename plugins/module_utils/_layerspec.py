@@ -26,10 +26,12 @@ _SOURCES = ("src", "url", "dir", "files")
 class Source:
     """Where a layer's tar comes from.
 
-    :ivar kind: ``src``, ``url``, ``dir``, ``files``, or ``""`` where the controller has resolved it already.
+    :ivar kind: ``src``, ``url``, ``dir``, ``files``, ``upper`` (a stack's writable layer, which no user writes), or
+        ``""`` where the controller has resolved it already.
     :ivar location: path or URL, ``""`` for inline files.
     :ivar on_host: read on the managed host and not on the controller.
     :ivar limits: beyond which its archive is refused.
+    :ivar stack: whose writable layer it is.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Source:
     on_host: bool = False
     files: Tuple[InlineFile, ...] = ()
     limits: Limits = UNLESS_SET
+    stack: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,4 +47,9 @@ def sent(facts: Mapping[str, Any]) -> Origin:
 
 def describe(source: Source) -> str:
     """A source in a few words, for plans and records."""
-    return {"files": "inline files", "dir": f"directory {source.location}"}.get(source.kind, source.location)
+    words = {
+        "files": "inline files",
+        "dir": f"directory {source.location}",
+        "upper": f"the changes of stack {source.stack}",
+    }
+    return words.get(source.kind, source.location)

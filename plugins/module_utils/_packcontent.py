@@ -18,6 +18,7 @@ import os
 import stat
 from typing import Dict, Iterator, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._changes import is_whiteout
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import OPAQUE, WHITEOUT
 from ansible_collections.strata.overlay.plugins.module_utils._pack import Directory, TreePacker, changed, mark
@@ -47,21 +48,22 @@ def pack_content(path: str, userxattr: bool, live: bool = False) -> Iterator[byt
     :param path: the directory that is a lower or an upper of a mount. Nothing in it is followed out of it.
     :param userxattr: opaque directories are marked by user.overlay.opaque, as for ``unpack``.
     :param live: others may write to the tree. Then the whole of it is looked at before and after, and the last thing
-        that this gives is an error where it is not the same; what has been read until then is worth nothing.
+        that this gives is an error where it is not the same; what has been read until then is worth nothing. Sockets
+        are left out: they are doors of running programs.
     :raises StrataError: a socket; a name that means a whiteout; a file that overlayfs keeps partly elsewhere; a file or
         directory that changes meanwhile. :raises OSError: something cannot be read.
     """
-    before = _picture(path) if live else b""
-    yield from _ContentPacker("user.overlay." if userxattr else "trusted.overlay.").pack_tree(path)
-    if live and _picture(path) != before:
+    before = picture(path) if live else b""
+    yield from _ContentPacker("user.overlay." if userxattr else "trusted.overlay.", live).pack_tree(path)
+    if live and picture(path) != before:
         raise StrataError(
             f"{path} changed while it was read; freeze or stop what writes there, or try again when it is quiet"
         )
     yield END
 
 
-def _picture(top: str) -> bytes:
-    """What stays the same as long as nobody changes anything in a tree."""
+def picture(top: str) -> bytes:
+    """What stays the same as long as nobody changes anything in a tree: a digest."""
     total = hashlib.sha256()
     try:
         for _path, directories, files, descriptor in os.fwalk(top, onerror=_fail):
@@ -80,9 +82,10 @@ def _fail(error: OSError) -> None:
 
 
 class _ContentPacker(TreePacker):
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, live: bool) -> None:
         super().__init__()
         self._prefix = prefix
+        self._live = live
 
     def pack_top(self, top: Directory) -> Iterator[bytes]:
         entry = self.entry(top, b".", os.fstat(top.descriptor))
@@ -94,8 +97,8 @@ class _ContentPacker(TreePacker):
 
     def names(self, directory: Directory) -> Iterator[bytes]:
         before = _stamp(os.fstat(directory.descriptor))
-        names = directory.listed()
-        whiteouts = [base for base in names if _is_whiteout(directory.status(base))]
+        names = [base for base in directory.listed() if not self._is_left_out(directory.status(base))]
+        whiteouts = [base for base in names if is_whiteout(directory.status(base))]
         yield from whiteouts
         hidden = set(whiteouts)
         yield from (base for base in names if base not in hidden)
@@ -103,9 +106,12 @@ class _ContentPacker(TreePacker):
         if _stamp(os.fstat(directory.descriptor)) != before:
             raise changed(directory.path or b".")
 
+    def _is_left_out(self, status: os.stat_result) -> bool:
+        return self._live and stat.S_ISSOCK(status.st_mode)
+
     def pack(self, directory: Directory, base: bytes, status: os.stat_result) -> Iterator[bytes]:
         name = directory.name(base)
-        if _is_whiteout(status):
+        if is_whiteout(status):
             yield mark(directory.name(WHITEOUT + base))
             return
         if base.startswith(WHITEOUT):
@@ -150,10 +156,6 @@ class _ContentPacker(TreePacker):
             return os.getxattr(directory.place(base), self._prefix + "opaque", follow_symlinks=False) == b"y"
         except OSError:
             return False
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -28,6 +28,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import P
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+    CompareUpper,
     CreateStore,
     DropName,
     ForgetStack,
@@ -229,6 +230,9 @@ class _Stack:
         if self._ours and (drift or self._spec.state == "unmounted"):
             reason = drift or "it is to be unmounted"
             mounts.append(self._unmount(self._spec.path, len(self._ours), reason))
+        if self._spec.restack:
+            # Only when nobody can write to it any more.
+            (mounts if self._ours else records).append(CompareUpper(self._spec.name, self._spec.restack))
         if set_aside:
             # Only when it is mounted no more.
             (mounts if self._ours else records).append(set_aside)

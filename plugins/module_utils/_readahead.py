@@ -51,7 +51,7 @@ def unread_sources(
     """Archives and directories of this host whose DiffID is not known, and whose content the store likely lacks.
 
     "Likely", because what was imported from the same place before is mostly there still: that is digested first, and
-    unpacked only when it has become something new.
+    unpacked only when it has become something new. A writable layer has become something new whenever it is not known.
 
     :param provided: what the controller found out of its layers, by their ``where``.
     """
@@ -59,13 +59,13 @@ def unread_sources(
         return []  # this call ends by asking for these: the next one does the work
     found: Dict[Source, None] = {}
     for layer in definition.sources():
-        if layer.where in provided or layer.source.kind not in ("src", "dir") or _has(store, layer.digest):
+        if layer.where in provided or layer.source.kind not in ("src", "dir", "upper") or _has(store, layer.digest):
             continue
         with contextlib.suppress(OSError):  # what is wrong with it is told when it is resolved
             if recall(source_key(layer.source), cache) is None:
                 found[layer.source] = None
     before = store.imported_from() if found else set()
-    return [source for source in found if describe(source) not in before]
+    return [source for source in found if source.kind == "upper" or describe(source) not in before]
 
 
 def read_ahead(workspace: str, sources: Sequence[Source], cache: DigestCache, report: Optional[Report]) -> ReadAhead:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import IO, Callable, ContextManager, Dict, List, Sequence, Tuple, TypeVar, cast
+from typing import IO, Callable, ContextManager, Dict, List, Optional, Sequence, Tuple, TypeVar, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError, Response
+from ansible_collections.strata.overlay.plugins.module_utils._http import Body, Client, RequestError, Response
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import INDEXES, MANIFESTS, MAX_MANIFEST, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener
 from ansible_collections.strata.overlay.plugins.module_utils._reference import (
@@ -126,14 +126,18 @@ class Endpoint:
         *,
         plain_http: bool,
         pauses: Sequence[float],
+        actions: str = "pull",
     ) -> None:
+        """
+        :param actions: that are wanted of the repository: ``pull``, or ``pull,push``.
+        """
         self.words = words
         self.pauses = pauses
         self._client = client
         self._address = address
         self._repository = repository
         self._plain_http = plain_http
-        self._authorizer = Authorizer(client, f"repository:{repository}:pull", login, lambda: self._plain_http)
+        self._authorizer = Authorizer(client, f"repository:{repository}:{actions}", login, lambda: self._plain_http)
 
     def manifest(self, wanted: str) -> Served:
         """:raises StrataError: what it said, or what is wrong with what it served."""
@@ -154,15 +158,22 @@ class Endpoint:
         return self._get(f"blobs/{digest}", headers, f"blob {digest}")
 
     def _get(self, path: str, headers: Dict[str, str], what: str) -> Response:
-        response = self._open(path, headers)
-        if response.status == 401 and self._authorize(response):
-            response.close()
-            response = self._open(path, headers)
+        response = self._ask(path, headers)
         if response.is_good:
             return response
         with response:
-            asked = f"for {what} of {self._repository}, {self.words}"
-            raise refusal(response, asked, self._authorizer.used, self._authorizer.secrets)
+            raise self._refused(response, f"for {what} of {self._repository}")
+
+    def _refused(self, response: Response, asked: str) -> RequestError:
+        return refusal(response, f"{asked}, {self.words}", self._authorizer.used, self._authorizer.secrets)
+
+    def _ask(self, path: str, headers: Dict[str, str], data: Optional[Body] = None, method: str = "") -> Response:
+        """Any answer; one that asks who wants to know is answered first."""
+        response = self._open(path, headers, data, method)
+        if response.status == 401 and self._authorize(response):
+            response.close()
+            response = self._open(path, headers, data, method)
+        return response
 
     def _authorize(self, response: Response) -> bool:
         """Get what an answer without success asks for; whether there is something new to be sent."""
@@ -172,31 +183,44 @@ class Endpoint:
             message = f"{self.words}: {error}"
             raise RequestError(message, error.passing, error.wait, error.status) from error
 
-    def _open(self, path: str, headers: Dict[str, str]) -> Response:
+    def _open(self, path: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
         try:
-            return self._open_as_told(path, headers)
+            return self._open_as_told(path, headers, data, method)
         except RequestError as error:
             # As with Docker, a registry on this machine may do without TLS and nobody has to say so.
             if not error.speaks_http or not is_loopback(self._address):
                 raise
             self._plain_http = True
-            return self._open_as_told(path, headers)
+            return self._open_as_told(path, headers, data, method)
 
-    def _open_as_told(self, path: str, headers: Dict[str, str]) -> Response:
+    def _open_as_told(self, path: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
+        return self._client.open(self._url(path), {**headers, **self._authorizer.headers()}, data, method)
+
+    def _url(self, path: str) -> str:
         scheme = "http" if self._plain_http else "https"
-        url = f"{scheme}://{self._address}/v2/{self._repository}/{path}"
-        return self._client.open(url, {**headers, **self._authorizer.headers()})
+        return f"{scheme}://{self._address}/v2/{self._repository}/{path}"
 
 
-def _main(client: Client, reference: Reference, access: Access) -> Endpoint:
+def login_finder(reference: Reference, access: Access) -> Callable[[], Login]:
+    """What finds the login for a registry when it asks for one."""
+
     def login() -> Login:
         if access.username:
             return Login(access.username, access.password)
         return find_login(reference.host, reference.repository, access.auth_file, os.environ)
 
-    words = f"registry {reference.host}"
+    return login
+
+
+def _main(client: Client, reference: Reference, access: Access) -> Endpoint:
     return Endpoint(
-        client, reference.address, reference.repository, words, login, plain_http=reference.plain_http, pauses=PAUSES
+        client,
+        reference.address,
+        reference.repository,
+        f"registry {reference.host}",
+        login_finder(reference, access),
+        plain_http=reference.plain_http,
+        pauses=PAUSES,
     )
 
 

@@ -72,7 +72,7 @@ def _advice(status: int, login: Login) -> str:
             return "Give username and password, or an auth_file with a login for it, and check the repository's name"
         who = f"user {login.username!r}" if login.username else "the login"
         where = f" from {login.found}" if login.found else ""
-        return f"Check {who}{where}: the password or token, and whether it may read this repository"
+        return f"Check {who}{where}: the password or token, and what it may do with this repository"
     if status == 404:
         return "Check the repository and the tag or digest"
     if status == 429:

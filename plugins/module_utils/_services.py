@@ -120,7 +120,9 @@ class ServiceManager(Protocol):
         """Every unit as it is now; StrataError where that cannot be told."""
 
     def act(self, verb: str, unit: str) -> None:
-        """``stop``, ``start``, ``restart`` or ``reload`` a unit and wait until it is done; StrataError if it fails."""
+        """``stop``, ``start``, ``restart``, ``reload``, ``freeze`` or ``thaw`` a unit and wait until it is done;
+        StrataError if it fails.
+        """
 
     def reread(self) -> None:
         """Take note of unit files that were written or removed."""

@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
     source_key,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_user_namespace
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
@@ -49,8 +50,8 @@ def open_tar(
     :param count: told with each read, by the thread that reads, how many bytes have been used so far: of an archive as
         it lies there, compressed or not; else of the tar.
     """
-    if source.kind in ("files", "dir"):
-        packed = pack_files(source.files) if source.kind == "files" else pack_directory(source.location)
+    packed = _packed(source)
+    if packed is not None:
         tar = _Counted(ChunkReader(packed).read)
         yield tar.telling(tar.read, count)
     else:
@@ -58,6 +59,20 @@ def open_tar(
             archive = _Counted(raw.read)
             with open_stream(cast("IO[bytes]", archive)) as plain:
                 yield archive.telling(plain.read, count)
+
+
+def _packed(source: Source) -> Optional[Iterator[bytes]]:
+    """The tar of what is no archive; None for an archive."""
+    if source.kind == "files":
+        return pack_files(source.files)
+    if source.kind == "dir":
+        return pack_directory(source.location)
+    if source.kind == "upper":
+        # Loaded when it is needed, and never on a controller.
+        from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
+
+        return pack_content(source.location, in_user_namespace(), live=True)
+    return None
 
 
 class _Counted:

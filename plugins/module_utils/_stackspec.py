@@ -26,6 +26,20 @@ _NUMBER = re.compile(r"^[0-9]{1,9}\Z")
 
 
 @dataclass(frozen=True)
+class Restack:
+    """A stack's writable layer has become a layer of its own: that comes on top, and an empty one above it.
+
+    :ivar layer: its name.
+    :ivar upper: where the writable layer lies that was read.
+    :ivar picture: of that tree when it was read, see `_packcontent`.
+    """
+
+    layer: str
+    upper: str
+    picture: bytes
+
+
+@dataclass(frozen=True)
 class StackSpec:
     """One stack as written; ``layers`` bottom first, each a name or a layer written in place.
 
@@ -34,6 +48,7 @@ class StackSpec:
         one.
     :ivar generation: the one to go back to, as a number or ``previous``; "" for none.
     :ivar left_out: options that were not given; a stack whose layers are left out too keeps what it has.
+    :ivar restack: what a commit puts on top of the layers that it has; no user writes it.
     """
 
     name: str
@@ -52,6 +67,7 @@ class StackSpec:
     generation: str = ""
     style: MountStyle = field(default_factory=MountStyle)
     left_out: FrozenSet[str] = field(default=frozenset(), compare=False)
+    restack: Optional[Restack] = None
 
     @property
     def where(self) -> str:

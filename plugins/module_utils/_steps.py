@@ -16,6 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._desired import Des
 from ansible_collections.strata.overlay.plugins.module_utils._layout import LayerLink
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
@@ -240,6 +241,24 @@ class SetAside(Step):
     def words(self) -> str:
         what = f"{self.record.writable} layer {self.record.stack_id[:12]} of stack {self.record.name}"
         return f"set the {what} aside" if self.written else f"remove the {what}"
+
+
+@dataclass(frozen=True)
+class CompareUpper(Step):
+    """See that a writable layer is still what a layer was made of; else its stack stays what it was.
+
+    :ivar restack: what was read, and where.
+    """
+
+    name: str
+    restack: Restack
+
+    @property
+    def object(self) -> str:
+        return f"stack {self.name}"
+
+    def words(self) -> str:
+        return f"see that nothing in stack {self.name} has changed since layer '{self.restack.layer}' was made of it"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ a module imports, and the other half of the code stays on the controller.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._around import stopped_units
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
@@ -38,6 +38,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+    from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
     from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 
 
@@ -54,7 +55,10 @@ class Survey:
     :ivar problems: mistakes found so far; more are found on the way, and all are told together.
     """
 
-    def __init__(self, module: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, module: str, parameters: Mapping[str, Any], definition: Optional[Definition] = None) -> None:
+        """
+        :param definition: what the parameters come to, where they are not those of a definition or one item of it.
+        """
         controller: Mapping[str, Any] = parameters.get("_controller") or {}
         self.module: str = controller.get("module") or module
         self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
@@ -62,7 +66,7 @@ class Survey:
         self.images: Mapping[str, ImageOrigin] = {}
         self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
         resolved = (*self.provided, *self.provided_images)
-        self.definition, self.problems = normalise(module, parameters, resolved)
+        self.definition, self.problems = (definition, []) if definition else normalise(module, parameters, resolved)
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = Store(self.definition.root)

@@ -24,6 +24,7 @@ from typing import Any
 
 import ansible.release
 from ansible_collections.strata.overlay.tests.bench.changes import measure_changes
+from ansible_collections.strata.overlay.tests.bench.commits import measure_commits
 from ansible_collections.strata.overlay.tests.bench.imports import measure_imports
 from ansible_collections.strata.overlay.tests.bench.measure import (
     PAIRS,
@@ -282,6 +283,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "check": measure_check,
     "switch": measure_switches,
     "changes": measure_changes,
+    "commit": measure_commits,
 }
 
 

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from ansible.module_utils import basic
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
 from ansible_collections.strata.overlay.tests.integration.host import Host
@@ -275,6 +276,8 @@ def carry_out(host: Host, module: str, parameters: Parameters, check: bool = Fal
     """A module's work in this process."""
     if module == "prune":
         return host.prune(check, **parameters)
+    if module == "commit":
+        return commit({"root": str(host.root), **parameters}, check)
     if module == "store_check":
         return host.check(check, **parameters)
     return host.run(module, check, **parameters)

@@ -88,11 +88,15 @@ exec env -i container=strata PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 
 RUNNER = r"""
 import json, sys
+from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 request = json.load(sys.stdin)
 try:
-    print(json.dumps(Run(request["module"], request["parameters"], request["check"]).execute()))
+    if request["module"] == "commit":
+        print(json.dumps(commit(request["parameters"], request["check"])))
+    else:
+        print(json.dumps(Run(request["module"], request["parameters"], request["check"]).execute()))
 except StrataError as error:
     print(json.dumps({"error": str(error)}))
 """
@@ -215,8 +219,8 @@ class Machine:
         result: dict[str, Any] = json.loads(done.stdout) if done.stdout else pytest.fail(done.stderr)
         return result
 
-    def start(self, **parameters: Any) -> subprocess.Popen[str]:
-        """A run of ``apply`` that is not waited for."""
+    def start(self, module: str = "apply", **parameters: Any) -> subprocess.Popen[str]:
+        """A module's work that is not waited for."""
         process = subprocess.Popen(
             ["nsenter", "--target", str(self.init), "--all", "--", "python3", "-c", RUNNER],
             stdin=subprocess.PIPE,
@@ -225,7 +229,7 @@ class Machine:
             env=ENVIRONMENT,
         )
         assert process.stdin is not None
-        json.dump({"module": "apply", "parameters": parameters, "check": False}, process.stdin)
+        json.dump({"module": module, "parameters": parameters, "check": False}, process.stdin)
         process.stdin.close()
         return process
 

@@ -11,23 +11,31 @@ import json
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes
+from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
+from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
 from ansible_collections.strata.overlay.tests.integration.docker import Docker, missing_programs, running_docker
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, in_private_namespace, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import Layout, sha256, skopeo
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.scripts import Change, layer_tars, run_script, scripts
+from ansible_collections.strata.overlay.tests.integration.trees import Facts, Tree, assert_same, tree_of
 from hypothesis import HealthCheck, event, example, given, settings
 
 # FUZZ=10 tries ten times as many scripts as the suite has time for.
@@ -229,15 +237,32 @@ class Pair:
 
     def docker_diff(self) -> list[tuple[str, str]]:
         """What `docker diff` prints, from where it has it."""
+        told = self._ask("GET", f"/containers/{self.container}/changes")
+        return sorted((KINDS[change["Kind"]], change["Path"]) for change in told or [])
+
+    @contextmanager
+    def docker_commit(self) -> Iterator[Path]:
+        """The tree of the layer that `docker commit` makes, as Docker has unpacked it; nothing changed makes none."""
+        made = self._ask("POST", f"/commit?container={self.container}", "{}")["Id"]
+        nothing = self.host.top / "nothing"
+        nothing.mkdir(exist_ok=True)
+        try:
+            image = self._ask("GET", f"/images/{made}/json")
+            added = len(image["RootFS"]["Layers"]) > len(layer_tars())
+            yield Path(image["GraphDriver"]["Data"]["UpperDir"]) if added else nothing
+        finally:
+            self._ask("DELETE", f"/images/{made}")
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> Any:
         connection = _Socket(self.docker.socket)
         try:
-            connection.request("GET", f"/containers/{self.container}/changes")
+            connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            body = json.loads(answer.read())
+            told = answer.read()
         finally:
             connection.close()
-        assert answer.status == 200, body
-        return sorted((KINDS[change["Kind"]], change["Path"]) for change in body or [])
+        assert answer.status in (200, 201), told
+        return json.loads(told)
 
 
 def empty(directory: Path) -> None:
@@ -316,3 +341,49 @@ def test_random_changes_as_docker_tells_them(pair: Pair, script: list[Change]) -
     assert sorted((change.kind, change.path) for change in same_tree) == expected
     pair.run_in_stack(script)
     assert sorted(changes_of(pair.host)) == expected
+
+
+def as_docker_keeps_it(top: Path) -> Tree:
+    """A layer's tree without what Docker's archives do not hold: attributes but capabilities, parts of seconds; and
+    without the times and owners of whiteouts, which nobody sees.
+    """
+    found: Tree = {}
+    for name, facts in tree_of(top).items():
+        if facts.kind == stat.S_IFCHR and facts.device == (0, 0):
+            found[name] = Facts(facts.kind, 0, (0, 0))
+        else:
+            kept = tuple(item for item in facts.xattrs if item[0] == "security.capability")
+            found[name] = replace(facts, xattrs=kept, mtime_ns=facts.mtime_ns // 10**9)
+    del found[b"."]
+    return found
+
+
+def opaque_in(top: Path) -> set[Path]:
+    directories = [path for path in top.rglob("*") if path.is_dir() and not path.is_symlink()]
+    return {path.relative_to(top) for path in directories if "trusted.overlay.opaque" in os.listxattr(path)}
+
+
+@settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scripts)
+def test_random_changes_become_the_layer_that_docker_makes(pair: Pair, script: list[Change]) -> None:
+    pair.run_in_docker(script)
+    packed = pair.host.top / "packed"
+    shutil.rmtree(packed, ignore_errors=True)
+    packed.mkdir()
+    unpack(ChunkReader(pack_content(str(pair.upper), userxattr=False, live=True)).read, str(packed), False)
+    with pair.docker_commit() as theirs:
+        assert_same(as_docker_keeps_it(packed), as_docker_keeps_it(theirs))
+        assert opaque_in(packed) == opaque_in(theirs)
+
+
+@settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scripts)
+def test_random_changes_become_a_layer_that_shows_the_same_tree(pair: Pair, script: list[Change]) -> None:
+    host = pair.host
+    pair.run_in_stack(script)
+    live = tree_of(Path(host.path("web")))
+    commit({"root": str(host.root), "stack": "web", "name": "kept"}, False)
+    layers = ["layer0", "layer1", "layer2", "kept"]
+    host.run(stacks=[{"name": "copy", "path": host.path("copy"), "layers": layers}])
+    assert_same(tree_of(Path(host.path("copy"))), live)
+    host.run(stacks=[{"name": "copy", "state": "absent"}], layers=[{"name": "kept", "state": "absent"}])

@@ -189,6 +189,12 @@ SCENARIOS = [
         ),
         gaps=("data", "web", "moved"),
     ),
+    Scenario(
+        "commit of changes",
+        a_store,
+        lambda host: ("commit", {"stack": "data", "name": "kept", "restack": True}),
+        gaps=("data",),
+    ),
     Scenario("prune", garbage, lambda host: ("prune", {})),
     Scenario("repair", damage, lambda host: ("store_check", {"repair": True, "deep": True}), damaged=True),
 ]

@@ -30,7 +30,7 @@ def inventory(ansible: Ansible, host: Host) -> Path:
     home = ansible.directory / "inventory"
     (home / "files").mkdir(parents=True)
     write_archive(home, "one")
-    hosts = {"nowhere1": {}, "nowhere2": {}}
+    hosts: dict[str, dict[str, str]] = {"nowhere1": {}, "nowhere2": {}}
     (home / "hosts.yml").write_text(json.dumps({"all": {"hosts": hosts, "vars": {"ansible_host": "192.0.2.1"}}}))
     return home
 

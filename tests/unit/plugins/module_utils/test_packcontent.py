@@ -204,3 +204,10 @@ def test_nothing_is_left_open(tree: Path) -> None:
     next(half)
     half.close()  # type: ignore[attr-defined]
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_live_tree_is_packed_without_its_sockets(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "etc").mkdir(parents=True)
+    _socket(top)
+    assert [entry.name for entry in entries(b"".join(pack_content(str(top), userxattr=False, live=True)))] == [b"etc/"]

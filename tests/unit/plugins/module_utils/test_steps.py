@@ -31,6 +31,7 @@ def test_short_is_as_docker_shows_an_id() -> None:
 def test_actions_are_the_names_of_the_steps() -> None:
     kinds = [kind for kind in vars(_steps).values() if isinstance(kind, type) and issubclass(kind, Step)]
     assert sorted(kind.__new__(kind).action for kind in kinds if kind is not Step) == [
+        "compare_upper",
         "create_store",
         "drop_name",
         "forget_stack",

@@ -1,0 +1,155 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""An image -> a registry: the blobs that it lacks, then the manifest that makes them an image.
+
+Source: OCI distribution-spec, "Push": "POST then PUT".
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, Iterator, List
+from urllib.parse import quote, urljoin, urlsplit
+
+from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage
+from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import ExportStep
+from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError, Response
+from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
+    INDEXES,
+    MANIFESTS,
+    MAX_MANIFEST,
+    OCI_MANIFEST,
+    sha256,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._reference import Reference
+from ansible_collections.strata.overlay.plugins.module_utils._registry import Access, Endpoint, login_finder
+from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES, persist
+from ansible_collections.strata.overlay.plugins.module_utils._steps import short
+
+
+class RegistryDestination:
+    """A repository that an image is pushed to, under the reference's tag."""
+
+    def __init__(self, image: ExportImage, reference: Reference, access: Access) -> None:
+        self._image = image
+        self._manifest = image.manifest()
+        self._tag = reference.tag
+        self._place = f"{reference.host}/{reference.repository}"
+        self._endpoint = _PushEndpoint(
+            Client(access.ca_path, access.validate_certs, access.timeout),
+            reference.address,
+            reference.repository,
+            f"registry {reference.host}",
+            login_finder(reference, access),
+            plain_http=reference.plain_http,
+            pauses=PAUSES,
+            actions="pull,push",
+        )
+
+    def before(self) -> str:
+        return persist(lambda: self._endpoint.tagged(self._tag), PAUSES)
+
+    def plan(self) -> List[ExportStep]:
+        digest = sha256(self._manifest)
+        if self.before() == digest:
+            return []  # a registry takes no manifest whose blobs it has not
+        steps: Dict[str, ExportStep] = {}
+        count = len(self._image.layers)
+        for number, layer in enumerate(self._image.layers, 1):
+            words = f"push layer {number} of {count}, {short(layer.diff_id)}"
+            steps[layer.diff_id] = ExportStep("push_blob", layer.diff_id, words, layer.size)
+        config = self._image.image_id
+        steps[config] = ExportStep("push_blob", config, f"push config {short(config)}", len(self._image.config))
+        missing = [step for blob, step in steps.items() if not self._has(blob)]
+        words = f"push manifest {short(digest)} as {self._place}:{self._tag}"
+        return [*missing, ExportStep("push_manifest", digest, words, len(self._manifest))]
+
+    def write(self) -> None:
+        for layer in {layer.diff_id: layer for layer in self._image.layers}.values():
+            if not self._has(layer.diff_id):
+                persist(lambda one=layer: self._endpoint.push(one.diff_id, one.size, one.read()), PAUSES)  # type: ignore[misc]
+        config = self._image.config
+        if not self._has(self._image.image_id):
+            persist(lambda: self._endpoint.push(self._image.image_id, len(config), [config]), PAUSES)
+        persist(lambda: self._endpoint.tag(self._tag, self._manifest), PAUSES)
+
+    def _has(self, digest: str) -> bool:
+        return persist(lambda: self._endpoint.has(digest), PAUSES)
+
+
+class _PushEndpoint(Endpoint):
+    def tagged(self, tag: str) -> str:
+        """The digest of what is under a tag, "" for nothing."""
+        with self._ask(f"manifests/{tag}", {"Accept": ", ".join((*MANIFESTS, *INDEXES))}) as response:
+            if response.status == 404:
+                return ""
+            self._expect(response, (200,), f"for manifest {tag}")
+            return sha256(response.body(MAX_MANIFEST))
+
+    def has(self, digest: str) -> bool:
+        """Whether a blob is there."""
+        with self._ask(f"blobs/{digest}", {}, method="HEAD") as response:
+            if response.status == 404:
+                return False
+            self._expect(response, (200,), f"for blob {digest}")
+            return True
+
+    def push(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
+        """Bring a blob there, whole or not at all.
+
+        :raises StrataError: what the registry said, or what the chunks raised.
+        """
+        with self._ask("blobs/uploads/", {"Content-Length": "0"}, b"", "POST") as response:
+            self._expect(response, (202,), "to take a blob")
+            place = self._upload_place(response)
+        url = f"{place}{'&' if '?' in place else '?'}digest={quote(digest, safe='')}"
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        if urlsplit(url).netloc == urlsplit(self._url("")).netloc:
+            headers.update(self._authorizer.headers())
+        failure = _Failure()
+        try:
+            response = self._client.open(url, headers, failure.noticed(chunks), "PUT")
+        except RequestError:
+            failure.raise_own()
+            raise
+        with response:
+            failure.raise_own()
+            self._expect(response, (201, 204), f"to take blob {digest}")
+
+    def _upload_place(self, response: Response) -> str:
+        location = response.headers.get("Location")
+        place = urljoin(self._url("blobs/uploads/"), location or "")
+        scheme = urlsplit(place).scheme
+        if not location or scheme not in ("http", "https") or (scheme == "http" and not self._plain_http):
+            raise RequestError(f"{self.words} says of no place with TLS where a blob is to be sent")
+        return place
+
+    def tag(self, tag: str, manifest: bytes) -> None:
+        """Make what has been pushed an image."""
+        headers = {"Content-Type": OCI_MANIFEST}
+        with self._ask(f"manifests/{tag}", headers, manifest, "PUT") as response:
+            self._expect(response, (200, 201, 202), f"to take manifest {tag}")
+
+    def _expect(self, response: Response, good: Iterable[int], asked: str) -> None:
+        if response.status not in good:
+            raise self._refused(response, f"{asked} of {self._repository}")
+
+
+class _Failure:
+    """An error of what is being sent; http.client would hide it behind one of its own."""
+
+    def __init__(self) -> None:
+        self._error: List[Exception] = []
+
+    def noticed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        try:
+            yield from chunks
+        except Exception as error:
+            self._error.append(error)
+            raise OSError("what was to be sent could not be read") from error
+
+    def raise_own(self) -> None:
+        if self._error:
+            raise self._error[0]
