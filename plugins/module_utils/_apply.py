@@ -230,15 +230,9 @@ class Applier:
             upper = upper_tree(self._store, record)
             if upper == step.restack.upper and picture(upper) == step.restack.picture:
                 continue
-            path = os.path.realpath(record.path)
-            back = ""
-            if path in self._unmounted_at:
-                self._mounter.mount(record)
-                back = " It is mounted again as it was."
             raise StrataError(
                 f"stack {step.name}: its writable layer has changed since it was read, so the stack keeps it; layer "
                 f"'{step.restack.layer}' is what was read. Stop what writes there (services: stop), and run again."
-                f"{back}"
             )
 
     def _discard_writable(self, record: StackRecord) -> None:
