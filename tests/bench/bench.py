@@ -25,6 +25,7 @@ from typing import Any
 import ansible.release
 from ansible_collections.strata.overlay.tests.bench.changes import measure_changes
 from ansible_collections.strata.overlay.tests.bench.commits import measure_commits
+from ansible_collections.strata.overlay.tests.bench.fleets import measure_fleet
 from ansible_collections.strata.overlay.tests.bench.imports import measure_imports
 from ansible_collections.strata.overlay.tests.bench.measure import (
     PAIRS,
@@ -284,6 +285,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "switch": measure_switches,
     "changes": measure_changes,
     "commit": measure_commits,
+    "fleet": measure_fleet,
 }
 
 
