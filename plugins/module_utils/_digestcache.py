@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
@@ -19,6 +20,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._layerspec import S
 
 _FRESH_NS = 2 * 10**9
 """A file changed less than this before it was read may change again within one tick of its clock: not remembered."""
+
+_DIFF_IDS = re.compile(r"sha256:[0-9a-f]{64}")
 
 PACKING = 1
 """Part of every key; one more whenever `_pack` makes other bytes of the same input."""
@@ -112,3 +115,8 @@ class DigestCache:
 
     def _path(self, key: str) -> str:
         return os.path.join(self._directory, f"{key}.json")
+
+
+def told_of(text: str) -> Tuple[str, ...]:
+    """Every DiffID in a record of a cache: that of a layer's archive has one, that of an image's as many as layers."""
+    return tuple(sorted(set(_DIFF_IDS.findall(text))))

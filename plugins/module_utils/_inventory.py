@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import AbstractSet, Dict, Iterator, List, Mapping, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import HEX_ID, SHA256, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import told_of
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
     Everywhere,
     InMounts,
@@ -39,11 +40,12 @@ class Inventory:
     :ivar contents: DiffID -> last use.
     :ivar layers: ChainID -> last use.
     :ivar images: id of an image -> last use.
-    :ivar leftovers: paths within the store: staging of dead runs, trash.
+    :ivar leftovers: paths within the store: staging of dead runs, trash, records half-written.
     :ivar lost_uppers: directories in overlay2/ that are writable layers and that no record knows.
     :ivar mounts: what mounts use, as they name it.
     :ivar mounted_contents: DiffIDs that mounts use, by whatever name; ``mounted_layers`` are directories in overlay2/.
     :ivar unreadable: mount namespaces that could not be read, in words.
+    :ivar sources: what archives were found to be: DiffIDs, by the name of the record.
     :ivar returns: chains that stacks go back to should the change that is under way not work.
     """
 
@@ -62,6 +64,7 @@ class Inventory:
     mounted_layers: Set[str]
     unreadable: Tuple[str, ...]
     returns: Tuple[Tuple[str, ...], ...] = ()
+    sources: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
 
 
 def take_inventory(store: Store, leaving: AbstractSet[str] = frozenset()) -> Inventory:
@@ -108,7 +111,13 @@ class _Taker:
             mounted_layers=mounted_layers,
             unreadable=self._everywhere.unreadable,
             returns=tuple(self._returns(stacks)),
+            sources=self._sources(),
         )
+
+    def _sources(self) -> Dict[str, Tuple[str, ...]]:
+        place = f"{self._store.root}/strata/sources"
+        texts = ((name, read_text(f"{place}/{name}")) for name in _names_in(place) if name.endswith(".json"))
+        return {name[: -len(".json")]: told_of(text) for name, text in texts if text is not None}
 
     def _returns(self, stacks: Mapping[str, StackRecord]) -> Iterator[Tuple[str, ...]]:
         for name in stacks:
@@ -163,6 +172,9 @@ def leftovers(store: Store) -> Iterator[str]:
             yield f"staging/{name}"
     for name in _names_in(f"{store.root}/trash"):
         yield f"trash/{name}"
+    for name in _names_in(f"{store.root}/strata/sources") if store.is_own("strata/sources") else []:
+        if not name.endswith(".json"):
+            yield f"strata/sources/{name}"
 
 
 def _names_in(directory: str) -> List[str]:

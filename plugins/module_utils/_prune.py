@@ -21,7 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._removal import Key
 from ansible_collections.strata.overlay.plugins.module_utils._steps import short
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
-KINDS = ("name", "image", "layer", "content", "upper", "leftover")
+KINDS = ("name", "image", "layer", "content", "upper", "source", "leftover")
 """In the order in which they go: first what refers, then what is referred to."""
 
 
@@ -97,6 +97,8 @@ class _Planner:
         notes = list(self._notes())
         if self._spec.max_bytes is not None and measured is not None:
             notes += self._shrink(self._spec.max_bytes, measured)
+        for removal in self._sources():
+            self._choose(removal)
         for path in self._inventory.leftovers:
             self._choose(_leftover(self._store, path))
         ordered = sorted(self._chosen.values(), key=lambda removal: (KINDS.index(removal.kind), removal.id))
@@ -173,6 +175,15 @@ class _Planner:
         if item not in self._inventory.layers or pinned:
             return []
         return [_layer(self._store, item, max(self._inventory.layers[item], self._freed.get(key, 0.0)))]
+
+    def _sources(self) -> List[Removal]:
+        """What is known of archives whose contents are all gone, or go with this prune."""
+        needed = self._pinned_contents | {item for item, count in self._content_names.items() if count}
+        gone = {item for kind, item in self._chosen if kind == "content"}
+        if self._spec.labels:
+            needed |= {item for ids in self._inventory.sources.values() for item in ids} - gone
+        here = (set(self._inventory.contents) - gone) | needed
+        return [_source(self._store, key) for key, ids in self._inventory.sources.items() if not here & set(ids)]
 
     def _asides(self) -> List[Removal]:
         return [
@@ -290,6 +301,11 @@ def _upper(store: Store, stack_id: str, stack: str, used: float) -> Removal:
     paths = (store.aside_file(stack_id), store.mountdb(stack_id), store.layer(stack_id), store.link(link_id(stack_id)))
     words = f"delete the writable layer {stack_id[:12]} that stack {stack} has left{_since(used)}"
     return Removal("upper", stack_id, paths, used, words)
+
+
+def _source(store: Store, key: str) -> Removal:
+    words = f"forget what archive {key[:12]} was found to be: nothing of it is in the store"
+    return Removal("source", key, (store.source_file(key),), 0.0, words)
 
 
 def _leftover(store: Store, path: str) -> Removal:

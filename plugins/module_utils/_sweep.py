@@ -24,6 +24,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 def sweep(store: Store) -> None:
     """All of it. What holds anything that a user wrote stays, whoever it was of; so does all that a mount uses."""
     store.sweep()
+    sources = f"{store.root}/strata/sources"
+    for name in os.listdir(sources) if is_directory(sources) else []:
+        if not name.endswith(".json"):
+            store.discard(f"{sources}/{name}")  # half-written
     with contextlib.suppress(StrataError):  # a record that cannot be read may be of anything
         _sweep_asides(store)
         lost = list(_lost_writables(store))

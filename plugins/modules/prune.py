@@ -72,7 +72,8 @@ removed:
     kind:
       description:
         - V(name), V(image) (its config), V(layer) (a link of a chain, without its content), V(content), V(upper) (a
-          writable layer that a stack has left) or V(leftover) (of a run that was ended).
+          writable layer that a stack has left), V(source) (what is known of an archive, nothing of which is in the
+          store) or V(leftover) (of a run that was ended).
       type: str
       returned: always
       sample: content

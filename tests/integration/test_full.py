@@ -89,7 +89,7 @@ def test_a_full_file_system(small: Host, writable: str) -> None:
     done = module(small, "prune")
     assert not done.get("failed"), done
     assert done["removed"] == announced["removed"]
-    assert {item["kind"] for item in done["removed"]} == {"content"}
+    assert {item["kind"] for item in done["removed"]} == {"content", "source"}
     assert os.statvfs(small.top).f_bavail * 4096 > 2_000_000
     assert small.tree("web") == before
     assert small.check(deep=True)["findings"] == []

@@ -27,9 +27,11 @@ DAY = 86400
 
 
 def kinds(result: dict[str, Any]) -> dict[str, int]:
-    """How many of each kind were removed."""
+    """How many of each kind were removed, but for what is known of sources: that goes with contents."""
     found: dict[str, int] = {}
     for removal in result["removed"]:
+        if removal["kind"] == "source":
+            continue
         found[removal["kind"]] = found.get(removal["kind"], 0) + 1
     return found
 
@@ -160,7 +162,7 @@ def test_max_bytes_takes_the_longest_unused_first(host: Host) -> None:
     total = host.prune(check=True, max_bytes="100t")
     assert total["removed"] == []
     needed = int(host.prune(check=True, max_bytes="1")["notes"][0].split()[1])
-    assert len(host.prune(check=True, max_bytes="1")["removed"]) == 6, "all but the stack's"
+    assert kinds(host.prune(check=True, max_bytes="1")) == {"name": 3, "content": 3}, "all but the stack's"
     done = prune_in_four_steps(host, max_bytes=str(needed + 150_000))
     assert ids(done, "name") == {"b2", "b3"}
     done = prune_in_four_steps(host, max_bytes="1k")
@@ -250,6 +252,35 @@ def test_the_same_layers_mounted_from_another_store_do_not_count(host: Host, tmp
     assert other.tree("web")["file1"] == "1"
 
 
+def test_what_is_known_of_archives_goes_with_their_contents(host: Host, tmp_path: Path) -> None:
+    """Else each archive that a store has ever met would leave a record behind."""
+    places = host.root / "strata/sources"
+    layers = []
+    for name in ("one", "two"):
+        path = tmp_path / f"{name}.tar"
+        subprocess.run(["tar", "-cf", path, "-C", "/", "--transform", f"s|^|{name}|", "etc/hostname"], check=True)
+        os.utime(path, (1, 1))
+        layers.append({"name": name, "src": str(path), "remote_src": True})
+    host.run(layers=layers)
+    time.sleep(2.1)  # what has just been written is not remembered
+    host.run(layers=layers)
+    known = {path.name for path in places.iterdir()}
+    assert len(known) == 2
+    assert prune_in_four_steps(host)["removed"] == []
+    host.run(layers=[{"name": "two", "state": "absent"}])
+    (places / f"{'0' * 64}.json.1234abcd").write_text("{")
+    assert [item["kind"] for item in host.check()["findings"]] == ["leftover"]
+    done = prune_in_four_steps(host)
+    assert (kinds(done), len(ids(done, "source"))) == ({"content": 1, "leftover": 1}, 1)
+    assert all(item["bytes"] > 0 for item in done["removed"])
+    (left,) = places.iterdir()
+    assert {f"{key}.json" for key in ids(done, "source")} == known - {left.name}
+    assert host.run(layers=layers[:1])["changed"] is False
+    done = host.four_steps(layers=[{"name": "one", "state": "absent"}], prune={})
+    assert (kinds(done), len(ids(done, "source"))) == ({"content": 1}, 1)
+    assert list(places.iterdir()) == []
+
+
 # What changes meanwhile, and what was cut short.
 
 
@@ -283,7 +314,7 @@ def test_what_came_into_use_after_the_look_stays(host: Host, monkeypatch: pytest
     monkeypatch.setattr(Pruning, "_look", look_and_be_late)
     done = Pruning(host.store, PruneSpec(), 10).run()
     assert len(looks) == 2
-    assert len(done.plan.removals) == 2
+    assert [removal.kind for removal in done.plan.removals] == ["content"] * 2 + ["source"] * 2
     assert host.run(check=True, layers=numbered(1))["changed"] is False
 
 
@@ -320,7 +351,7 @@ def test_a_store_that_never_holds_still_is_pruned_under_its_lock(host: Host, mon
 
     monkeypatch.setattr(Pruning, "_look", look_and_be_late)
     done = Pruning(host.store, PruneSpec(), 10).run()
-    assert [removal.kind for removal in done.plan.removals] == ["content"]
+    assert [removal.kind for removal in done.plan.removals] == ["content", "source"]
     assert host.prune(check=True)["changed"] is False
 
 
