@@ -107,6 +107,11 @@ class Commit:
         found: List[str] = []
         if not record.stack_id:
             return [f"{where}: the stack is read-only, so it holds no changes; nothing can be made of them"]
+        if record.style.idmapped:
+            found.append(
+                f"{where}: the stack shows its layers with mapped owners (idmap); what is written in it has those "
+                "owners, and as a layer of it they would be mapped once more"
+            )
         if not os.path.isdir(upper_tree(self._store, record)):
             why = (
                 "it is volatile and not mounted" if record.writable == "volatile" else "run strata.overlay.store_check"
@@ -161,8 +166,12 @@ class Commit:
         steps = [step for step in result["plan"] if not quiet.jobs or step["action"] not in _ENGINE_S]
         if steps:
             steps = [*_told(record.name, quiet.jobs), *steps, *_told(record.name, quiet.back)]
+        warnings = list(result.get("warnings") or [])
+        if self._spec.services != "run" and not record.services:
+            warnings.append(f"stack {record.name} has no services on record, so none was kept still")
         return {
-            **{key: result[key] for key in ("changed", "bytes", "diff", "stacks", "warnings") if key in result},
+            **{key: result[key] for key in ("changed", "bytes", "diff", "stacks") if key in result},
+            **({"warnings": warnings} if warnings else {}),
             "plan": steps,
             "diff_id": diff_ids[-1],
             "diff_ids": list(diff_ids),

@@ -130,6 +130,11 @@ def find_chain(store: Store, spec: ExportSpec) -> Chain:
         record = known_stack(store, spec.stack)
         trees = [Tree(store.content(diff_id), diff_id) for diff_id in record.diff_ids]
         config = _base_config(store, record.layers, record.diff_ids)
+        if spec.changes and record.style.idmapped:
+            raise StrataError(
+                f"{spec.where}: option 'changes': stack {spec.stack} shows its layers with mapped owners (idmap); "
+                "what is written in it has others than its layers have"
+            )
         if spec.changes and not record.stack_id:
             raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} is read-only, so it has none")
         if spec.changes:

@@ -26,6 +26,8 @@ options:
   stack:
     description:
       - The stack's name. It may be mounted or not; a volatile one has changes only while it is mounted.
+      - Not one with O(strata.overlay.stack#module:idmap), since owners in its writable layer are others than in its
+        layers.
     type: str
     required: true
   name:

@@ -17,6 +17,8 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _commit
 from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._export import export
+from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
@@ -147,6 +149,28 @@ def test_what_cannot_be_made_a_layer_is_told_before_anything_changes(host: Host)
         with pytest.raises(StrataError, match=words):
             commit_of(host, **options)
     assert snapshot(host.root) == before
+
+
+def test_owners_that_are_mapped_make_no_layer(host: Host) -> None:
+    host.root.mkdir()
+    fault = idmap_fault(str(host.root))
+    if fault:
+        pytest.skip(f"owners cannot be mapped here: {fault}")
+    stack = {"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}
+    idmap = {"uid": "0:1000:9", "gid": "0:1000:9"}
+    host.run(layers=[inline("base", etc__name="base")], stacks=[{**stack, "idmap": idmap}])
+    with pytest.raises(StrataError, match="mapped owners"):
+        commit_of(host)
+    options = {"name": "web:1", "stack": "web", "changes": True, "dest": str(host.top / "web.tar"), "state": "exported"}
+    with pytest.raises(StrataError, match="option 'changes': stack web shows its layers with mapped owners"):
+        export({"root": str(host.root), **options}, False)
+
+
+def test_services_that_are_not_on_record_are_told(host: Host) -> None:
+    three_layers(host)
+    assert commit_of(host, services="freeze")["warnings"] == [
+        "stack web has no services on record, so none was kept still"
+    ]
 
 
 def test_sockets_are_left_out_and_other_fifos_are_not(host: Host) -> None:
