@@ -15,12 +15,13 @@ import getopt
 import os
 import sys
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
+    LayerLink,
     inspect_layer,
     inspect_writable,
     layer_links,
@@ -131,17 +132,17 @@ def mount(call: Call) -> str:
         return f"stack {record.name} is mounted at {record.path} already"
     if call.fake:
         return f"stack {record.name} would be mounted at {record.path}: {_layers(count)}"
-    store.prepare()
-    with store.workspace() as workspace, store.changing(_LOCK_TIMEOUT):
+    # Nothing has to be written to mount what is whole: also a store on a full or read-only disk comes back at boot.
+    hold = store.reading if os.statvfs(store.root).f_flag & os.ST_RDONLY else store.changing
+    with hold(_LOCK_TIMEOUT):
         record = _find(store, call)
         if not _is_mounted(store, record):
-            _mend(store, workspace, record)
+            _mend(store, record)
             os.makedirs(os.path.realpath(record.path), 0o755, exist_ok=True)
             try:
-                Mounter(store, workspace, find_abilities()).mount(record)
+                Mounter(store, "", find_abilities()).mount(record)
             except (OSError, StrataError) as error:
                 raise StrataError(f"stack {record.name}: cannot mount {record.path}: {_words(error)}") from error
-    store.tidy()
     return f"stack {record.name} is mounted at {record.path}: {_layers(count)}"
 
 
@@ -193,23 +194,31 @@ def _is_mounted(store: Store, record: StackRecord) -> bool:
     return True
 
 
-def _mend(store: Store, workspace: str, record: StackRecord) -> None:
+def _mend(store: Store, record: StackRecord) -> None:
     """Make again what is derived and was lost: links and files of layers. StrataError where content is lost."""
-    transaction = Transaction(store, workspace)
+    wrong: List[LayerLink] = []
     for layer in layer_links(record.diff_ids):
-        content = store.content(layer.diff_id)
-        if not os.path.isdir(content):
+        if not os.path.isdir(store.content(layer.diff_id)):
             raise StrataError(
                 f"stack {record.name}: the content {layer.diff_id} of one of its layers is missing from the store; "
                 "run strata.overlay.apply with its definition, which brings it again"
             )
         if inspect_layer(store, layer) is not None:
+            wrong.append(layer)
+    wrong_writable = inspect_writable(store, record) is not None
+    if not wrong and not wrong_writable:
+        return
+    store.prepare()
+    with store.workspace() as workspace:
+        transaction = Transaction(store, workspace)
+        for layer in wrong:
             known = store.content_record(layer.diff_id)
-            stage_layer(store, transaction, layer, known.size if known else 0, content)
-    if inspect_writable(store, record) is not None:
-        _refuse_lost_changes(store, record)
-        stage_writable(store, transaction, record)
-    transaction.commit()
+            stage_layer(store, transaction, layer, known.size if known else 0, store.content(layer.diff_id))
+        if wrong_writable:
+            _refuse_lost_changes(store, record)
+            stage_writable(store, transaction, record)
+        transaction.commit()
+    store.tidy()
 
 
 def _refuse_lost_changes(store: Store, record: StackRecord) -> None:

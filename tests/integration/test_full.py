@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_helper
 from ansible_collections.strata.overlay.tests.integration.crashes import Played, run_module, text_of
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.interrupted import Interrupted
@@ -109,3 +110,23 @@ def test_where_nothing_can_be_freed(small: Host) -> None:
     small.run(**definition(small, "2"))
     assert small.tree("web")["run"] == "2"
     assert small.check()["findings"] == []
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
+def test_a_stack_of_a_full_file_system_comes_back_at_boot(small: Host, writable: str) -> None:
+    small.run(**definition(small, "1", writable=writable))
+    before = small.tree("web")
+    subprocess.run(["umount", "--lazy", small.path("web")], check=True)
+    fill(small.top)
+    assert mount_helper(["web", small.path("web"), "-o", f"root={small.root}"]) == 0
+    assert small.tree("web") == before
+
+
+def test_a_stack_of_a_read_only_file_system_comes_back_at_boot(small: Host) -> None:
+    small.run(**definition(small, "1"))
+    before = small.tree("web")
+    subprocess.run(["umount", "--lazy", small.path("web")], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", small.top], check=True)
+    assert mount_helper(["web", small.path("web"), "-o", f"root={small.root}"]) == 0
+    assert small.tree("web") == before
+    assert mount_helper(["web", small.path("web"), "-o", f"root={small.root}"]) == 0
