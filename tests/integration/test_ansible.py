@@ -192,7 +192,10 @@ def test_all_mistakes_at_once_and_before_the_host_is_touched(
     assert not host.root.exists()
 
 
-@pytest.mark.parametrize("module", ["apply", "layer", "stack", "store_info"])
+@pytest.mark.parametrize(
+    "module",
+    ["apply", "layer", "lock", "plan", "prune", "stack", "stack_info", "store_check", "store_info", "validate"],
+)
 def test_the_examples_of_the_documentation(
     request: pytest.FixtureRequest, host: Host, ansible: Ansible, tmp_path: Path, module: str
 ) -> None:
@@ -220,23 +223,25 @@ def test_the_examples_of_the_documentation(
         .replace("https://example.org/", f"file://{files}/")
         .replace("589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3", summed.stdout.split()[0])
     )
-    if module == "store_info":
+    if "/var/lib/docker" in text:
         text = text.replace("/var/lib/docker", str(request.getfixturevalue("stopped_docker").root))
     tasks = yaml.safe_load(text)
     for task in tasks:
         for option in ("services", "health"):  # test_services has a machine with systemd for these
             (task.get(f"strata.overlay.{module}") or {}).pop(option, None)
     group = {"group/strata.overlay.strata": {"root": str(host.root)}}
-    names = ["base", "app", "site"]
+    names = ["base", "app", "site"] if module.startswith("stack") else []
+    before: list[dict[str, Any]] = [
+        {"strata.overlay.layer": {"name": name, "files": [{"path": name, "content": name}]}} for name in names
+    ]
+    if module == "stack_info":
+        before.append({"strata.overlay.stack": {"name": "web", "path": host.path("web"), "layers": names}})
     play = {
         "hosts": "localhost",
         "gather_facts": False,
         "module_defaults": group,
         "vars": {"overlay_layers": [], "overlay_stacks": []},
-        "pre_tasks": [
-            {"strata.overlay.layer": {"name": name, "files": [{"path": name, "content": name}]}}
-            for name in (names if module == "stack" else [])
-        ],
+        "pre_tasks": before,
         "tasks": tasks,
     }
     done = ansible.playbook(yaml.safe_dump([play], sort_keys=False))
