@@ -29,12 +29,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._hostapply import H
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
-from ansible_collections.strata.overlay.plugins.module_utils._layout import (
-    discard_writable,
-    stage_layer,
-    stage_writable,
-    upper_tree,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._layout import discard_writable, upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
 from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project, limit
@@ -61,7 +57,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Unmount,
     WriteStack,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, new_id
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, new_id
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 
 _MOST_LEFT = 20
 

@@ -26,10 +26,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._finding import (
     WriteTags,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
-from ansible_collections.strata.overlay.plugins.module_utils._layout import stage_layer, stage_writable
+from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, dump, now
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_facts
 
 _AnyMend = TypeVar("_AnyMend", bound=Mend)

@@ -18,7 +18,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store, Transaction, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import TreeDigest, tree_digest
 
 

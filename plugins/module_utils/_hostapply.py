@@ -26,7 +26,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import of_s
 from ansible_collections.strata.overlay.plugins.module_utils._records import dump
 from ansible_collections.strata.overlay.plugins.module_utils._services import ServiceManager, Systemd, has_systemd
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Step
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 
 
 class HostApplier:

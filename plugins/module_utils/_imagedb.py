@@ -19,7 +19,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._imagename import familiar
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import Config, read_config, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 
 WRONG_TAG = "its tag in repositories.json is missing or wrong"
 """The one fault of an image that goes when its name is set."""

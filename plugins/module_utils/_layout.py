@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     chain_ids,
@@ -23,13 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     lower_text,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import (
-    Store,
-    Transaction,
-    is_directory,
-    read_text,
-    write_file,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, is_directory, read_text
 
 Make = Callable[[str], None]
 """Makes one part of a layer's directory at the path that it is given."""
@@ -113,7 +107,7 @@ def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
         return "its file 'lower' is missing or wrong"
     if not _points_to(store.link(layer.link), f"../{layer.layer_id}/diff"):
         return f"its short link l/{layer.link} is missing or wrong"
-    if not _diff_is_right(directory, layer):
+    if not diff_is_right(directory, layer):
         return "its 'diff' is missing or wrong"
     if layer.parent and not is_directory(f"{directory}/work"):
         return "its directory 'work' is missing"
@@ -122,7 +116,8 @@ def inspect_layer(store: Store, layer: LayerLink) -> Optional[str]:
     return _inspect_records(store, layer)
 
 
-def _diff_is_right(directory: str, layer: LayerLink) -> bool:
+def diff_is_right(directory: str, layer: LayerLink) -> bool:
+    """Whether a layer's diff leads to its content, or is a copy of its own where one chain has the content twice."""
     if layer.twin:
         return is_directory(f"{directory}/diff")
     return _points_to(f"{directory}/diff", layer.diff_target)
@@ -145,59 +140,6 @@ def _mode(path: str) -> int:
         return 0
 
 
-def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: int, content: str) -> None:
-    """Add a layer's directory, short link, records and its parent's mark to a transaction, in the order of safety.
-
-    :param size: bytes of the diff, for layerdb.
-    :param content: where the unpacked diff can be read now.
-    """
-    directory = store.layer(layer.layer_id)
-    files = {"link": layer.link, **({"lower": layer.lower} if layer.parent else {})}
-    parts: Dict[str, Make] = {}
-    if not _diff_is_right(directory, layer):
-        # Loaded when it is needed, as all that only a run with changes needs.
-        from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
-
-        parts["diff"] = partial(clone_tree, content) if layer.twin else partial(os.symlink, layer.diff_target)
-    if layer.parent and not is_directory(f"{directory}/work"):
-        parts["work"] = partial(os.mkdir, mode=0o700)
-    if not layer.parent:
-        store.discard(f"{directory}/lower")  # a base layer has none
-    _stage_directory(transaction, directory, files, parts)
-    transaction.symlink(f"../{layer.layer_id}/diff", store.link(layer.link))
-    if layer.parent:
-        transaction.write(f"{store.layer(hex_of(layer.parent))}/committed", "", 0o600)
-    _stage_records(transaction, store.layerdb(layer.chain_id), layer.records(size))
-
-
-def _stage_directory(
-    transaction: Transaction, directory: str, files: Mapping[str, str], parts: Mapping[str, Make]
-) -> None:
-    """A new directory of these files and parts; or, where it is there, these put into it and nothing else touched.
-
-    What is there may be part of a live mount: it is never replaced as a whole.
-    """
-    if is_directory(directory):
-        for name, text in files.items():
-            transaction.write(f"{directory}/{name}", text)
-        for name, make in parts.items():
-            make(transaction.stage(f"{directory}/{name}"))
-    else:
-        staged = transaction.stage(directory)
-        os.mkdir(staged, 0o710)
-        for name, text in files.items():
-            write_file(f"{staged}/{name}", text)
-        for name, make in parts.items():
-            make(f"{staged}/{name}")
-
-
-def _stage_records(transaction: Transaction, directory: str, files: Mapping[str, str]) -> None:
-    staged = transaction.stage(directory)
-    os.mkdir(staged, 0o755)
-    for name, text in files.items():
-        write_file(f"{staged}/{name}", text)
-
-
 def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
     """What is wrong with a stack's writable layer on disk, as ``inspect_layer``."""
     if not record.stack_id:
@@ -205,54 +147,43 @@ def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
     directory = store.layer(record.stack_id)
     if not is_directory(directory):
         return "missing"
-    for name, text in _writable_files(record).items():
+    for name, text in writable_files(record).items():
         if read_text(f"{directory}/{name}") != text:
             return f"its file '{name}' is missing or wrong"
     if not _points_to(store.link(link_id(record.stack_id)), f"../{record.stack_id}/diff"):
         return "its short link is missing or wrong"
-    if not all(_part_is_right(directory, name, record) for name in _parts(record)):
+    if not all(part_is_right(directory, name, record) for name in writable_parts(record)):
         return "one of its directories is missing or wrong"
-    for name, text in _mount_records(record).items():
+    for name, text in mount_records(record).items():
         if read_text(f"{store.mountdb(record.stack_id)}/{name}") != text:
             return f"its record layerdb/mounts/{name} is missing or wrong"
-    if not os.path.isfile(f"{store.layer(_top(record).layer_id)}/committed"):
+    if not os.path.isfile(f"{store.layer(top_layer(record).layer_id)}/committed"):
         return "the layer below is not marked 'committed'"
     return None
 
 
-def _part_is_right(directory: str, name: str, record: StackRecord) -> bool:
+def part_is_right(directory: str, name: str, record: StackRecord) -> bool:
+    """Whether one of the directories of a writable layer is there."""
     if record.writable == "volatile" and name in ("diff", "work"):
         return _points_to(f"{directory}/{name}", f"volatile/{name}")
     return is_directory(f"{directory}/{name}")
 
 
-def _top(record: StackRecord) -> LayerLink:
+def top_layer(record: StackRecord) -> LayerLink:
+    """The uppermost layer below a stack."""
     return layer_links(record.diff_ids)[-1]
 
 
-def _writable_files(record: StackRecord) -> Dict[str, str]:
+def writable_files(record: StackRecord) -> Dict[str, str]:
+    """Files of a writable layer's directory."""
     link = link_id(record.stack_id)
     lowers = [layer.link for layer in layer_links(record.diff_ids)]
     return {"link": link, "lower": lower_text(lowers), "upper": f"l/{link}"}
 
 
-def _mount_records(record: StackRecord) -> Dict[str, str]:
-    return {"mount-id": record.stack_id, "parent": _top(record).chain_id}
-
-
-def stage_writable(store: Store, transaction: Transaction, record: StackRecord) -> None:
-    """Make a stack's writable layer, or bring the files of one that is there up to its record.
-
-    What lies in its diff is never touched.
-    """
-    directory = store.layer(record.stack_id)
-    transaction.write(f"{store.layer(_top(record).layer_id)}/committed", "", 0o600)
-    wrong = {name for name in _parts(record) if not _part_is_right(directory, name, record)}
-    parts = {name: make for name, make in _parts(record).items() if name in wrong}
-    # Its record in layerdb first: what `_sweep` throws away, should the stack's own record not come, it finds by that.
-    _stage_records(transaction, store.mountdb(record.stack_id), _mount_records(record))
-    _stage_directory(transaction, directory, _writable_files(record), parts)
-    transaction.symlink(f"../{record.stack_id}/diff", store.link(link_id(record.stack_id)))
+def mount_records(record: StackRecord) -> Dict[str, str]:
+    """Files of a writable layer's directory in layerdb."""
+    return {"mount-id": record.stack_id, "parent": top_layer(record).chain_id}
 
 
 def discard_writable(store: Store, stack_id: str) -> None:
@@ -265,7 +196,7 @@ def discard_writable(store: Store, stack_id: str) -> None:
     store.discard(store.aside_file(stack_id))
 
 
-def _parts(record: StackRecord) -> Dict[str, Make]:
+def writable_parts(record: StackRecord) -> Dict[str, Make]:
     """Directories of a writable layer; a volatile one has its diff and work on a tmpfs of their own."""
     closed = partial(os.mkdir, mode=0o700)
     if record.writable == "volatile":

@@ -25,9 +25,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     inspect_layer,
     inspect_writable,
     layer_links,
-    stage_layer,
-    stage_writable,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mismatch,
@@ -36,7 +35,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     root_on_device,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 
 _DEFAULT_ROOT = "/var/lib/strata"
 _LOCK_TIMEOUT = 60.0

@@ -25,7 +25,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._module import guar
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose
 from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 if TYPE_CHECKING:

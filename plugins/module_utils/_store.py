@@ -5,9 +5,8 @@
 
 """Where everything lies in a store, and the only ways in which files come into it and leave it.
 
-In: built in ``staging/``, synced, renamed. Out: renamed into ``trash/``, deleted outside the lock. Both leave a
-store that
-the next run can read whole, whenever the process is killed.
+In: built in ``staging/``, synced, renamed (`_transaction`). Out: renamed into ``trash/``, deleted outside the lock. Both
+leave a store that the next run can read whole, whenever the process is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import stat
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import quote, unquote
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, about, advice
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
@@ -399,55 +397,6 @@ class Store:
         return ""
 
 
-class Transaction:
-    """Things built aside, made durable together, then made visible by one rename each, in the order they were added.
-
-    A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that this is
-    a state which the next run can go on from. What has the place of another changes it in one step, where the file
-    system can do so; else there is nothing at its path between two renames.
-    """
-
-    def __init__(self, store: Store, workspace: str) -> None:
-        self._store = store
-        self._workspace = workspace
-        self._renames: List[Tuple[str, str]] = []
-
-    def stage(self, final: str) -> str:
-        """A path in the workspace; what is built there comes to lie at ``final``."""
-        staged = f"{self._workspace}/{os.urandom(8).hex()}"
-        self._renames.append((staged, final))
-        return staged
-
-    def adopt(self, staged: str, final: str) -> None:
-        """The same for something that has been built in the workspace already."""
-        self._renames.append((staged, final))
-
-    def write(self, final: str, text: str, mode: int = 0o644) -> None:
-        """A file."""
-        write_file(self.stage(final), text, mode)
-
-    def symlink(self, target: str, final: str) -> None:
-        """A symbolic link."""
-        os.symlink(target, self.stage(final))
-
-    def commit(self) -> None:
-        """Sync, then rename all. A directory at a final path, or what is in the way of one, goes to trash/."""
-        if not self._renames:
-            return
-        _kernel.syncfs(self._workspace)
-        for staged, final in self._renames:
-            # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
-            if is_directory(final) or (os.path.lexists(final) and is_directory(staged)):
-                if _kernel.exchange(staged, final):
-                    self._store.discard(staged)
-                    continue
-                self._store.discard(final)
-            os.rename(staged, final)
-        for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
-            sync_directory(directory)
-        self._renames = []
-
-
 def _make_directories(path: str, mode: int) -> List[str]:
     """Make a directory and those above it where they are missing; which ones, from the top down."""
     made: List[str] = []
@@ -458,14 +407,6 @@ def _make_directories(path: str, mode: int) -> List[str]:
             os.chmod(path, mode)
             made.append(path)
     return made
-
-
-def write_file(path: str, text: str, mode: int = 0o644) -> None:
-    """A new file of exactly this text and mode; durable with the transaction's sync."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with about(path), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(descriptor, mode)
-        stream.write(text)
 
 
 def sync_directory(path: str) -> None:

@@ -19,10 +19,12 @@ from pathlib import Path
 from ansible_collections.strata.overlay.plugins.module_utils._checking import check
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
-from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links, stage_layer
+from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
+from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import stage_layer
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, NameRecord, dump, now
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
 from ansible_collections.strata.overlay.tests.bench.imports import in_memory
 from ansible_collections.strata.overlay.tests.bench.measure import heading, medians, ratio, row, seconds

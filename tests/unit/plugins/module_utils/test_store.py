@@ -24,13 +24,8 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _st
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, NameRecord, dump
-from ansible_collections.strata.overlay.plugins.module_utils._store import (
-    Store,
-    Transaction,
-    new_id,
-    read_text,
-    write_file,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, new_id, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction, write_file
 
 A = "sha256:" + "a" * 64
 
