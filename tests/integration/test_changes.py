@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import shutil
@@ -37,6 +38,9 @@ from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.scripts import Change, layer_tars, run_script, scripts
 from ansible_collections.strata.overlay.tests.integration.trees import Facts, Tree, assert_same, tree_of
 from hypothesis import HealthCheck, event, example, given, settings
+
+DOCKER_S_OWN = (b".dockerenv", b"dev", b"etc", b"proc", b"sys")
+"""What it makes in each container for mounts of its own."""
 
 # FUZZ=10 tries ten times as many scripts as the suite has time for.
 TIMES = int(os.environ.get("FUZZ", "1"))
@@ -253,7 +257,14 @@ class Pair:
         finally:
             self._ask("DELETE", f"/images/{made}")
 
+    def docker_export(self) -> bytes:
+        """What `docker export` writes: the whole tree of the container as a tar."""
+        return self._fetch("GET", f"/containers/{self.container}/export", None)
+
     def _ask(self, method: str, path: str, body: str | None = None) -> Any:
+        return json.loads(self._fetch(method, path, body))
+
+    def _fetch(self, method: str, path: str, body: str | None) -> bytes:
         connection = _Socket(self.docker.socket)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -262,7 +273,7 @@ class Pair:
         finally:
             connection.close()
         assert answer.status in (200, 201), told
-        return json.loads(told)
+        return told
 
 
 def empty(directory: Path) -> None:
@@ -387,3 +398,23 @@ def test_random_changes_become_a_layer_that_shows_the_same_tree(pair: Pair, scri
     host.run(stacks=[{"name": "copy", "path": host.path("copy"), "layers": layers}])
     assert_same(tree_of(Path(host.path("copy"))), live)
     host.run(stacks=[{"name": "copy", "state": "absent"}], layers=[{"name": "kept", "state": "absent"}])
+
+
+@settings(max_examples=40 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scripts)
+def test_random_changes_make_the_tree_that_docker_exports(pair: Pair, script: list[Change]) -> None:
+    """Docker's own writable layer, packed here, above the same three layers."""
+    host = pair.host
+    pair.run_in_docker(script)
+    archive, exported = host.top / "kept.tar", host.top / "exported"
+    archive.write_bytes(b"".join(pack_content(str(pair.upper), userxattr=False, live=True)))
+    shutil.rmtree(exported, ignore_errors=True)
+    exported.mkdir()
+    unpack(io.BytesIO(pair.docker_export()).read, str(exported), False)
+    copy = {"name": "copy", "path": host.path("copy"), "layers": ["layer0", "layer1", "layer2", "exported"]}
+    host.run(layers=[{"name": "exported", "src": str(archive), "remote_src": True}], stacks=[copy])
+    theirs = as_docker_keeps_it(exported)
+    for name in list(theirs):
+        if name.split(b"/")[0] in DOCKER_S_OWN:
+            del theirs[name]
+    assert_same(as_docker_keeps_it(Path(host.path("copy"))), theirs)
