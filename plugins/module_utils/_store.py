@@ -5,8 +5,8 @@
 
 """Where everything lies in a store, and the only ways in which files come into it and leave it.
 
-In: built in ``staging/``, synced, renamed (`_transaction`). Out: renamed into ``trash/``, deleted outside the lock. Both
-leave a store that the next run can read whole, whenever the process is killed.
+In: built in ``staging/``, synced, renamed (`_transaction`). Out: renamed into ``trash/``, deleted outside the lock.
+Both leave a store that the next run can read whole, whenever the process is killed.
 """
 
 from __future__ import annotations
