@@ -8,15 +8,15 @@ SHELL := bash
 # One thing after the other: what they print stays readable, and a measurement has the machine to itself.
 .NOTPARALLEL:
 
-.PHONY: help demo test lint types sanity unit integration bench format setup clean
+.PHONY: help demo test lint types sanity unit integration test-vm bench format setup clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## import layers, mount a stack, upgrade it, roll it back, on this machine
 	@./scripts/demo
 
-test: lint types sanity unit integration ## everything below, with all set-up
+test: lint types sanity unit integration test-vm ## everything below, with all set-up
 
 lint: setup ## ruff, yamllint, ansible-lint, shellcheck, licences, changelog fragments
 	@./scripts/lint
@@ -33,6 +33,9 @@ unit: setup ## unit tests
 integration: setup ## real overlays, in a mount namespace of their own
 	@./scripts/integration
 
+test-vm: setup ## molecule scenarios in virtual machines; SCENARIO=default runs one of them
+	@./scripts/vm $(SCENARIO)
+
 bench: setup ## measure against the same job written by hand
 	@./tests/bench/run
 
@@ -45,5 +48,6 @@ setup: ## build .venv; as root also install the Debian packages that tests need
 	@./scripts/setup --packages
 
 clean: ## remove what make has made
-	rm -rf --one-file-system .venv .cache .demo .ansible .hypothesis tests/output
+	@if [ -d .cache/vm ] && [ -x .venv/bin/python ]; then ./scripts/vm --down; fi
+	rm -rf --one-file-system .venv .venv-vm .cache .demo .ansible .hypothesis tests/output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -67,7 +67,7 @@ def find_abilities() -> Abilities:
         with FsContext("overlay") as context:
             overlay = True
             context.set("lowerdir+", "/")
-            appends = True
+            appends = _reads_options_at_once()
     except OSError as error:
         # ENODEV alone says that there is none. Any other answer is about this call: an old kernel, a policy, no memory.
         if error.errno != errno.ENODEV and not overlay:
@@ -81,6 +81,19 @@ def find_abilities() -> Abilities:
         beneath=_can_go_beneath(),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
     )
+
+
+def _reads_options_at_once() -> bool:
+    """Before Linux 6.5 an overlay's options are only noted, and refused when it is mounted.
+
+    Until then the kernel takes any, also one that it does not know (legacy_parse_param in fs/fs_context.c).
+    """
+    try:
+        with FsContext("overlay") as context:
+            context.set("strata-knows-no-such-option", "1")
+    except OSError:
+        return True
+    return False
 
 
 def _listed_in_proc_filesystems() -> bool:
