@@ -281,9 +281,8 @@ class Applier:
             self._put_record_back(step.name)
             if error.errno == errno.EBUSY:
                 raise BusyError(busy_message(step.name, path, holders(path))) from error
-            raise StrataError(
-                f"stack {step.name}: cannot unmount {path}: {error.strerror}. It stays mounted."
-            ) from error
+            words = f"cannot unmount {path}: {error.strerror}. It stays mounted.{_then(error)}"
+            raise StrataError(f"stack {step.name}: {words}") from error
 
     def _put_record_back(self, name: str) -> None:
         before = self._before.pop(name, None)
