@@ -21,7 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import M
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import is_of_store, of_store_at, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded, stack_drift
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
@@ -120,6 +120,7 @@ def _stacks(
             {
                 "name": name,
                 "state": "mounted" if mounted else "unmounted",
+                "drift": stack_drift(store, record, mounts),
                 **recorded(record),
                 "writable_bytes": uppers[name],
             }

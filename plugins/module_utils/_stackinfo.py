@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Dict, List, NoReturn
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
@@ -17,6 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._holders import holders_of_devices
 from ansible_collections.strata.overlay.plugins.module_utils._layout import lower_trees, upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mismatch,
     mount_request,
@@ -36,19 +37,30 @@ def stack_info(store: Store, name: str, changes: bool = False) -> Dict[str, Any]
     record = known_stack(store, name)
     mounts = _mountinfo.read()
     ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
-    request = mount_request(store.home, record)
-    content = root_on_device(mounts, f"{store.root}/content/sha256/{hex_of(record.diff_ids[0])}")
     seen = {line.device for line in mounts}
     changed = {"changes": [change._asdict() for change in stack_changes(store, record)]} if changes else {}
     return {
         "name": name,
         "record": asdict(record),
         "mounted": bool(ours),
-        "drift": _drift([mismatch(line, request, content) for line in ours], record.mounted),
+        "drift": stack_drift(store, record, mounts),
         **recorded(record),
         "held_by": [holder.result() for holder in holders_of_devices(set(record.left) - seen)],
         **changed,
     }
+
+
+def stack_drift(store: Store, record: StackRecord, mounts: Sequence[Mount]) -> str:
+    """How what is mounted differs from a stack's record, in words; "" where it does not."""
+    ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
+    if not ours:
+        return "it is not mounted" if record.mounted else ""
+    request = mount_request(store.home, record)
+    content = root_on_device(mounts, f"{store.root}/content/sha256/{hex_of(record.diff_ids[0])}")
+    wrong = [mismatch(line, request, content) for line in ours]
+    if not record.mounted:
+        return "it is mounted, and is not to be"
+    return "it is mounted more than once" if len(wrong) > 1 else wrong[0]
 
 
 def known_stack(store: Store, name: str) -> StackRecord:
@@ -88,14 +100,6 @@ def recorded(record: StackRecord) -> Dict[str, Any]:
         "generation": record.generation,
         "generations": [asdict(generation) for generation in record.history],
     }
-
-
-def _drift(wrong: List[str], wanted: bool) -> str:
-    if not wrong:
-        return "it is not mounted" if wanted else ""
-    if not wanted:
-        return "it is mounted, and is not to be"
-    return "it is mounted more than once" if len(wrong) > 1 else wrong[0]
 
 
 def run_stack_info(module: AnsibleModule) -> NoReturn:

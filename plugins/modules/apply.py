@@ -139,6 +139,11 @@ bytes:
   returned: success
   type: int
   sample: 48211
+seconds:
+  description: How long it took, seen from the controller, transfers and all.
+  returned: success
+  type: float
+  sample: 2.4
 removed:
   description: What O(prune) removed, or in check mode would remove, as M(strata.overlay.prune) returns it.
   returned: when O(prune) is given

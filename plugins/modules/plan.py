@@ -89,6 +89,11 @@ bytes:
   returned: success
   type: int
   sample: 48211
+seconds:
+  description: How long it took, seen from the controller, transfers and all.
+  returned: success
+  type: float
+  sample: 2.4
 problems:
   description: Every mistake found in the definition, one sentence each.
   returned: failure by mistakes in the definition

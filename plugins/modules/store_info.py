@@ -292,6 +292,10 @@ stacks:
       description: V(mounted) or V(unmounted), from the mount table.
       type: str
       returned: always
+    drift:
+      description: How what is mounted differs from the stack's record, in words; empty where it does not.
+      type: str
+      returned: always
     writable:
       description: V(none), V(persistent) or V(volatile).
       type: str

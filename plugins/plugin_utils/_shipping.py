@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -92,13 +93,15 @@ class ShippingAction(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's result."""
+        begun = time.monotonic()
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._variables = task_vars or {}
         definition, problems = normalise(self.module, self._task.args)
         local = _Here(self._digest_all(definition, problems), self._read_images(definition, problems))
         if problems:
             return {**result, **self._report(definition, problems, task_vars)}
-        return {**result, **self._converge(definition, local, task_vars)}
+        result.update(self._converge(definition, local, task_vars))
+        return {**result, "seconds": round(time.monotonic() - begun, 3)}
 
     def _converge(self, definition: Definition, local: _Here, task_vars: Any) -> dict[str, Any]:
         """Ask the host for its plan; where it is not empty, ship what it needs and let the module do it."""

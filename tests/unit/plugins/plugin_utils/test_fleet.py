@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The model of a fleet, and its page as text."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import Told, fleet, number, real, text
+from ansible_collections.strata.overlay.plugins.plugin_utils._page import disk, page, seconds_text
+from ansible_collections.strata.overlay.tests.integration.fleets import digest, run, store, told
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TIME = "2026-11-24T10:00:00Z"
+CHECKOUT = Path(__file__).resolve().parents[4]
+
+
+def model(*hosts: Told) -> dict[str, Any]:
+    return fleet(hosts, TIME, "Fleet")
+
+
+def one(host: Told) -> dict[str, Any]:
+    found: dict[str, Any] = model(host)["hosts"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("host", "state", "message"),
+    [
+        (Told("a", store(1), {"plan": []}), "ok", ""),
+        (Told("a", store(1)), "ok", "as on record; no definition to compare with"),
+        (Told("a", store(1), {"skipped": True}), "ok", "as on record; no definition to compare with"),
+        (Told("a", store(1, drift="it is not mounted"), {"plan": []}), "drift", "stack web: it is not mounted"),
+        (Told("a", store(1), {"plan": [{"object": "stack api"}]}), "drift", "1 step away from its definition"),
+        (Told("a", store(1), {"plan": [{}, {}]}), "drift", "2 steps away from its definition"),
+        (Told("a", store(1), {"msg": "no."}), "unknown", "its definition could not be planned: no."),
+        (Told("a", {"unreachable": True, "msg": "timed out"}), "unreachable", "timed out"),
+        (Told("a", {"msg": "damaged"}), "failed", "damaged"),
+        (Told("a", {"failed": False}), "failed", "its store could not be read"),
+        (Told("a", {"exists": False, "engine": "strata", "stacks": []}, {"plan": []}), "empty", "it has no store"),
+        (Told("a", None, None, {"failed": True, "msg": "boom"}), "failed", "its last run failed: boom"),
+        (Told("a"), "unreachable", "not looked at: it had failed or was unreachable before the report began"),
+    ],
+)
+def test_the_state_of_a_host(host: Told, state: str, message: str) -> None:
+    found = one(host)
+    assert (found["state"], found["message"]) == (state, message)
+
+
+def test_the_worst_hosts_come_first_then_by_name() -> None:
+    hosts = [Told("z", store(1), {"plan": []}), Told("b", store(1), {"plan": [{}]}), Told("y", {"unreachable": True})]
+    assert [host["name"] for host in model(*hosts, Told("a", store(1), {"plan": []}))["hosts"]] == ["y", "b", "a", "z"]
+
+
+def test_steps_are_counted_with_their_stack() -> None:
+    plan = {"plan": [{"object": "stack api"}, {"object": "stack api"}, {"object": "layer base"}]}
+    stacks = one(Told("a", store(1), plan))["stacks"]
+    assert [(stack["name"], stack["pending"]) for stack in stacks][:2] == [("api", 2), ("batch", 0)]
+
+
+def test_layers_count_hosts_once_and_leave_out_those_not_heard() -> None:
+    found = model(Told("a", store(1, 1)), Told("b", store(2, 2)), Told("c", {"unreachable": True, **store(3)}))
+    layers = {layer["names"][0]: layer for layer in found["layers"]}
+    assert (layers["debian-12"]["hosts"], layers["debian-12"]["stacks"]) == (2, 3)
+    assert (layers["api-1.7"]["hosts"], layers["api-1.7"]["stacks"]) == (1, 1)
+    assert [layer["hosts"] for layer in found["layers"]] == sorted((x["hosts"] for x in found["layers"]), reverse=True)
+
+
+def test_stacks_tell_how_many_hosts_have_which_chain() -> None:
+    found = model(*(Told(f"h{host}", store(host, 1)) for host in (1, 2, 9)))["stacks"]
+    (web,) = found
+    old, new = (["debian-12", "runtime", f"web-1.{n}", "site-config"] for n in (6, 7))
+    assert web["chains"] == [
+        {"chain_id": digest(" ".join(new)), "hosts": 2, "layers": new},
+        {"chain_id": digest(" ".join(old)), "hosts": 1, "layers": old},
+    ]
+
+
+def test_a_run_is_what_was_said_now_else_what_was_known_before() -> None:
+    now = one(Told("a", store(1), None, run(5)))["run"]
+    assert (now["time"], now["changed"], now["seconds"], now["bytes"]) == (TIME, True, 3.2, 10_000_000)
+    assert (now["gap_ms"], now["steps"]) == (12.0, 3)
+    assert fleet([Told("a", store(1), before=now)], "2027-01-01T00:00:00Z", "")["hosts"][0]["run"] == now
+    assert one(Told("a", store(1)))["run"] is None
+    away = one(Told("a", store(1), None, {"unreachable": True, "msg": "gone"}, now))["run"]
+    assert (away["failed"], away["message"]) == (True, "gone")
+
+
+def test_the_summary_adds_up() -> None:
+    found = model(*told(200))
+    summary = found["summary"]
+    assert sum(summary["states"].values()) == summary["hosts"] == 200
+    assert summary["usage"]["total_bytes"] == sum(host["usage"]["total_bytes"] for host in found["hosts"])
+    assert summary["stacks"] == sum(stack["hosts"] for stack in found["stacks"])
+
+
+def test_where_the_disk_went_adds_up() -> None:
+    usage = {"content_bytes": 100, "used_bytes": 60, "shared_bytes": 20, "reclaimable_bytes": 15, "writable_bytes": 7}
+    assert disk(usage) == {"shared": 20, "single": 40, "kept": 25, "reclaim": 15, "writable": 7}
+
+
+def test_values_of_hosts_are_brought_to_their_types() -> None:
+    assert [text(value) for value in (None, 3, ["x"], "a\x1b[31m\u202eb", "\ud800")] == [
+        "",
+        "",
+        "",
+        "a\ufffd[31m\ufffdb",
+        "?",
+    ]
+    assert len(text("x" * 100_000)) < 1000
+    assert [number(value) for value in (True, "3", -1, 2**80, 3, None)] == [0, 0, 0, 2**63 - 1, 3, 0]
+    assert [real(value) for value in (float("nan"), float("inf"), -1, True, "x", 2)] == [0, 0, 0, 0, 0, 2.0]
+    assert [seconds_text(value) for value in (0.35, 4.21, 185)] == ["350 ms", "4.2 s", "3 min 5 s"]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "stacks",
+                    "layers",
+                    "usage",
+                    "abilities",
+                    "plan",
+                    "name",
+                    "names",
+                    "generations",
+                    "diff_id",
+                    "msg",
+                    "size",
+                    "drift",
+                ]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["stacks", "layers", "usage", "engine", "exists"]), _JSON), _JSON, _JSON)
+def test_whatever_a_host_says_the_report_is_written(said: dict[str, Any], plan: Any, before: Any) -> None:
+    tables = [value if isinstance(value, dict) else None for value in (plan, before)]
+    found = model(Told("a", said, tables[0], tables[1], tables[1]), Told("b", store(1)))
+    json.dumps(found, allow_nan=False).encode()
+    "".join(page(found)).encode()
+
+
+class Reader(HTMLParser):
+    """Notes every element, and that elements are closed in order."""
+
+    VOID = ("meta", "link", "use", "rect", "path", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.links += [value or "" for key, value in attrs if key in ("href", "src", "action", "xlink:href")]
+        self.ids += [value or "" for key, value in attrs if key == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag in self.VOID or self.open.pop() == tag, tag
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 120])
+def test_the_page_is_whole_and_leads_nowhere_else(count: int) -> None:
+    reader = Reader()
+    shown = "".join(page(model(*told(count))))
+    reader.feed(shown)
+    assert reader.open == []
+    assert not reader.seen & {"script", "img", "iframe", "object", "form"}
+    assert all(link.startswith("#") or link == "data:," for link in reader.links)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert {link[1:] for link in reader.links if link.startswith("#")} <= set(reader.ids)
+    assert "http" not in shown.replace("GET http://127.0.0.1/", "").replace("http-equiv", "")
+
+
+def test_a_script_in_a_name_is_text() -> None:
+    evil = "</details><script>alert(1)</script>\" onload='x'"
+    hostile = store(1, drift=evil)
+    for stack in hostile["stacks"]:
+        stack.update(name=evil, path=evil, layers=[evil], chain_id=evil)
+    reader = Reader()
+    shown = "".join(page(model(Told(evil, hostile, {"plan": [{"text": evil}]}, {"failed": True, "msg": evil}))))
+    reader.feed(shown)
+    assert reader.open == []
+    assert "script" not in reader.seen
+    assert "&lt;script&gt;" in shown
+    assert "<script" not in shown
+
+
+def test_every_key_of_the_json_is_documented() -> None:
+    described = (CHECKOUT / "docs/report.md").read_text()
+
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            return set(value).union(*(keys(inner) for inner in value.values()))
+        return set().union(*(keys(inner) for inner in value)) if isinstance(value, list) else set()
+
+    assert [key for key in sorted(keys(model(*told(120)))) if f"`{key}`" not in described] == []
