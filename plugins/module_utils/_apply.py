@@ -171,7 +171,7 @@ class Applier:
             self._stack_was_used(step.before)
         with self._transaction() as transaction:
             for step in steps:
-                record = self._with_project(step.record(now(), new_id), step.before)
+                record = self._with_project(step.record(now(), new_id), step.before, written)
                 if step.before is not None:
                     self._before[record.name] = step.before
                 if step.before and self._is_left(step.before, record):
@@ -192,13 +192,18 @@ class Applier:
         """Whether a writable layer that is still there is no longer the stack's."""
         return before.stack_id not in ("", record.stack_id) and os.path.isdir(self._store.layer(before.stack_id))
 
-    def _with_project(self, record: StackRecord, before: Optional[StackRecord]) -> StackRecord:
-        """The record with the project of its quota: the one that its layer has, or a new one."""
+    def _with_project(
+        self, record: StackRecord, before: Optional[StackRecord], written: Sequence[StackRecord]
+    ) -> StackRecord:
+        """The record with the project of its quota: the one that its layer has, or a new one.
+
+        :param written: records of the same transaction, which the store does not show yet.
+        """
         if before is not None and before.project and before.stack_id == record.stack_id:
             return replace(record, project=before.project)
         if record.writable != "persistent" or not record.size:
             return record
-        taken = {known.project for known in [*self._store.stacks().values(), *self._store.set_aside()]}
+        taken = {known.project for known in [*self._store.stacks().values(), *self._store.set_aside(), *written]}
         return replace(record, project=free_project(taken))
 
     def _limit(self, record: StackRecord) -> None:

@@ -100,7 +100,7 @@ def is_limited(directory: str, project: int, size: int) -> bool:
     except OSError:
         return False
     marked = found.project == project and bool(found.flags & _PROJECT_INHERIT)
-    return marked and quota.hard == _blocks(size)
+    return marked and quota.hard == _blocks(directory, size)
 
 
 def limit(directory: str, project: int, size: int) -> None:
@@ -110,12 +110,14 @@ def limit(directory: str, project: int, size: int) -> None:
     """
     for path in _everything(directory):
         _mark(path, project)
-    quota = _Quota(hard=_blocks(size), soft=0, valid=_BLOCK_LIMITS)
+    quota = _Quota(hard=_blocks(directory, size), soft=0, valid=_BLOCK_LIMITS)
     _control(directory, _SETQUOTA, project, quota)
 
 
-def _blocks(size: int) -> int:
-    return (size + _BLOCK - 1) // _BLOCK
+def _blocks(directory: str, size: int) -> int:
+    """A size as a limit: whole blocks of the file system, because xfs rounds up to them."""
+    unit = max(os.statvfs(directory).f_frsize, _BLOCK)
+    return (size + unit - 1) // unit * (unit // _BLOCK)
 
 
 def _everything(directory: str) -> Iterator[str]:
