@@ -313,8 +313,8 @@ class Store:
             yield path
         finally:
             # What cannot be thrown away now is swept by the next change; it must not hide what went wrong before.
-            with contextlib.suppress(OSError):
-                self.discard(path)
+            with contextlib.suppress(OSError, StrataError):
+                self._discard_or_delete(path)
             os.close(descriptor)
 
     def _locked_directory(self) -> Tuple[str, int]:
@@ -339,6 +339,15 @@ class Store:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
             self._left.add(os.path.dirname(path))
+
+    def _discard_or_delete(self, path: str) -> None:
+        """For what is this run's own: a rename may want room that a full disk has not, deleting does not."""
+        try:
+            self.discard(path)
+        except OSError:
+            from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
+
+            remove_tree(path)
 
     def _settle(self) -> None:
         """What was thrown away does not come back with a power cut."""
