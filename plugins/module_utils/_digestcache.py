@@ -107,10 +107,13 @@ class DigestCache:
             return
         for key, facts in self._new.items():
             staged = f"{self._path(key)}.{os.urandom(4).hex()}"
-            with contextlib.suppress(OSError):
+            try:
                 with open(staged, "x", encoding="utf-8") as stream:
                     json.dump(facts, stream)
                 os.replace(staged, self._path(key))
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(staged)
         self._new = {}
 
     def _path(self, key: str) -> str:

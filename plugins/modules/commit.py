@@ -47,6 +47,7 @@ options:
         not in the layer.
       - V(stop) stops those that run and starts them afterwards.
       - They come back also when the run fails or is killed.
+      - Check mode halts and stops nothing, so it may fail where a service writes while it reads.
     type: str
     choices: [run, freeze, stop]
     default: run

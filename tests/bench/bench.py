@@ -37,6 +37,7 @@ from ansible_collections.strata.overlay.tests.bench.measure import (
     ratio,
     seconds,
 )
+from ansible_collections.strata.overlay.tests.bench.scales import measure_scale
 from ansible_collections.strata.overlay.tests.bench.stores import measure_check, measure_info, measure_prune
 from ansible_collections.strata.overlay.tests.bench.switches import measure_switches
 
@@ -286,6 +287,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "changes": measure_changes,
     "commit": measure_commits,
     "fleet": measure_fleet,
+    "scale": measure_scale,
 }
 
 

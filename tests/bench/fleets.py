@@ -58,6 +58,9 @@ class Fleet:
     def site(self, *arguments: str) -> str:
         return self._call("ansible-playbook", "strata.overlay.site", *arguments)
 
+    def take_down(self) -> None:
+        self.site("-e", json.dumps({"overlay_layers": [], "overlay_stacks": [], "overlay_exclusive": True}))
+
     def _call(self, program: str, *arguments: str) -> str:
         own = {
             "ANSIBLE_COLLECTIONS_PATH": os.environ["PYTHONPATH"],
@@ -83,4 +86,4 @@ def measure_fleet(work: Path) -> None:
     seconds(f"strata.overlay.site, {HOSTS} hosts", took["site"])
     ratio("site / ping", took["site"] / took["ping"], "aim: at most 1.3")
     row("milliseconds that a host costs beside its ping", f"{(took['site'] - took['ping']) / HOSTS * 1000:.0f} ms")
-    fleet.site("-e", json.dumps({"overlay_layers": [], "overlay_stacks": [], "overlay_exclusive": True}))
+    fleet.take_down()
