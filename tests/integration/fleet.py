@@ -181,6 +181,8 @@ class Fleet:
         """Hosts with variables for all of them."""
         options = [
             "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
+            # A host whose power is cut says nothing more: without this its connection is waited for.
+            "-o ConnectTimeout=5 -o ServerAliveInterval=2 -o ServerAliveCountMax=2",
             f"-o ControlMaster=auto -o ControlPersist=120s -o ControlPath={self.top}/c/%h",
         ]
         common = {
