@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
 from ansible_collections.strata.overlay.plugins.plugin_utils._controlleronly import ControllerAction
 from ansible_collections.strata.overlay.plugins.plugin_utils._lockfile import IMAGE_SOURCES, LAYER_SOURCES, source_of
 from ansible_collections.strata.overlay.plugins.plugin_utils._locking import (
@@ -28,36 +31,46 @@ class ActionModule(ControllerAction):
         local, images = self._digest_all(definition, problems), self._read_images(definition, problems)
         if problems:
             return {}
+        layers = zip(definition.sources(), _written(self._task.args), strict=True)
+        written = [item for item in self._task.args.get("images") or [] if item.get("state") != "absent"]
+        specs = zip([spec for spec in definition.images if not spec.absent], written, strict=True)
         home = str(self._variables.get("inventory_dir") or "")
         found: dict[str, dict[str, str]] = {"layers": {}, "images": {}}
-        for layer, item in zip(definition.sources(), _written(self._task.args), strict=True):
-            key = source_of(item, LAYER_SOURCES, home)
-            try:
-                if layer.where in local:
-                    digest = local[layer.where].found.diff_id
-                elif layer.source.kind == "url":
-                    digest = digest_of_url(layer.source)
-                else:
-                    raise StrataError(f"{layer.where}: it lies on the host (remote_src) and cannot be locked from here")
-            except StrataError as error:
-                problems.append(str(error))
-                continue
-            if key:
-                found["layers"][key] = digest
-        given = [item for item in self._task.args.get("images") or [] if item.get("state") != "absent"]
-        for spec, item in zip([spec for spec in definition.images if not spec.absent], given, strict=True):
-            try:
-                if spec.where in images:
-                    digest = digest_of_images(images[spec.where].images)
-                elif spec.kind == "registry":
-                    digest = digest_in_registry(spec)
-                else:
-                    raise StrataError(f"{spec.where}: it lies on the host (remote_src) and cannot be locked from here")
-            except StrataError as error:
-                problems.append(str(error))
-                continue
-            found["images"][source_of(item, IMAGE_SOURCES, home)] = digest
+        for layer, item in layers:
+            with _telling(problems):
+                digest = local[layer.where].found.diff_id if layer.where in local else _digest_of_layer(layer)
+                found["layers"][source_of(item, LAYER_SOURCES, home)] = digest
+        for spec, item in specs:
+            with _telling(problems):
+                here = images.get(spec.where)
+                digest = digest_of_images(here.images) if here else _digest_of_image(spec)
+                found["images"][source_of(item, IMAGE_SOURCES, home)] = digest
+        found["layers"].pop("", None)  # files written in the definition
         return found
+
+
+@contextlib.contextmanager
+def _telling(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except StrataError as error:
+        problems.append(str(error))
+
+
+def _digest_of_layer(layer: LayerSpec) -> str:
+    if layer.source.kind == "url":
+        return digest_of_url(layer.source)
+    raise _out_of_reach(layer.where)
+
+
+def _digest_of_image(spec: ImageSpec) -> str:
+    if spec.kind == "registry":
+        return digest_in_registry(spec)
+    raise _out_of_reach(spec.where)
+
+
+def _out_of_reach(where: str) -> StrataError:
+    return StrataError(f"{where}: it lies on the host (remote_src) and cannot be locked from here")
 
 
 def _written(arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import FORMAT, Told, fleet
+from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import ATTENTION, FORMAT, Told, fleet
 from ansible_collections.strata.overlay.plugins.plugin_utils._page import page
 
 
@@ -56,9 +56,7 @@ class ActionModule(ActionBase):
                 where = f"{error.filename or dest}: {error.strerror}"
                 text = f"cannot write the report to {where}; choose another 'dest' or 'json'"
                 return {**result, "failed": True, "msg": text}
-        wrong = [
-            host["name"] for host in model["hosts"] if host["state"] in ("unreachable", "failed", "drift", "unknown")
-        ]
+        wrong = [host["name"] for host in model["hosts"] if host["state"] in ATTENTION]
         return {
             **result,
             "changed": False,

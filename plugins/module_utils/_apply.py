@@ -23,7 +23,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError, advice
+from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError, advice, said
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
@@ -101,11 +101,11 @@ class Applier:
                 if kind in batches:
                     batches[kind](list(group))
         except (StrataError, OSError) as error:
-            said = " ".join([*self._bring_back(), *filter(None, [self._host.recover()])])
-            if said and isinstance(error, OSError):
-                raise StrataError(f"The host refused: {_said(error)}. {said}{_then(error)}") from error
-            if said:
-                error.args = (f"{error} {said}",)
+            after = " ".join([*self._bring_back(), *filter(None, [self._host.recover()])])
+            if after and isinstance(error, OSError):
+                raise StrataError(f"The host refused: {said(error)}. {after}{_then(error)}") from error
+            if after:
+                error.args = (f"{error} {after}",)
             raise
         finally:
             self._host.end()
@@ -313,7 +313,7 @@ class Applier:
                 self._mounter.mount(record)
             except (OSError, StrataError) as error:
                 back = self._mount_again(name, path)
-                raise StrataError(f"stack {name}: cannot mount {path}: {_said(error)}. {back}{_then(error)}") from error
+                raise StrataError(f"stack {name}: cannot mount {path}: {said(error)}. {back}{_then(error)}") from error
             if path in self._unmounted:
                 self.outcome.gaps[name] = round((time.monotonic() - self._unmounted[path][1]) * 1000, 1)
             # Also where it was mounted at another path: it is there again.
@@ -335,17 +335,17 @@ class Applier:
             os.makedirs(path, 0o755, exist_ok=True)
             self._mounter.mount(before)
         except (OSError, StrataError) as error:
-            return f"The tree that was there could not be mounted again either: {_said(error)}."
+            return f"The tree that was there could not be mounted again either: {said(error)}."
         return "The tree that was there before is mounted again."
 
     def _bring_back(self) -> List[str]:
         """After a failure: stacks that were unmounted, and are to be mounted, show their old trees. Says which."""
-        said: List[str] = []
+        back: List[str] = []
         for path, (name, _since) in list(self._unmounted.items()):
             record = self._store.stack_record(name)
             if record is not None and record.mounted:
-                said.append(f"stack {name}: {self._mount_again(name, path)}")
-        return said
+                back.append(f"stack {name}: {self._mount_again(name, path)}")
+        return back
 
     def _switch_all(self, steps: List[Switch]) -> None:
         for step in steps:
@@ -358,7 +358,7 @@ class Applier:
                 switched = self._mounter.switch(step.before, record, step.count)
             except (OSError, StrataError) as error:
                 self._put_record_back(name)
-                words = f"cannot switch {path}: {_said(error)}. It shows the tree that was there before.{_then(error)}"
+                words = f"cannot switch {path}: {said(error)}. It shows the tree that was there before.{_then(error)}"
                 raise StrataError(f"stack {name}: {words}") from error
             self.outcome.gaps[name] = switched.gap_ms
             if switched.remark:
@@ -385,10 +385,3 @@ def _then(error: Exception) -> str:
     """What to do about it, as the end of a message."""
     words = advice(error) if isinstance(error, OSError) else ""
     return f" {words}" if words else ""
-
-
-def _said(error: Exception) -> str:
-    """The kernel's words, with the layer that they are about."""
-    if isinstance(error, OSError):
-        return f"{error.strerror}{' (' + str(error.filename) + ')' if error.filename else ''}"
-    return str(error)

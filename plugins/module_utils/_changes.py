@@ -17,6 +17,8 @@ import os
 import stat
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import is_whiteout, opaque_xattr
+
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 10**9
@@ -75,7 +77,7 @@ def find_changes(upper: str, lowers: Sequence[str], userxattr: bool, owners: Own
     :param userxattr: opaque directories are marked by ``user.overlay.opaque``.
     :raises OSError: a layer cannot be read.
     """
-    return _Comparison(upper, lowers, f"{'user' if userxattr else 'trusted'}.overlay.opaque", owners).run()
+    return _Comparison(upper, lowers, opaque_xattr(userxattr), owners).run()
 
 
 class _Comparison:
@@ -240,11 +242,6 @@ def same_time(one: int, other: int) -> bool:
     if one == other:
         return True
     return one // _SECOND == other // _SECOND and 0 in (one % _SECOND, other % _SECOND)
-
-
-def is_whiteout(facts: os.stat_result) -> bool:
-    """Whether this entry of a layer says that there is nothing."""
-    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
 
 
 def _same_capability(one: int, other: int) -> bool:

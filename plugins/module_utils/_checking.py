@@ -19,7 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition import 
 from ansible_collections.strata.overlay.plugins.module_utils._enginecheck import check_engine
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._finding import Finding
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -130,6 +130,4 @@ def check_result(findings: Sequence[Finding], repair: bool) -> Dict[str, Any]:
 
 def run_check(module: AnsibleModule) -> NoReturn:
     """Check by a module's parameters and end the module."""
-    result = guarded(module, lambda: check(module.params, module.check_mode))
-    shown = result.pop("diff")
-    module.exit_json(**({**result, "diff": shown} if module._diff else result))
+    exit_module(module, guarded(module, lambda: check(module.params, module.check_mode)))

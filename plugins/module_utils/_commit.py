@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source, check_name
 from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import picture
 from ansible_collections.strata.overlay.plugins.module_utils._quiet import Quiet, kept_quiet, plan_quiet
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
@@ -31,7 +31,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._services import (
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import known_stack
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack, StackSpec, read_stack
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
-from ansible_collections.strata.overlay.plugins.module_utils._survey import exit_module
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 if TYPE_CHECKING:

@@ -23,6 +23,8 @@ _FRESH_NS = 2 * 10**9
 
 _DIFF_IDS = re.compile(r"sha256:[0-9a-f]{64}")
 
+_RECORD = ".json"
+
 PACKING = 1
 """Part of every key; one more whenever `_pack` makes other bytes of the same input."""
 
@@ -117,7 +119,12 @@ class DigestCache:
         self._new = {}
 
     def _path(self, key: str) -> str:
-        return os.path.join(self._directory, f"{key}.json")
+        return os.path.join(self._directory, key + _RECORD)
+
+
+def is_record(name: str) -> bool:
+    """Whether a file of a cache's directory is a record; what a killed run has half-written is none."""
+    return name.endswith(_RECORD)
 
 
 def told_of(text: str) -> Tuple[str, ...]:

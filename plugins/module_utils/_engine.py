@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
 from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._progressfile import progress_file
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
@@ -35,7 +35,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._result import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.plugins.module_utils._steps import CreateStore, ImportContent
-from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited, exit_module
+from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited
 from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
 

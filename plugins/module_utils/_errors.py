@@ -58,6 +58,13 @@ def advice(error: OSError) -> str:
     return f"{words}, and run again." if words else ""
 
 
+def said(error: Exception) -> str:
+    """An error in words; the kernel's answer with the path that it is about."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+    return str(error)
+
+
 @contextlib.contextmanager
 def about(path: str) -> Iterator[None]:
     """Errors of calls that know only a descriptor get the path of what it is."""

@@ -16,10 +16,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._exportimage import
 from ansible_collections.strata.overlay.plugins.module_utils._exportspec import ExportSpec, read_export
 from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import Destination, DockerArchive, OciLayout
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import sha256
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._reference import parse_reference
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
-from ansible_collections.strata.overlay.plugins.module_utils._survey import exit_module
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule

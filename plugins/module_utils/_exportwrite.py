@@ -44,6 +44,21 @@ class ExportStep:
         return {"action": self.action, "object": self.object, "text": self.text, "bytes": self.bytes}
 
 
+def blob_steps(image: ExportImage, verb: str) -> Dict[str, ExportStep]:
+    """The layers and the config of an image, each once, as steps by their digests.
+
+    :param verb: what is done to them, "write" or "push".
+    """
+    action = f"{verb}_blob"
+    steps: Dict[str, ExportStep] = {}
+    for number, layer in enumerate(image.layers, 1):
+        words = f"{verb} layer {number} of {len(image.layers)}, {short(layer.diff_id)}"
+        steps[layer.diff_id] = ExportStep(action, layer.diff_id, words, layer.size)
+    config = image.image_id
+    steps[config] = ExportStep(action, config, f"{verb} config {short(config)}", len(image.config))
+    return steps
+
+
 class Destination(Protocol):
     """Where an image goes."""
 
@@ -128,12 +143,7 @@ class OciLayout:
         if os.path.lexists(self._path) and not os.path.isdir(self._path):
             raise StrataError(f"{self._path} is no directory; an OCI layout is one")
         manifest = self._image.manifest()
-        found: Dict[str, ExportStep] = {}
-        for number, layer in enumerate(self._image.layers, 1):
-            words = f"write layer {number} of {len(self._image.layers)}, {short(layer.diff_id)}"
-            found[layer.diff_id] = ExportStep("write_blob", layer.diff_id, words, layer.size)
-        config = self._image.image_id
-        found[config] = ExportStep("write_blob", config, f"write config {short(config)}", len(self._image.config))
+        found = blob_steps(self._image, "write")
         digest = sha256(manifest)
         found[digest] = ExportStep("write_blob", digest, f"write manifest {short(digest)}", len(manifest))
         steps = [step for blob, step in found.items() if not self._has(blob, step.bytes)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, NoReturn, Optional, Set
 from ansible_collections.strata.overlay.plugins.module_utils import _mounthelper
 from ansible_collections.strata.overlay.plugins.module_utils._bootfiles import replace_file
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 
 if TYPE_CHECKING:
@@ -195,10 +195,7 @@ def run_helper(module: AnsibleModule) -> NoReturn:
                 ) from error
         return {"changed": not right, "program": files.program, "library": files.directory, "diff": shown}
 
-    result = guarded(module, work)
-    if not module._diff:
-        result.pop("diff")
-    module.exit_json(**result)
+    exit_module(module, guarded(module, work))
 
 
 def _difference(files: HelperFiles, wanted: bool) -> Dict[str, Any]:

@@ -16,7 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import f
 from ansible_collections.strata.overlay.plugins.module_utils._chain import HEX_ID, SHA256, chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored, stored_images
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import is_of_store, of_store_at, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
@@ -115,12 +115,12 @@ def _stacks(
 ) -> List[Dict[str, Any]]:
     found = []
     for name, record in sorted(stacks.items()):
-        mounted = bool(of_store_at(mounts, os.path.realpath(record.path), store.root)) if store.exists() else False
+        ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
         found.append(
             {
                 "name": name,
-                "state": "mounted" if mounted else "unmounted",
-                "drift": stack_drift(store, record, mounts),
+                "state": "mounted" if ours else "unmounted",
+                "drift": stack_drift(store, record, mounts, ours),
                 **recorded(record),
                 "writable_bytes": uppers[name],
             }
@@ -158,4 +158,4 @@ def run_info(module: AnsibleModule) -> NoReturn:
         with store.reading(module.params["lock_timeout"]):
             return store_info(store, size)
 
-    module.exit_json(changed=False, **guarded(module, look))
+    exit_module(module, {"changed": False, **guarded(module, look)})

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import AbstractSet, Dict, Iterator, List, Mapping, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import HEX_ID, SHA256, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import told_of
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import is_record, told_of
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
     Everywhere,
     InMounts,
@@ -116,7 +116,7 @@ class _Taker:
 
     def _sources(self) -> Dict[str, Tuple[str, ...]]:
         place = f"{self._store.root}/strata/sources"
-        texts = ((name, read_text(f"{place}/{name}")) for name in _names_in(place) if name.endswith(".json"))
+        texts = ((name, read_text(f"{place}/{name}")) for name in _names_in(place) if is_record(name))
         return {name[: -len(".json")]: told_of(text) for name, text in texts if text is not None}
 
     def _returns(self, stacks: Mapping[str, StackRecord]) -> Iterator[Tuple[str, ...]]:
@@ -173,7 +173,7 @@ def leftovers(store: Store) -> Iterator[str]:
     for name in _names_in(f"{store.root}/trash"):
         yield f"trash/{name}"
     for name in _names_in(f"{store.root}/strata/sources") if store.is_own("strata/sources") else []:
-        if not name.endswith(".json"):
+        if not is_record(name):
             yield f"strata/sources/{name}"
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import List, NamedTuple, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import OVERLAY_PREFIXES
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry, show
 
 WHITEOUT = b".wh."
@@ -146,7 +147,7 @@ def check_entry(entry: Entry, where: Place) -> None:
 
 def _check_attributes(entry: Entry) -> None:
     for name, value in entry.xattrs.items():
-        if name.startswith(("trusted.overlay.", "user.overlay.")):
+        if name.startswith(OVERLAY_PREFIXES):
             raise StrataError(
                 f"entry {show(entry.name)}: the attribute {name} is overlayfs's own and is refused in an archive; "
                 "whiteouts and opaque directories are written as .wh. names"

@@ -133,13 +133,6 @@ def _inspect_records(store: Store, layer: LayerLink) -> Optional[str]:
     return None
 
 
-def _mode(path: str) -> int:
-    try:
-        return os.lstat(path).st_mode
-    except OSError:
-        return 0
-
-
 def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
     """What is wrong with a stack's writable layer on disk, as ``inspect_layer``."""
     if not record.stack_id:

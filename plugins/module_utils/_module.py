@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What the module files have in common: errors become failures that name what to do."""
+"""What the module files have in common: how a module ends, and errors become failures that name what to do."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def guarded(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> di
         store = f" to change the store {module.params['root']}" if module.params.get("root") else ""
         said = f"The host refused{store}: {error.strerror or error}{at}. Nothing half-made is visible."
         module.fail_json(msg=readable(f"{said} {advice(error) or 'Run again.'}"))
+
+
+def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
+    """End a module with a result, in which ``diff`` is shown to those who ask for it and ``warnings`` are texts."""
+    for words in result.pop("warnings", ()):
+        module.warn(words)
+    if not module._diff:
+        result.pop("diff", None)
+    # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
+    said = {
+        key: value
+        for key, value in module.params.items()
+        if not isinstance(value, (dict, list)) and not module.argument_spec.get(key, {}).get("no_log")
+    }
+    module.exit_json(invocation={"module_args": said}, **result)
 
 
 def readable(value: t.Any) -> t.Any:

@@ -19,7 +19,7 @@ from typing import Dict, List, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, said
 from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     LayerLink,
     inspect_layer,
@@ -72,15 +72,15 @@ def main(arguments: Sequence[str]) -> int:
     """Mount one stack; the exit code of mount(8)."""
     try:
         call = read_call(arguments)
-        said = mount(call)
+        done = mount(call)
     except CallError as error:
         sys.stderr.write(f"mount.strata: {error}\n")
         return _WRONG_CALL
     except (StrataError, OSError) as error:
-        sys.stderr.write(f"mount.strata: {_words(error)}\n")
+        sys.stderr.write(f"mount.strata: {said(error)}\n")
         return _FAILED
     if call.verbose:
-        sys.stdout.write(f"mount.strata: {said}\n")
+        sys.stdout.write(f"mount.strata: {done}\n")
     return 0
 
 
@@ -142,7 +142,7 @@ def mount(call: Call) -> str:
             try:
                 Mounter(store, "", find_abilities()).mount(record)
             except (OSError, StrataError) as error:
-                raise StrataError(f"stack {record.name}: cannot mount {record.path}: {_words(error)}") from error
+                raise StrataError(f"stack {record.name}: cannot mount {record.path}: {said(error)}") from error
     return f"stack {record.name} is mounted at {record.path}: {_layers(count)}"
 
 
@@ -227,9 +227,3 @@ def _refuse_lost_changes(store: Store, record: StackRecord) -> None:
             f"stack {record.name}: its writable layer {store.layer(record.stack_id)} has gone with all changes. "
             "Bring it back from a backup, or run strata.overlay.apply to begin with an empty one."
         )
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
-    return str(error)

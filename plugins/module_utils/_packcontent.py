@@ -16,15 +16,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, List, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._changes import is_whiteout
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import OPAQUE, WHITEOUT
+from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import (
+    OVERLAY_PREFIXES,
+    is_whiteout,
+    own_prefix,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._pack import Directory, TreePacker, changed, mark
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, show
-
-OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
 
 _NOT_TAKEN = ("security.selinux", "security.ima", "security.evm")
 """Attributes that belong to this host: its policy and its keys."""
@@ -54,7 +56,7 @@ def pack_content(path: str, userxattr: bool, live: bool = False) -> Iterator[byt
         directory that changes meanwhile. :raises OSError: something cannot be read.
     """
     before = picture(path) if live else b""
-    yield from _ContentPacker("user.overlay." if userxattr else "trusted.overlay.", live).pack_tree(path)
+    yield from _ContentPacker(own_prefix(userxattr), live).pack_tree(path)
     if live and picture(path) != before:
         raise StrataError(
             f"{path} changed while it was read; freeze or stop what writes there, or try again when it is quiet"
@@ -97,11 +99,14 @@ class _ContentPacker(TreePacker):
 
     def names(self, directory: Directory) -> Iterator[bytes]:
         before = _stamp(os.fstat(directory.descriptor))
-        names = [base for base in directory.listed() if not self._is_left_out(directory.status(base))]
-        whiteouts = [base for base in names if is_whiteout(directory.status(base))]
-        yield from whiteouts
-        hidden = set(whiteouts)
-        yield from (base for base in names if base not in hidden)
+        others: List[bytes] = []
+        for base in directory.listed():
+            status = directory.status(base)
+            if is_whiteout(status):
+                yield base
+            elif not self._is_left_out(status):
+                others.append(base)
+        yield from others
         # By now everything below has been read. A name that came or went has given the directory another time.
         if _stamp(os.fstat(directory.descriptor)) != before:
             raise changed(directory.path or b".")

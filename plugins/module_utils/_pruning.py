@@ -21,7 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Defi
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import mounts_everywhere, used_by_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose
 from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
@@ -268,6 +268,4 @@ def prune(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
 
 def run_prune(module: AnsibleModule) -> NoReturn:
     """Prune by a module's parameters and end the module."""
-    result = guarded(module, lambda: prune(module.params, module.check_mode))
-    shown = result.pop("diff")
-    module.exit_json(**({**result, "diff": shown} if module._diff else result))
+    exit_module(module, guarded(module, lambda: prune(module.params, module.check_mode)))

@@ -10,11 +10,11 @@ Source: OCI distribution-spec, "Push": "POST then PUT".
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Iterator, List
+from typing import Iterable, Iterator, List
 from urllib.parse import quote, urljoin, urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage
-from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import ExportStep
+from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import ExportStep, blob_steps
 from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError, Response
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     INDEXES,
@@ -55,14 +55,7 @@ class RegistryDestination:
         digest = sha256(self._manifest)
         if self.before() == digest:
             return []  # a registry takes no manifest whose blobs it has not
-        steps: Dict[str, ExportStep] = {}
-        count = len(self._image.layers)
-        for number, layer in enumerate(self._image.layers, 1):
-            words = f"push layer {number} of {count}, {short(layer.diff_id)}"
-            steps[layer.diff_id] = ExportStep("push_blob", layer.diff_id, words, layer.size)
-        config = self._image.image_id
-        steps[config] = ExportStep("push_blob", config, f"push config {short(config)}", len(self._image.config))
-        missing = [step for blob, step in steps.items() if not self._has(blob)]
+        missing = [step for blob, step in blob_steps(self._image, "push").items() if not self._has(blob)]
         words = f"push manifest {short(digest)} as {self._place}:{self._tag}"
         return [*missing, ExportStep("push_manifest", digest, words, len(self._manifest))]
 

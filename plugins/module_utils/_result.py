@@ -129,11 +129,9 @@ def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str,
     for name in [*desired.names, *desired.dropped_names]:
         if not touched & {f"layer {name}", f"image {name}"}:
             continue  # before its record is read once more
-        old, new = known.names.get(name), desired.names.get(name)
-        if touched & {f"{record.kind} {name}" for record in (old, new) if record}:
-            for side, record in ((before, old), (after, new)):
-                if record:
-                    side.setdefault(f"{record.kind}s", {})[name] = _name_result(record)
+        for side, record in ((before, known.names.get(name)), (after, desired.names.get(name))):
+            if record:
+                side.setdefault(f"{record.kind}s", {})[name] = _name_result(record)
     stacks = {stack.spec.name: stack for stack in desired.stacks}
     for name in [*stacks, *desired.dropped_stacks]:
         if f"stack {name}" not in touched:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import IO, Callable, ContextManager, Iterator, Optional, cast
+from typing import IO, Callable, Iterator, Optional, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
@@ -25,7 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_user_namespace
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
-from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, describe
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory, pack_files
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
 
@@ -107,11 +107,6 @@ def archive_size(source: Source, opener: Optional[Opener]) -> int:
         with contextlib.suppress(OSError):
             return os.stat(source.location).st_size
     return 0
-
-
-def open_origin(origin: Origin) -> ContextManager[Read]:
-    """The read function of the uncompressed tar that a content is unpacked from."""
-    return open_tar(origin.source, origin.opener)
 
 
 def read_source(source: Source, cache: DigestCache) -> Digested:

@@ -16,7 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._changes import Cha
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import holders_of_devices
 from ansible_collections.strata.overlay.plugins.module_utils._layout import lower_trees, upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mismatch,
@@ -43,16 +43,18 @@ def stack_info(store: Store, name: str, changes: bool = False) -> Dict[str, Any]
         "name": name,
         "record": asdict(record),
         "mounted": bool(ours),
-        "drift": stack_drift(store, record, mounts),
+        "drift": stack_drift(store, record, mounts, ours),
         **recorded(record),
         "held_by": [holder.result() for holder in holders_of_devices(set(record.left) - seen)],
         **changed,
     }
 
 
-def stack_drift(store: Store, record: StackRecord, mounts: Sequence[Mount]) -> str:
-    """How what is mounted differs from a stack's record, in words; "" where it does not."""
-    ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
+def stack_drift(store: Store, record: StackRecord, mounts: Sequence[Mount], ours: Sequence[Mount]) -> str:
+    """How what is mounted differs from a stack's record, in words; "" where it does not.
+
+    :param ours: those of all mounts that are the store's at the stack's path.
+    """
     if not ours:
         return "it is not mounted" if record.mounted else ""
     request = mount_request(store.home, record)
@@ -110,4 +112,4 @@ def run_stack_info(module: AnsibleModule) -> NoReturn:
         with store.reading(module.params["lock_timeout"]):
             return stack_info(store, module.params["name"], module.params["changes"])
 
-    module.exit_json(changed=False, **guarded(module, look))
+    exit_module(module, {"changed": False, **guarded(module, look)})

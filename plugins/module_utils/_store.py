@@ -19,7 +19,7 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import quote, unquote
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, about, advice
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, about, advice, said
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ChangeRecord,
@@ -397,11 +397,10 @@ class Store:
         try:
             self.empty_trash()
         except (OSError, StrataError) as error:
-            words = f"{error.strerror} ({error.filename})" if isinstance(error, OSError) else str(error)
             then = advice(error) if isinstance(error, OSError) else ""
             return (
-                f"What was thrown away in {self.root}/trash is not deleted yet: {words}. The next change, or a prune, "
-                f"deletes it. {then}"
+                f"What was thrown away in {self.root}/trash is not deleted yet: {said(error)}. The next change, or a "
+                f"prune, deletes it. {then}"
             ).rstrip()
         return ""
 

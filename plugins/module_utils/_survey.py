@@ -20,7 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._desired import des
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders, mounts_inside
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
-from ansible_collections.strata.overlay.plugins.module_utils._module import guarded
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
@@ -148,20 +148,6 @@ def _refuse_busy(planned: Plan) -> None:
             inside = mounts_inside(os.path.realpath(step.stack.spec.path))
             if inside:
                 raise BusyError(busy_message(step.stack.spec.name, step.stack.spec.path, inside))
-
-
-def exit_module(module: AnsibleModule, result: Dict[str, Any]) -> NoReturn:
-    """End a module with a result."""
-    shown = result.pop("diff", None)
-    if module._diff and shown is not None:
-        result["diff"] = shown
-    # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
-    said = {
-        key: value
-        for key, value in module.params.items()
-        if not isinstance(value, (dict, list)) and not module.argument_spec.get(key, {}).get("no_log")
-    }
-    module.exit_json(invocation={"module_args": said}, **result)
 
 
 def run_plan(module: AnsibleModule) -> NoReturn:

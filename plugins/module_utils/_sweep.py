@@ -16,6 +16,7 @@ import os
 from typing import Iterator, Set
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import HEX_ID
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import is_record
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layout import discard_writable
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, is_directory, read_text
@@ -26,7 +27,7 @@ def sweep(store: Store) -> None:
     store.sweep()
     sources = f"{store.root}/strata/sources"
     for name in os.listdir(sources) if is_directory(sources) else []:
-        if not name.endswith(".json"):
+        if not is_record(name):
             store.discard(f"{sources}/{name}")  # half-written
     with contextlib.suppress(StrataError):  # a record that cannot be read may be of anything
         _sweep_asides(store)

@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layername import P
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain, make_plain
 from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
+from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import opaque_xattr
 from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
@@ -106,7 +107,7 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits
     :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
     """
     meter = Meter(limits)
-    mark = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
+    mark = opaque_xattr(userxattr)
     beside = os.path.dirname(os.path.abspath(directory))
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(HashingReader(read))

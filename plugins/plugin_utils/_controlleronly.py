@@ -19,7 +19,6 @@ class ControllerAction(ShippingAction):
     """A definition in, what is wrong with it or :meth:`answer` out."""
 
     module = "apply"
-    _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The result; it fails with all mistakes together."""

@@ -22,6 +22,9 @@ FORMAT = 1
 STATES = ("unreachable", "failed", "drift", "unknown", "empty", "ok")
 """Of a host, the worst first: the order of the hosts in the report."""
 
+ATTENTION = STATES[:4]
+"""Those in which somebody has to look after a host."""
+
 USAGE = (
     "content_bytes",
     "used_bytes",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import STATES
+from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import ATTENTION, STATES
 from ansible_collections.strata.overlay.plugins.plugin_utils._progress import size
 from jinja2 import Environment, StrictUndefined
 
@@ -43,8 +43,8 @@ def page(model: Mapping[str, Any]) -> Iterator[str]:
         model=model,
         summary=model["summary"],
         hosts=hosts,
-        wrong=[host for host in hosts if host["state"] in ("unreachable", "failed", "drift", "unknown")],
-        right=[host for host in hosts if host["state"] in ("empty", "ok")],
+        wrong=[host for host in hosts if host["state"] in ATTENTION],
+        right=[host for host in hosts if host["state"] not in ATTENTION],
         states=STATES,
         words=_WORDS,
         parts=_PARTS,

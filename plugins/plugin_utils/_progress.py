@@ -26,6 +26,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible.utils.display import Display
+from ansible_collections.strata.overlay.plugins.module_utils._progressfile import PREFIX
 
 VARIABLE = "overlay_progress"
 """Variable of inventories and plays: ``auto``, ``false``, or seconds between two lines."""
@@ -40,7 +41,7 @@ _LAST_ANSWER = 10.0
 _LONGEST_WORDS = 63
 
 # Places of the file: `places` of module_utils/_progressfile, on the host.
-_READ = "cat /run/strata.overlay-progress-{token} ${{TMPDIR:-/tmp}}/strata.overlay-progress-{token} 2>/dev/null"
+_READ = f"cat /run/{PREFIX}{{token}} ${{{{TMPDIR:-/tmp}}}}/{PREFIX}{{token}} 2>/dev/null"
 
 Ask = Callable[[], str]
 """A line to be shown, "" for none."""

@@ -99,25 +99,27 @@ class ShippingAction(ActionBase):
         definition, problems = normalise(self.module, self._task.args)
         local = _Here(self._digest_all(definition, problems), self._read_images(definition, problems))
         if problems:
-            return {**result, **self._report(definition, problems, task_vars)}
-        result.update(self._converge(definition, local, task_vars))
+            return {**result, **self._report(definition, problems)}
+        result.update(self._converge(definition, local))
         return {**result, "seconds": round(time.monotonic() - begun, 3)}
 
-    def _converge(self, definition: Definition, local: _Here, task_vars: Any) -> dict[str, Any]:
+    def _converge(self, definition: Definition, local: _Here) -> dict[str, Any]:
         """Ask the host for its plan; where it is not empty, ship what it needs and let the module do it."""
         missing: list[str] = []
         # What only the host can read is read by the whole module; then it makes the plan too. So it does for a prune,
         # which has to look at all of the store.
-        host_reads = any(layer.source.on_host for layer in definition.sources())
-        host_reads = host_reads or any(image.on_host and not image.absent for image in definition.images)
-        whole = host_reads or definition.prune is not None
+        whole = (
+            any(layer.source.on_host for layer in definition.sources())
+            or any(image.on_host and not image.absent for image in definition.images)
+            or definition.prune is not None
+        )
         if not whole or self.module == "plan":
-            reply = self._ask(whole, local, task_vars)
+            reply = self._ask(whole, local)
             missing = reply.pop("missing", [])
             if reply.get("failed") or not reply["changed"] or self._task.check_mode or self.module == "plan":
                 return {**reply, "missing": missing} if self.module == "plan" and not reply.get("failed") else reply
         else:
-            reply = self._execute(local, {}, task_vars)
+            reply = self._execute(local, {})
             missing = reply.pop("missing", [])
             if not missing:
                 return reply
@@ -125,7 +127,7 @@ class ShippingAction(ActionBase):
             places = self._ship(missing, local)
         except (StrataError, OSError) as error:
             return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
-        reply = self._execute(local, places, task_vars)
+        reply = self._execute(local, places)
         if reply.pop("missing", None):
             reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
         return reply
@@ -209,7 +211,7 @@ class ShippingAction(ActionBase):
 
     # What goes to the host.
 
-    def _execute(self, local: _Here, places: Mapping[str, Blob], task_vars: Any) -> dict[str, Any]:
+    def _execute(self, local: _Here, places: Mapping[str, Blob]) -> dict[str, Any]:
         """Run the module itself.
 
         :param places: where the archives that the host has been sent lie there, by DiffID.
@@ -218,7 +220,7 @@ class ShippingAction(ActionBase):
         told = {**local.told(places), "progress": progress.token}
         sent = {**_without_sources(self.module, self._task.args, local), "_controller": told}
         with progress.of_module():
-            return self._run_module(self.module, sent, task_vars)
+            return self._run_module(self.module, sent)
 
     def _progress(self) -> Progress:
         """Lines about this host. Only for what may take long: a run that changes nothing does not even load it."""
@@ -228,7 +230,7 @@ class ShippingAction(ActionBase):
         host = self._variables.get("inventory_hostname") or self._play_context.remote_addr
         return _progress.Progress(str(host), self._connection, _progress.interval(wanted))
 
-    def _ask(self, whole: bool, local: _Here, task_vars: Any) -> dict[str, Any]:
+    def _ask(self, whole: bool, local: _Here) -> dict[str, Any]:
         """The host's plan, by the small module that can only look, or by the whole one where that does not do."""
         told = {
             **local.told({}),
@@ -238,11 +240,11 @@ class ShippingAction(ActionBase):
         }
         sent = wrap(self.module, _without_sources(self.module, self._task.args, local))
         if whole:
-            reply = self._run_module("apply", {**sent, "_controller": {**told, "only_plan": True}}, task_vars)
+            reply = self._run_module("apply", {**sent, "_controller": {**told, "only_plan": True}})
             return {"missing": [], **reply}
-        return self._run_module("plan", {**sent, "_controller": told}, task_vars)
+        return self._run_module("plan", {**sent, "_controller": told})
 
-    def _report(self, definition: Definition, problems: list[str], task_vars: Any) -> dict[str, Any]:
+    def _report(self, definition: Definition, problems: list[str]) -> dict[str, Any]:
         """Let the host add the mistakes that only it can see; it changes nothing, since there are problems already."""
         sketch = [
             {
@@ -256,11 +258,11 @@ class ShippingAction(ActionBase):
         ]
         defined = [item.name for item in definition.named() if not item.absent]
         told = {"problems": problems, "stacks": sketch, "defined": defined}
-        return self._run_module("plan", {"root": definition.root, "_controller": told}, task_vars)
+        return self._run_module("plan", {"root": definition.root, "_controller": told})
 
-    def _run_module(self, module: str, arguments: dict[str, Any], task_vars: Any) -> dict[str, Any]:
+    def _run_module(self, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] = self._execute_module(
-            module_name=f"strata.overlay.{module}", module_args=arguments, task_vars=task_vars
+            module_name=f"strata.overlay.{module}", module_args=arguments, task_vars=self._variables
         )
         return reply
 

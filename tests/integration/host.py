@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._checking import check as check_store
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
@@ -37,6 +38,12 @@ class Host:
     """One store and the room for its stacks, below a directory of the test's own."""
 
     top: Path
+
+    def needs_idmap(self) -> None:
+        """Skip the test where owners cannot be mapped here."""
+        fault = idmap_fault(str(self.top))
+        if fault:
+            pytest.skip(f"no mapped mounts here: {fault}")
 
     @property
     def root(self) -> Path:

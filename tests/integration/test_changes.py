@@ -25,7 +25,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import f
 from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes
 from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
@@ -124,10 +123,7 @@ def test_read_only_and_volatile_stacks(host: Host) -> None:
 
 def test_owners_that_are_mapped(host: Host) -> None:
     """A file copied up has the owner that the stack shows; that is no change."""
-    host.root.mkdir()
-    fault = idmap_fault(str(host.root))
-    if fault:
-        pytest.skip(f"owners cannot be mapped here: {fault}")
+    host.needs_idmap()
     stack = {"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}
     idmap = {"uid": "0:1000:9", "gid": "0:1000:9"}
     host.run(layers=[inline("base", etc__name="base", etc__other="base")], stacks=[{**stack, "idmap": idmap}])

@@ -18,7 +18,6 @@ from ansible_collections.strata.overlay.plugins.module_utils import _commit
 from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._export import export
-from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
@@ -152,10 +151,7 @@ def test_what_cannot_be_made_a_layer_is_told_before_anything_changes(host: Host)
 
 
 def test_owners_that_are_mapped_make_no_layer(host: Host) -> None:
-    host.root.mkdir()
-    fault = idmap_fault(str(host.root))
-    if fault:
-        pytest.skip(f"owners cannot be mapped here: {fault}")
+    host.needs_idmap()
     stack = {"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}
     idmap = {"uid": "0:1000:9", "gid": "0:1000:9"}
     host.run(layers=[inline("base", etc__name="base")], stacks=[{**stack, "idmap": idmap}])

@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_helper
 from ansible_collections.strata.overlay.tests.integration.crashes import Played, run_module, text_of
+from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.interrupted import Interrupted
 from ansible_collections.strata.overlay.tests.integration.layers import inline
@@ -26,16 +27,8 @@ from ansible_collections.strata.overlay.tests.integration.layers import inline
 @pytest.fixture
 def small(host: Host, tmp_path: Path) -> Iterator[Host]:
     """A host whose store and stacks lie on an ext4 of 64 MB, of which nothing is kept back for root."""
-    image, place = tmp_path / "disk", tmp_path / "mounted"
-    place.mkdir()
-    with image.open("wb") as stream:
-        stream.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"this host mounts no image: {done.stderr.strip()}")
-    yield Host(place)
-    subprocess.run(["umount", "--recursive", "--lazy", place], check=True)
+    with mounted_ext4(tmp_path, "-m", "0") as place:
+        yield Host(place)
 
 
 def fill(place: Path) -> None:

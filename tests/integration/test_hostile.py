@@ -8,14 +8,10 @@ the error names layer, entry and reason, and the store works on. Those that do n
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import os
 import random
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Defi
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END
 from ansible_collections.strata.overlay.tests.integration.canary import plant, untouched
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
-from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import directory, member, symlink
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
+    COMPRESSORS,
+    directory,
+    member,
+    symlink,
+)
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.hostile import (
     BOMBS,
     CONFINED,
@@ -40,17 +41,6 @@ GOOD = directory(b"etc") + member(b"etc/good", b"1") + END
 GOOD_TREE = {"etc": "dir", "etc/good": "1"}
 
 
-def zstd(data: bytes) -> bytes:
-    """By the real program."""
-    return subprocess.run(["zstd", "-qc"], input=data, stdout=subprocess.PIPE, check=True).stdout
-
-
-COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "bzip2": bz2.compress,
-    "xz": lzma.compress,
-    "zstd": zstd,
-}
 NOISE = random.Random(1).randbytes(100_000)
 ZEROS = bytes(100 << 20)
 BIG = member(b"noise", NOISE) + END
@@ -173,12 +163,12 @@ def test_taken_because_it_stays_inside(host: Host, canary: Path, name: str) -> N
     assert not host.run("layer", **layer(host, "bad", CONFINED[name].archive))["changed"]
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("compression", COMPRESSORS)
 @pytest.mark.parametrize("name", PACKED)
 def test_refused_in_each_compression(host: Host, canary: Path, compression: str, name: str) -> None:
     if compression == "zstd" and shutil.which("zstd") is None:
         pytest.skip("the Debian package zstd is missing")
-    refuse(host, PACKED[name](COMPRESSIONS[compression]))
+    refuse(host, PACKED[name](COMPRESSORS[compression]))
     assert_nothing_stayed(host)
     assert_works(host)
 

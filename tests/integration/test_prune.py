@@ -20,6 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import Pruning
+from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 
@@ -381,18 +382,8 @@ def prune_in_four_steps_beside(host: Host, alive: str) -> dict[str, Any]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """An ext4 file system of the test's own, so that nothing else changes what statvfs says."""
-    if not shutil.which("mkfs.ext4"):
-        pytest.skip("needs mkfs.ext4")
-    image, place = tmp_path / "disk", tmp_path / "mounted"
-    place.mkdir()
-    with image.open("wb") as stream:
-        stream.truncate(64 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", image], check=True)
-    done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this host mounts no image: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--recursive", "--lazy", place], check=True)
+    with mounted_ext4(tmp_path, "-O", "^has_journal") as place:
+        yield place
 
 
 def free_bytes(place: Path) -> int:

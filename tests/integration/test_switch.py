@@ -18,7 +18,6 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _overlay
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import Tree
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
 from ansible_collections.strata.overlay.plugins.module_utils._quota import quota_fault
@@ -346,9 +345,7 @@ def test_a_context_needs_selinux(host: Host) -> None:
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 @pytest.mark.parametrize("layers", [["base"], ["base", "app"]])
 def test_owners_of_layers_are_mapped(host: Host, writable: str, layers: list[str]) -> None:
-    fault = idmap_fault(str(host.top))
-    if fault:
-        pytest.skip(f"no mapped mounts here: {fault}")
+    host.needs_idmap()
     asked: dict[str, Any] = {
         "idmap": {"uid": "0:100000:65536", "gid": "0:200000:65536"},
         "writable": writable,
@@ -364,9 +361,7 @@ def test_owners_of_layers_are_mapped(host: Host, writable: str, layers: list[str
 
 
 def test_a_map_that_is_not_there_is_found(host: Host) -> None:
-    fault = idmap_fault(str(host.top))
-    if fault:
-        pytest.skip(f"no mapped mounts here: {fault}")
+    host.needs_idmap()
     definition: dict[str, Any] = {
         "layers": [BASE, APP],
         "stacks": [stack(host, idmap={"uid": "0:100000:65536", "gid": "0:200000:65536"})],

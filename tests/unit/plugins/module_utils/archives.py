@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import subprocess
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, header, padding
@@ -52,3 +57,16 @@ def sparse(name: bytes, size: int, content: bytes = b"123456789") -> bytes:
     """A file of ``size`` bytes in PAX format 0.1, of which all but the first few are a hole."""
     records = ((b"GNU.sparse.size", b"%d" % size), (b"GNU.sparse.map", b"0,%d" % len(content)))
     return pax(*records) + member(name, content)
+
+
+def zstd(data: bytes) -> bytes:
+    """By the real program."""
+    return subprocess.run(["zstd", "-qc"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstd,
+}

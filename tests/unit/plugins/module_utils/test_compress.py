@@ -6,38 +6,23 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import importlib
 import io
 import lzma
 import random
 import shutil
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast  # pylint: disable=unused-import  # pylint does not read the string in cast()
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._compress import Decompressed, open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import COMPRESSORS, zstd
 
 PLAIN = random.Random(7).randbytes(700_000) + bytes(3_000_000) + b"end"
-
-
-def zstd(data: bytes) -> bytes:
-    return subprocess.run(["zstd", "-qc"], input=data, stdout=subprocess.PIPE, check=True).stdout
-
-
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "bzip2": bz2.compress,
-    "xz": lzma.compress,
-    "zstd": zstd,
-}
 
 
 @pytest.fixture(params=sorted(COMPRESSORS))

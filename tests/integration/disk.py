@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A file system of a test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SIZE = 64 << 20
+
+
+@contextlib.contextmanager
+def mounted_ext4(directory: Path, *options: str) -> Iterator[Path]:
+    """An ext4 of 64 MB, mounted; skips the test where that cannot be done.
+
+    :param options: for mkfs.ext4.
+    """
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("needs mkfs.ext4")
+    image, place = directory / "disk", directory / "mounted"
+    place.mkdir()
+    with image.open("wb") as stream:
+        stream.truncate(SIZE)
+    subprocess.run(["mkfs.ext4", "-q", *options, image], check=True)
+    done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"this host mounts no image: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", place], check=True)
