@@ -10,11 +10,13 @@ One module execution where nothing is to change, else two and one transfer for e
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,19 @@ class _Here:
             "layers": {where: layer.facts(paths.get(layer.found.diff_id, "")) for where, layer in self.layers.items()},
             "images": {where: image.facts(places) for where, image in self.images.items()},
         }
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """To pack a module Ansible parses all of its source. Looking through these syntax trees, and all that Ansible has
+    loaded, for reference cycles again and again takes longer than to parse them, and finds nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class ShippingAction(ActionBase):
@@ -261,9 +276,10 @@ class ShippingAction(ActionBase):
         return self._run_module("plan", {"root": definition.root, "_controller": told})
 
     def _run_module(self, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        reply: dict[str, Any] = self._execute_module(
-            module_name=f"strata.overlay.{module}", module_args=arguments, task_vars=self._variables
-        )
+        with _collector_paused():
+            reply: dict[str, Any] = self._execute_module(
+                module_name=f"strata.overlay.{module}", module_args=arguments, task_vars=self._variables
+            )
         return reply
 
     def _ship(self, missing: list[str], local: _Here) -> dict[str, Blob]:
