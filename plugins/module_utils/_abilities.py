@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import (
@@ -29,8 +29,7 @@ _PAGE_OPTIONS = f"index=off,metacopy=off,redirect_dir=off,lowerdir=,upperdir={_L
 """What a page holds beside the names of the lowers; see _overlay.option_text."""
 
 
-@dataclass(frozen=True)
-class Abilities:
+class Abilities(NamedTuple):
     """What can be done here.
 
     :ivar overlay: the overlay file system is there.

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from dataclasses import replace
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
 from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
@@ -22,8 +22,7 @@ _CHANGING = (Unmount, Switch, Mount)
 """Steps after which users of the tree see another one, or none."""
 
 
-@dataclass(frozen=True)
-class _Around:
+class _Around(NamedTuple):
     """What one stack needs around its change, and the steps that make it up."""
 
     name: str

@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._fstab import block_lines, escape, first_field
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
@@ -32,8 +31,7 @@ _REMOTE = ("9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs"
 """File systems that come up with the network; what needs them must not be waited for before it."""
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """Where a host keeps what this room reads and writes."""
 
     units: str = "/etc/systemd/system"
@@ -44,8 +42,7 @@ class Places:
     running: str = SYSTEMD_RUNS
 
 
-@dataclass(frozen=True)
-class BootEntry:
+class BootEntry(NamedTuple):
     """What is, or shall be, written for one stack.
 
     :ivar path: the unit file, or the fstab that holds the line.
@@ -78,8 +75,7 @@ class BootEntry:
         return frozenset(link for link in self.links if os.path.basename(os.path.dirname(link)) in asked)
 
 
-@dataclass(frozen=True)
-class BootFacts:
+class BootFacts(NamedTuple):
     """What is on the host of all this.
 
     :ivar helper: mount.strata is installed; without it nothing could mount a stack at boot.
@@ -89,7 +85,7 @@ class BootFacts:
     :ivar foreign: mount units that someone else has written.
     """
 
-    places: Places = field(default_factory=Places)
+    places: Places = Places()
     helper: bool = False
     systemd: bool = True
     remote: bool = False
@@ -189,8 +185,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class BootChanges:
+class BootChanges(NamedTuple):
     """What is to be removed, and what is to be written: each entry with the links that go away."""
 
     removed: Tuple[BootEntry, ...]

@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot import (
     BootEntry,
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 
 
-@dataclass(frozen=True)
-class BootPlan:
+class BootPlan(NamedTuple):
     """Removals come before stacks go away, so that no boot in between finds a unit without its stack; what is written
     comes last, when the stack is there and well.
     """

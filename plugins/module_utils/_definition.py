@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, read_layer
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 _RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "stage", "_controller")
 
 
-@dataclass(frozen=True)
-class Definition:
+class Definition(NamedTuple):
     """All that one run is to bring about."""
 
     root: str

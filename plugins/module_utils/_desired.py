@@ -9,8 +9,9 @@ DiffIDs. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """What the store remembers: every name, and every stack's record.
 
     :ivar asides: writable layers that stacks have left, as the records of these were then.
@@ -38,8 +38,7 @@ class Known:
     asides: Tuple[StackRecord, ...] = ()
 
 
-@dataclass(frozen=True)
-class DesiredStack:
+class DesiredStack(NamedTuple):
     """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out.
 
     :ivar back_to: number of the generation whose chain it is, where the user asked to go back; else 0.
@@ -51,8 +50,7 @@ class DesiredStack:
     back_to: int = 0
 
 
-@dataclass(frozen=True)
-class Desired:
+class Desired(NamedTuple):
     """What one run is to bring about.
 
     :ivar dropped_names: names to forget.
@@ -69,8 +67,8 @@ class Desired:
     stacks: Tuple[DesiredStack, ...]
     dropped_stacks: Mapping[str, bool]
     origins: Mapping[str, Origin]
-    images: Mapping[str, ImageOrigin] = field(default_factory=dict)
-    dropped_services: Mapping[str, Tuple[Service, ...]] = field(default_factory=dict)
+    images: Mapping[str, ImageOrigin] = MappingProxyType({})
+    dropped_services: Mapping[str, Tuple[Service, ...]] = MappingProxyType({})
     stage: bool = False
     returning: FrozenSet[str] = frozenset()
 

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
@@ -104,7 +103,7 @@ class Run:
 
         chosen, planned = choose_after(self._store, view.plan, view.observed, spec, set(view.desired.names))
         shown = difference(view.desired, view.observed, planned)
-        return replace(view, plan=planned, difference=shown, pruned=chosen)
+        return view._replace(plan=planned, difference=shown, pruned=chosen)
 
     def _prune(self, view: View) -> PrunePlan:
         """The last part of the plan, with looks and a lock of its own: deleting takes long, others need not wait."""
@@ -175,8 +174,8 @@ def _as_done(view: View, now: View) -> View:
     planned = len(view.plan.steps) - removals
     if (*made, *now.plan.steps) == view.plan.steps[:planned]:
         return view
-    done = replace(now.plan, steps=(*made, *now.plan.steps, *view.plan.steps[planned:]))
-    return replace(now, plan=done, pruned=view.pruned, difference=difference(now.desired, now.observed, done))
+    done = now.plan._replace(steps=(*made, *now.plan.steps, *view.plan.steps[planned:]))
+    return now._replace(plan=done, pruned=view.pruned, difference=difference(now.desired, now.observed, done))
 
 
 def run_module(module: AnsibleModule, name: str) -> NoReturn:

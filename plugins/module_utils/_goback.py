@@ -53,10 +53,10 @@ def _target(store: Store, desired: Desired, name: str) -> Tuple[Optional[Desired
         # A writable layer that began anew with the change has nothing in it that would have to begin anew again.
         spec = replace(stack.spec, on_change="keep")
         number = _generation(store, change)
-        return replace(stack, spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number), words
+        return stack._replace(spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number), words
     if stack is not None and not change.was_mounted:
         words = f"Nothing was mounted at {stack.spec.path} before, so it was unmounted again{running}."
-        return replace(stack, spec=replace(stack.spec, state="unmounted")), words
+        return stack._replace(spec=replace(stack.spec, state="unmounted")), words
     return None, "Its layers are those that it had before, so there is nothing to go back to; it stays mounted."
 
 

@@ -8,8 +8,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
@@ -17,8 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._pathname import is
 _MOST_SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """One process (``pid``, ``command``) or, with pid 0, one mount, and what of the tree it holds."""
 
     pid: int
@@ -27,7 +25,7 @@ class Holder:
 
     def result(self) -> Dict[str, Any]:
         """As modules return it."""
-        return asdict(self)
+        return self._asdict()
 
     def words(self) -> str:
         return (

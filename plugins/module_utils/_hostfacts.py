@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Dict, Mapping, Sequence
+from types import MappingProxyType
+from typing import Dict, Mapping, NamedTuple, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot import BootFacts, observe_boot
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
@@ -18,8 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._services import Sy
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 
-@dataclass(frozen=True)
-class HostFacts:
+class HostFacts(NamedTuple):
     """What is on the host now.
 
     :ivar systemd: systemd runs the host, so services can be stopped and started.
@@ -28,9 +27,9 @@ class HostFacts:
     """
 
     systemd: bool = False
-    units: Mapping[str, UnitState] = field(default_factory=dict)
-    changes: Mapping[str, ChangeRecord] = field(default_factory=dict)
-    boot: BootFacts = field(default_factory=BootFacts)
+    units: Mapping[str, UnitState] = MappingProxyType({})
+    changes: Mapping[str, ChangeRecord] = MappingProxyType({})
+    boot: BootFacts = BootFacts()
 
     def runs(self, unit: str) -> bool:
         state = self.units.get(unit)

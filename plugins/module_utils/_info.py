@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
@@ -55,7 +54,7 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
 
 def _abilities(root: str) -> Dict[str, Any]:
     abilities = find_abilities()
-    return {**asdict(abilities), "max_layers": abilities.layer_limit(), **store_abilities(root, abilities)}
+    return {**abilities._asdict(), "max_layers": abilities.layer_limit(), **store_abilities(root, abilities)}
 
 
 def _directories(path: str) -> List[str]:

@@ -8,8 +8,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 _MODE = re.compile(r"^0?[0-7]{3,4}\Z")
 _ID = re.compile(r"^[0-9]{1,10}\Z")
@@ -23,8 +22,7 @@ _MEANINGFUL = {
 }
 
 
-@dataclass(frozen=True)
-class InlineFile:
+class InlineFile(NamedTuple):
     """One item of a layer's ``files:``.
 
     :ivar path: relative to the layer's top, clean.

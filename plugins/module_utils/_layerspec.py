@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
-from typing import Any, List, Mapping, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
@@ -22,8 +22,7 @@ _LONGEST_FILE_NAME = 240
 _SOURCES = ("src", "url", "dir", "files")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where a layer's tar comes from.
 
     :ivar kind: ``src``, ``url``, ``dir``, ``files``, ``upper`` (a stack's writable layer, which no user writes), or
@@ -42,15 +41,14 @@ class Source:
     stack: str = ""
 
 
-@dataclass(frozen=True)
-class LayerSpec:
+class LayerSpec(NamedTuple):
     """One layer as written. ``where`` is its name in messages and its key between controller and host."""
 
     where: str
     name: str
     source: Source
     digest: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
     absent: bool = False
 
 

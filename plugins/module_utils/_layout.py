@@ -11,9 +11,8 @@ Format: moby daemon/graphdriver/overlay2 and daemon/internal/layer (layerdb), se
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     chain_ids,
@@ -29,8 +28,7 @@ Make = Callable[[str], None]
 """Makes one part of a layer's directory at the path that it is given."""
 
 
-@dataclass(frozen=True)
-class LayerLink:
+class LayerLink(NamedTuple):
     """One link of a chain, with all that its files say."""
 
     chain_id: str

@@ -11,14 +11,12 @@ inodes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, List, Mapping, Optional
+from typing import Any, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._size import parse_size
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What an archive may be at most.
 
     :ivar entries: members, whiteouts too, and the directories that are made because a name needs them.

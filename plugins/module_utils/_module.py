@@ -52,7 +52,7 @@ def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
         for key, value in module.params.items()
         if not isinstance(value, (dict, list)) and not module.argument_spec.get(key, {}).get("no_log")
     }
-    # Python looks for reference cycles in all that is loaded once more before it ends: a tenth of a short module's time.
+    # Python looks for reference cycles in all that is loaded before it ends: a tenth of a short module's time.
     gc.freeze()
     module.exit_json(invocation={"module_args": said}, **result)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
 from ansible_collections.strata.overlay.plugins.module_utils._inline import numeric_id, octal_mode
@@ -32,8 +32,7 @@ _NOBODY = 65534
 _TIMES = ("noatime", "relatime", "strictatime")
 
 
-@dataclass(frozen=True)
-class _Flag:
+class _Flag(NamedTuple):
     """One flag as each interface knows it; ``shown`` as mountinfo writes it, "" where it writes nothing."""
 
     ms: int

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from types import MappingProxyType
+from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
@@ -29,8 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Nam
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
 
 
-@dataclass(frozen=True)
-class Observed:
+class Observed(NamedTuple):
     """What is on the host now.
 
     :ivar layer_faults: by ChainID: what is wrong with a layer, "missing" where it is not there; the sound ones are
@@ -59,9 +58,9 @@ class Observed:
     mounts: Tuple[Mount, ...]
     mounts_at: Mapping[str, List[Mount]]
     sizes: Mapping[str, int]
-    image_faults: Mapping[str, str] = field(default_factory=dict)
-    host: HostFacts = field(default_factory=HostFacts)
-    tops: Mapping[str, Tuple[int, int, int]] = field(default_factory=dict)
+    image_faults: Mapping[str, str] = MappingProxyType({})
+    host: HostFacts = HostFacts()
+    tops: Mapping[str, Tuple[int, int, int]] = MappingProxyType({})
     quota_fault: str = ""
     idmap_fault: str = ""
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
-from typing import List, Sequence
+from typing import List, NamedTuple, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 
 
-@dataclass(frozen=True)
-class PathFacts:
+class PathFacts(NamedTuple):
     """What lies at a stack's path.
 
     :ivar resolved: the path without links: how the mount table names it.

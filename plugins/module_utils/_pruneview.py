@@ -81,7 +81,7 @@ def choose_after(
     inventory = take_inventory(store, leaving(planned.steps, observed))
     chosen = choose(store, after(inventory, planned.steps, time.time()), spec, protected)
     removals: List[Step] = [Prune(removal) for removal in chosen.removals]
-    return chosen, replace(planned, steps=(*planned.steps, *removals))
+    return chosen, planned._replace(steps=(*planned.steps, *removals))
 
 
 def _sizes(removals: Sequence[Removal]) -> Mapping[Key, int]:

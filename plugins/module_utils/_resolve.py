@@ -65,7 +65,7 @@ class Resolver:
     def _origin(self, layer: LayerSpec) -> Origin:
         if layer.where in self._provided:
             origin = sent(self._provided[layer.where])
-            return replace(origin, source=replace(origin.source, limits=layer.source.limits))
+            return replace(origin, source=origin.source._replace(limits=layer.source.limits))
         if self._pinned_and_present(layer):
             record = self._store.content_record(layer.digest)
             return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)

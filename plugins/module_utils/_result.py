@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """The host held against the definition at one moment."""
 
     desired: Desired

@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Protocol, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Protocol, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options, nearest
@@ -32,8 +31,7 @@ SYSTEMD_RUNS = "/run/systemd/system"
 """There while systemd is the init system (sd_booted(3))."""
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(NamedTuple):
     """A unit with its suffix, and what it needs when the tree below it changes.
 
     :ivar action: ``restart``: it is stopped while the tree is away; ``reload``: it goes on and is told afterwards.
@@ -47,8 +45,7 @@ class Service:
         return f"{self.action} {self.unit}"
 
 
-@dataclass(frozen=True)
-class UnitState:
+class UnitState(NamedTuple):
     """A unit as systemd sees it: LoadState, ActiveState and UnitFileState of org.freedesktop.systemd1(5)."""
 
     load: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import layer_in_place_spec
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
@@ -25,8 +25,7 @@ DEFAULT_GENERATIONS = 3
 _NUMBER = re.compile(r"^[0-9]{1,9}\Z")
 
 
-@dataclass(frozen=True)
-class Restack:
+class Restack(NamedTuple):
     """A stack's writable layer has become a layer of its own: that comes on top, and an empty one above it.
 
     :ivar layer: its name.

@@ -85,7 +85,7 @@ class _Here:
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Looking for reference cycles in all that Ansible has loaded, and in the syntax trees of the modules that it packs,
+    """Looking for reference cycles in all that Ansible has loaded, and in the syntax trees of the modules it packs,
     would take a third of a run that changes nothing. This process ends with the task anyway.
     """
     collects = gc.isenabled()
@@ -161,7 +161,7 @@ class ShippingAction(ActionBase):
                 try:
                     source = self._find(layer.source)
                     digested = self._digest_once(source, cache)
-                    _check_digest(replace(layer, source=source), digested)
+                    _check_digest(layer._replace(source=source), digested)
                     found[layer.where] = _Local(layer, source, digested)
                 except StrataError as error:
                     text = str(error)
@@ -193,7 +193,7 @@ class ShippingAction(ActionBase):
     def _find(self, source: Source) -> Source:
         if source.kind == "files":
             return source
-        return replace(source, location=self._found(source.location))
+        return source._replace(location=self._found(source.location))
 
     def _found(self, location: str) -> str:
         """Where a path on the controller leads: as Ansible searches, and then from the directory of the inventory, for

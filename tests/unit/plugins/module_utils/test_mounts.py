@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
@@ -140,7 +138,7 @@ def test_where_a_directory_lies_on_its_device(mounts: list[Mount], expected: tup
 
 def test_mounts_of_a_store_are_told_from_those_of_others() -> None:
     ours = overlay(f"lowerdir={absolute(LINKS)}")
-    relative = replace(ours, mount_id=51, super_options=("ro", "lowerdir=" + ":".join(LINKS)))
+    relative = ours._replace(mount_id=51, super_options=("ro", "lowerdir=" + ":".join(LINKS)))
     bound = disk("/srv/web", BIND[1], flags="ro")
     others = [
         overlay("lowerdir=/var/lib/docker/overlay2/l/X:/var/lib/docker/overlay2/l/Y"),

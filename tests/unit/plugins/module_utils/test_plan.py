@@ -62,13 +62,13 @@ def mounted(known: StackRecord, path: str = "", **changes: Any) -> Mount:
     path = path or known.path
     if len(known.diff_ids) == 1 and known.writable == "none":
         bound = f"{ROOT}/content/sha256/{hex_of(known.diff_ids[0])}"
-        return replace(Mount(60, 1, "8:1", bound, path, ("ro",), "ext4", "/dev/sda1", ("rw",)), **changes)
+        return Mount(60, 1, "8:1", bound, path, ("ro",), "ext4", "/dev/sda1", ("rw",))._replace(**changes)
     lowers = [f"lowerdir+={HOME}/l/{link_id(hex_of(chain))}" for chain in reversed(chain_ids(known.diff_ids))]
     inner = {"none": "", "persistent": "/diff", "volatile": "/volatile/diff"}[known.writable]
     upper = [f"upperdir={HOME}/{known.stack_id}{inner}"] if inner else []
     flag = "rw" if inner else "ro"
     line = Mount(60, 1, "0:60", "/", path, (flag,), "overlay", "overlay", (flag, *lowers, *upper))
-    return replace(line, **changes)
+    return line._replace(**changes)
 
 
 def foreign(path: str = "/srv/web", mount_id: int = 90) -> Mount:
@@ -138,7 +138,7 @@ def make_plan(definition: Mapping[str, Any], host: Host) -> Plan:
         sizes={},
     )
     planned = plan(desired, observed)
-    return replace(planned, problems=(*problems, *planned.problems))
+    return planned._replace(problems=(*problems, *planned.problems))
 
 
 def steps(definition: Mapping[str, Any], host: Host) -> list[tuple[str, str]]:
@@ -263,7 +263,7 @@ TABLE = [
     (
         "a kernel that puts nothing beneath",
         {"stacks": [stack(layers=["base", "app"])]},
-        settled(abilities=replace(KERNEL, beneath=False)),
+        settled(abilities=KERNEL._replace(beneath=False)),
         [WRITE, SWITCH],
     ),
     (
@@ -449,8 +449,8 @@ def over_ours(where: str = "stack web") -> str:
     )
 
 
-OLD_KERNEL = replace(KERNEL, release="5.10.0", lowerdir_append=False)
-NO_OVERLAY = replace(KERNEL, overlay=False)
+OLD_KERNEL = KERNEL._replace(release="5.10.0", lowerdir_append=False)
+NO_OVERLAY = KERNEL._replace(overlay=False)
 COVERED = settled(mounts=[mounted(record()), foreign()])
 HIDDEN = PathFacts("/srv/web", "directory", False, "")
 
@@ -643,7 +643,7 @@ def test_a_plan_in_words() -> None:
         ),
         (
             STACK,
-            settled(mounts=[mounted(record(layers=["base", "conf"]))], abilities=replace(KERNEL, beneath=False)),
+            settled(mounts=[mounted(record(layers=["base", "conf"]))], abilities=KERNEL._replace(beneath=False)),
             [
                 (
                     "switch /srv/web to 3 layers by unmounting and mounting: what is mounted is not what the record "

@@ -155,7 +155,7 @@ def test_the_first_mount_starts_what_a_boot_would_start() -> None:
     facts = HostFacts(True, {"app.service": RUNNING, "manual.service": STOPPED}, {"web": noted})
     assert words(planned(unmounted, facts, UNMOUNT, returning=True)) == ["stop app.service", UNMOUNT.words()]
     # Had one run before on the bare directory, it would run again.
-    facts = replace(facts, changes={"web": replace(noted, running=("app.service",))})
+    facts = facts._replace(changes={"web": replace(noted, running=("app.service",))})
     steps = planned(unmounted, facts, UNMOUNT, returning=True)
     assert words(steps) == ["stop app.service", UNMOUNT.words(), "start app.service"]
 
@@ -184,14 +184,14 @@ def test_a_change_that_was_cut_short_is_finished() -> None:
     assert isinstance(steps[1], CheckHealth)
     assert steps[1].change == noted, "the way back is still known"
     # The user has gone back already: there is no way back from there.
-    steps = planned(replace(target, diff_ids=(A,)), HostFacts(True, units, {"web": noted}))
+    steps = planned(target._replace(diff_ids=(A,)), HostFacts(True, units, {"web": noted}))
     assert isinstance(steps[1], CheckHealth)
     assert steps[1].change.back == ()
 
 
 def test_services_that_stacks_share_start_once_when_all_of_them_are_there() -> None:
     web = stack(read("app", "web-only"), HEALTH)
-    data = replace(web, spec=replace(web.spec, name="data", path="/srv/data", services=read("app"), health=None))
+    data = web._replace(spec=replace(web.spec, name="data", path="/srv/data", services=read("app"), health=None))
     units = {"app.service": ENABLED, "web-only.service": ENABLED}
     desired = Desired({}, (), (web, data), {}, {})
     first, second = Mount(web, False), Mount(data, False)
