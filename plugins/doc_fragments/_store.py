@@ -25,6 +25,6 @@ options:
     default: 300
   _controller:
     description:
-      - What the action plugin found out on the controller. Not for use in tasks.
-    type: dict
+      - What the action plugin found out on the controller, as JSON. Not for use in tasks.
+    type: str
 """

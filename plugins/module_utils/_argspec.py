@@ -128,7 +128,7 @@ def _lock_spec() -> Spec:
 
 def _change_spec() -> Spec:
     # _controller is what the action plugin found out on the controller; see plugin_utils/_shipping.py.
-    return {**_root_spec(), **_lock_spec(), "_controller": {"type": "dict"}}
+    return {**_root_spec(), **_lock_spec(), "_controller": {"type": "str", "no_log": True}}
 
 
 def apply_module_spec() -> Spec:

@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, read_layer
@@ -46,6 +47,20 @@ class Definition(NamedTuple):
         """
         in_place = [item for stack in self.stacks for item in stack.layers if isinstance(item, LayerSpec)]
         return [layer for layer in self.layers if not layer.absent] + in_place
+
+    def secrets(self) -> Set[str]:
+        """What no message and no log may show."""
+        headers = [text for stack in self.stacks if stack.health for text in stack.health.headers.values()]
+        return {*headers, *(image.access.password for image in self.images)} - {""}
+
+
+def told(parameters: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the action plugin tells its module; nothing where the module is called without it.
+
+    It is one text, since AnsibleModule looks at each value in an option some six times, for each of a thousand layers.
+    """
+    found: Dict[str, Any] = json.loads(parameters.get("_controller") or "{}")
+    return found
 
 
 def wrap(module: str, parameters: Mapping[str, Any]) -> Dict[str, Any]:

@@ -77,6 +77,10 @@ class Desired(NamedTuple):
         named = [record.diff_ids for record in self.names.values() if record.image_id]
         return list(dict.fromkeys([stack.diff_ids for stack in self.stacks] + named))
 
+    def has_services(self) -> bool:
+        """Whether anything has to be done, or asked, around the change of a stack."""
+        return bool(self.dropped_services) or any(stack.spec.services or stack.spec.health for stack in self.stacks)
+
 
 def desire(
     definition: Definition,

@@ -11,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
+from ansible_collections.strata.overlay.plugins.module_utils._definition import told
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
 from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
@@ -182,7 +183,7 @@ def run_module(module: AnsibleModule, name: str) -> NoReturn:
     """Bring the host to a module's parameters and end the module."""
 
     def run() -> Dict[str, Any]:
-        with progress_file(str((module.params.get("_controller") or {}).get("progress", ""))) as report:
+        with progress_file(str(told(module.params).get("progress", ""))) as report:
             return Run(name, module.params, module.check_mode, report).execute()
 
     exit_module(module, guarded(module, run))

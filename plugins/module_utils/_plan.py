@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._around import services_told, with_services
 from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known
+from ansible_collections.strata.overlay.plugins.module_utils._hostlimits import host_problems
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
@@ -68,9 +68,15 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     of_names = {*(stack.spec.name for stack in desired.stacks), *desired.dropped_stacks}
     mounts += [SetAside(record, written=False) for record in _lost_volatiles(observed.known, of_names, planned)]
     boot = plan_boot(desired, observed)
-    problems += [*services_told(desired, observed.host), *boot.problems]
     # Paths are left before they are taken: one stack may want the path of another.
-    changes = with_services([*takedown, *moves, *records, *mounts], desired, observed.host)
+    changes = [*takedown, *moves, *records, *mounts]
+    if desired.has_services():
+        # Loaded when it is needed, as all that is about services: many definitions have none.
+        from ansible_collections.strata.overlay.plugins.module_utils._around import services_told, with_services
+
+        problems += services_told(desired, observed.host)
+        changes = with_services(changes, desired, observed.host)
+    problems += boot.problems
     steps += [*boot.removals, *changes, *boot.writes]
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if desired.stage:
@@ -354,59 +360,9 @@ class _Stack:
         return f"what is mounted is not what the record says: {wrong}" if wrong else ""
 
     def _check(self) -> None:
-        where = self._spec.where
-        count = len(self._stack.diff_ids)
-        abilities = self._observed.abilities
-        if not abilities.overlay and (count > 1 or self._spec.writable != "none"):
-            self._problems.append(
-                f"{where}: this kernel ({abilities.release}) has no overlay file system; load or build it"
-            )
-        limit = abilities.layer_limit(self._spec.style.context)
-        if count > limit:
-            self._problems.append(
-                f"{where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most {limit}"
-            )
-        self._check_style()
+        self._problems += host_problems(self._stack, self._observed)
         if self._spec.state == "mounted":
             mounts = self._observed.mounts_of(self._spec.path)
             self._problems += path_problems(
-                where, self._spec.path, self._spec.cover, self._facts(), mounts, self._shown
+                self._spec.where, self._spec.path, self._spec.cover, self._facts(), mounts, self._shown
             )
-
-    def _check_style(self) -> None:
-        """What this host, or this kind of stack, cannot do of what is asked of the mount."""
-        spec, observed = self._spec, self._observed
-        plain = spec.writable == "none"
-        checks = (
-            (
-                plain and spec.style.sets_top,
-                (
-                    "options 'owner', 'group' and 'mode' need writable: persistent or volatile; a read-only stack "
-                    "shows the top directory of its uppermost layer as it is"
-                ),
-            ),
-            (plain and spec.size > 0, "option 'size' needs writable: persistent or volatile"),
-            (
-                bool(spec.style.context) and not observed.abilities.selinux,
-                "option 'context' needs SELinux, which is not in force on this host",
-            ),
-            (
-                bool(spec.style.context) and plain and len(self._stack.diff_ids) == 1,
-                "option 'context' needs two layers or a writable one: a single read-only layer is no overlay",
-            ),
-            (
-                spec.writable == "persistent" and spec.size > 0 and bool(observed.quota_fault),
-                (
-                    f"option 'size' cannot limit a persistent layer in {observed.root}: {observed.quota_fault}; put "
-                    "the store on ext4 or xfs with project quota (mount option prjquota), or leave 'size' out"
-                ),
-            ),
-            (
-                spec.style.idmapped and bool(observed.idmap_fault),
-                (
-                    f"option 'idmap': owners of layers in {observed.root} cannot be mapped here: "
-                    f"{observed.idmap_fault}; it needs Linux 5.19, and a file system that can be mapped"
-                ),
-            ),
-        )
-        self._problems += [f"{spec.where}: {text}" for wrong, text in checks if wrong]

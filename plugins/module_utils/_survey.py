@@ -11,22 +11,17 @@ a module imports, and the other half of the code stays on the controller.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional
 
-from ansible_collections.strata.overlay.plugins.module_utils._around import stopped_units
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, told
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders, mounts_inside
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
-from ansible_collections.strata.overlay.plugins.module_utils._services import runs_in_unit
-from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     ImportContent,
     Plan,
@@ -59,19 +54,23 @@ class Survey:
         """
         :param definition: what the parameters come to, where they are not those of a definition or one item of it.
         """
-        controller: Mapping[str, Any] = parameters.get("_controller") or {}
+        controller = told(parameters)
         self.module: str = controller.get("module") or module
         self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
         self.notes_use = bool(controller.get("notes_use"))
         self.images: Mapping[str, ImageOrigin] = {}
         self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
         resolved = (*self.provided, *self.provided_images)
-        self.definition, self.problems = (definition, []) if definition else normalise(module, parameters, resolved)
+        self.definition, self.problems = (
+            (definition, []) if definition else normalise(module, controller.get("definition", parameters), resolved)
+        )
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = Store(self.definition.root)
         if controller.get("problems"):
             # Told by the controller, of the definition as it was written; what came here is only its outline.
+            from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
+
             with self.store.reading(self.timeout):
                 raise DefinitionError([*controller["problems"], *sketch_problems(self.store, controller)])
 
@@ -114,7 +113,11 @@ class Survey:
         """
         with self.store.reading(self.timeout):
             view = complete(self.look(origins))
-        _refuse_busy(view.plan)
+        if any(isinstance(step, (Unmount, Switch)) for step in view.plan.steps):
+            # Loaded when it is needed, as all that a host which is right does without.
+            from ansible_collections.strata.overlay.plugins.module_utils._busy import refuse_busy
+
+            refuse_busy(view.plan)
         return view
 
     def note_use(self, view: View) -> None:
@@ -135,26 +138,13 @@ def awaited(planned: Plan) -> List[str]:
     ]
 
 
-def _refuse_busy(planned: Plan) -> None:
-    stopped = stopped_units(planned.steps)
-    for step in planned.steps:
-        if isinstance(step, Unmount) and not step.detach:
-            units = stopped.get(step.name, ())
-            found = [one for one in holders(os.path.realpath(step.path)) if not runs_in_unit(one.pid, units)]
-            if found:
-                raise BusyError(busy_message(step.name, step.path, found))
-        if isinstance(step, Switch) and step.stack.spec.on_busy == "fail":
-            # Processes keep the old tree; but what is mounted in it would be seen by nobody any more.
-            inside = mounts_inside(os.path.realpath(step.stack.spec.path))
-            if inside:
-                raise BusyError(busy_message(step.stack.spec.name, step.stack.spec.path, inside))
-
-
 def run_plan(module: AnsibleModule) -> NoReturn:
     """Say what a definition would change and end the module."""
 
     def look() -> Dict[str, Any]:
         survey = Survey("apply", module.params)
+        # AnsibleModule knows only of those in its options, and here the definition is in the controller's words.
+        module.no_log_values |= survey.definition.secrets()
         survey.images = survey.sent_images()
         view = survey.first_look(survey.sent_origins())
         if survey.notes_use and not module.check_mode:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import gzip
+import json
 import os
 import tempfile
 import time
@@ -236,9 +237,9 @@ class ShippingAction(ActionBase):
         """
         progress = self._progress()
         told = {**local.told(places), "progress": progress.token}
-        sent = {**_without_sources(self.module, self._task.args, local), "_controller": told}
+        sent = _without_sources(self.module, self._task.args, local)
         with progress.of_module():
-            return self._run_module(self.module, sent)
+            return self._run_module(self.module, sent, told)
 
     def _progress(self) -> Progress:
         """Lines about this host. Only for what may take long: a run that changes nothing does not even load it."""
@@ -258,9 +259,9 @@ class ShippingAction(ActionBase):
         }
         sent = wrap(self.module, _without_sources(self.module, self._task.args, local))
         if whole:
-            reply = self._run_module("apply", {**sent, "_controller": {**told, "only_plan": True}})
-            return {"missing": [], **reply}
-        return self._run_module("plan", {**sent, "_controller": told})
+            return {"missing": [], **self._run_module("apply", sent, {**told, "only_plan": True})}
+        of_run: dict[str, Any] = {key: value for key, value in sent.items() if key in ("root", "lock_timeout")}
+        return self._run_module("plan", of_run, {**told, "definition": sent})
 
     def _report(self, definition: Definition, problems: list[str]) -> dict[str, Any]:
         """Let the host add the mistakes that only it can see; it changes nothing, since there are problems already."""
@@ -276,11 +277,14 @@ class ShippingAction(ActionBase):
         ]
         defined = [item.name for item in definition.named() if not item.absent]
         told = {"problems": problems, "stacks": sketch, "defined": defined}
-        return self._run_module("plan", {"root": definition.root, "_controller": told})
+        return self._run_module("plan", {"root": definition.root}, told)
 
-    def _run_module(self, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _run_module(self, module: str, arguments: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
         reply: dict[str, Any] = self._execute_module(
-            module_name=f"strata.overlay.{module}", module_args=arguments, task_vars=self._variables
+            module_name=f"strata.overlay.{module}",
+            # What Ansible's templates make of values is of types of its own; all of them can be written as text.
+            module_args={**arguments, "_controller": json.dumps(told, default=str)},
+            task_vars=self._variables,
         )
         return reply
 

@@ -506,3 +506,10 @@ def test_modules_of_one_item_never_raise_either(module: str, options: dict[str, 
 def test_what_no_file_system_or_tar_can_hold(layer: dict[str, Any], message: str) -> None:
     _definition, problems = normalise("apply", {"layers": [layer]})
     assert any(message in problem for problem in problems), problems
+
+
+def test_secrets_are_known() -> None:
+    health = {"url": "http://localhost/", "headers": {"Authorization": "Bearer abc", "X-Empty": ""}}
+    image = {"name": "app", "registry": "r.example.com/app:1", "username": "me", "password": "hidden"}
+    definition, problems = normalise("apply", {"images": [image], "stacks": [{**STACK, "health": health}]})
+    assert (definition.secrets(), problems) == ({"Bearer abc", "hidden"}, [])

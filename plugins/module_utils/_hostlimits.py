@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What this host, or this kind of stack, cannot do of what a definition asks. Pure."""
+
+from __future__ import annotations
+
+from typing import List
+
+from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
+
+
+def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
+    """Mistakes in words, each naming the stack, the option and what to do."""
+    spec, abilities, count = stack.spec, observed.abilities, len(stack.diff_ids)
+    limit = abilities.layer_limit(spec.style.context)
+    problems: List[str] = []
+    if not abilities.overlay and (count > 1 or spec.writable != "none"):
+        problems.append(f"{spec.where}: this kernel ({abilities.release}) has no overlay file system; load or build it")
+    if count > limit:
+        problems.append(
+            f"{spec.where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
+            f"{limit}"
+        )
+    return problems + _style_problems(stack, observed)
+
+
+def _style_problems(stack: DesiredStack, observed: Observed) -> List[str]:
+    spec, count = stack.spec, len(stack.diff_ids)
+    plain = spec.writable == "none"
+    checks = (
+        (
+            plain and spec.style.sets_top,
+            (
+                "options 'owner', 'group' and 'mode' need writable: persistent or volatile; a read-only stack "
+                "shows the top directory of its uppermost layer as it is"
+            ),
+        ),
+        (plain and spec.size > 0, "option 'size' needs writable: persistent or volatile"),
+        (
+            bool(spec.style.context) and not observed.abilities.selinux,
+            "option 'context' needs SELinux, which is not in force on this host",
+        ),
+        (
+            bool(spec.style.context) and plain and count == 1,
+            "option 'context' needs two layers or a writable one: a single read-only layer is no overlay",
+        ),
+        (
+            spec.writable == "persistent" and spec.size > 0 and bool(observed.quota_fault),
+            (
+                f"option 'size' cannot limit a persistent layer in {observed.root}: {observed.quota_fault}; put "
+                "the store on ext4 or xfs with project quota (mount option prjquota), or leave 'size' out"
+            ),
+        ),
+        (
+            spec.style.idmapped and bool(observed.idmap_fault),
+            (
+                f"option 'idmap': owners of layers in {observed.root} cannot be mapped here: "
+                f"{observed.idmap_fault}; it needs Linux 5.19, and a file system that can be mapped"
+            ),
+        ),
+    )
+    return [f"{spec.where}: {text}" for wrong, text in checks if wrong]
