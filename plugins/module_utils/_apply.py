@@ -123,7 +123,6 @@ class Applier:
     def _import_contents(self, steps: List[ImportContent]) -> None:
         with self._transaction() as transaction:
             for diff_id in dict.fromkeys(step.origin.diff_id for step in steps):
-                self._store.discard(self._store.digest_file(diff_id))  # of a tree that was lost
                 # The record first: a record without its content means nothing, the other way round something is lost.
                 transaction.write(self._store.content_file(diff_id), dump(self._staged[diff_id]))
                 transaction.adopt(f"{self._workspace}/{hex_of(diff_id)}", self._store.content(diff_id))

@@ -43,14 +43,11 @@ class Checking:
         self._deep = deep
         self._timeout = timeout
 
-    def find(self, record: bool) -> List[Finding]:
-        """What is wrong now. Changes nothing, but that digests of contents are noted when it is deep.
-
-        :param record: whether they are.
-        """
+    def find(self) -> List[Finding]:
+        """What is wrong now. Changes nothing."""
         if not _is_there(self._store):
             return []
-        changed = DeepLook(self._store, record).run() if self._deep else {}
+        changed = DeepLook(self._store).run() if self._deep else {}
         with self._store.reading(self._timeout, damaged=True):
             return find(look(self._store, changed))
 
@@ -59,7 +56,7 @@ class Checking:
         store = self._store
         if not _is_there(store):
             return []
-        changed: Mapping[str, Changed] = DeepLook(store, record=True).run() if self._deep else {}
+        changed: Mapping[str, Changed] = DeepLook(store).run() if self._deep else {}
         with store.reading(self._timeout, damaged=True):
             found = find(look(store, changed))
         if not _repairable(found):
@@ -117,7 +114,7 @@ def check(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     checking = Checking(Store(root), options["deep"], float(options["lock_timeout"]))
     if options["repair"] and not check_mode:
         return check_result(checking.repair(), repair=True)
-    return check_result(checking.find(record=not check_mode), repair=options["repair"])
+    return check_result(checking.find(), repair=options["repair"])
 
 
 def check_result(findings: Sequence[Finding], repair: bool) -> Dict[str, Any]:

@@ -31,7 +31,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Con
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
-from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_facts
+from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
 
 _AnyMend = TypeVar("_AnyMend", bound=Mend)
 
@@ -86,8 +86,10 @@ class Repairer:
     def _record_contents(self, mends: Sequence[RecordContent]) -> None:
         with self._transaction() as transaction:
             for mend in mends:
-                facts = tree_facts(self._store.content(mend.diff_id))
-                record = ContentRecord(mend.diff_id, facts.size, facts.entries, ORIGIN, now(), facts.allocated)
+                tree = tree_digest(self._store.content(mend.diff_id))
+                record = ContentRecord(
+                    mend.diff_id, tree.size, tree.entries, ORIGIN, now(), tree.allocated, tree.digest
+                )
                 transaction.write(self._store.content_file(mend.diff_id), dump(record))
 
     def _rebuild(self, layers: Sequence[RebuildLayer], writables: Sequence[RebuildWritable]) -> None:

@@ -10,7 +10,6 @@ It reads every byte, so it takes long and takes no lock: contents do not change,
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Dict, List, Optional
 
@@ -18,21 +17,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store, read_text
-from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import TreeDigest, tree_digest
 
 
 class DeepLook:
-    """Compare every content with its digest, and note the digests of those that have none yet.
+    """Compare every content with what its record says of its tree."""
 
-    :param record: whether digests may be written; in check mode nothing is.
-    """
-
-    def __init__(self, store: Store, record: bool) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._record = record
-        self._new: Dict[str, str] = {}
 
     def run(self) -> Dict[str, Changed]:
         """What has changed, by DiffID."""
@@ -45,11 +38,6 @@ class DeepLook:
                 found = self._content(diff_id)
                 if found is not None:
                     changed[diff_id] = found
-        own = all(self._store.is_own(name) for name, _mode in DIRECTORIES if name)
-        if self._record and self._new and own:
-            # Where the store is too damaged to be written to, the next check notes them.
-            with contextlib.suppress(OSError):
-                self._write()
         return changed
 
     def _content(self, diff_id: str) -> Optional[Changed]:
@@ -61,35 +49,15 @@ class DeepLook:
             return None  # a prune took it meanwhile, or it is what `_checklook` tells of
         except OSError as error:
             return Changed(f"it cannot be read: {error.strerror} ({error.filename})", os.lstat(path).st_ino)
-        known = read_text(self._store.digest_file(diff_id))
-        if known is not None and len(known.strip()) == 64:
-            if known.strip() == now.digest:
-                return None
-            return Changed(f"its tree is another one than at the first deep check{_which(now)}", now.inode)
-        if record is not None and record.source != "" and record.size != now.size:
-            return Changed(
-                f"its files have {now.size} bytes, and had {record.size} when imported{_which(now)}", now.inode
-            )
-        if now.later:
-            return Changed(f"it has been changed since it was imported{_which(now)}", now.inode)
-        self._new[diff_id] = now.digest
-        return None
+        if record is None or record.digest in ("", now.digest):
+            return None
+        return Changed(f"its tree is another one than when it was imported{_which(now)}", now.inode)
 
     def _sound_record(self, diff_id: str) -> Optional[ContentRecord]:
         try:
             return self._store.content_record(diff_id)
         except StrataError:
             return None  # of which `_checklook` tells
-
-    def _write(self) -> None:
-        """Not under the store's lock: a digest that is there without its content means nothing."""
-        self._store.prepare()
-        with self._store.workspace() as workspace:
-            transaction = Transaction(self._store, workspace)
-            for diff_id, digest in self._new.items():
-                transaction.write(self._store.digest_file(diff_id), f"{digest}\n", 0o600)
-            transaction.commit()
-        self._store.tidy()
 
 
 def _which(now: TreeDigest) -> str:

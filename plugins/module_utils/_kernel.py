@@ -115,16 +115,21 @@ def umount(target: str, flags: int = 0) -> None:
     _Libc.call("umount2", os.fsencode(target), ctypes.c_int(flags | umount_nofollow))
 
 
-def syncfs(path: str) -> None:
-    """Everything written to the file system that holds ``path`` is on disk when this returns (syncfs(2))."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def syncfs(path: str, descriptor: int = -1) -> None:
+    """Everything written to the file system that holds ``path`` is on disk when this returns (syncfs(2)).
+
+    :param descriptor: of a directory there. The kernel tells what it could not write since that was opened, also what
+        it has tried long ago by itself.
+    """
+    opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY) if descriptor < 0 else -1
     try:
-        _Libc.call("syncfs", ctypes.c_int(descriptor))
+        _Libc.call("syncfs", ctypes.c_int(opened if descriptor < 0 else descriptor))
     except OSError as error:
         error.filename = path
         raise
     finally:
-        os.close(descriptor)
+        if opened >= 0:
+            os.close(opened)
 
 
 def exchange(one: str, other: str) -> bool:

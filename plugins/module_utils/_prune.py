@@ -287,7 +287,7 @@ def _image(store: Store, image_id: str, used: float) -> Removal:
 
 def _content(store: Store, diff_id: str, used: float) -> Removal:
     # The record last: a content without its record cannot be told from damage, the other way round it is nothing.
-    paths = (store.content(diff_id), store.digest_file(diff_id), store.content_file(diff_id))
+    paths = (store.content(diff_id), store.content_file(diff_id))
     return Removal("content", diff_id, paths, used, f"delete content {short(diff_id)}{_since(used)}")
 
 

@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._condemned import sentence
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
@@ -193,7 +192,7 @@ class Pruning:
         records = (self._store.name_record(name) for name in gone)
         if any(record is not None and record.image_id for record in records):
             stage_repositories(self._store, transaction, dict.fromkeys(gone))
-            _kernel.syncfs(workspace)  # now, so that there is little to sync under the lock
+            self._store.sync(workspace)  # now, so that there is little to sync under the lock
         return transaction
 
     def _is_as_seen(self, sight: _Sight) -> bool:

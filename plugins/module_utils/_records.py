@@ -44,6 +44,7 @@ class ContentRecord:
 
     :ivar size: bytes of its regular files, hard links counted once.
     :ivar allocated: bytes that its tree took on disk, directories too; -1 where it was not measured.
+    :ivar digest: of its tree, see `_treedigest`; "" where it was not made.
     """
 
     diff_id: str
@@ -52,6 +53,7 @@ class ContentRecord:
     source: str
     imported: str
     allocated: int = -1
+    digest: str = ""
 
 
 @dataclass(frozen=True)

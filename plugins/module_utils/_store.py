@@ -18,6 +18,7 @@ import stat
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import quote, unquote
 
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, about, advice, said
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
@@ -50,7 +51,6 @@ DIRECTORIES: Tuple[Tuple[str, int], ...] = (
     ("strata", 0o700),
     ("strata/names", 0o700),
     ("strata/contents", 0o700),
-    ("strata/digests", 0o700),
     ("strata/stacks", 0o700),
     ("strata/aside", 0o700),
     ("strata/changes", 0o700),
@@ -107,6 +107,7 @@ class Store:
         self.root = os.path.realpath(root)
         self.home = os.path.join(self.root, "overlay2")
         self._left: Set[str] = set()
+        self._workspaces: Dict[str, int] = {}
 
     def exists(self) -> bool:
         """Whether there is a store at the root."""
@@ -157,10 +158,6 @@ class Store:
 
     def content_file(self, diff_id: str) -> str:
         return f"{self.root}/strata/contents/{hex_of(diff_id)}.json"
-
-    def digest_file(self, diff_id: str) -> str:
-        """Digest of a content's tree, see `_treedigest`."""
-        return f"{self.root}/strata/digests/{hex_of(diff_id)}"
 
     def stack_file(self, name: str) -> str:
         return f"{self.root}/strata/stacks/{quote(name, safe='')}.json"
@@ -309,13 +306,19 @@ class Store:
     def workspace(self) -> Iterator[str]:
         """A directory of this run's own in staging/, gone at the end. Its lock tells others that its owner lives."""
         path, descriptor = self._locked_directory()
+        self._workspaces[path] = descriptor
         try:
             yield path
         finally:
+            del self._workspaces[path]
             # What cannot be thrown away now is swept by the next change; it must not hide what went wrong before.
             with contextlib.suppress(OSError, StrataError):
                 self._discard_or_delete(path)
             os.close(descriptor)
+
+    def sync(self, workspace: str) -> None:
+        """All that was written is on disk; OSError also for what the kernel could not write earlier in this run."""
+        _kernel.syncfs(workspace, self._workspaces.get(workspace, -1))
 
     def _locked_directory(self) -> Tuple[str, int]:
         self._refuse_misplaced()

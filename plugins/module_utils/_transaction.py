@@ -50,7 +50,7 @@ class Transaction:
         """Sync, then rename all. A directory at a final path, or what is in the way of one, goes to trash/."""
         if not self._renames:
             return
-        _kernel.syncfs(self._workspace)
+        self._store.sync(self._workspace)
         for staged, final in self._renames:
             # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
             if is_directory(final) or (os.path.lexists(final) and is_directory(staged)):

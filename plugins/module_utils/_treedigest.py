@@ -5,11 +5,12 @@
 
 """Whether a content is still what was imported: a digest of its whole tree, and how it is told what changed first.
 
-The digest covers names, types, modes, owners, sizes, times of modification, link targets, devices, attributes and the
-bytes of every file. It is made by the first deep check of a content and kept beside its record; that an import makes it
-would cost it a tenth. What changed between import and that check is told by the kernel's own mark: no file of a content
-is ever changed, so none has a time of change (ctime, which nothing but the clock can forge) after the import, unless
-all of them have, as in a store that was copied.
+The digest is a SHA-256 of names, types, modes, owners, sizes, times of modification, link targets, devices, attributes
+and a CRC-32 of every file. It is made by the import, from bytes that the import has at hand anyway, and kept in the
+content's record. It tells a disk that decays and a hand that slips; who forges a CRC could write the record as well.
+
+Which files are other ones is told by the kernel's own mark: no file of a content is ever changed, so none has a time of
+change (ctime) after the import, unless all of them have, as in a store that was copied.
 """
 
 from __future__ import annotations
@@ -19,77 +20,64 @@ import hashlib
 import os
 import stat
 import time
-from dataclasses import dataclass
-from typing import Iterator, List, Optional, Tuple
+import zlib
+from types import MappingProxyType
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure, open_quietly
+from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure, allocated, open_quietly
 
 _PIECE = 1 << 20
+_LONG_PATH = 2048
+"""Bytes, far enough below those of the longest path (PATH_MAX, 4096): a name has 255 at most."""
+
 _SLACK = 5
 """Seconds between clocks: the one that files take their times from is some milliseconds behind."""
 
 
-@dataclass(frozen=True)
-class TreeFacts:
-    """What the record of a content says of its tree."""
-
-    size: int
-    entries: int
-    allocated: int
-
-
-@dataclass(frozen=True)
-class TreeDigest:
+class TreeDigest(NamedTuple):
     """A tree as it is now.
 
     :ivar inode: of its top directory.
     :ivar size: bytes of its regular files, hard links counted once.
+    :ivar entries: below the top directory.
+    :ivar allocated: bytes that it takes on disk, as `_untouched.Measure` counts them.
     :ivar later: names of up to three entries that were changed after a given moment; empty where all were.
     """
 
     digest: str
     inode: int
     size: int
+    entries: int
+    allocated: int
     later: Tuple[str, ...]
 
 
-def tree_facts(top: str) -> TreeFacts:
-    """Size, number of entries and bytes on disk of a tree."""
-    entries = size = 0
-    seen = set()
-    for _path, facts in _walk(top):
-        entries += 1
-        if stat.S_ISREG(facts.st_mode) and (facts.st_dev, facts.st_ino) not in seen:
-            seen.add((facts.st_dev, facts.st_ino))
-            size += facts.st_size
-    return TreeFacts(size, entries, Measure().tree(top))
-
-
-def tree_digest(top: str, imported: str) -> TreeDigest:
+def tree_digest(top: str, imported: str = "", checksums: Mapping[int, int] = MappingProxyType({})) -> TreeDigest:
     """Read a whole tree.
 
     :param imported: when it was imported, as records write it; ``""`` where that is not known.
+    :param checksums: of files whose bytes are known to whoever has just written them, by inode.
     :raises OSError: as the kernel says; FileNotFoundError where something went while it was read.
     """
     limit = _seconds(imported)
     total = hashlib.sha256()
     first = os.lstat(top)
-    _add(total, b"", top, first)
-    size = entries = 0
+    _add(total, b"", top, first, checksums)
+    measure = Measure()
+    on_disk = allocated(first)
+    size = entries = late_entries = 0
     late: List[str] = []
-    count_late = 0
-    seen = set()
-    for path, facts in _walk(top):
+    for name, path, facts in _walk(top, first.st_dev):
         entries += 1
-        name = path[len(top) + 1 :]
-        _add(total, os.fsencode(name), path, facts)
-        if stat.S_ISREG(facts.st_mode) and facts.st_ino not in seen:
-            seen.add(facts.st_ino)
-            size += facts.st_size
+        _add(total, os.fsencode(name), path, facts, checksums)
+        if measure.is_new(facts):
+            on_disk += allocated(facts)
+            size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
         if limit is not None and facts.st_ctime > limit + _SLACK:
-            count_late += 1
+            late_entries += 1
             late += [name] if len(late) < 3 else []
-    return TreeDigest(total.hexdigest(), first.st_ino, size, () if count_late == entries else tuple(late))
+    later = () if late_entries == entries else tuple(late)
+    return TreeDigest(total.hexdigest(), first.st_ino, size, entries, on_disk, later)
 
 
 def _seconds(moment: str) -> Optional[float]:
@@ -99,33 +87,75 @@ def _seconds(moment: str) -> Optional[float]:
         return None
 
 
-def _walk(top: str) -> Iterator[Tuple[str, os.stat_result]]:
-    """Everything below a directory in the order of names, without what is mounted there."""
-    descriptor = open_quietly(top, os.O_DIRECTORY)
+class _Level(NamedTuple):
+    """A directory on the way down.
+
+    :ivar path: by which the kernel finds it. :ivar name: of what is in it, less its own name.
+    :ivar descriptor: that ``path`` leads through, -1 for none.
+    """
+
+    names: Iterator[str]
+    path: str
+    name: str
+    descriptor: int
+
+
+def _walk(top: str, device: int) -> Iterator[Tuple[str, str, os.stat_result]]:
+    """Everything below a directory in the order of names, without what is mounted there: its name, and the path by
+    which it can be read now, which is another one where names are as long as paths may be.
+    """
+    levels = [_level(top, "")]
     try:
-        with os.scandir(descriptor) as listing:
-            found = sorted((item.name, item.stat(follow_symlinks=False)) for item in listing)
+        while levels:
+            level = levels[-1]
+            each = next(level.names, None)
+            if each is None:
+                _leave(levels.pop())
+                continue
+            path = f"{level.path}/{each}"
+            facts = os.lstat(path)
+            if facts.st_dev == device:
+                yield f"{level.name}{each}", path, facts
+                if stat.S_ISDIR(facts.st_mode):
+                    levels.append(_level(path, f"{level.name}{each}/"))
     finally:
-        os.close(descriptor)
-    for name, facts in found:
-        path = f"{top}/{name}"
-        yield path, facts
-        if stat.S_ISDIR(facts.st_mode):
-            yield from _walk(path)
+        for level in levels:
+            _leave(level)
 
 
-def _add(total: hashlib._Hash, name: bytes, path: str, facts: os.stat_result) -> None:
+def _level(path: str, name: str) -> _Level:
+    descriptor = open_quietly(path, os.O_DIRECTORY)
+    kept = -1
+    try:
+        names = iter(sorted(os.listdir(descriptor)))
+        if len(os.fsencode(path)) > _LONG_PATH:
+            kept = descriptor
+            path = f"/proc/self/fd/{descriptor}"
+    finally:
+        if kept < 0:
+            os.close(descriptor)
+    return _Level(names, path, name, kept)
+
+
+def _leave(level: _Level) -> None:
+    if level.descriptor >= 0:
+        os.close(level.descriptor)
+
+
+def _add(total: hashlib._Hash, name: bytes, path: str, facts: os.stat_result, checksums: Mapping[int, int]) -> None:
     kind = stat.S_IFMT(facts.st_mode)
     size = 0 if kind == stat.S_IFDIR else facts.st_size
     device = facts.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
-    numbers = (facts.st_mode, facts.st_uid, facts.st_gid, size, facts.st_mtime_ns, device)
-    parts = [name, repr(numbers).encode(), *_attributes(path)]
-    if kind == stat.S_IFLNK:
-        parts.append(os.fsencode(os.readlink(path)))
-    elif kind == stat.S_IFREG:
-        parts.append(_file_digest(path))
+    content = b""
+    if kind == stat.S_IFREG:
+        known = checksums.get(facts.st_ino)
+        content = b"%08x" % (_checksum(path) if known is None else known)
+    elif kind == stat.S_IFLNK:
+        content = os.fsencode(os.readlink(path))
+    numbers = b"%d %d %d %d %d %d" % (facts.st_mode, facts.st_uid, facts.st_gid, size, facts.st_mtime_ns, device)
+    parts = [name, numbers, content, *_attributes(path)]
     # Each with its length, so that no two lists read the same.
-    total.update(b"".join(b"%d:%s" % (len(part), part) for part in [b"%d" % len(parts), *parts]))
+    total.update(b"%d\n" % len(parts) + b"".join([b"%d:%b" % (len(part), part) for part in parts]))
 
 
 def _attributes(path: str) -> List[bytes]:
@@ -136,12 +166,12 @@ def _attributes(path: str) -> List[bytes]:
     return [os.fsencode(name) + b"=" + os.getxattr(path, name, follow_symlinks=False) for name in names]
 
 
-def _file_digest(path: str) -> bytes:
-    digest = hashlib.sha256()
+def _checksum(path: str) -> int:
+    found = 0
     descriptor = open_quietly(path, 0)
     try:
         for piece in iter(lambda: os.read(descriptor, _PIECE), b""):
-            digest.update(piece)
+            found = zlib.crc32(piece, found)
     finally:
         os.close(descriptor)
-    return digest.digest()
+    return found

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Callable, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from zlib import crc32
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._latelinks import LateLinks
@@ -27,6 +28,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._tarheader import E
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE = 0o600
+_MOST_CHECKSUMS = 200_000
+"""For the sake of memory; files beyond these are read once more when the tree's digest is made."""
 _DEVICE_TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
@@ -35,6 +38,7 @@ class TreeWriter:
 
     :param opaque_xattr: the attribute that marks a directory as hiding all that lower layers have there.
     :param directories: where what entries say about directories waits for the end.
+    :ivar checksums: CRC-32 of files by inode; of those that are still there it is right.
     """
 
     def __init__(self, root: RootDirectory, opaque_xattr: str, directories: PendingDirectories) -> None:
@@ -42,6 +46,7 @@ class TreeWriter:
         self._roots_own = _new_files_are_roots(root.fd)
         self._opaque_xattr = opaque_xattr
         self._directories = directories
+        self.checksums: Dict[int, int] = {}
         self._late_links = LateLinks()
         self._whiteouts: Set[bytes] = set()
         self._opaque: Set[bytes] = set()
@@ -93,8 +98,7 @@ class TreeWriter:
             descriptor = os.open(where.name, _CREATE, mode, dir_fd=parent)
         try:
             if entry.sparse is None:
-                for chunk in data:
-                    _write_all(descriptor, chunk)
+                self._write_plain(descriptor, data)
             else:
                 _write_sparse(descriptor, entry.sparse, iter(data))
                 os.ftruncate(descriptor, entry.size)
@@ -104,6 +108,14 @@ class TreeWriter:
                 apply_to_descriptor(descriptor, entry)
         finally:
             os.close(descriptor)
+
+    def _write_plain(self, descriptor: int, data: Iterable[memoryview]) -> None:
+        checksum = 0
+        for chunk in data:
+            checksum = crc32(chunk, checksum)
+            _write_all(descriptor, chunk)
+        if len(self.checksums) < _MOST_CHECKSUMS:
+            self.checksums[os.fstat(descriptor).st_ino] = checksum
 
     def _make_node(self, entry: Entry, where: Place) -> None:
         """A symbolic link, device or fifo."""

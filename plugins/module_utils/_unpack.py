@@ -27,8 +27,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
+from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._treewriter import TreeWriter
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
+from ansible_collections.strata.overlay.plugins.module_utils._writeback import WriteBack
 
 __all__ = ["Unpacked", "digest", "remove_tree", "unpack"]
 
@@ -40,13 +41,13 @@ class Unpacked:
     :ivar diff_id: "sha256:" and the hexadecimal digest of the whole uncompressed stream.
     :ivar size: bytes of the contents of regular files, expanded where sparse; hard links count once.
     :ivar entries: members of the archive, whiteouts included.
-    :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked; not a fact of the archive.
+    :ivar tree: bytes that the tree takes on disk, and its digest; of what was unpacked, and no fact of the archive.
     """
 
     diff_id: str
     size: int
     entries: int
-    allocated: int = field(default=-1, compare=False)
+    tree: Tuple[int, str] = field(default=(-1, ""), compare=False)
 
 
 class _Walk:
@@ -114,6 +115,7 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits
         root = opened.enter_context(RootDirectory(directory, meter.count_implied))
         directories = opened.enter_context(PendingDirectories(beside))
         opened.enter_context(_no_umask())
+        disk = opened.enter_context(WriteBack(directory))
         make_plain(root.fd)
         reader = TarReader(meter.bounded(source.read))
         walk = _Walk(reader, meter)
@@ -125,5 +127,8 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits
                 if error is source.failure:
                     raise
                 raise StrataError(f"entry {show(entry.name)}: {explain(error)}") from error
+            disk.at(reader.position)
         writer.finish()
-        return Unpacked(source.digest(), walk.size, meter.members, Measure().tree(directory))
+        disk.last(reader.position)
+        tree = tree_digest(directory, checksums=writer.checksums)
+        return Unpacked(source.digest(), walk.size, meter.members, (tree.allocated, tree.digest))

@@ -88,6 +88,11 @@ def entries(path: str) -> List[str]:
         os.close(descriptor)
 
 
+def allocated(facts: os.stat_result) -> int:
+    """Bytes on its file system."""
+    return facts.st_blocks * 512  # stat(2): whatever the file system's blocks are
+
+
 class Measure:
     """Bytes that trees take on their file system (``st_blocks``, directories too), each file counted once however many
     hard links lead to it and however many trees of this measure it is in.
@@ -140,10 +145,15 @@ class Measure:
         finally:
             os.close(descriptor)
 
+    def is_new(self, facts: os.stat_result) -> bool:
+        """Whether no other hard link to it has been counted; from now on it has."""
+        if facts.st_nlink == 1 or stat.S_ISDIR(facts.st_mode):
+            return True
+        key = (facts.st_dev, facts.st_ino)
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
+
     def _one(self, facts: os.stat_result) -> int:
-        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
-            key = (facts.st_dev, facts.st_ino)
-            if key in self._seen:
-                return 0
-            self._seen.add(key)
-        return facts.st_blocks * 512
+        return allocated(facts) if self.is_new(facts) else 0

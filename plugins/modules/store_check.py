@@ -30,9 +30,7 @@ options:
     default: false
   deep:
     description:
-      - Read every file of every content and compare the tree with its digest.
-      - The first deep check of a content notes its digest in the store, outside of check mode; that alone counts as no
-        change. What was changed before that is told by the files' time of change and by their size.
+      - Read every file of every content and compare the tree with the digest that its import has recorded.
     type: bool
     default: false
   lock_timeout:

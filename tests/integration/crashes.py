@@ -288,7 +288,7 @@ def carry_out(host: Host, module: str, parameters: Parameters, check: bool = Fal
 
 
 def found(host: Host) -> list[Any]:
-    """What a deep check finds, and writes nothing: not even digests."""
+    """What a deep check finds."""
     return [[item["kind"], item["severity"], item["object"]] for item in host.check(True, deep=True)["findings"]]
 
 

@@ -18,17 +18,18 @@ SIZE = 64 << 20
 
 
 @contextlib.contextmanager
-def mounted_ext4(directory: Path, *options: str) -> Iterator[Path]:
-    """An ext4 of 64 MB, mounted; skips the test where that cannot be done.
+def mounted_ext4(directory: Path, *options: str, size: int = SIZE) -> Iterator[Path]:
+    """An ext4, mounted; skips the test where that cannot be done.
 
     :param options: for mkfs.ext4.
+    :param size: in bytes, 64 MB.
     """
     if not shutil.which("mkfs.ext4"):
         pytest.skip("needs mkfs.ext4")
     image, place = directory / "disk", directory / "mounted"
     place.mkdir()
     with image.open("wb") as stream:
-        stream.truncate(SIZE)
+        stream.truncate(size)
     subprocess.run(["mkfs.ext4", "-q", *options, image], check=True)
     done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -238,7 +238,6 @@ def test_a_lost_content_comes_back_by_the_next_run(sound: Host) -> None:
 def test_a_changed_content_is_moved_aside_and_imported_again(host: Host) -> None:
     host.run(**definition(host, state="unmounted"))
     changed = host.store.stacks()["web"].diff_ids[1]
-    assert host.check(deep=True)["findings"] == []
     path = Path(host.store.content(changed), "bin/app")
     facts = path.stat()
     path.write_text("bad")  # of the same size and time, so that only reading tells

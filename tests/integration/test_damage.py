@@ -107,7 +107,7 @@ class Store:
         host.run(layers=layers, stacks=down)
         assert host.check(deep=True)["findings"] == []
         subprocess.run(["cp", "--archive", host.root, self.pristine], check=True)
-        # A copy has other times of change throughout; its digests are those of the first one.
+        # A copy has other times of change throughout; that alone is no damage.
         self.reset()
         assert host.check(deep=True)["findings"] == []
 

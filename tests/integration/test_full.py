@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_helper
+from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.tests.integration.crashes import Played, run_module, text_of
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Host
@@ -123,3 +126,42 @@ def test_a_stack_of_a_read_only_file_system_comes_back_at_boot(small: Host) -> N
     assert mount_helper(["web", small.path("web"), "-o", f"root={small.root}"]) == 0
     assert small.tree("web") == before
     assert mount_helper(["web", small.path("web"), "-o", f"root={small.root}"]) == 0
+
+
+@pytest.fixture
+def thin(tmp_path: Path) -> Iterator[Host]:
+    """A host whose store has a file system of 200 MB on a disk that can keep 40 of them, as thin volumes may be."""
+    disk = tmp_path / "thin"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], check=True)
+    try:
+        with mounted_ext4(disk, "-O", "^has_journal", size=200 << 20) as place:
+            yield Host(place)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_layer_that_the_disk_below_does_not_take_is_not_imported(thin: Host, tmp_path: Path) -> None:
+    archive = tmp_path / "base.tar"
+    with tarfile.open(archive, "w") as tar:
+        for number in range(12):
+            entry = tarfile.TarInfo(f"file{number}")
+            entry.size = 10 << 20
+            tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    with pytest.raises((OSError, StrataError), match="Input/output error|No space left"):
+        thin.run(layers=[{"name": "base", "src": str(archive), "remote_src": True}], stacks=[])
+    assert thin.store.names() == []
+    assert not list((thin.root / "content/sha256").iterdir())
+
+
+def test_what_the_kernel_could_not_write_earlier_is_told_when_it_is_to_become_visible(thin: Host) -> None:
+    store = thin.store
+    store.prepare()
+    with store.workspace() as workspace:
+        transaction = Transaction(store, workspace)
+        Path(transaction.stage(f"{store.root}/content/sha256/layer")).write_bytes(os.urandom(80 << 20))
+        told = subprocess.run(["sync", "--file-system", thin.root], capture_output=True, check=False)
+        assert told.returncode != 0  # another program was told of it, and this run was not yet
+        with pytest.raises(OSError, match="Input/output error|No space left"):
+            transaction.commit()
+    assert not list((thin.root / "content/sha256").iterdir())

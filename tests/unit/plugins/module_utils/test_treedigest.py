@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The digest of a tree: every change is seen, and what an import has at hand gives the same as reading all of it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _treewriter
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END
+from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
+    directory,
+    hardlink,
+    member,
+    sparse,
+    symlink,
+)
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can set owners and make whiteouts")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    top = tmp_path / "tree"
+    (top / "etc/empty").mkdir(parents=True)
+    (top / "etc/conf").write_text("one")
+    (top / "etc/other").write_text("two")
+    (top / "etc/link").symlink_to("conf")
+    (top / "etc/hard").hardlink_to(top / "etc/conf")
+    os.setxattr(top / "etc/other", "user.origin", b"here")
+    return top
+
+
+def _same_size_and_time(path: Path) -> None:
+    facts = path.stat()
+    path.write_text("six")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "a byte": lambda top: _same_size_and_time(top / "etc/conf"),
+    "a mode": lambda top: (top / "etc/conf").chmod(0o640),
+    "a time": lambda top: os.utime(top / "etc/conf", ns=(1, 1)),
+    "an attribute": lambda top: os.setxattr(top / "etc/other", "user.origin", b"there"),
+    "an attribute more": lambda top: os.setxattr(top / "etc/conf", "user.origin", b"there"),
+    "a name": lambda top: os.rename(top / "etc/other", top / "etc/another"),
+    "a directory less": lambda top: (top / "etc/empty").rmdir(),
+    "a file more": lambda top: (top / "etc/empty/new").touch(),
+    "the top": lambda top: top.chmod(0o700),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_seen(tree: Path, change: str) -> None:
+    before = tree_digest(str(tree)).digest
+    assert tree_digest(str(tree)).digest == before
+    CHANGES[change](tree)
+    assert tree_digest(str(tree)).digest != before
+
+
+@needs_root
+def test_another_owner_or_link_is_seen(tree: Path) -> None:
+    before = tree_digest(str(tree)).digest
+    os.chown(tree / "etc/link", 7, 7, follow_symlinks=False)
+    changed = tree_digest(str(tree)).digest
+    (tree / "etc/link").unlink()
+    (tree / "etc/link").symlink_to("other")
+    os.chown(tree / "etc/link", 7, 7, follow_symlinks=False)
+    assert len({before, changed, tree_digest(str(tree)).digest}) == 3
+
+
+def test_facts(tree: Path) -> None:
+    found = tree_digest(str(tree))
+    assert (found.entries, found.size, found.inode) == (6, 6, tree.stat().st_ino)
+    assert found.allocated == Measure().tree(str(tree))
+
+
+@needs_root
+@pytest.mark.parametrize("most", [200_000, 2])
+def test_an_import_has_it_without_reading_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(_treewriter, "_MOST_CHECKSUMS", most)
+    members = (
+        directory(b"etc"),
+        hardlink(b"etc/late", b"etc/conf"),
+        member(b"etc/conf", b"old"),
+        member(b"etc/conf", b"new and longer"),
+        member(b"etc/empty"),
+        member(b"etc/big", os.urandom(3 << 20)),
+        member(b"etc/gone", b"a file"),
+        directory(b"etc/gone"),
+        sparse(b"etc/holes", 1 << 20),
+        symlink(b"etc/link", b"conf"),
+        member(b"etc/.wh.hidden"),
+    )
+    target = tmp_path / "content"
+    target.mkdir()
+    found = unpack(io.BytesIO(b"".join([*members, END])).read, str(target), userxattr=False)
+    read = tree_digest(str(target))
+    assert found.tree == (read.allocated, read.digest)
+
+
+def test_names_as_long_as_paths_may_be(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_DIRECTORY)
+    for _step in range(18):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    before = tree_digest(str(tmp_path))
+    assert before.entries == 19
+    os.chmod("file", 0o600, dir_fd=here)
+    assert tree_digest(str(tmp_path)).digest != before.digest
+    os.close(here)
