@@ -206,11 +206,15 @@ class Machine:
 
     def monitor(self, command: str) -> str:
         """A command of QEMU's monitor, and what it answered."""
-        with self._qmp() as stream:
-            answer = _qmp_call(stream, "human-monitor-command", {"command-line": command})
+        answer = self.control("human-monitor-command", {"command-line": command})
         if str(answer).strip():
             raise UnavailableError(f"QEMU refused {command!r}: {answer}")
         return str(answer)
+
+    def control(self, name: str, arguments: dict[str, Any]) -> Any:
+        """A command of QEMU's control protocol (QMP), and what it answered."""
+        with self._qmp() as stream:
+            return _qmp_call(stream, name, arguments)
 
     @contextlib.contextmanager
     def _qmp(self) -> Any:
@@ -252,7 +256,7 @@ class Machine:
             (self.directory / name).unlink(missing_ok=True)
 
 
-def _qmp_call(stream: Any, name: str, arguments: dict[str, str]) -> Any:
+def _qmp_call(stream: Any, name: str, arguments: dict[str, Any]) -> Any:
     stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
     stream.flush()
     while True:
