@@ -16,7 +16,7 @@ help: ## show this
 demo: ## import layers, mount a stack, upgrade it, roll it back, on this machine
 	@./scripts/demo
 
-test: lint types sanity unit integration ## everything below but the virtual machines, with all set-up
+test: lint types sanity unit integration test-vm ## everything below, with all set-up
 
 lint: setup ## ruff, yamllint, ansible-lint, shellcheck, licences, changelog fragments
 	@./scripts/lint
