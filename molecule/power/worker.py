@@ -69,33 +69,34 @@ def mount_all() -> None:
 
 
 def look(last: int) -> int:
-    """What the life before has left; the release that is there. Ends the program where something is wrong."""
+    """What the life before has left; the release that is there then. Ends the program where something is wrong."""
+    faults = []
     found = check({"root": ROOT, "deep": True}, False)["findings"]
     lost = [item for item in found if item["kind"].startswith("content_") or not item["repairable"]]
+    left = []
     if found:
         check({"root": ROOT, "deep": True, "repair": True}, False)
-    left = check({"root": ROOT, "deep": True}, False)["findings"]
+        left = check({"root": ROOT, "deep": True}, False)["findings"]
     record = Store(ROOT).name_record("app")
     there = int(record.labels["release"]) if record else 0
-    fault = ""
-    if lost or left:
-        fault = f"the check finds {lost or left}"
-    elif there not in (last, last + 1):
-        fault = f"release {there} is there, and {last} was announced"
     say(found=[item["kind"] for item in found], there=there)
+    if lost or left:
+        faults.append(f"the check finds {lost or left}")
+    if there not in (last, last + 1):
+        faults.append(f"release {there} is there, and {last} was announced")
     # The next run converges: all of the release that was under way, and then there is nothing left to do.
     apply(last + 1)
     if apply(last + 1):
-        fault = fault or "the second run changes something again"
+        faults.append("the second run changes something again")
     files = [path for path in Path("/srv/web").rglob("*") if path.is_file()]
     shown = {str(path.relative_to("/srv/web")): path.read_text() for path in files}
     wanted = {item["path"]: item["content"] for layer in definition(last + 1)["layers"] for item in layer["files"]}
     if shown != wanted:
-        fault = fault or f"the tree is another one: {sorted(set(shown.items()) ^ set(wanted.items()))[:3]!r:.300}"
+        faults.append(f"the tree is another one: {sorted(set(shown.items()) ^ set(wanted.items()))[:3]!r:.300}")
     if last and (not WRITTEN.exists() or int(WRITTEN.read_text().split()[0]) < last):
-        fault = fault or f"what a user has written and synced is lost: {WRITTEN.exists() and WRITTEN.read_text()!r}"
-    if fault:
-        say(fault=fault)
+        faults.append(f"what a user has written and synced is lost: {WRITTEN.exists() and WRITTEN.read_text()!r}")
+    if faults:
+        say(fault="; ".join(faults))
         sys.exit(1)
     return last + 1
 

@@ -14,7 +14,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._argspec import sto
 from ansible_collections.strata.overlay.plugins.module_utils._check import find
 from ansible_collections.strata.overlay.plugins.module_utils._checklook import look
 from ansible_collections.strata.overlay.plugins.module_utils._checkrepair import PLACES, Repairer, mend_places
-from ansible_collections.strata.overlay.plugins.module_utils._deeplook import DeepLook
+from ansible_collections.strata.overlay.plugins.module_utils._deeplook import changed_contents
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
 from ansible_collections.strata.overlay.plugins.module_utils._enginecheck import check_engine
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
@@ -47,7 +47,7 @@ class Checking:
         """What is wrong now. Changes nothing."""
         if not _is_there(self._store):
             return []
-        changed = DeepLook(self._store).run() if self._deep else {}
+        changed = changed_contents(self._store) if self._deep else {}
         with self._store.reading(self._timeout, damaged=True):
             return find(look(self._store, changed))
 
@@ -56,7 +56,7 @@ class Checking:
         store = self._store
         if not _is_there(store):
             return []
-        changed: Mapping[str, Changed] = DeepLook(store).run() if self._deep else {}
+        changed: Mapping[str, Changed] = changed_contents(store) if self._deep else {}
         with store.reading(self._timeout, damaged=True):
             found = find(look(store, changed))
         if not _repairable(found):

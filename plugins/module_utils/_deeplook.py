@@ -14,50 +14,46 @@ import os
 from typing import Dict, List, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, SHA256
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, said
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import TreeDigest, tree_digest
 
 
-class DeepLook:
-    """Compare every content with what its record says of its tree."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def run(self) -> Dict[str, Changed]:
-        """What has changed, by DiffID."""
-        changed: Dict[str, Changed] = {}
-        if not self._store.is_own("content/sha256"):
-            return changed
-        for name in sorted(_listed(os.path.dirname(self._store.content(f"{SHA256}x")))):
-            diff_id = SHA256 + name
-            if DIFF_ID.match(diff_id):
-                found = self._content(diff_id)
-                if found is not None:
-                    changed[diff_id] = found
+def changed_contents(store: Store) -> Dict[str, Changed]:
+    """Contents that are not what their records say of their trees, by DiffID."""
+    changed: Dict[str, Changed] = {}
+    if not store.is_own("content/sha256"):
         return changed
+    for name in sorted(_listed(os.path.dirname(store.content(f"{SHA256}x")))):
+        diff_id = SHA256 + name
+        if DIFF_ID.match(diff_id):
+            found = _content(store, diff_id)
+            if found is not None:
+                changed[diff_id] = found
+    return changed
 
-    def _content(self, diff_id: str) -> Optional[Changed]:
-        path = self._store.content(diff_id)
-        record = self._sound_record(diff_id)
-        try:
-            now = tree_digest(path, record.imported if record else "")
-        except (FileNotFoundError, NotADirectoryError):
-            return None  # a prune took it meanwhile, or it is what `_checklook` tells of
-        except OSError as error:
-            return Changed(f"it cannot be read: {error.strerror} ({error.filename})", os.lstat(path).st_ino)
-        if record is None or record.digest in ("", now.digest):
-            return None
-        return Changed(f"its tree is another one than when it was imported{_which(now)}", now.inode)
 
-    def _sound_record(self, diff_id: str) -> Optional[ContentRecord]:
-        try:
-            return self._store.content_record(diff_id)
-        except StrataError:
-            return None  # of which `_checklook` tells
+def _content(store: Store, diff_id: str) -> Optional[Changed]:
+    path = store.content(diff_id)
+    record = _sound_record(store, diff_id)
+    try:
+        now = tree_digest(path, record.imported if record else "")
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # a prune took it meanwhile, or it is what `_checklook` tells of
+    except OSError as error:
+        return Changed(f"it cannot be read: {said(error)}", os.lstat(path).st_ino)
+    if record is None or record.digest in ("", now.digest):
+        return None
+    return Changed(f"its tree is another one than when it was imported{_which(now)}", now.inode)
+
+
+def _sound_record(store: Store, diff_id: str) -> Optional[ContentRecord]:
+    try:
+        return store.content_record(diff_id)
+    except StrataError:
+        return None  # of which `_checklook` tells
 
 
 def _which(now: TreeDigest) -> str:

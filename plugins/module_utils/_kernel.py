@@ -121,15 +121,18 @@ def syncfs(path: str, descriptor: int = -1) -> None:
     :param descriptor: of a directory there. The kernel tells what it could not write since that was opened, also what
         it has tried long ago by itself.
     """
-    opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY) if descriptor < 0 else -1
+    if descriptor < 0:
+        opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            syncfs(path, opened)
+        finally:
+            os.close(opened)
+        return
     try:
-        _Libc.call("syncfs", ctypes.c_int(opened if descriptor < 0 else descriptor))
+        _Libc.call("syncfs", ctypes.c_int(descriptor))
     except OSError as error:
         error.filename = path
         raise
-    finally:
-        if opened >= 0:
-            os.close(opened)
 
 
 def exchange(one: str, other: str) -> bool:

@@ -15,6 +15,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import (
     StrataError,
     UnhealthyError,
     advice,
+    said,
 )
 
 if t.TYPE_CHECKING:
@@ -34,10 +35,9 @@ def guarded(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> di
     except StrataError as error:
         module.fail_json(msg=readable(str(error)))
     except OSError as error:
-        at = f" ({error.filename})" if error.filename else ""
         store = f" to change the store {module.params['root']}" if module.params.get("root") else ""
-        said = f"The host refused{store}: {error.strerror or error}{at}. Nothing half-made is visible."
-        module.fail_json(msg=readable(f"{said} {advice(error) or 'Run again.'}"))
+        words = f"The host refused{store}: {said(error)}. Nothing half-made is visible."
+        module.fail_json(msg=readable(f"{words} {advice(error) or 'Run again.'}"))
 
 
 def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
@@ -47,14 +47,14 @@ def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
     if not module._diff:
         result.pop("diff", None)
     # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
-    said = {
+    shown = {
         key: value
         for key, value in module.params.items()
         if not isinstance(value, (dict, list)) and not module.argument_spec.get(key, {}).get("no_log")
     }
     # Python looks for reference cycles in all that is loaded before it ends: a tenth of a short module's time.
     gc.freeze()
-    module.exit_json(invocation={"module_args": said}, **result)
+    module.exit_json(invocation={"module_args": shown}, **result)
 
 
 def readable(value: t.Any) -> t.Any:

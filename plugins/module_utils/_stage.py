@@ -68,7 +68,8 @@ def stage_unread(
 
 def content_record(unpacked: Unpacked, words: str) -> ContentRecord:
     """What the store remembers of a content that was unpacked a moment ago."""
-    return ContentRecord(unpacked.diff_id, unpacked.size, unpacked.entries, words, now(), *unpacked.tree)
+    facts = unpacked.diff_id, unpacked.size, unpacked.entries
+    return ContentRecord(*facts, words, now(), unpacked.allocated, unpacked.digest)
 
 
 def _tree(workspace: str, diff_id: str) -> str:

@@ -41,13 +41,15 @@ class Unpacked:
     :ivar diff_id: "sha256:" and the hexadecimal digest of the whole uncompressed stream.
     :ivar size: bytes of the contents of regular files, expanded where sparse; hard links count once.
     :ivar entries: members of the archive, whiteouts included.
-    :ivar tree: bytes that the tree takes on disk, and its digest; of what was unpacked, and no fact of the archive.
+    :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked; not a fact of the archive.
+    :ivar digest: of that tree, see `_treedigest`; "" where nothing was unpacked.
     """
 
     diff_id: str
     size: int
     entries: int
-    tree: Tuple[int, str] = field(default=(-1, ""), compare=False)
+    allocated: int = field(default=-1, compare=False)
+    digest: str = field(default="", compare=False)
 
 
 class _Walk:
@@ -131,4 +133,4 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits
         writer.finish()
         disk.last(reader.position)
         tree = tree_digest(directory, checksums=writer.checksums)
-        return Unpacked(source.digest(), walk.size, meter.members, (tree.allocated, tree.digest))
+        return Unpacked(source.digest(), walk.size, meter.members, tree.allocated, tree.digest)

@@ -24,6 +24,9 @@ PROJECT = Path(os.environ.get("MOLECULE_PROJECT_DIRECTORY", "."))
 SCENARIO = PROJECT / ".cache/vm/power"
 CUTS = int(os.environ.get("POWER_CUTS", "30"))
 SEED = int(os.environ.get("POWER_SEED", str(time.time_ns() % 1000000)))
+PLACE = "/opt/power"
+"""Of the worker, in a machine."""
+
 PATIENCE = 900
 """Seconds within which a machine has looked at what the life before has left."""
 
@@ -43,13 +46,13 @@ def on_all(found: dict[str, Machine], work: Callable[[Machine], None]) -> None:
 
 def install(machine: Machine) -> None:
     """The worker and the code that modules are made of, in a place of the machine's own disk."""
-    top = "/opt/work/ansible_collections/strata/overlay"
+    top = f"{PLACE}/ansible_collections/strata/overlay"
     pack = ["tar", "--create", "--directory", PROJECT, "--exclude=__pycache__", "plugins/module_utils"]
     pack += ["--directory", PROJECT / "molecule/power", "worker.py"]
     packed = subprocess.run(pack, capture_output=True, check=True).stdout
     command = ["ssh", *machine.ssh_options(), "127.0.0.1", f"mkdir -p {top} && tar --extract --directory {top}"]
     subprocess.run(command, input=packed, check=True, timeout=300)
-    machine.ssh(f"mv {top}/worker.py /opt/work")
+    machine.ssh(f"mv {top}/worker.py {PLACE}")
 
 
 def mount(machine: Machine) -> None:
@@ -73,7 +76,7 @@ def faults(life: Life) -> list[str]:
 
 def work_until_cut(machine: Machine, last: int, seconds: float, how: str = "") -> tuple[int, list[str]]:
     """One life: look, then work for some seconds; the last release that it has announced, and what it has printed."""
-    with living(machine, f"exec python3 -B /opt/work/worker.py {last} {how} 2>&1") as life:
+    with living(machine, f"exec python3 -B {PLACE}/worker.py {last} {how} 2>&1") as life:
         sound = life.wait_for('"release"', PATIENCE)
         assert sound, f"release {last}, seed {SEED}: {faults(life) or life.lines}"
         time.sleep(seconds)
