@@ -317,6 +317,8 @@ def _check_record(store: Store, kind: str, record: _SomeRecord, stem: str) -> No
             raise StrataError("it is the record of another content")
         if not all(isinstance(number, int) for number in numbers):
             raise StrataError("its numbers are none")
+        if not record.has_digest:
+            raise StrataError("it has no digest of the content's tree")
     elif kind == "aside":
         if not isinstance(record, StackRecord) or record.stack_id != stem:
             raise StrataError("it is the record of another writable layer")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
+from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 
@@ -54,6 +54,11 @@ class ContentRecord:
     imported: str
     allocated: int = -1
     digest: str = ""
+
+    @property
+    def has_digest(self) -> bool:
+        """Whether a deep check has something to hold the tree against."""
+        return HEX_ID.match(str(self.digest)) is not None
 
 
 @dataclass(frozen=True)

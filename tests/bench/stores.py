@@ -49,7 +49,7 @@ def make_store(root: Path, layers: int, names: bool) -> Store:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(b"x" * 100)
                 size = Measure().tree(str(tree))
-                record = ContentRecord(diff_id, FILES * 100, FILES + 2, "bench", now(), size)
+                record = ContentRecord(diff_id, FILES * 100, FILES + 2, "bench", now(), size, diff_id[7:])
                 transaction.write(store.content_file(diff_id), dump(record))
                 transaction.adopt(str(tree), store.content(diff_id))
             for link in layer_links(tuple(chain)):

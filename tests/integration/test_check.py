@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, dump
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 
@@ -137,7 +138,7 @@ def _work(host: Host) -> None:
 
 def _content_record(host: Host) -> None:
     (host.root / "strata/contents" / f"{'6' * 64}.json").write_text(
-        json.dumps({"diff_id": "sha256:" + "6" * 64, "size": 1, "entries": 1, "source": "x", "imported": "x"})
+        dump(ContentRecord("sha256:" + "6" * 64, 1, 1, "x", "x", digest="7" * 64))
     )
 
 
@@ -260,6 +261,18 @@ def test_a_damaged_record_of_a_stack_costs_nothing_that_was_written(sound: Host)
     assert [path.read_text() for path in (sound.root / "strata/lost").rglob("written")] == ["by a user"]
     sound.run(**definition(sound, writable="persistent"))
     assert sound.check()["findings"] == []
+
+
+@pytest.mark.parametrize("said", ["", "0", None, 7], ids=repr)
+def test_a_content_whose_record_has_no_digest_is_told_and_gets_one(sound: Host, said: object) -> None:
+    changed = sound.store.stacks()["web"].diff_ids[1]
+    record = Path(sound.store.content_file(changed))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "digest": said}))
+    assert kinds(sound.check()) == {"record_damaged", "content_record_missing"}
+    sound.check(repair=True)
+    assert sound.check(deep=True)["findings"] == []
+    Path(sound.store.content(changed), "bin/app").write_text("bad")
+    assert kinds(sound.check(deep=True)) == {"content_changed"}
 
 
 # Two mounts of one upper: the kernel allows it where `index` is off, and what comes of it is undefined.
