@@ -16,6 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._boot import Places
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError
 from ansible_collections.strata.overlay.tests.integration.docker import stopped_docker
+from ansible_collections.strata.overlay.tests.integration.fleet import COUNT, Fleet, running_fleet
 from ansible_collections.strata.overlay.tests.integration.host import (
     Ansible,
     Host,
@@ -63,6 +64,41 @@ def ansible(tmp_path: Path) -> Ansible:
         "ANSIBLE_PYTHON_INTERPRETER": os.environ.get("ANSIBLE_PYTHON_INTERPRETER", "auto_silent"),
     }
     return Ansible(directory, environment)
+
+
+@pytest.fixture(scope="module")
+def _booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    if not in_private_namespace():
+        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    top = tmp_path_factory.mktemp("fleet")
+    (top / "controller").mkdir()
+    environment = {
+        **os.environ,
+        "ANSIBLE_HOME": str(top / "controller/ansible-home"),
+        "XDG_CACHE_HOME": str(top / "controller/cache"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+    }
+    try:
+        with running_fleet(top / "f", Ansible(top / "controller", environment), COUNT) as found:
+            yield found
+    finally:
+        unmount_all(top)
+
+
+@pytest.fixture
+def fleet(_booted: Fleet) -> Iterator[Fleet]:
+    """Twelve hosts without a store; those of one file of tests boot once."""
+    yield _booted
+    for host in _booted.hosts:
+        if not host.init:
+            _booted.start(host)
+    _booted.write_inventory({})
+    everything = {"overlay_exclusive": True, "overlay_prune": {}}
+    _booted.play("strata.overlay.site", variables=everything).check()
+    for host in _booted.hosts:
+        host.run("rm", "-rf", "/srv/strata")
+        assert "/srv/" not in "".join(line for line in host.run("mount").splitlines() if "overlay" in line)
 
 
 @pytest.fixture

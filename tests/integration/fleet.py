@@ -26,6 +26,9 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.tests.integration.host import Ansible
 
+COUNT = 12
+"""Hosts of the fleet that tests have."""
+
 NETWORK = "10.77.0"
 USER = "deploy"
 PROGRAMS = {"/usr/sbin/sshd": "openssh-server", "/usr/bin/sudo": "sudo", "/sbin/ip": "iproute2"}
@@ -106,10 +109,14 @@ class FleetHost:
         """A path of the host, seen from here as the host sees it."""
         return Path(f"/proc/{self.init}/root{path}")
 
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """The command that runs another one there, as root."""
+        return ("nsenter", f"--target={self.init}", "--mount", "--net", "--pid", "--uts", "--")
+
     def run(self, *command: str) -> str:
         """What root says there."""
-        namespaces = ["nsenter", f"--target={self.init}", "--mount", "--net", "--pid", "--uts", "--"]
-        done = subprocess.run([*namespaces, *command], capture_output=True, text=True, check=False)
+        done = subprocess.run([*self.enter, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -125,6 +132,11 @@ class Fleet:
     ansible: Ansible
     router: int
     hosts: list[FleetHost] = field(default_factory=list)
+
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """The command that runs another one at the controller's place."""
+        return ("nsenter", f"--net=/proc/{self.router}/ns/net", "--")
 
     def start(self, host: FleetHost) -> None:
         """Boot a host and wait for its sshd."""
@@ -175,7 +187,7 @@ class Fleet:
 
     def call(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A program of Ansible, on the fleet's network."""
-        return self.ansible.call("nsenter", f"--net=/proc/{self.router}/ns/net", "--", *command)
+        return self.ansible.call(*self.enter, *command)
 
     def write_inventory(self, variables: dict[str, Any]) -> None:
         """Hosts with variables for all of them."""
@@ -198,8 +210,27 @@ class Fleet:
         text = json.dumps({"all": {"hosts": hosts, "vars": common}})
         (self.ansible.directory / "inventory.yml").write_text(text)
 
-    def _network(self, *command: str) -> None:
-        subprocess.run(["nsenter", f"--net=/proc/{self.router}/ns/net", "--", *command], check=True)
+    def sent(self) -> dict[str, int]:
+        """Bytes that have come to each host over its cable since it was plugged in, headers and all."""
+        said = json.loads(self._network("ip", "-json", "-statistics", "link", "show"))
+        links = {link["ifname"]: int(link["stats64"]["tx"]["bytes"]) for link in said}
+        return {host.name: links[host.link] for host in self.hosts}
+
+    @contextlib.contextmanager
+    def another(self, name: str, last: int) -> Iterator[FleetHost]:
+        """One more host on the network, which is not in the inventory.
+
+        :param last: number of its address.
+        """
+        host = FleetHost(name, f"{NETWORK}.{last}", self.top / "hosts" / name)
+        try:
+            self.start(host)
+            yield host
+        finally:
+            self.kill(host)
+
+    def _network(self, *command: str) -> str:
+        return subprocess.run([*self.enter, *command], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 class Played:

@@ -13,6 +13,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,11 +107,14 @@ def simple_layout(directory: Path, *layers: Layer) -> Layout:
     return layout
 
 
-def skopeo(*arguments: str) -> None:
-    """``skopeo copy``."""
+def skopeo(*arguments: str, enter: Sequence[str] = ()) -> None:
+    """``skopeo copy``.
+
+    :param enter: the command that runs another one where it is to run.
+    """
     if shutil.which("skopeo") is None:
         pytest.skip("the Debian package skopeo is missing")
-    subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", *arguments], check=True)
+    subprocess.run([*enter, "skopeo", "--insecure-policy", "copy", "--quiet", *arguments], check=True)
 
 
 def tar_of(directory: Path, path: Path, *options: str) -> Path:

@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,11 +37,12 @@ class Registry:
 
     port: int
     log: Path
+    address: str = "127.0.0.1"
     read: int = 0
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     def asked(self) -> list[str]:
         """What has been asked for since the last question: manifests and blobs."""
@@ -49,15 +50,34 @@ class Registry:
         new, self.read = text[self.read :], len(text)
         return re.findall(r'"GET /v2/team/app/((?:manifests|blobs)/\S+) ', new)
 
-    def push(self, layout: Layout, name: str, tag: str, *options: str) -> None:
-        """Push an image of a layout to team/app, by skopeo."""
+    def push(self, layout: Layout, name: str, tag: str, *options: str, enter: Sequence[str] = ()) -> None:
+        """Push an image of a layout to team/app, by skopeo.
+
+        :param enter: the command that runs another one where the registry is heard.
+        """
         source = f"oci:{layout.directory}:{name}"
-        skopeo("--dest-tls-verify=false", *options, source, f"docker://{self.host}/team/app:{tag}")
+        skopeo("--dest-tls-verify=false", *options, source, f"docker://{self.host}/team/app:{tag}", enter=enter)
         self.asked()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a registry runs.
+
+    :ivar enter: the command that runs another one there.
+    """
+
+    address: str = "127.0.0.1"
+    enter: tuple[str, ...] = ()
+
+
+HERE = Place()
+
+
 @contextlib.contextmanager
-def running_registry(directory: Path, data: Path | None = None, **sections: Any) -> Iterator[Registry]:
+def running_registry(
+    directory: Path, data: Path | None = None, place: Place = HERE, **sections: Any
+) -> Iterator[Registry]:
     """A registry with its data in a directory, ended in every case.
 
     :param data: where the images are, for two registries of one content.
@@ -72,13 +92,15 @@ def running_registry(directory: Path, data: Path | None = None, **sections: Any)
         "version": 0.1,
         "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": str(data or directory / "data")}},
-        "http": {"addr": f"127.0.0.1:{port}", **({"tls": sections.pop("tls")} if "tls" in sections else {})},
+        "http": {"addr": f"{place.address}:{port}", **({"tls": sections.pop("tls")} if "tls" in sections else {})},
         **sections,
     }
     config.write_text(json.dumps(settings))  # which is YAML
     with (
         open(log, "w") as stream,
-        subprocess.Popen(["docker-registry", "serve", config], stdout=stream, stderr=subprocess.STDOUT) as server,
+        subprocess.Popen(
+            [*place.enter, "docker-registry", "serve", config], stdout=stream, stderr=subprocess.STDOUT
+        ) as server,
     ):
         try:
             for _try in range(200):
@@ -87,28 +109,28 @@ def running_registry(directory: Path, data: Path | None = None, **sections: Any)
                 assert server.poll() is None, log.read_text()
                 time.sleep(0.05)
             assert "listening on" in log.read_text(), f"docker-registry does not answer:\n{log.read_text()}"
-            yield Registry(port, log)
+            yield Registry(port, log, place.address)
         finally:
             server.kill()
 
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority and a key with a certificate of it for 127.0.0.1."""
+    """A certificate authority and a key with a certificate of it, for 127.0.0.1 unless made for other addresses."""
 
     ca: Path
     certificate: Path
     key: Path
 
     @classmethod
-    def make(cls, directory: Path) -> Authority:
+    def make(cls, directory: Path, *addresses: str) -> Authority:
         directory.mkdir()
         made = cls(directory / "ca.pem", directory / "server.pem", directory / "server.key")
         ca_key, request, extensions = directory / "ca.key", directory / "request", directory / "extensions"
         new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
         _quietly([*new, "-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", ca_key, "-out", made.ca])
         _quietly([*new, "-subj", "/CN=127.0.0.1", "-keyout", made.key, "-out", request])
-        extensions.write_text("subjectAltName=IP:127.0.0.1\n")
+        extensions.write_text("subjectAltName=" + ",".join(f"IP:{each}" for each in addresses or ("127.0.0.1",)) + "\n")
         sign = ["openssl", "x509", "-req", "-days", "2", "-in", request, "-CA", made.ca, "-CAkey", ca_key]
         _quietly([*sign, "-CAcreateserial", "-extfile", extensions, "-out", made.certificate])
         return made

@@ -7,55 +7,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from ansible_collections.strata.overlay.tests.integration.fleet import Fleet, FleetHost, Played, running_fleet
-from ansible_collections.strata.overlay.tests.integration.host import Ansible, in_private_namespace, unmount_all
+from ansible_collections.strata.overlay.tests.integration.fleet import COUNT, Fleet, FleetHost, Played
 
-COUNT = 12
 HEALTH = {"url": "http://127.0.0.1:8080/", "retries": 2, "delay": 1}
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Twelve hosts without a store, for all tests of this file; each test leaves them so."""
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
-    top = tmp_path_factory.mktemp("fleet")
-    (top / "controller").mkdir()
-    environment = {
-        **os.environ,
-        "ANSIBLE_HOME": str(top / "controller/ansible-home"),
-        "XDG_CACHE_HOME": str(top / "controller/cache"),
-        "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
-    }
-    try:
-        with running_fleet(top / "f", Ansible(top / "controller", environment), COUNT) as found:
-            yield found
-    finally:
-        unmount_all(top)
-
-
-@pytest.fixture(autouse=True)
-def _taken_down(fleet: Fleet) -> Iterator[None]:
-    yield
-    for host in fleet.hosts:
-        if not host.init:
-            fleet.start(host)
-    fleet.write_inventory({})
-    everything = {"overlay_exclusive": True, "overlay_prune": {}}
-    fleet.play("strata.overlay.site", variables=everything).check()
-    for host in fleet.hosts:
-        host.run("rm", "-rf", "/srv/strata")
-        assert "/srv/" not in "".join(line for line in host.run("mount").splitlines() if "overlay" in line)
 
 
 def release(text: str) -> dict[str, Any]:
