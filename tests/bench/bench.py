@@ -7,26 +7,23 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import re
 import sys
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ansible.release
+from ansible_collections.strata.overlay.tests.bench.byhand import measure_by_hand
 from ansible_collections.strata.overlay.tests.bench.changes import measure_changes
 from ansible_collections.strata.overlay.tests.bench.commits import measure_commits
 from ansible_collections.strata.overlay.tests.bench.fleets import measure_fleet
 from ansible_collections.strata.overlay.tests.bench.imports import measure_imports
+from ansible_collections.strata.overlay.tests.bench.jobs import BY_HAND, Job, ansible_posix
 from ansible_collections.strata.overlay.tests.bench.measure import (
     PAIRS,
     FailedError,
@@ -42,7 +39,6 @@ from ansible_collections.strata.overlay.tests.bench.stores import measure_check,
 from ansible_collections.strata.overlay.tests.bench.switches import measure_switches
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-BY_HAND = Path(__file__).with_name("by_hand.yml")
 # Ansible, on this machine.
 
 
@@ -96,96 +92,6 @@ class Host:
         }
         others = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHONPATH"))}
         return call([program, "-i", self.work / "inventory", *arguments], {**others, **own})
-
-
-@dataclass(frozen=True)
-class Job:
-    """Stacks of small layers, no layer in two stacks: the work that sharing saves is done here too.
-
-    :ivar top: everything of this job is below it.
-    """
-
-    top: Path
-    stacks: int
-    layers: int
-
-    @property
-    def words(self) -> str:
-        return f"{self.stacks} x {self.layers}"
-
-    def write(self) -> Job:
-        """Make the archives, each of a directory and a file of some kilobytes."""
-        self.archive(0, 0).parent.mkdir(parents=True)
-        for stack in range(self.stacks):
-            for layer in range(self.layers):
-                with tarfile.open(self.archive(stack, layer), "w") as tar:
-                    directory = tarfile.TarInfo("etc")
-                    directory.type, directory.mode = tarfile.DIRTYPE, 0o755
-                    tar.addfile(directory)
-                    content = f"stack {stack} layer {layer}\n".encode() * 200
-                    member = tarfile.TarInfo(f"etc/layer-{layer}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-        return self
-
-    def archive(self, stack: int, layer: int) -> Path:
-        return self.top / "archives" / f"{stack}-{layer}.tar"
-
-    def definition(self) -> dict[str, Any]:
-        """For ``strata.overlay.apply``."""
-        return {
-            "root": str(self.top / "store"),
-            "layers": [
-                {"name": f"s{stack}-l{layer}", "src": str(self.archive(stack, layer))}
-                for stack in range(self.stacks)
-                for layer in range(self.layers)
-            ],
-            "stacks": [
-                {
-                    "name": f"s{stack}",
-                    "path": str(self.top / "mounts" / str(stack)),
-                    "layers": [f"s{stack}-l{layer}" for layer in range(self.layers)],
-                    "writable": "persistent",
-                }
-                for stack in range(self.stacks)
-            ],
-        }
-
-    def inline(self) -> dict[str, Any]:
-        """The same size of definition with the files written in it, and no archive to look at."""
-        found = self.definition()
-        found["root"] = str(self.top / "inline-store")
-        found["layers"] = [
-            {"name": layer["name"], "files": [{"path": "etc/name", "content": layer["name"]}]}
-            for layer in found["layers"]
-        ]
-        found["stacks"] = [{**stack, "path": f"{stack['path']}-inline"} for stack in found["stacks"]]
-        return found
-
-    def by_hand(self) -> dict[str, Any]:
-        """Variables of by_hand.yml."""
-        home = self.top / "by-hand"
-        directories = [home, home / "l", home / "tar"]
-        layers: list[dict[str, str]] = []
-        stacks: list[dict[str, str]] = []
-        for stack in range(self.stacks):
-            below: list[str] = []
-            for layer in range(self.layers):
-                name = hashlib.sha256(f"{stack} {layer}".encode()).hexdigest()
-                item = {"id": name, "short": name[:26].upper(), "src": str(self.archive(stack, layer))}
-                layers.append({**item, "lower": ":".join(f"l/{short}" for short in below)})
-                below.insert(0, item["short"])
-            writable, mounted = home / f"rw-{stack}", home / f"mount-{stack}"
-            directories += [writable, writable / "upper", writable / "work", mounted]
-            lowers = ":".join(f"{home}/l/{short}" for short in below)
-            options = f"lowerdir={lowers},upperdir={writable}/upper,workdir={writable}/work"
-            stacks.append({"path": str(mounted), "options": options})
-        names = list(map(str, directories))
-        return {"home": str(home), "directories": names, "layers": layers, "stacks": stacks}
-
-    def nothing(self, definition: Mapping[str, Any]) -> dict[str, Any]:
-        """A definition that takes everything down again."""
-        return {"root": definition["root"], "layers": [], "stacks": [], "exclusive": True}
 
 
 # What is measured.
@@ -255,27 +161,6 @@ def from_nothing(work: Path) -> None:
     ratio("by hand / apply, 50 x 10, from nothing, EXTRAPOLATED", double / ours[50, 10], "aim: at least 20")
 
 
-def ansible_posix() -> Path:
-    """A collections directory with ansible.posix, out of the ansible package that belongs to this ansible-core."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
-    # ansible 12 is built on ansible-core 2.19, 13 on 2.20 and so on.
-    release = int(ansible.release.__version__.split(".")[1]) - 7
-    wanted = cache / f"ansible-{release}-posix"
-    if wanted.exists():
-        return wanted
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        print(f"  (downloading ansible {release} for ansible.posix, once)", flush=True)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        call([*pip, "--dest", scratch, f"ansible=={release}.*"])
-        with zipfile.ZipFile(next(Path(scratch).glob("ansible-*.whl"))) as wheel:
-            members = [name for name in wheel.namelist() if name.startswith("ansible_collections/ansible/posix/")]
-            wheel.extractall(Path(scratch) / "posix", members)
-        with contextlib.suppress(FileExistsError):
-            (Path(scratch) / "posix").rename(wanted)
-    return wanted
-
-
 PARTS: Mapping[str, Callable[[Path], None]] = {
     "no-change": no_change,
     "from-nothing": from_nothing,
@@ -287,6 +172,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "changes": measure_changes,
     "commit": measure_commits,
     "fleet": measure_fleet,
+    "by-hand": measure_by_hand,
     "scale": measure_scale,
 }
 
