@@ -57,34 +57,37 @@ class Mount(NamedTuple):
         return ""
 
 
-def _unescape(field: bytes) -> str:
-    if b"\\" not in field:
-        return os.fsdecode(field)
-    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match.group(1), 8)]), field))
+def _unescape(field: str) -> str:
+    if "\\" not in field:
+        return field
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match.group(1), 8)]), os.fsencode(field)))
+
+
+def _split(field: str) -> Tuple[str, ...]:
+    """Options are split before their escapes are undone: a comma inside a path is ``\\054`` and must not split."""
+    options = field.split(",")
+    return tuple(map(_unescape, options) if "\\" in field else options)
 
 
 def parse(table: bytes) -> List[Mount]:
-    """All mounts in the order of the table, the upper of two mounts on one path after the lower.
-
-    Options are split before their escapes are undone: a comma inside a path is ``\\054`` and must not split.
-    """
+    """All mounts in the order of the table, the upper of two mounts on one path after the lower."""
     mounts = []
     # Only at newlines: the kernel escapes these in paths, and leaves a carriage return as it is.
-    for line in filter(None, table.split(b"\n")):
-        fields = line.split(b" ")
-        dash = fields.index(b"-", 6)
+    for line in filter(None, os.fsdecode(table).split("\n")):
+        fields = line.split(" ")
+        dash = fields.index("-", 6)
         mounts.append(
             Mount(
-                mount_id=int(fields[0]),
-                parent_id=int(fields[1]),
-                device=fields[2].decode(),
-                root=_unescape(fields[3]),
-                path=_unescape(fields[4]),
-                options=tuple(fields[5].decode().split(",")),
-                fstype=_unescape(fields[dash + 1]),
-                source=_unescape(fields[dash + 2]),
-                super_options=tuple(_unescape(option) for option in fields[dash + 3].split(b",")),
-                optional=tuple(field.decode() for field in fields[6:dash]),
+                int(fields[0]),
+                int(fields[1]),
+                fields[2],
+                _unescape(fields[3]),
+                _unescape(fields[4]),
+                tuple(fields[5].split(",")),
+                _unescape(fields[dash + 1]),
+                _unescape(fields[dash + 2]),
+                _split(fields[dash + 3]),
+                tuple(fields[6:dash]),
             )
         )
     return mounts

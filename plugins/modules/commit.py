@@ -199,11 +199,14 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._argspec import commit_module_spec
-from ansible_collections.strata.overlay.plugins.module_utils._commit import run_commit
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
 
 
 def main() -> None:
+    compile_rooms_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._argspec import commit_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._commit import run_commit
+
     run_commit(AnsibleModule(argument_spec=commit_module_spec(), supports_check_mode=True))
 
 

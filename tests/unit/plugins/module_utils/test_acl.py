@@ -125,7 +125,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
     (top / "file").write_text("x")
     (top / "d" / "before").write_text("made before there was a default list")
     run("setfacl", "-m", "u:12345:rwx,g:54321:x,m:r", top / "file")
-    run("setfacl", "-m", "u:1000:rx", top / "d")
+    run("setfacl", "-m", "u:61001:rx", top / "d")
     run("setfacl", "-d", "-m", "u:777:rwx,g:778:r,m:rwx", top / "d")
     (top / "d" / "after").write_text("with a list that it got from its directory")
     (top / "d" / "inner").mkdir()

@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rooms in a zip, as Ansible sends them to a host, are compiled once and are otherwise the rooms that they were."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _quickimport
+
+PACKAGE = "ansible_collections.strata.overlay.plugins.module_utils"
+
+# Counts what is compiled from the zip: importlib and zipimport both go through `compile`, which audit hooks see.
+HOST = """
+import json, sys
+compiled = []
+sys.addaudithook(lambda event, args: compiled.append(str(args[1])) if event == "compile" else None)
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+if sys.argv[2] == "once":
+    compile_rooms_once()
+    compile_rooms_once()
+compiled.clear()
+from ansible_collections.strata.overlay.plugins.module_utils import _room
+from ansible_collections.strata.overlay.plugins.module_utils._room import other
+try:
+    from ansible_collections.strata.overlay.plugins.module_utils import _absent
+except ImportError as error:
+    missing = str(error)
+print(json.dumps({
+    "compiled": sum(name.endswith("_room.py") for name in compiled),
+    "file": _room.__file__, "spec": _room.__spec__.origin, "package": _room.__package__, "missing": missing,
+    "value": other(), "finders": sum(type(finder).__name__ == "_Rooms" for finder in sys.meta_path),
+}))
+"""
+
+
+@pytest.fixture
+def module_zip(tmp_path: Path) -> Path:
+    path = tmp_path / "module.zip"
+    parts = PACKAGE.split(".")
+    with zipfile.ZipFile(path, "w") as archive:
+        for depth in range(1, len(parts) + 1):
+            archive.writestr("/".join([*parts[:depth], "__init__.py"]), "")
+        place = "/".join(parts)
+        archive.writestr(f"{place}/_quickimport.py", Path(_quickimport.__file__).read_text())
+        archive.writestr(f"{place}/_room.py", "def other() -> int:\n    return 7\n")
+    return path
+
+
+def imported(module_zip: Path, how: str) -> dict[str, Any]:
+    command = [sys.executable, "-I", "-c", HOST, str(module_zip), how]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return found
+
+
+def test_each_room_is_compiled_once(module_zip: Path) -> None:
+    once, usual = imported(module_zip, "once"), imported(module_zip, "usual")
+    assert (once.pop("compiled"), once.pop("finders")) == (1, 1), "also where it was asked for twice"
+    assert usual.pop("compiled") >= 1
+    assert usual.pop("finders") == 0
+    assert "_absent" in once.pop("missing")
+    assert "_absent" in usual.pop("missing")
+    assert once == usual
+    assert once["file"] == once["spec"] == f"{module_zip}/{PACKAGE.replace('.', '/')}/_room.py"
+
+
+def test_nothing_is_done_where_the_collection_lies_unpacked() -> None:
+    before = list(sys.meta_path)
+    _quickimport.compile_rooms_once()
+    assert sys.meta_path == before
