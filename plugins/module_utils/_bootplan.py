@@ -16,7 +16,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._boot import (
     boot_problems,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
-from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import RemoveUnit, WriteUnit
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import of_store_at
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Step
 
@@ -51,6 +50,11 @@ def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
             wanted[spec.name] = entry
     decided = {stack.spec.name for stack in desired.stacks} | set(desired.dropped_stacks)
     changes = boot_changes(wanted, decided, observed.known.stacks, facts)
+    if not (changes.removed or changes.written):
+        return BootPlan((), (), tuple(problems))
+    # Loaded when it is needed, as all that a host which is right does without.
+    from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import RemoveUnit, WriteUnit
+
     return BootPlan(
         tuple(RemoveUnit(entry) for entry in changes.removed),
         tuple(WriteUnit(entry, stale) for entry, stale in changes.written),

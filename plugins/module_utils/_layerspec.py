@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 from types import MappingProxyType
-from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Sequence, Tuple
 from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
-from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile, inline_files
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, read_limits
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
 _LONGEST_FILE_NAME = 240
@@ -91,6 +93,9 @@ def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], proble
         return Source("")
     kind = given[0]
     if kind == "files":
+        # Loaded when it is needed: a host is told of such a layer by its digest.
+        from ansible_collections.strata.overlay.plugins.module_utils._inline import inline_files
+
         return Source(kind, files=inline_files(where, item["files"], problems), limits=limits)
     location = item[kind]
     if kind == "url" and not re.match(r"^(https?|file)://", location):

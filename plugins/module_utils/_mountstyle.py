@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
-from ansible_collections.strata.overlay.plugins.module_utils._inline import numeric_id, octal_mode
 
 PROPAGATION: Mapping[str, int] = {
     "private": _kernel.MS_PRIVATE,
@@ -172,10 +171,7 @@ STYLE_OPTIONS: Mapping[str, Tuple[str, ...]] = {
 def read_style(item: Mapping[str, Any], where: str, problems: List[str]) -> MountStyle:
     """The style that a stack's checked options ask for; every mistake is told in ``problems``."""
     uid, gid = _idmap(item["idmap"], where, problems)
-    owner, group = (
-        None if item[option] is None else numeric_id(where, option, item[option], problems)
-        for option in ("owner", "group")
-    )
+    owner, group, mode = _top(item, where, problems)
     return MountStyle(
         options=_options(item["mount_options"] or [], where, problems),
         propagation=item["propagation"] or "",
@@ -184,8 +180,23 @@ def read_style(item: Mapping[str, Any], where: str, problems: List[str]) -> Moun
         idmap_gid=gid,
         owner=owner,
         group=group,
-        mode=octal_mode(where, item["mode"], problems),
+        mode=mode,
     )
+
+
+def _top(
+    item: Mapping[str, Any], where: str, problems: List[str]
+) -> Tuple[Optional[int], Optional[int], Optional[int]]:
+    if item["owner"] is item["group"] is item["mode"] is None:
+        return None, None, None
+    # Loaded when it is needed: few stacks say it.
+    from ansible_collections.strata.overlay.plugins.module_utils._inline import numeric_id, octal_mode
+
+    owner, group = (
+        None if item[option] is None else numeric_id(where, option, item[option], problems)
+        for option in ("owner", "group")
+    )
+    return owner, group, octal_mode(where, item["mode"], problems)
 
 
 def _options(given: List[Any], where: str, problems: List[str]) -> Tuple[str, ...]:
