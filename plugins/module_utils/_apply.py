@@ -27,13 +27,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Busy
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
-from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
 from ansible_collections.strata.overlay.plugins.module_utils._layout import discard_writable, upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
-from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project, limit
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
     StackRecord,
@@ -137,6 +135,8 @@ class Applier:
                 stage_layer(self._store, transaction, layer, size, self._store.content(layer.diff_id))
 
     def _store_images(self, steps: List[StoreImage]) -> None:
+        from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_config, stage_repositories
+
         with self._transaction() as transaction:
             for image in [step.origin.image for step in steps if step.needs_config]:
                 stage_config(self._store, transaction, image.image_id, image.config)
@@ -149,10 +149,14 @@ class Applier:
                     chain_was_used(self._store, step.before.diff_ids)
                 transaction.write(self._store.name_file(step.record.name), dump(step.record))
             if any(step.record.image_id or (step.before and step.before.image_id) for step in steps):
+                from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
+
                 stage_repositories(self._store, transaction, {step.record.name: step.record for step in steps})
 
     def _drop_names(self, steps: List[DropName]) -> None:
         if any(step.kind == "image" for step in steps):
+            from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
+
             # First the tags: one that has lost its name would be Docker's only.
             with self._transaction() as transaction:
                 stage_repositories(self._store, transaction, {step.name: None for step in steps})
@@ -202,12 +206,16 @@ class Applier:
             return replace(record, project=before.project)
         if record.writable != "persistent" or not record.size:
             return record
+        from ansible_collections.strata.overlay.plugins.module_utils._quota import free_project
+
         taken = {known.project for known in [*self._store.stacks().values(), *self._store.set_aside(), *written]}
         return replace(record, project=free_project(taken))
 
     def _limit(self, record: StackRecord) -> None:
         """Limit a persistent layer to its size; a project that is left has no limit any more."""
         if record.writable == "persistent" and record.project:
+            from ansible_collections.strata.overlay.plugins.module_utils._quota import limit
+
             for part in ("work", "diff"):
                 limit(f"{self._store.layer(record.stack_id)}/{part}", record.project, record.size)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, 
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._definition import told
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
-from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._progressfile import progress_file
@@ -26,7 +25,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
-from ansible_collections.strata.overlay.plugins.module_utils._resolveimage import ImageResolver
 from ansible_collections.strata.overlay.plugins.module_utils._result import (
     Outcome,
     View,
@@ -42,6 +40,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._workers import Rep
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
     from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
+    from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
 
 _TRIES = 3
 """As often a content that others remove meanwhile is unpacked before the lock is taken; then with the lock held."""
@@ -66,7 +65,6 @@ class Run:
         self._check_mode = check_mode or self._survey.only_plan
         self._store = self._survey.store
         self._resolver = Resolver(self._store, self._survey.provided, keep=not self._check_mode)
-        self._images = ImageResolver(self._store, self._survey.provided_images, self._resolver.cache)
         self._report = report
 
     def execute(self) -> Dict[str, Any]:
@@ -75,7 +73,7 @@ class Run:
         with contextlib.ExitStack() as room:
             workspace, ahead = self._read_ahead(room)
             origins = self._resolver.resolve(self._survey.definition, self._survey.problems, ahead.digests)
-            self._survey.images = self._images.resolve(self._survey.definition, self._survey.problems)
+            self._survey.images = self._resolve_images()
             view = self._survey.first_look(origins, self._with_prune)
             missing = awaited(view.plan)
             outcome = Outcome()
@@ -94,6 +92,16 @@ class Run:
             if view.pruned is not None:
                 outcome.pruned = self._prune(view)
         return result_of(self._survey.module, view, outcome, {} if self._check_mode else self._store.stacks())
+
+    def _resolve_images(self) -> Mapping[str, ImageOrigin]:
+        survey = self._survey
+        if not survey.definition.images:
+            return {}
+        # Loaded when it is needed, as all that is about images: many definitions have none.
+        from ansible_collections.strata.overlay.plugins.module_utils._resolveimage import ImageResolver
+
+        resolver = ImageResolver(self._store, survey.provided_images, self._resolver.cache)
+        return resolver.resolve(survey.definition, survey.problems)
 
     def _with_prune(self, view: View) -> View:
         """With what the definition's ``prune`` would remove once the plan is carried out; the store is locked."""
@@ -155,6 +163,8 @@ class Run:
                 try:
                     outcome = Applier(store, workspace, staged, abilities).run(steps)
                 except UnhealthyError as failure:
+                    from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
+
                     again = Applier(store, workspace, {}, abilities)
                     raise go_back(store, now.desired, failure, again.run) from failure
                 self._resolver.cache.flush()

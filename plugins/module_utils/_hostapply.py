@@ -13,7 +13,6 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._bootfiles import remove_entries, write_entries
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
-from ansible_collections.strata.overlay.plugins.module_utils._health import check_health
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import (
     CheckHealth,
     RemoveUnit,
@@ -122,6 +121,9 @@ class HostApplier:
             self._done(step)
 
     def _check(self, steps: List[CheckHealth]) -> None:
+        # Loaded when it is needed: few stacks have a health check.
+        from ansible_collections.strata.overlay.plugins.module_utils._health import check_health
+
         for step in steps:
             name = step.change.name
             verdict = check_health(step.health)

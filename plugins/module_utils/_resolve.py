@@ -15,7 +15,6 @@ from typing import IO, Any, ContextManager, Dict, List, Mapping, Optional
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe, sent
 from ansible_collections.strata.overlay.plugins.module_utils._source import (
@@ -79,6 +78,9 @@ class Resolver:
         return bool(layer.digest) and os.path.isdir(self._store.content(layer.digest))
 
     def _download(self, layer: LayerSpec) -> Origin:
+        # Loaded when it is needed, as all that downloads.
+        from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
+
         url = layer.source.location
         key = hashlib.sha256(f"url\0{url}".encode()).hexdigest()
         known = self.cache.get(key) or {}

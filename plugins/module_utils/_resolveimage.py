@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
@@ -27,8 +27,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagecache import 
     remember_images,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
-from ansible_collections.strata.overlay.plugins.module_utils._resolveregistry import RegistryImages
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._resolveregistry import RegistryImages
 
 
 class ImageResolver:
@@ -41,7 +43,7 @@ class ImageResolver:
         self._store = store
         self._provided = provided
         self._cache = cache
-        self._registries = RegistryImages(store, cache)
+        self._registries: Optional[RegistryImages] = None
 
     def resolve(self, definition: Definition, problems: List[str]) -> Dict[str, ImageOrigin]:
         """By the image's ``where``; one that is not usable is left out and told in ``problems``."""
@@ -53,7 +55,7 @@ class ImageResolver:
                 elif spec.kind == "src":
                     found[spec.where] = self._from_archive(spec)
                 elif spec.kind == "registry":
-                    found[spec.where] = self._registries.resolve(spec)
+                    found[spec.where] = self._from_registry(spec)
                 if spec.where in found:
                     found[spec.where] = replace(found[spec.where], limits=spec.limits, where=spec.where)
             except StrataError as error:
@@ -61,6 +63,14 @@ class ImageResolver:
             except OSError as error:
                 problems.append(f"{spec.where}: cannot read {spec.location}: {error.strerror or error}")
         return found
+
+    def _from_registry(self, spec: ImageSpec) -> ImageOrigin:
+        if self._registries is None:
+            # Loaded when it is needed: archives need nothing that speaks HTTP.
+            from ansible_collections.strata.overlay.plugins.module_utils._resolveregistry import RegistryImages
+
+            self._registries = RegistryImages(self._store, self._cache)
+        return self._registries.resolve(spec)
 
     def _from_archive(self, spec: ImageSpec) -> ImageOrigin:
         path = spec.location

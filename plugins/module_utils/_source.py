@@ -26,7 +26,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_u
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, describe
-from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory, pack_files
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
 
 Read = Callable[[int], bytes]
@@ -52,7 +51,7 @@ def open_tar(
     """
     packed = _packed(source)
     if packed is not None:
-        tar = _Counted(ChunkReader(packed).read)
+        tar = _Counted(packed)
         yield tar.telling(tar.read, count)
     else:
         with opener() if opener else open(source.location, "rb") as raw:
@@ -61,18 +60,21 @@ def open_tar(
                 yield archive.telling(plain.read, count)
 
 
-def _packed(source: Source) -> Optional[Iterator[bytes]]:
-    """The tar of what is no archive; None for an archive."""
-    if source.kind == "files":
-        return pack_files(source.files)
-    if source.kind == "dir":
-        return pack_directory(source.location)
-    if source.kind == "upper":
-        # Loaded when it is needed, and never on a controller.
-        from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
+def _packed(source: Source) -> Optional[Read]:
+    """The read function of the tar of what is no archive; None for an archive."""
+    if source.kind not in ("files", "dir", "upper"):
+        return None
+    # Loaded when it is needed: a host mostly gets archives.
+    from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory, pack_files
 
-        return pack_content(source.location, in_user_namespace(), live=True)
-    return None
+    if source.kind == "files":
+        return ChunkReader(pack_files(source.files)).read
+    if source.kind == "dir":
+        return ChunkReader(pack_directory(source.location)).read
+    # Never on a controller.
+    from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
+
+    return ChunkReader(pack_content(source.location, in_user_namespace(), live=True)).read
 
 
 class _Counted:
