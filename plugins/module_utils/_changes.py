@@ -64,24 +64,20 @@ class _Below(NamedTuple):
     descriptor: int
 
 
-def as_they_are(uid: int, gid: int) -> Tuple[int, int]:
-    """Owners of layers that are not mapped."""
-    return uid, gid
-
-
-def find_changes(upper: str, lowers: Sequence[str], userxattr: bool, owners: Owners = as_they_are) -> List[Change]:
+def find_changes(upper: str, lowers: Sequence[str], userxattr: bool, owners: Optional[Owners] = None) -> List[Change]:
     """Every change, each directory before what is in it. What goes while this looks is as if it had gone before.
 
     :param upper: top directory of the writable layer, without links on the way.
     :param lowers: those of the layers below, top to bottom.
     :param userxattr: opaque directories are marked by ``user.overlay.opaque``.
+    :param owners: None where the layers are not mapped.
     :raises OSError: a layer cannot be read.
     """
     return _Comparison(upper, lowers, opaque_xattr(userxattr), owners).run()
 
 
 class _Comparison:
-    def __init__(self, upper: str, lowers: Sequence[str], opaque: str, owners: Owners) -> None:
+    def __init__(self, upper: str, lowers: Sequence[str], opaque: str, owners: Optional[Owners]) -> None:
         self._upper = upper
         self._lowers = lowers
         self._opaque = opaque
@@ -110,7 +106,8 @@ class _Comparison:
         try:
             self._enter(place, name or ".", parent, below)
         finally:
-            for descriptor in (parent, *(layer.descriptor for layer in below)):
+            os.close(parent)
+            for _number, descriptor in below:
                 os.close(descriptor)
 
     def _enter(self, place: _Place, name: str, parent: int, above: Sequence[_Below]) -> None:
@@ -133,15 +130,17 @@ class _Comparison:
                 if place.path and number != place.lowers[-1] and self._is_opaque(below[-1].descriptor):
                     break
             if below and place.path:
-                hides = hides or self._is_opaque(upper)
-                if not place.told and not _same_capability(upper, below[0].descriptor):
+                attributes = os.listxattr(upper)
+                hides = hides or (self._opaque in attributes and os.getxattr(upper, self._opaque) == b"y")
+                if not place.told and not _same_capability(upper, attributes, below[0].descriptor):
                     self._found[place.path] = Change(place.path, "C")
                     self._touched.add(place.path.rpartition("/")[0])
             self._open += 1 + len(below)
             self._compare(place.path, hides, upper, below)
         finally:
             self._open -= 1 + len(below)
-            for descriptor in (upper, *(layer.descriptor for layer in below)):
+            os.close(upper)
+            for _number, descriptor in below:
                 os.close(descriptor)
 
     def _compare(self, path: str, hides: bool, upper: int, below: Sequence[_Below]) -> None:
@@ -155,20 +154,21 @@ class _Comparison:
                     facts = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                before, lowers = self._before(below, entry.name) if below else (None, ())
-                if not is_whiteout(facts):
-                    there.add(entry.name)
-                kind = self._kind(before, facts, upper, below, entry.name)
-                where = f"{path}/{entry.name}"
+                name = entry.name
+                before, lowers = self._before(below, name) if below else (None, ())
+                if is_whiteout(facts):
+                    kind = "D" if before is not None else ""
+                else:
+                    there.add(name)
+                    kind = self._kind(before, facts, upper, below, name)
+                where = f"{path}/{name}"
                 if kind:
                     self._found[where] = Change(where, kind, facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
                 if stat.S_ISDIR(facts.st_mode):
                     shown = lowers if before is not None and stat.S_ISDIR(before.st_mode) else ()
                     inside.append(_Place(where, shown, hides, bool(kind)))
         if hides and below:
-            for name in _names(below) - there:
-                if self._before(below, name)[0] is not None:
-                    self._found[f"{path}/{name}"] = Change(f"{path}/{name}", "D")
+            self._tell_hidden(path, there, below)
         if len(self._found) > found:
             self._touched.add(path)
         for place in inside:
@@ -177,12 +177,16 @@ class _Comparison:
             else:
                 self._waiting.append(place)
 
+    def _tell_hidden(self, path: str, there: Set[str], below: Sequence[_Below]) -> None:
+        """What the layers below have in a directory in which nothing of them is seen any more."""
+        for name in _names(below) - there:
+            if self._before(below, name)[0] is not None:
+                self._found[f"{path}/{name}"] = Change(f"{path}/{name}", "D")
+
     def _kind(
         self, before: Optional[os.stat_result], now: os.stat_result, upper: int, below: Sequence[_Below], name: str
     ) -> str:
         """What an entry is told as, "" for nothing. Of a directory's capabilities is asked when it is open."""
-        if is_whiteout(now):
-            return "D" if before is not None else ""
         if before is None:
             return "A"
         if self._differs(before, now):
@@ -203,13 +207,10 @@ class _Comparison:
                 facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            is_directory = stat.S_ISDIR(facts.st_mode)
-            if is_whiteout(facts) or (lowers and not is_directory):
-                break
+            if not stat.S_ISDIR(facts.st_mode):
+                return (found, lowers) if lowers or is_whiteout(facts) else (facts, (number,))
             found = found or facts
             lowers.append(number)
-            if not is_directory:
-                break
         return found, lowers
 
     def _is_opaque(self, directory: int) -> bool:
@@ -217,15 +218,16 @@ class _Comparison:
         return self._opaque in os.listxattr(directory) and os.getxattr(directory, self._opaque) == b"y"
 
     def _differs(self, before: os.stat_result, now: os.stat_result) -> bool:
-        return (
-            before.st_mode != now.st_mode
-            or self._owners(before.st_uid, before.st_gid) != (now.st_uid, now.st_gid)
-            or before.st_rdev != now.st_rdev
-            or (
-                not stat.S_ISDIR(now.st_mode)
-                and (before.st_size != now.st_size or not same_time(before.st_mtime_ns, now.st_mtime_ns))
-            )
-        )
+        if before.st_mode != now.st_mode or before.st_rdev != now.st_rdev or self._owners_differ(before, now):
+            return True
+        if stat.S_ISDIR(now.st_mode):
+            return False
+        return before.st_size != now.st_size or not same_time(before.st_mtime_ns, now.st_mtime_ns)
+
+    def _owners_differ(self, before: os.stat_result, now: os.stat_result) -> bool:
+        if self._owners is None:
+            return before.st_uid != now.st_uid or before.st_gid != now.st_gid
+        return self._owners(before.st_uid, before.st_gid) != (now.st_uid, now.st_gid)
 
     def _tell_parents(self) -> None:
         """Every directory in which anything has changed has changed itself."""
@@ -244,10 +246,15 @@ def same_time(one: int, other: int) -> bool:
     return one // _SECOND == other // _SECOND and 0 in (one % _SECOND, other % _SECOND)
 
 
-def _same_capability(one: int, other: int) -> bool:
-    """Whether two open directories have the same."""
-    lists = [_CAPABILITY in os.listxattr(descriptor) for descriptor in (one, other)]
-    return not any(lists) or (all(lists) and os.getxattr(one, _CAPABILITY) == os.getxattr(other, _CAPABILITY))
+def _same_capability(one: int, attributes: Sequence[str], other: int) -> bool:
+    """Whether two open directories have the same.
+
+    :param attributes: names of the first one's.
+    """
+    has = _CAPABILITY in attributes
+    if has != (_CAPABILITY in os.listxattr(other)):
+        return False
+    return not has or os.getxattr(one, _CAPABILITY) == os.getxattr(other, _CAPABILITY)
 
 
 def _attribute_at(directory: int, name: str, attribute: str) -> Optional[bytes]:

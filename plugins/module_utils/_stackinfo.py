@@ -88,7 +88,8 @@ def stack_changes(store: Store, record: StackRecord) -> List[Change]:
         raise StrataError(
             f"stack {record.name}: its changes cannot be told, for {missing} is missing; run strata.overlay.store_check"
         )
-    return find_changes(upper, lowers, _kernel.in_user_namespace(), record.style.shown_owner)
+    owners = record.style.shown_owner if record.style.idmapped else None
+    return find_changes(upper, lowers, _kernel.in_user_namespace(), owners)
 
 
 def recorded(record: StackRecord) -> Dict[str, Any]:
