@@ -73,7 +73,8 @@ def components(name: bytes) -> List[bytes]:
         raise ValueError("its name is empty")
     if b".." in parts:
         raise ValueError("a name with '..' could lead out of the layer and is refused")
-    if len(name) > MAX_PATH or (parts and max(map(len, parts)) > MAX_NAME):
+    # What is short as a whole is short in all its parts.
+    if len(name) > MAX_NAME and (len(name) > MAX_PATH or max(map(len, parts), default=0) > MAX_NAME):
         raise ValueError(f"its name is too long: {MAX_PATH} bytes, and {MAX_NAME} between slashes, are possible")
     return parts
 

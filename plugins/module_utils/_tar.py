@@ -20,6 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._acltext import tak
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
     BLOCK,
+    HEADER,
     NANOSECONDS,
     POSIX_MAGIC,
     Entry,
@@ -109,6 +110,11 @@ class _Source:
 
     def view_up_to(self, limit: int) -> memoryview:
         """The same without a copy."""
+        start = self._at
+        end = start + limit
+        if start < len(self._buffer) and end <= len(self._buffer):
+            self._at = end
+            return memoryview(self._buffer)[start:end]
         part = self._take(limit)
         return memoryview(self._buffer)[part]
 
@@ -136,7 +142,10 @@ class _Source:
 
     def skip(self, length: int) -> None:
         beyond = length - (len(self._buffer) - self._at)
-        if self._leap is not None and beyond > 0:
+        if beyond <= 0:
+            self._at += length
+            return
+        if self._leap is not None:
             self._leap(beyond)
             self._before += len(self._buffer) + beyond
             self._buffer, self._at = b"", 0
@@ -193,8 +202,9 @@ class TarReader:
     def __next__(self) -> Entry:
         if self._done:
             raise StopIteration
-        self._source.skip(self._left + self._padding)
-        self._left = self._padding = 0
+        if self._left or self._padding:
+            self._source.skip(self._left + self._padding)
+            self._left = self._padding = 0
         entry = self._read_entry()
         if entry is None:
             self._done = True
@@ -339,23 +349,20 @@ def _for_all(records: List[Record]) -> Dict[bytes, bytes]:
 
 def _from_header(block: bytes, flag: bytes) -> Entry:
     kind = _KINDS[flag]
-    name = read_text(block, 0, 100)
-    if block.startswith(POSIX_MAGIC, 257):
-        prefix = read_text(block, 345, 155)
-        name = prefix + b"/" + name if prefix else name
-    device = (0, 0)
-    if kind in ("char", "block"):
-        device = (read_number(block[329:337]), read_number(block[337:345]))
+    text, mode, uid, gid, size, mtime, target, magic, major, minor, prefix = HEADER.unpack(block)
+    name: bytes = text.split(b"\0", 1)[0]
+    if magic == POSIX_MAGIC and prefix[0]:
+        name = prefix.split(b"\0", 1)[0] + b"/" + name
     return Entry(
-        name=name,
-        kind=kind,
-        mode=read_number(block[100:108]) & 0o7777,
-        uid=read_number(block[108:116]),
-        gid=read_number(block[116:124]),
-        size=read_number(block[124:136]),
-        mtime_ns=read_number(block[136:148]) * NANOSECONDS,
-        target=read_text(block, 157, 100) if kind in ("hardlink", "symlink") else b"",
-        device=device,
+        name,
+        kind,
+        read_number(mode) & 0o7777,
+        read_number(uid),
+        read_number(gid),
+        read_number(size),
+        read_number(mtime) * NANOSECONDS,
+        target.split(b"\0", 1)[0] if kind in ("hardlink", "symlink") else b"",
+        (read_number(major), read_number(minor)) if kind in ("char", "block") else (0, 0),
     )
 
 

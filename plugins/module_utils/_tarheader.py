@@ -15,6 +15,7 @@ import base64
 import binascii
 import functools
 import re
+import struct
 import urllib.parse
 import zlib
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from typing import Dict, List, Optional, Tuple
 
 BLOCK = 512
 """Bytes of a header, and the unit to which everything in an archive is padded."""
+
+HEADER = struct.Struct("100s 8s 8s 8s 12s 12s 9x 100s 6s 66x 8s 8s 155s 12x")
+"""Name, mode, owner, group, size, time, target of a link, magic, major and minor number, prefix of the name."""
 
 POSIX_MAGIC = b"ustar\0"
 MAX_ID = 2**32 - 2
@@ -31,6 +35,7 @@ MAX_SIZE = 2**63
 """Sizes, and seconds of a time, are below this: the kernel counts both in 64 bits with a sign."""
 
 NANOSECONDS = 10**9
+_END_OF_TIME = MAX_SIZE * NANOSECONDS
 
 Extents = List[Tuple[int, int]]
 """Where a sparse file has data: (offset, length) in bytes, ascending."""
@@ -242,7 +247,7 @@ def check_ranges(entry: Entry) -> None:
         raise ValueError(f"owner {entry.uid}:{entry.gid} is out of range")
     if not 0 <= entry.size < MAX_SIZE:
         raise ValueError(f"a size of {entry.size} bytes is out of range")
-    if abs(entry.mtime_ns) // NANOSECONDS >= MAX_SIZE:
+    if not -_END_OF_TIME < entry.mtime_ns < _END_OF_TIME:
         raise ValueError("its time of change is out of range")
     if entry.kind in ("char", "block") and not _valid_device(entry.device):
         raise ValueError(f"device number {entry.device[0]}:{entry.device[1]} is out of range")

@@ -153,9 +153,10 @@ def _add(total: hashlib._Hash, name: bytes, path: str, facts: os.stat_result, ch
     elif kind == stat.S_IFLNK:
         content = os.fsencode(os.readlink(path))
     numbers = b"%d %d %d %d %d %d" % (facts.st_mode, facts.st_uid, facts.st_gid, size, facts.st_mtime_ns, device)
-    parts = [name, numbers, content, *_attributes(path)]
-    # Each with its length, so that no two lists read the same.
-    total.update(b"%d\n" % len(parts) + b"".join([b"%d:%b" % (len(part), part) for part in parts]))
+    attributes = _attributes(path)
+    # Each part with its length, so that no two lists read the same.
+    text = b"%d\n%d:%b%d:%b%d:%b" % (3 + len(attributes), len(name), name, len(numbers), numbers, len(content), content)
+    total.update(text + b"".join([b"%d:%b" % (len(part), part) for part in attributes]) if attributes else text)
 
 
 def _attributes(path: str) -> List[bytes]:
