@@ -32,8 +32,8 @@ options:
     required: true
   below:
     description:
-      - What M(strata.overlay.apply) has returned for the layers and images that builds may name. In check mode the
-        store does not have them yet.
+      - What M(strata.overlay.apply) in check mode has returned for the layers and images that builds may name. The
+        store need not have them yet, or may have older ones.
     type: dict
     default: {}
   directory:

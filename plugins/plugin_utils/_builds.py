@@ -103,11 +103,14 @@ def names_of(store: Sequence[Mapping[str, Any]], below: Mapping[str, Any]) -> di
     """Names with their ``diff_ids`` and ``labels``.
 
     :param store: what `store_info` tells of the build host's store.
-    :param below: result of `apply`, of which in check mode nothing is in the store.
+    :param below: what `apply` in check mode has returned for what builds may name.
     """
     planned = {name: {"diff_ids": diff_ids} for name, diff_ids in (below.get("layers") or {}).items()}
     images = {name: {"diff_ids": image.get("diff_ids") or []} for name, image in (below.get("images") or {}).items()}
-    return {**planned, **images, **{str(name["name"]): name for name in store}}
+    known = {str(name["name"]): name for name in store}
+    # What is defined counts, and of what is there only the labels: those of a layer that was built say of what.
+    labels = {name: {"labels": each.get("labels")} for name, each in known.items()}
+    return {**known, **{name: {**each, **labels.get(name, {})} for name, each in {**planned, **images}.items()}}
 
 
 def plan_builds(written: Sequence[Any], known: Mapping[str, Mapping[str, Any]], finder: RoleFinder) -> list[Build]:

@@ -193,9 +193,12 @@ def test_a_build_that_fails_leaves_everything_as_it_was(builder: Builder) -> Non
     after = builder.names()
     assert after["word"] == before["word"]
     assert "other" in after, "one that fails does not keep another from being built"
-    assert builder.build([word("x"), {"name": "y", "layers": ["absent"], "roles": ["word"]}]).returncode != 0
+    mistake = {"name": "y", "layers": ["absent"], "roles": ["word"]}
+    said = builder.build([word("x"), mistake], overlay_layers=[*builder.layers, {**builder.layers[0], "name": "more"}])
+    assert "build y: option 'layers': the build host has no layer or image 'absent'" in said.stdout + said.stderr
+    assert said.returncode != 0
     assert builder.is_clean()
-    assert builder.names() == after
+    assert builder.names() == after, "not even the layers below were brought"
 
 
 def test_a_run_that_is_killed_is_finished_by_the_next(builder: Builder) -> None:

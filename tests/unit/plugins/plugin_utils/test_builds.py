@@ -130,14 +130,18 @@ def test_what_a_play_needs_of_a_build(roles: Path) -> None:
     assert paths == ["proc", "run", "sys", "usr/sbin/policy-rc.d", "/etc/resolv.conf", "/dev"], "given ones win"
 
 
-def test_names_that_check_mode_has_not_brought_yet() -> None:
+def test_what_is_defined_counts_and_not_what_the_store_has_of_before() -> None:
     below = {"layers": {"debian": ["sha256:new"], "app": ["sha256:dd"]}, "images": {"img": {"diff_ids": ["sha256:ee"]}}}
-    found = names_of([DEBIAN], below)
+    built = {"name": "nginx", "diff_ids": ["sha256:cc"], "labels": {LABEL: "sha256:key"}}
+    found = names_of([{**DEBIAN, "labels": {"a": "b"}}, built], below)
     assert {name: each["diff_ids"] for name, each in found.items()} == {
-        "debian": ["sha256:aa"],
+        "debian": ["sha256:new"],
+        "nginx": ["sha256:cc"],
         "app": ["sha256:dd"],
         "img": ["sha256:ee"],
     }
+    assert found["debian"]["labels"] == {"a": "b"}
+    assert found["nginx"]["labels"] == {LABEL: "sha256:key"}
 
 
 @pytest.mark.parametrize(
