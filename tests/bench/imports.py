@@ -47,6 +47,13 @@ layers = [{"name": f"l{n}", "src": path, "remote_src": True} for n, path in enum
 Run("apply", {"root": sys.argv[1], "layers": layers, "stacks": []}, check_mode=False).execute()
 """
 
+IMAGE_PROGRAM = """
+import sys
+from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+images = [{"name": "bench:1", "src": sys.argv[2], "remote_src": True}]
+Run("apply", {"root": sys.argv[1], "images": images, "stacks": []}, check_mode=False).execute()
+"""
+
 
 def measure_imports(work: Path) -> None:
     """Everything about importing layers."""
@@ -68,7 +75,7 @@ def measure_imports(work: Path) -> None:
         compare_with_tar(memory, [root], "as one layer, ext4 in memory")
         compare_with_tar(work, layers, "on disk")
         compare_with_decompressors(memory, layers)
-        compare_with_engines(memory, layers, image)
+        compare_with_engines(memory, image)
         memory_of_a_large_layer(memory)
 
 
@@ -165,6 +172,10 @@ def by_import(place: Path, layers: Sequence[Path]) -> None:
     call([sys.executable, "-c", PROGRAM, place / "store", *layers])
 
 
+def by_image(place: Path, image: Path) -> None:
+    call([sys.executable, "-c", IMAGE_PROGRAM, place / "store", image])
+
+
 def by_program(command: Sequence[str], layers: Sequence[Path]) -> None:
     for layer in layers:
         with layer.open("rb") as stream:
@@ -218,8 +229,9 @@ def compare_with_decompressors(place: Path, layers: Sequence[Path]) -> None:
             ratio(f"import of {name} / the slower of the two, {words}", took["import"] / slower, "at most 1.2")
 
 
-def compare_with_engines(place: Path, layers: Sequence[Path], image: Path) -> None:
-    own = minimums({"import": partial(by_import, place, layers)}, ROUNDS, partial(cleared, place))["import"]
+def compare_with_engines(place: Path, image: Path) -> None:
+    own = minimums({"import": partial(by_image, place, image)}, ROUNDS, partial(cleared, place))["import"]
+    seconds("import of the archive of docker save, ext4 in memory", own)
     for name, load in (("docker", docker_load), ("podman", podman_load)):
         try:
             took = load(place, image)
