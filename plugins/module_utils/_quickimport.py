@@ -49,6 +49,7 @@ def compile_rooms_once() -> None:
     A room that is not in the zip is an ImportError, as ever.
     """
     places: List[str] = list(sys.modules[_PACKAGE].__path__)
-    importer = pkgutil.get_importer(places[0])
+    # Whoever brings modules to hosts in a way of his own may give packages no place at all.
+    importer = pkgutil.get_importer(places[0]) if places else None
     if isinstance(importer, zipimporter) and not any(isinstance(finder, _Rooms) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Rooms(places[0], importer))

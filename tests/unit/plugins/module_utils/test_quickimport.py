@@ -73,7 +73,12 @@ def test_each_room_is_compiled_once(module_zip: Path) -> None:
     assert once["file"] == once["spec"] == f"{module_zip}/{PACKAGE.replace('.', '/')}/_room.py"
 
 
-def test_nothing_is_done_where_the_collection_lies_unpacked() -> None:
+@pytest.mark.parametrize("places", [None, []])
+def test_nothing_is_done_where_the_collection_lies_unpacked(
+    places: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if places is not None:
+        monkeypatch.setattr(sys.modules[PACKAGE], "__path__", places)
     before = list(sys.meta_path)
     _quickimport.compile_rooms_once()
     assert sys.meta_path == before
