@@ -22,9 +22,9 @@ def main(options: str) -> int:
     try:
         result = prune(json.loads(options), False)
     except StrataError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
-    print(f"{len(result['removed'])} removed, {result['reclaimed_bytes']} bytes")
+    sys.stdout.write(f"{len(result['removed'])} removed, {result['reclaimed_bytes']} bytes\n")
     for entry in result["removed"]:
-        print(f"{entry['kind']} {entry['id']}: {entry['bytes']} bytes")
+        sys.stdout.write(f"{entry['kind']} {entry['id']}: {entry['bytes']} bytes\n")
     return 0
