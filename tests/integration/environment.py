@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.strata.overlay.tests.integration.aside import apart
 from ansible_collections.strata.overlay.tests.integration.debian_root import (
     CONTROLLER,
     UnavailableError,
@@ -36,6 +37,33 @@ USER = 1000
 """Whom ansible-builder lets the image run as."""
 
 _BUILD = 900.0
+_PATIENCE = 300.0
+
+_STORAGE = """
+[storage]
+driver = "overlay"
+graphroot = "{root}"
+runroot = "{state}"
+"""
+_CONTAINERS = """
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+"""
+# ansible-navigator wants this directory, and machines that are containers themselves may lack it: /dev gets a layer.
+_WITH_QUEUES = """
+set -e
+if [ ! -d /dev/mqueue ]; then
+    mkdir -p /mnt/dev/upper /mnt/dev/work /mnt/pts
+    mount --rbind /dev/pts /mnt/pts
+    mount -t overlay overlay -o lowerdir=/dev,upperdir=/mnt/dev/upper,workdir=/mnt/dev/work /dev
+    mkdir /dev/mqueue
+    mount --rbind /mnt/pts /dev/pts
+fi
+exec "$@"
+"""
 # Podman would ask for more than a machine may give that is a container itself.
 _LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
 
@@ -55,6 +83,27 @@ class Environment:
             os.chown(path, USER, 0)
         flags = ["--rm", "--network", network, *_LIMITS, "--volume", f"{data}:/runner"]
         return self.podman.call("run", *flags, "environment", *command)
+
+    def navigate(self, *arguments: str, project: Path) -> str:
+        """``ansible-navigator ARGUMENTS`` with the image; AssertionError with its words where it fails.
+
+        :param project: the directory in which it is started, and which the image is shown.
+        """
+        settings = {"CONTAINERS_STORAGE_CONF": _STORAGE, "CONTAINERS_CONF": _CONTAINERS}
+        own = {"PATH": f"{PROGRAMS}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(project), "LC_ALL": "C.UTF-8"}
+        for name, text in settings.items():
+            path = project / name.lower()
+            path.write_text(text.format(root=self.podman.root, state=self.podman.state))
+            own[name] = str(path)
+        flags = ["--mode", "stdout", "--execution-environment-image", "localhost/environment", "--pull-policy", "never"]
+        flags += ["--container-engine", "podman", "--playbook-artifact-enable", "false"]
+        flags += ["--log-file", str(project / "navigator.log")]
+        command = ["sh", "-c", _WITH_QUEUES, "sh", "ansible-navigator", *arguments, *flags]
+        done = subprocess.run(
+            apart(command), cwd=project, env=own, capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
 
 @contextlib.contextmanager
