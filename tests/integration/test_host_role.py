@@ -76,15 +76,17 @@ def test_a_store_on_a_disk_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
 
 # A timer.
 
+LEFT = "find /etc/systemd /usr/local -name 'strata-prune*'"
 
-def prepare(box: Machine, **variables: Any) -> int:
+
+def prepare(box: Machine, *flags: str, **variables: Any) -> int:
     """The role, by an Ansible that runs in the machine: how many tasks have changed something."""
     role = {"role": "strata.overlay.host", **variables}
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "roles": [role]}
     box.write("/root/play.yml", json.dumps([play]))
     own = ("LC_ALL=C.UTF-8", "HOME=/root", f"ANSIBLE_COLLECTIONS_PATH={COLLECTIONS}", "ANSIBLE_NOCOLOR=1")
-    flags = ("-e", "ansible_python_interpreter=/usr/bin/python3", "/root/play.yml")
-    said = box.do("env", *own, "python3", "-c", "from ansible.cli.playbook import main; main()", *flags)
+    arguments = ("-e", "ansible_python_interpreter=/usr/bin/python3", "/root/play.yml", *flags)
+    said = box.do("env", *own, "python3", "-c", "from ansible.cli.playbook import main; main()", *arguments)
     (changed,) = re.findall(r"changed=(\d+)", said)
     return int(changed)
 
@@ -96,7 +98,10 @@ def contents(box: Machine) -> int:
 @pytest.fixture
 def pruned(box: Machine) -> Machine:
     """A machine with a timer."""
-    assert prepare(box, overlay_prune_timer="weekly", overlay_prune={"keep": ["spare*"]}) > 0
+    variables: dict[str, Any] = {"overlay_prune_timer": "weekly", "overlay_prune": {"keep": ["spare*"]}}
+    assert prepare(box, "--check", **variables) > 0
+    assert box.do("sh", "-c", LEFT) == ""
+    assert prepare(box, **variables) > 0
     return box
 
 
@@ -119,9 +124,8 @@ def test_a_timer_prunes_without_ansible(pruned: Machine) -> None:
 
 
 def test_a_timer_goes_as_it_came(pruned: Machine) -> None:
-    left = "find /etc/systemd /usr/local -name 'strata-prune*'"
-    assert len(pruned.do("sh", "-c", left).splitlines()) == 5, "program, its directory, two units and a link"
+    assert len(pruned.do("sh", "-c", LEFT).splitlines()) == 5, "program, its directory, two units and a link"
     assert prepare(pruned) > 0
-    assert pruned.do("sh", "-c", left) == ""
+    assert pruned.do("sh", "-c", LEFT) == ""
     assert pruned.active("strata-prune.timer") == "inactive"
     assert prepare(pruned) == 0
