@@ -202,6 +202,11 @@ def mount_helper_module_spec() -> Spec:
     return {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 
 
+def prune_program_module_spec() -> Spec:
+    """Options of ``strata.overlay.prune_program``."""
+    return {**mount_helper_module_spec(), **prune_module_spec()}
+
+
 def stack_info_module_spec() -> Spec:
     """Options of ``strata.overlay.stack_info``."""
     own: Spec = {"name": {"type": "str", "required": True}, "changes": {"type": "bool", "default": False}}

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""mount.strata as files on a host: a program for mount(8), and the rooms of this collection that it is made of."""
+"""Programs as files on a host: mount.strata for mount(8), and others; each with the rooms that it is made of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import importlib.util
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, Iterator, NoReturn, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, NoReturn, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mounthelper
 from ansible_collections.strata.overlay.plugins.module_utils._bootfiles import replace_file
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LIBRARY = "/usr/local/lib/strata"
 
 _PACKAGE = "ansible_collections.strata.overlay.plugins.module_utils"
-_MARK = "# Written by strata.overlay for mount(8): mount -t strata NAME PATH [-o root=STORE]"
+_MARK = "# Written by strata.overlay"
 _EXECUTABLE = 0o755
 _LONGEST_INTERPRETER = 240
 """execve(2) reads 255 bytes of the first line; older kernels than 5.1 read 127."""
@@ -36,12 +36,14 @@ _LONGEST_INTERPRETER = 240
 
 @dataclass(frozen=True)
 class HelperFiles:
-    """All files of the helper, by absolute path.
+    """All files of a program, by absolute path.
 
-    :ivar program: what mount(8) runs; its first line names this host's Python.
+    :ivar words: what messages call it.
+    :ivar program: its first line names this host's Python.
     :ivar directory: the code; named after its digest, so that it is replaced by naming another one.
     """
 
+    words: str
     program: str
     program_text: str
     directory: str
@@ -67,7 +69,7 @@ def _source(name: str) -> str:
     loader: Any = spec.loader if spec else None
     text = loader.get_source(full) if loader else None
     if text is None:
-        raise StrataError(f"The source of {full} cannot be read, so the mount helper cannot be installed from it.")
+        raise StrataError(f"The source of {full} cannot be read, so no program can be installed from it.")
     return str(text)
 
 
@@ -91,31 +93,44 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def helper_files(interpreter: str = sys.executable, sbin: str = "/sbin", library: str = LIBRARY) -> HelperFiles:
-    """What is to be on this host.
+    """What of mount.strata is to be on this host.
 
     :param interpreter: the Python that runs this module runs the helper as well.
     """
+    room = _mounthelper.__name__.rpartition(".")[2]
+    does = "for mount(8): mount -t strata NAME PATH [-o root=STORE]"
+    program = f"{os.path.realpath(sbin)}/mount.strata"
+    return program_files("the mount helper", room, program, library, (does, "main(sys.argv[1:])"), interpreter)
+
+
+def program_files(
+    words: str, room: str, program: str, library: str, body: Tuple[str, str], interpreter: str = sys.executable
+) -> HelperFiles:
+    """A program that calls ``main`` of a room, and needs nothing but Python's standard library.
+
+    :param body: what it is for, and the call.
+    """
     if any(letter.isspace() for letter in interpreter) or len(interpreter) > _LONGEST_INTERPRETER:
         raise StrataError(
-            f"The mount helper cannot be run by {interpreter!r}: the kernel takes no such path in the first line of a "
-            "program. Set ansible_python_interpreter to another Python of this host."
+            f"{words[0].upper()}{words[1:]} cannot be run by {interpreter!r}: the kernel takes no such path in the "
+            "first line of a program. Set ansible_python_interpreter to another Python of this host."
         )
-    rooms = sources()
+    rooms = sources(room)
     digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(rooms.items())).encode()).hexdigest()
     directory = f"{library}/{digest[:16]}"
     below = f"{directory}/{_PACKAGE.replace('.', '/')}"
     text = (
         f"#!{interpreter} -IS\n"
-        f"{_MARK}\n"
+        f"{_MARK} {body[0]}\n"
         "import sys\n"
         "\n"
         f"sys.path.insert(0, {directory!r})\n"
-        f"from {_PACKAGE}.{_mounthelper.__name__.rpartition('.')[2]} import main\n"
+        f"from {_PACKAGE}.{room} import main\n"
         "\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+        f"sys.exit({body[1]})\n"
     )
-    program = f"{os.path.realpath(sbin)}/mount.strata"
-    return HelperFiles(program, text, directory, {f"{below}/{name}.py": source for name, source in rooms.items()})
+    code = {f"{below}/{name}.py": source for name, source in rooms.items()}
+    return HelperFiles(words, program, text, directory, code)
 
 
 def is_installed(files: HelperFiles) -> bool:
@@ -178,10 +193,15 @@ def _read(path: str) -> Optional[str]:
 
 
 def run_helper(module: AnsibleModule) -> NoReturn:
-    """Bring a module's parameters about and end the module."""
+    """Bring the parameters of ``mount_helper`` about and end the module."""
+    run_files(module, helper_files)
+
+
+def run_files(module: AnsibleModule, make: Callable[[], HelperFiles]) -> NoReturn:
+    """Install or remove a program, as the option ``state`` says, and end the module."""
 
     def work() -> Dict[str, Any]:
-        files = helper_files()
+        files = make()
         wanted = module.params["state"] == "present"
         right = is_installed(files) if wanted else not present(files)
         shown = _difference(files, wanted)
@@ -190,7 +210,7 @@ def run_helper(module: AnsibleModule) -> NoReturn:
                 (install if wanted else remove)(files)
             except OSError as error:
                 raise StrataError(
-                    f"Cannot {'install' if wanted else 'remove'} the mount helper: {error.strerror} "
+                    f"Cannot {'install' if wanted else 'remove'} {files.words}: {error.strerror} "
                     f"({error.filename or files.program})."
                 ) from error
         return {"changed": not right, "program": files.program, "library": files.directory, "diff": shown}

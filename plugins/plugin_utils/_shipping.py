@@ -120,7 +120,15 @@ class ShippingAction(ActionBase):
             if problems:
                 return {**result, **self._report(definition, problems)}
             result.update(self._converge(definition, local))
+            self._let_go()
         return {**result, "seconds": round(time.monotonic() - begun, 3)}
+
+    def _let_go(self) -> None:
+        """Ansible keeps a task's arguments beside each host's result until all hosts have been there: of a long
+        definition, more than all else that it knows of a host. This process's task is a copy, and nobody asks it again.
+        """
+        if not self._task.until:
+            self._task.args = {}
 
     def _converge(self, definition: Definition, local: _Here) -> dict[str, Any]:
         """Ask the host for its plan; where it is not empty, ship what it needs and let the module do it."""

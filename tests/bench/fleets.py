@@ -28,29 +28,34 @@ STACKS = 10
 FORKS = 10
 ROUNDS = 3
 
+_MEASURE = """
+import resource, subprocess, sys
+
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""The kernel tells the largest of a process's descendants in KiB, so the run is the only child of a process."""
+
 
 class Fleet:
     """Hosts over the local connection, each with a store and stacks of its own."""
 
-    def __init__(self, work: Path, hosts: int) -> None:
+    def __init__(self, work: Path, hosts: int, layers: int = 3) -> None:
         self._work = work
         home = "{{ playbook_home }}/{{ inventory_hostname }}"
+        names = [f"l{number}" for number in range(layers)]
         variables: dict[str, Any] = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "playbook_home": str(work),
             "overlay_root": f"{home}/store",
-            "overlay_layers": [
-                {"name": f"l{number}", "files": [{"path": f"etc/{number}", "content": str(number)}]}
-                for number in range(3)
-            ],
+            "overlay_layers": [{"name": name, "files": [{"path": f"etc/{name}", "content": name}]} for name in names],
             "overlay_stacks": [
-                {"name": f"s{number}", "path": f"{home}/s{number}", "layers": ["l0", "l1", "l2"]}
-                for number in range(STACKS)
+                {"name": f"s{number}", "path": f"{home}/s{number}", "layers": names} for number in range(STACKS)
             ],
         }
-        names: dict[str, dict[str, str]] = {f"h{number}": {} for number in range(hosts)}
-        (work / "hosts.json").write_text(json.dumps({"all": {"hosts": names, "vars": variables}}))
+        all_hosts: dict[str, dict[str, str]] = {f"h{number}": {} for number in range(hosts)}
+        (work / "hosts.json").write_text(json.dumps({"all": {"hosts": all_hosts, "vars": variables}}))
 
     def ping(self) -> None:
         self._call("ansible", "all", "-m", "ansible.builtin.ping", "-o")
@@ -58,10 +63,20 @@ class Fleet:
     def site(self, *arguments: str) -> str:
         return self._call("ansible-playbook", "strata.overlay.site", *arguments)
 
+    def memory_of_site(self) -> int:
+        """Bytes that the largest process of a run had at most: the one that everything is kept in, or a fork of it."""
+        command, environment = self._command("ansible-playbook", "strata.overlay.site")
+        said = call([sys.executable, "-c", _MEASURE, *command], environment)
+        return int(said.split()[-1]) * 1024
+
     def take_down(self) -> None:
         self.site("-e", json.dumps({"overlay_layers": [], "overlay_stacks": [], "overlay_exclusive": True}))
 
     def _call(self, program: str, *arguments: str) -> str:
+        command, environment = self._command(program, *arguments)
+        return call(command, environment)
+
+    def _command(self, program: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
         own = {
             "ANSIBLE_COLLECTIONS_PATH": os.environ["PYTHONPATH"],
             "ANSIBLE_HOME": str(self._work / "ansible"),
@@ -71,7 +86,7 @@ class Fleet:
             "XDG_CACHE_HOME": str(self._work / "cache"),
         }
         others = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHONPATH"))}
-        return call([program, "-i", str(self._work / "hosts.json"), *arguments], {**others, **own})
+        return [program, "-i", str(self._work / "hosts.json"), *arguments], {**others, **own}
 
 
 def measure_fleet(work: Path) -> None:

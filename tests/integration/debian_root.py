@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGES = ("git", "iputils-ping", "perl", "python3")
@@ -25,28 +25,36 @@ PACKAGES = ("git", "iputils-ping", "perl", "python3")
 RECIPE = ("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", "--format=tar", "bookworm")
 """The command; it takes the mirror that mmdebstrap knows, and writes the archive to its standard output."""
 
+CONTROLLER = (
+    *("mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"),
+    "--include=git,python3,python3-pip",
+    *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")),
+    "trixie",
+)
+"""The same for an image from which Ansible is run: the slim one, and what would be downloaded for each test of it."""
+
 
 class UnavailableError(Exception):
     """There is no Debian root here; says why."""
 
 
-def debian_root() -> Path:
+def debian_root(recipe: Sequence[str] = RECIPE) -> Path:
     """The archive, built if it is not there yet.
 
     :raises UnavailableError: it cannot be built here, or be unpacked.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
-    archive = cache / f"debian-{hashlib.sha256(' '.join(RECIPE).encode()).hexdigest()[:16]}.tar"
+    archive = cache / f"debian-{hashlib.sha256(' '.join(recipe).encode()).hexdigest()[:16]}.tar"
     if not is_full_root():
         raise UnavailableError("building or unpacking a Debian root needs root, with all user ids")
     if archive.exists():
         return archive
-    if shutil.which(RECIPE[0]) is None:
+    if shutil.which(recipe[0]) is None:
         raise UnavailableError("building a Debian root needs the program mmdebstrap")
     cache.mkdir(parents=True, exist_ok=True)
     with locked_cache(cache):
         if not archive.exists():
-            _build(archive)
+            _build(recipe, archive)
     return archive
 
 
@@ -66,11 +74,11 @@ def locked_cache(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _build(archive: Path) -> None:
+def _build(recipe: Sequence[str], archive: Path) -> None:
     unfinished = archive.with_suffix(".unfinished")
     try:
         with unfinished.open("wb") as stream:
-            done = subprocess.run(RECIPE, stdout=stream, stderr=subprocess.PIPE, check=False)
+            done = subprocess.run(recipe, stdout=stream, stderr=subprocess.PIPE, check=False)
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
             raise UnavailableError(f"mmdebstrap could not build a Debian root: {' / '.join(said)}")

@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,48 @@ class Site(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_arguments):
         pass
 
-http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Site).serve_forever()
+http.server.ThreadingHTTPServer(("", 8080), Site).serve_forever()
 """
+
+# Asks every host for its site over and over, until its input ends; then it writes what each has said, in order.
+_CLIENTS = r"""
+import json, sys, threading, time, urllib.error, urllib.request
+
+said, asked, over = {}, 0, threading.Event()
+
+def ask(name, address):
+    global asked
+    while not over.wait(0.05):
+        try:
+            with urllib.request.urlopen("http://%s:8080/" % address, timeout=30) as answer:
+                heard = "%d %s" % (answer.status, answer.read().decode())
+        except OSError as error:
+            heard = repr(error)
+        asked += 1
+        if said.setdefault(name, [])[-1:] != [heard]:
+            said[name].append(heard)
+
+threads = [threading.Thread(target=ask, args=pair) for pair in json.loads(sys.argv[1]).items()]
+for thread in threads:
+    thread.start()
+sys.stdin.read()
+over.set()
+for thread in threads:
+    thread.join()
+print(json.dumps([said, asked]))
+"""
+
+
+@dataclass
+class Clients:
+    """What clients of the hosts have heard.
+
+    :ivar said: each host's answers, one for as often as it said the same.
+    :ivar asked: how often they have asked, all together.
+    """
+
+    said: dict[str, list[str]] = field(default_factory=dict)
+    asked: int = 0
 
 
 @dataclass
@@ -215,6 +256,19 @@ class Fleet:
         said = json.loads(self._network("ip", "-json", "-statistics", "link", "show"))
         links = {link["ifname"]: int(link["stats64"]["tx"]["bytes"]) for link in said}
         return {host.name: links[host.link] for host in self.hosts}
+
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[Clients]:
+        """A client of each host, at the controller's place; they know what they have heard once the block has ended."""
+        found = Clients()
+        addresses = json.dumps({host.name: host.address for host in self.hosts})
+        command = [*self.enter, sys.executable, "-c", _CLIENTS, addresses]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
+            try:
+                yield found
+            finally:
+                output, _none = asking.communicate()
+        found.said, found.asked = json.loads(output)
 
     @contextlib.contextmanager
     def another(self, name: str, last: int) -> Iterator[FleetHost]:

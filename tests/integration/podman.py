@@ -39,15 +39,16 @@ class Podman:
     root: Path
     state: Path
 
-    def call(self, *arguments: str, stdin: bytes = b"") -> str:
+    def call(self, *arguments: str, stdin: bytes = b"", patience: float = _PATIENCE) -> str:
         """``podman ARGUMENTS``: what it printed; AssertionError with its words where it fails."""
         command = ["podman", "--root", str(self.root), "--runroot", str(self.state), "--storage-driver", "overlay"]
         command += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
         done = subprocess.run(
-            apart([*command, *arguments]), input=stdin, capture_output=True, check=False, timeout=_PATIENCE
+            apart([*command, *arguments]), input=stdin, capture_output=True, check=False, timeout=patience
         )
         if done.returncode != 0:
-            raise AssertionError(f"podman {' '.join(arguments)}: {done.stderr.decode(errors='replace')}")
+            said = (done.stdout[-10_000:] + done.stderr).decode(errors="replace")
+            raise AssertionError(f"podman {' '.join(arguments)}: {said}")
         return done.stdout.decode()
 
     def copy(self, place: Path) -> Path:

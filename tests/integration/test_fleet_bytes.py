@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.strata.overlay.tests.bench.scales import CODE
 from ansible_collections.strata.overlay.tests.integration.fleet import COUNT, Fleet, FleetHost
 from ansible_collections.strata.overlay.tests.integration.images import Layout
 from ansible_collections.strata.overlay.tests.integration.registry import Authority, Place, Registry, running_registry
@@ -57,7 +58,8 @@ def test_an_upgrade_of_one_layer_of_ten_moves_that_layer(fleet: Fleet, tmp_path:
     size = big.stat().st_size
     over = {name: count - modules[name] - size for name, count in moved.items()}
     print(f"{size} bytes of a layer; beside it {min(over.values())} to {max(over.values())} for a host")
-    print(f"modules and connection: {max(modules.values())}")
+    print(f"modules and connection: {min(modules.values())} to {max(modules.values())}")
+    assert CODE / 2 < min(modules.values()) <= max(modules.values()) <= CODE, "what docs/scale.md reckons with"
     assert all(-OVER < each <= OVER for each in over.values()), over
     assert {host.run("stat", "-c", "%s", "/srv/web/data").strip() for host in fleet.hosts} == {str(LAYER)}
 
