@@ -125,9 +125,10 @@ class ShippingAction(ActionBase):
 
     def _let_go(self) -> None:
         """Ansible keeps a task's arguments beside each host's result until all hosts have been there: of a long
-        definition, more than all else that it knows of a host. This process's task is a copy, and nobody asks it again.
+        definition, more than all else that it knows of a host. This process's task is a copy, and nobody asks it again
+        but a retry: without its arguments that would be asked for nothing, and succeed.
         """
-        if not self._task.until:
+        if self._task.retries is None and not self._task.until:
             self._task.args = {}
 
     def _converge(self, definition: Definition, local: _Here) -> dict[str, Any]:

@@ -79,6 +79,18 @@ def test_a_playbook_run_twice(host: Host, ansible: Ansible, layers: list[dict[st
     assert host.tree("web") == {"etc/app.conf": "secret = 12345\n", "etc/os": "app"}
 
 
+@pytest.mark.parametrize("keywords", ["retries: 1", "until: result is succeeded\n      retries: 1"])
+def test_a_retry_tries_the_same_again(host: Host, ansible: Ansible, keywords: str) -> None:
+    """What fails fails again, and is never a run of nothing that succeeds."""
+    stacks = json.dumps([{**stack(host), "layers": ["absent"]}])
+    text = PLAYBOOK.format(root=host.root, layers="[]", stacks=stacks)
+    done = ansible.playbook(f"{text}      register: result\n      delay: 0\n      {keywords}\n")
+    assert done.returncode != 0, done.stdout
+    assert "FAILED - RETRYING" in done.stdout
+    assert "absent" in done.stdout.rpartition("fatal:")[2]
+    assert recap(done.stdout)["failed"] == 1
+
+
 def test_check_announces_what_is_then_done(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     arguments = {"root": str(host.root), "layers": layers, "stacks": [stack(host)]}
     announced = ansible.module("apply", arguments, "--check", "--diff")
