@@ -99,7 +99,9 @@ def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
     lines = by_path([line for line in mounts if line.path == path]).get(path, [])
     if not lines:
         return []
-    content_root = root_on_device(mounts, f"{root}/content/sha256")
+    # Only of binds it has to be known, and hosts may have a thousand mounts to look through.
+    binds = any(line.fstype != "overlay" for line in lines)
+    content_root = root_on_device(mounts, f"{root}/content/sha256") if binds else ("", "")
     return [line for line in lines if is_of_store(line, f"{root}/overlay2", content_root)]
 
 
