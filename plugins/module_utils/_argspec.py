@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ansible_collections.strata.overlay.plugins.module_utils._healthspec import health_spec
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import PROPAGATION
 
 Spec = Dict[str, Any]
@@ -60,6 +59,21 @@ def layer_spec() -> Spec:
 def layer_in_place_spec() -> Spec:
     """A layer written in a stack's ``layers`` in place of a name."""
     return {"name": {"type": "str"}, **_source_spec()}
+
+
+def health_spec() -> Spec:
+    """The options of ``health``."""
+    return {
+        "url": {"type": "str"},
+        "tcp": {"type": "str"},
+        "command": {"type": "raw"},
+        "status": {"type": "raw"},
+        "headers": {"type": "dict", "no_log": True},
+        "validate_certs": {"type": "bool"},
+        "timeout": {"type": "int", "default": 5},
+        "retries": {"type": "int", "default": 10},
+        "delay": {"type": "int", "default": 1},
+    }
 
 
 def stack_spec() -> Spec:

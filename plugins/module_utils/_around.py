@@ -15,7 +15,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._healthspec import 
 from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import CheckHealth, StartServices, StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord
-from ansible_collections.strata.overlay.plugins.module_utils._services import Service, service_problems
+from ansible_collections.strata.overlay.plugins.module_utils._service import Service
+from ansible_collections.strata.overlay.plugins.module_utils._services import service_problems
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Switch, Unmount, WriteStack
 
 _CHANGING = (Unmount, Switch, Mount)

@@ -11,7 +11,7 @@ import contextlib
 import os
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._boot import BootEntry
+from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import BootEntry
 from ansible_collections.strata.overlay.plugins.module_utils._fstab import block_lines, first_field, with_block
 
 

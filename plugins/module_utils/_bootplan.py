@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._boot import (
-    BootEntry,
-    boot_changes,
-    boot_entry,
-    boot_problems,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._boot import boot_changes, boot_entry, boot_problems
+from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import BootEntry
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import of_store_at
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Step

@@ -22,12 +22,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._module import exit
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import picture
 from ansible_collections.strata.overlay.plugins.module_utils._quiet import Quiet, kept_quiet, plan_quiet
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._services import (
-    ServiceManager,
-    Systemd,
-    has_systemd,
-    recorded_services,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._service import has_systemd, recorded_services
+from ansible_collections.strata.overlay.plugins.module_utils._services import ServiceManager, Systemd
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import known_stack
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack, StackSpec, read_stack
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store

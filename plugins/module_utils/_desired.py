@@ -19,7 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import 
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._services import Service, recorded_services
+from ansible_collections.strata.overlay.plugins.module_utils._service import Service, recorded_services
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import unknown_layer
 

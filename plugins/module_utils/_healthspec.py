@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
+from ansible_collections.strata.overlay.plugins.module_utils._argspec import health_spec
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 _KINDS = ("url", "tcp", "command")
@@ -48,21 +49,6 @@ class HealthSpec:
         if self.address:
             return f"connect to {self.address[0]} port {self.address[1]}"
         return f"run {self.command[0]}"
-
-
-def health_spec() -> Dict[str, Any]:
-    """The options of ``health``."""
-    return {
-        "url": {"type": "str"},
-        "tcp": {"type": "str"},
-        "command": {"type": "raw"},
-        "status": {"type": "raw"},
-        "headers": {"type": "dict", "no_log": True},
-        "validate_certs": {"type": "bool"},
-        "timeout": {"type": "int", "default": 5},
-        "retries": {"type": "int", "default": 10},
-        "delay": {"type": "int", "default": 1},
-    }
 
 
 def read_health(where: str, written: Any, problems: List[str]) -> Optional[HealthSpec]:

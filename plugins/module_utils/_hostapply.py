@@ -23,7 +23,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import of_store_at
 from ansible_collections.strata.overlay.plugins.module_utils._records import dump
-from ansible_collections.strata.overlay.plugins.module_utils._services import ServiceManager, Systemd, has_systemd
+from ansible_collections.strata.overlay.plugins.module_utils._service import has_systemd
+from ansible_collections.strata.overlay.plugins.module_utils._services import ServiceManager, Systemd
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Step
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction

@@ -8,14 +8,17 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Dict, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Sequence
 
-from ansible_collections.strata.overlay.plugins.module_utils._boot import BootFacts, observe_boot
+from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import BootFacts, observe_boot
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord
-from ansible_collections.strata.overlay.plugins.module_utils._services import Systemd, UnitState, has_systemd
+from ansible_collections.strata.overlay.plugins.module_utils._service import has_systemd
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._services import UnitState
 
 
 class HostFacts(NamedTuple):
@@ -45,7 +48,14 @@ def observe_host(store: Store, desired: Desired, mounts: Sequence[Mount]) -> Hos
     changes: Dict[str, ChangeRecord] = {name: change for name, change in found if change is not None}
     return HostFacts(
         systemd=systemd,
-        units=Systemd().states(services) if systemd else {},
+        units=_states(services) if systemd and services else {},
         changes=changes,
         boot=observe_boot(store.root, mounts),
     )
+
+
+def _states(services: List[str]) -> Mapping[str, UnitState]:
+    # Loaded when it is needed: many definitions name no services.
+    from ansible_collections.strata.overlay.plugins.module_utils._services import Systemd
+
+    return Systemd().states(services)

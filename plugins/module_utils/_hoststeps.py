@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import FrozenSet, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._boot import BootEntry
+from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import BootEntry
 from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
 from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Step

@@ -17,13 +17,14 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import M
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 _LONGEST_VALUE = 255
 _VOLATILE = re.compile(r"^[0-9a-f]{64}/volatile/diff\Z")
 
 
-@dataclass(frozen=True)
-class MountRequest:
+@dataclass(frozen=True, eq=False, repr=False)
+class MountRequest(Value):
     """What is to be mounted. Names are absolute where the kernel takes them so long, else relative to the store's home.
 
     :ivar lowers: top to bottom.

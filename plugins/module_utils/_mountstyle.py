@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
+from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 PROPAGATION: Mapping[str, int] = {
     "private": _kernel.MS_PRIVATE,
@@ -52,8 +53,8 @@ _FLAGS: Dict[str, _Flag] = {
 FLAG_NAMES: Tuple[str, ...] = tuple(_FLAGS)
 
 
-@dataclass(frozen=True)
-class MountStyle:
+@dataclass(frozen=True, eq=False, repr=False)
+class MountStyle(Value):
     """What a user asks of the mount itself.
 
     :ivar options: of FLAG_NAMES, each once, sorted.

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Callable, ContextManager, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 Opener = Callable[[], ContextManager[IO[bytes]]]
 
 
-@dataclass(frozen=True)
-class Origin:
+@dataclass(frozen=True, eq=False, repr=False)
+class Origin(Value):
     """Where the bytes of one content can be had.
 
     :ivar size: bytes of the regular files in it.

@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known
 from ansible_collections.strata.overlay.plugins.module_utils._hostlimits import host_problems
@@ -67,7 +66,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     planned = {step.record.stack_id for step in [*takedown, *records, *mounts] if isinstance(step, SetAside)}
     of_names = {*(stack.spec.name for stack in desired.stacks), *desired.dropped_stacks}
     mounts += [SetAside(record, written=False) for record in _lost_volatiles(observed.known, of_names, planned)]
-    boot = plan_boot(desired, observed)
+    removals, writes = _boot(desired, observed, problems)
     # Paths are left before they are taken: one stack may want the path of another.
     changes = [*takedown, *moves, *records, *mounts]
     if desired.has_services():
@@ -76,14 +75,25 @@ def plan(desired: Desired, observed: Observed) -> Plan:
 
         problems += services_told(desired, observed.host)
         changes = with_services(changes, desired, observed.host)
-    problems += boot.problems
-    steps += [*boot.removals, *changes, *boot.writes]
+    steps += [*removals, *changes, *writes]
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if desired.stage:
         steps = [step for step in steps if isinstance(step, (ImportContent, LinkLayer))]
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
     return Plan(tuple(steps), tuple(problems))
+
+
+def _boot(desired: Desired, observed: Observed, problems: List[str]) -> Tuple[Sequence[Step], Sequence[Step]]:
+    """What is removed before stacks go away, and what is written when they are there."""
+    if not observed.host.boot.matters:
+        return (), ()
+    # Loaded when it is needed: many hosts mount nothing of ours at boot.
+    from ansible_collections.strata.overlay.plugins.module_utils._bootplan import plan_boot
+
+    boot = plan_boot(desired, observed)
+    problems += boot.problems
+    return boot.removals, boot.writes
 
 
 def _contents(desired: Desired, observed: Observed, problems: List[str]) -> List[Step]:

@@ -15,10 +15,11 @@ from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
+from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 
-@dataclass(frozen=True)
-class NameRecord:
+@dataclass(frozen=True, eq=False, repr=False)
+class NameRecord(Value):
     """A name and the chain it points at, bottom first.
 
     :ivar image_id: digest of the config of the image that it names; "" for a layer.
@@ -38,8 +39,8 @@ class NameRecord:
         return "image" if self.image_id else "layer"
 
 
-@dataclass(frozen=True)
-class ContentRecord:
+@dataclass(frozen=True, eq=False, repr=False)
+class ContentRecord(Value):
     """A content as it was imported.
 
     :ivar size: bytes of its regular files, hard links counted once.
@@ -61,8 +62,8 @@ class ContentRecord:
         return HEX_ID.match(str(self.digest)) is not None
 
 
-@dataclass(frozen=True)
-class Generation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Generation(Value):
     """One chain that a stack has had.
 
     :ivar layers: the names it was written with.
@@ -77,8 +78,8 @@ class Generation:
     back_to: int = 0
 
 
-@dataclass(frozen=True)
-class StackRecord:
+@dataclass(frozen=True, eq=False, repr=False)
+class StackRecord(Value):
     """A stack: all that mounting it takes, should every derived file be lost.
 
     :ivar stack_id: directory of the writable layer in overlay2/, 64 hexadecimal digits; ``""`` where there is none.
@@ -120,8 +121,8 @@ class StackRecord:
         return self.history[0].number
 
 
-@dataclass(frozen=True)
-class ChangeRecord:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChangeRecord(Value):
     """A change of a stack that is being made: it is on record until services and health have had their turn.
 
     :ivar running: units that ran before it.

@@ -16,6 +16,7 @@ import subprocess
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Protocol, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._service import Service
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options, nearest
 
 _NAME = re.compile(r"^[A-Za-z0-9_.:\\][A-Za-z0-9_.:@\\-]{0,254}\Z")
@@ -26,23 +27,6 @@ _LONGEST_JOB = 300.0
 """Seconds that a unit may take to stop or start; systemd's own limit is 90 unless a unit says otherwise."""
 
 _LONGEST_QUESTION = 30.0
-
-SYSTEMD_RUNS = "/run/systemd/system"
-"""There while systemd is the init system (sd_booted(3))."""
-
-
-class Service(NamedTuple):
-    """A unit with its suffix, and what it needs when the tree below it changes.
-
-    :ivar action: ``restart``: it is stopped while the tree is away; ``reload``: it goes on and is told afterwards.
-    """
-
-    unit: str
-    action: str = "restart"
-
-    def words(self) -> str:
-        """As records hold it: ``restart app.service``."""
-        return f"{self.action} {self.unit}"
 
 
 class UnitState(NamedTuple):
@@ -93,11 +77,6 @@ def _read_service(where: str, item: Any, problems: List[str]) -> Service:
     return Service(_with_suffix(name), options["action"])
 
 
-def recorded_services(texts: Iterable[str]) -> Tuple[Service, ...]:
-    """Services from their words on record."""
-    return tuple(Service(text.partition(" ")[2], text.partition(" ")[0]) for text in texts)
-
-
 def service_spec() -> Dict[str, Any]:
     """One item of ``services`` that is not only a name."""
     return {
@@ -123,11 +102,6 @@ class ServiceManager(Protocol):
 
     def reread(self) -> None:
         """Take note of unit files that were written or removed."""
-
-
-def has_systemd() -> bool:
-    """Whether systemd runs this host."""
-    return os.path.isdir(SYSTEMD_RUNS)
 
 
 class Systemd:

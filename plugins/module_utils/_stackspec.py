@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import layer_in_place_spec
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
-from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec, read_health
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, check_name, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle, read_style
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import stack_path
-from ansible_collections.strata.overlay.plugins.module_utils._services import Service, read_services
+from ansible_collections.strata.overlay.plugins.module_utils._service import Service
 from ansible_collections.strata.overlay.plugins.module_utils._size import parse_size
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
+from ansible_collections.strata.overlay.plugins.module_utils._value import Value
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
 
 DEFAULT_GENERATIONS = 3
 _NUMBER = re.compile(r"^[0-9]{1,9}\Z")
@@ -38,8 +41,8 @@ class Restack(NamedTuple):
     picture: bytes
 
 
-@dataclass(frozen=True)
-class StackSpec:
+@dataclass(frozen=True, eq=False, repr=False)
+class StackSpec(Value):
     """One stack as written; ``layers`` bottom first, each a name or a layer written in place.
 
     :ivar path: ``""`` where not given: the store's record says it.
@@ -92,14 +95,31 @@ def read_stack(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
         on_busy=item["on_busy"],
         generations=DEFAULT_GENERATIONS if item["generations"] is None else item["generations"],
         state=item["state"],
-        services=read_services(where, item["services"], problems),
-        health=read_health(where, item["health"], problems),
+        services=_services(where, item["services"], problems),
+        health=_health(where, item["health"], problems),
         boot=item["boot"] is not False,
         on_change=item["on_change"],
         generation=_generation(where, item, problems),
         style=read_style(item, where, problems),
         left_out=frozenset(key for key, value in item.items() if value is None),
     )
+
+
+def _services(where: str, written: Any, problems: List[str]) -> Tuple[Service, ...]:
+    if not written:
+        return ()
+    # Loaded when it is needed, as all that many definitions do without.
+    from ansible_collections.strata.overlay.plugins.module_utils._services import read_services
+
+    return read_services(where, written, problems)
+
+
+def _health(where: str, written: Any, problems: List[str]) -> Optional[HealthSpec]:
+    if written is None:
+        return None
+    from ansible_collections.strata.overlay.plugins.module_utils._healthspec import read_health
+
+    return read_health(where, written, problems)
 
 
 def _generation(where: str, item: Mapping[str, Any], problems: List[str]) -> str:

@@ -17,6 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layout import Laye
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack
+from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
@@ -27,8 +28,8 @@ def short(digest: str) -> str:
     return hex_of(digest)[:12]
 
 
-@dataclass(frozen=True)
-class Step:
+@dataclass(frozen=True, eq=False, repr=False)
+class Step(Value):
     """One change. Every step may be cut short at any moment and be done again by the next run."""
 
     @property
@@ -56,7 +57,7 @@ class Step:
         return {"action": self.action, "object": self.object, "text": self.words(), "bytes": self.bytes}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CreateStore(Step):
     """Make the directories of a new store."""
 
@@ -70,7 +71,7 @@ class CreateStore(Step):
         return f"create the store {self.root}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImportContent(Step):
     """Unpack a diff that the store has not."""
 
@@ -88,7 +89,7 @@ class ImportContent(Step):
         return f"import content {short(self.origin.diff_id)} from {self.origin.words}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinkLayer(Step):
     """Make, or make again, a layer directory with its short link and records."""
 
@@ -111,7 +112,7 @@ class LinkLayer(Step):
         return f"link layer {short(self.layer.chain_id)} (content {short(self.layer.diff_id)}){above}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class StoreImage(Step):
     """Keep an image's config where Docker has it, and its tag.
 
@@ -132,7 +133,7 @@ class StoreImage(Step):
         return f"store image {image}" if self.fault == "missing" else f"repair image {image}: {self.fault}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SetName(Step):
     """Let a name point at a chain."""
 
@@ -158,7 +159,7 @@ def _points_at(record: NameRecord) -> str:
     return f"image {short(record.image_id)}" if record.image_id else f"content {short(record.diff_ids[-1])}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class DropName(Step):
     """Forget a name; its content stays until it is pruned."""
 
@@ -173,7 +174,7 @@ class DropName(Step):
         return f"forget the name '{self.name}'"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class WriteStack(Step):
     """Write a stack's record, and make its writable layer where it needs one.
 
@@ -227,7 +228,7 @@ class WriteStack(Step):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SetAside(Step):
     """Let go of a writable layer that its stack no longer uses; one that holds anything is kept until it is pruned."""
 
@@ -243,7 +244,7 @@ class SetAside(Step):
         return f"set the {what} aside" if self.written else f"remove the {what}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CompareUpper(Step):
     """See that a writable layer is still what a layer was made of; else its stack stays what it was.
 
@@ -261,7 +262,7 @@ class CompareUpper(Step):
         return f"see that nothing in stack {self.name} has changed since layer '{self.restack.layer}' was made of it"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Unmount(Step):
     """Take every mount of ours at a path away, the uppermost first."""
 
@@ -280,7 +281,7 @@ class Unmount(Step):
         return f"unmount {self.path}{times}: {self.why}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mount(Step):
     """Mount a stack at its path."""
 
@@ -297,7 +298,7 @@ class Mount(Step):
         return f"mount {count} layer{'s' if count > 1 else ''} at {self.stack.spec.path} ({kind})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Switch(Step):
     """Show a stack's new tree at a path where an old one is mounted, without a gap where the kernel can do that.
 
@@ -325,7 +326,7 @@ class Switch(Step):
         return f"switch {self.stack.spec.path}{times} to {count} layer{'s' if count > 1 else ''} {how}: {self.why}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SetTop(Step):
     """Give the top directory of a mounted stack its owner and mode."""
 
@@ -343,7 +344,7 @@ class SetTop(Step):
         return f"set {told} of {self.stack.spec.path}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ForgetStack(Step):
     """Remove a stack's record, and its mount point where it was made for it and is empty."""
 

@@ -219,11 +219,15 @@ missing:
   elements: str
 """
 
+import gc
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
 
 
 def main() -> None:
+    # A module that only looks ends before there is anything worth collecting.
+    gc.disable()
     compile_rooms_once()
     from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec
     from ansible_collections.strata.overlay.plugins.module_utils._survey import run_plan

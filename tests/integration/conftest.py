@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._boot import Places
+from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import Places
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError
 from ansible_collections.strata.overlay.tests.integration.docker import stopped_docker
 from ansible_collections.strata.overlay.tests.integration.fleet import COUNT, Fleet, running_fleet

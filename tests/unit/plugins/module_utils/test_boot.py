@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._boot import (
-    BootEntry,
-    BootFacts,
-    Places,
     boot_changes,
     boot_entry,
     boot_problems,
     escape_path,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import (
+    BootEntry,
+    BootFacts,
+    Places,
     observe_boot,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._bootfiles import remove_entries, write_entries

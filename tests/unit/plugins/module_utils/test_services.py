@@ -22,8 +22,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     dump,
     load,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._service import Service
 from ansible_collections.strata.overlay.plugins.module_utils._services import (
-    Service,
     UnitState,
     read_services,
     service_problems,
