@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -69,11 +69,15 @@ def _split(field: str) -> Tuple[str, ...]:
     return tuple(map(_unescape, options) if "\\" in field else options)
 
 
-def parse(table: bytes) -> List[Mount]:
-    """All mounts in the order of the table, the upper of two mounts on one path after the lower."""
+def parse(table: bytes, near: Callable[[str], bool] = lambda path: True) -> List[Mount]:
+    """Mounts in the order of the table, the upper of two mounts on one path after the lower.
+
+    :param near: whether a mount at a path is of interest; a host may have thousands that are not.
+    """
     mounts = []
     # Only at newlines: the kernel escapes these in paths, and leaves a carriage return as it is.
-    for line in filter(None, os.fsdecode(table).split("\n")):
+    lines = filter(None, os.fsdecode(table).split("\n"))
+    for line in [line for line in lines if near(_unescape(line.split(" ", 5)[4]))]:
         fields = line.split(" ")
         dash = fields.index("-", 6)
         mounts.append(
@@ -97,6 +101,23 @@ def read() -> List[Mount]:
     """The mounts that this process sees now."""
     with open("/proc/self/mountinfo", "rb") as table:
         return parse(table.read())
+
+
+def read_near(paths: Iterable[str], directory: str) -> List[Mount]:
+    """Of the mounts that this process sees now, those that lie on these paths, above them, and above or within a
+    directory.
+
+    :param paths: absolute and without links, as ``directory``.
+    """
+    wanted: Set[str] = {"/"}
+    for path in (*paths, directory):
+        above = path
+        while above not in wanted:
+            wanted.add(above)
+            above = os.path.dirname(above)
+    within = directory.rstrip("/") + "/"
+    with open("/proc/self/mountinfo", "rb") as table:
+        return parse(table.read(), lambda path: path in wanted or path.startswith(within))
 
 
 def by_path(mounts: Sequence[Mount]) -> Dict[str, List[Mount]]:

@@ -22,8 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     inspect_writable,
     layer_links,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import read as read_mounts
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path, read_near
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, has_entries, path_facts
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
@@ -37,6 +36,8 @@ class Observed(NamedTuple):
     :ivar writable_faults: the same for the writable layer of a stack, by the stack's name.
     :ivar contents: DiffIDs that are in the store.
     :ivar written_uppers: names of the stacks whose persistent layer holds anything.
+    :ivar mounts: those on the stacks' paths, above these, and above or within the store, in the order of the table;
+        ``mounts_at``: the same by their paths.
     :ivar sizes: bytes of contents, by DiffID, as far as new layers need them.
     :ivar image_faults: by name: what is wrong with what Docker reads of an image, "missing" where it is not there.
     :ivar tops: owner, group and mode of what lies at a stack's path, by the stack's name, where the definition sets
@@ -102,8 +103,11 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
     contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))} - _condemned_contents(store)
     stacks = [known.stacks[stack.spec.name] for stack in desired.stacks if stack.spec.name in known.stacks]
     dropped = [known.stacks[name] for name in desired.dropped_stacks]
-    mounts = read_mounts()
-    paths = {stack.spec.path for stack in desired.stacks} | {record.path for record in stacks + dropped}
+    paths = {
+        path: path_facts(path)
+        for path in {stack.spec.path for stack in desired.stacks} | {record.path for record in stacks + dropped}
+    }
+    mounts = read_near([facts.resolved for facts in paths.values()], store.root)
     return Observed(
         root=store.root,
         home=store.home,
@@ -114,7 +118,7 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         layer_faults=_faults({link.chain_id: inspect_layer(store, link) for link in links}),
         writable_faults=_faults({record.name: _writable_fault(store, record) for record in stacks}),
         written_uppers={record.name for record in stacks + dropped if _is_written(store, record)},
-        paths={path: path_facts(path) for path in paths},
+        paths=paths,
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
         sizes={diff_id: _size(store, diff_id) for diff_id in contents & _needing_size(links, store)},

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path, parse, read
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path, parse, read, read_near
+from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,3 +138,15 @@ def test_what_was_put_beneath_a_mount_comes_before_it() -> None:
         b"98 22 0:57 / /srv/web rw - tmpfs covered rw\n"
     )
     assert [mount.source for mount in by_path(parse(table))["/srv/web"]] == ["covered", "new", "old"]
+
+
+@pytest.mark.parametrize("directory", ["/", "/proc", "/proc/self", "/sys", "/nowhere"])
+@pytest.mark.parametrize("paths", [[], ["/proc"], ["/dev/shm/deep/below", "/sys/fs/cgroup"]])
+def test_only_what_is_near_is_read(paths: list[str], directory: str) -> None:
+    near = [
+        mount
+        for mount in read()
+        if is_inside(mount.path, directory) or any(is_inside(path, mount.path) for path in (*paths, directory))
+    ]
+    assert read_near(paths, directory) == near
+    assert near, "there is always a mount at /"
