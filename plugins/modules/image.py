@@ -238,6 +238,16 @@ stacks:
       type: str
       returned: always
       sample: none
+    driver:
+      description: What makes one tree of its layers, V(overlay) or V(copy).
+      type: str
+      returned: always
+      sample: overlay
+    driver_reason:
+      description: Why it is this driver.
+      type: str
+      returned: always
+      sample: the kernel has it
     generation:
       description: Number of the chain that it has now, counted from 1.
       type: int

@@ -84,6 +84,11 @@ drift:
   returned: success
   type: str
   sample: "it shows 2 layers of 3"
+driver:
+  description: What makes one tree of its layers, V(overlay) or V(copy).
+  type: str
+  returned: always
+  sample: overlay
 writable:
   description: V(none), V(persistent) or V(volatile).
   returned: success

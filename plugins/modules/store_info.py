@@ -296,6 +296,11 @@ stacks:
       description: How what is mounted differs from the stack's record, in words; empty where it does not.
       type: str
       returned: always
+    driver:
+      description: What makes one tree of its layers, V(overlay) or V(copy).
+      type: str
+      returned: always
+      sample: overlay
     writable:
       description: V(none), V(persistent) or V(volatile).
       type: str
