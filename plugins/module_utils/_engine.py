@@ -196,4 +196,4 @@ def run_module(module: AnsibleModule, name: str) -> NoReturn:
         with progress_file(str(told(module.params).get("progress", ""))) as report:
             return Run(name, module.params, module.check_mode, report).execute()
 
-    exit_module(module, guarded(module, run))
+    exit_module(module, guarded(module, run, changes=True, keep=not module.check_mode))

@@ -153,4 +153,4 @@ def run_plan(module: AnsibleModule) -> NoReturn:
             survey.note_use(view)
         return {**result_of(survey.module, view, Outcome(), {}), "missing": awaited(view.plan)}
 
-    exit_module(module, guarded(module, look))
+    exit_module(module, guarded(module, look, changes=True))
