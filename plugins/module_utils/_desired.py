@@ -138,7 +138,9 @@ def desire(
 
 def _with_driver(stack: DesiredStack, overlay: bool) -> DesiredStack:
     if stack.spec.driver != "auto":
-        return stack._replace(driver=stack.spec.driver, driver_reason="the definition asks for it")
+        kept = "driver" in stack.spec.left_out
+        reason = "it is what the stack has" if kept else "the definition asks for it"
+        return stack._replace(driver=stack.spec.driver, driver_reason=reason)
     if overlay or (len(stack.diff_ids) == 1 and stack.spec.writable == "none"):
         return stack._replace(driver_reason="the kernel has it" if overlay else "one layer alone needs none")
     return stack._replace(driver="copy", driver_reason="this kernel has no overlay file system")

@@ -55,7 +55,8 @@ def test_check_do_again_check_again(host: Host) -> None:
     assert (upgraded["stacks"][0]["gap_ms"] > 0) == (not find_abilities().beneath)
     host.four_steps(stacks=[stack(host, state="unmounted")])
     assert host.mounts("web") == []
-    host.four_steps(stacks=[{"name": "web"}])
+    kept = host.four_steps(stacks=[{"name": "web"}])
+    assert (kept["stacks"][0]["driver"], kept["stacks"][0]["driver_reason"]) == ("copy", "it is what the stack has")
     assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
     assert stack_info(host.store, "web")["driver"] == "copy", "what is left out stays as it is"
     host.four_steps(stacks=[{"name": "web", "state": "absent"}])
