@@ -43,6 +43,17 @@ size:
     - A volatile layer may hold half the memory when this is not given.
     - For a persistent layer the store must lie on ext4 or xfs with project quota; elsewhere it is refused.
   type: str
+driver:
+  description:
+    - What makes one tree of the layers.
+    - V(overlay) is the kernel's overlay file system.
+    - V(copy) is a tree in the store into which all layers are copied, which takes room and time for each chain anew. It
+      shares its blocks with the layers where the file system can (Btrfs, XFS with reflink). It needs nothing of the
+      kernel, and it is read-only.
+    - V(auto) is the overlay where the kernel has it, else the copy; it is what a new stack has when this is left out.
+      The result tells which it is, and why.
+  type: str
+  choices: [auto, overlay, copy]
 on_change:
   description:
     - What becomes of a persistent layer when the layers below it change.

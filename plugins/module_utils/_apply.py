@@ -251,6 +251,8 @@ class Applier:
 
     def _stack_was_used(self, record: Optional[StackRecord]) -> None:
         """Note the last use of all that a stack needed, before it needs something else."""
+        if record is not None:
+            chain_was_used(self._store, record.shown)
         for generation in record.history if record else ():
             chain_was_used(self._store, generation.diff_ids)
             names_were_used(self._store, generation.layers)

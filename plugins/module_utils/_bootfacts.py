@@ -18,7 +18,7 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, T
 from ansible_collections.strata.overlay.plugins.module_utils._fstab import block_lines, first_field
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
-from ansible_collections.strata.overlay.plugins.module_utils._service import SYSTEMD_RUNS
+from ansible_collections.strata.overlay.plugins.module_utils._service import SYSTEMD_RUNS, is_roots
 
 _MARK = re.compile(r"\A# strata\.overlay: stack (\S+) of the store (.*)\. ")
 _ASKED = re.compile(r"^(Wanted|Required)By=(.*)$", re.MULTILINE)
@@ -109,7 +109,7 @@ def observe_boot(root: str, mounts: Sequence[Mount], places: Optional[Places] = 
     lines = block_lines(_read(places.fstab), root)
     return BootFacts(
         places=places,
-        helper=os.access(places.helper, os.X_OK),
+        helper=os.access(places.helper, os.X_OK) and is_roots(places.helper),
         systemd=os.path.isdir(places.running) or os.path.basename(os.path.realpath(places.init)) == "systemd",
         remote=_is_remote(root, mounts),
         entries=(*ours, *(BootEntry(first_field(line), places.fstab, line) for line in lines)),

@@ -66,3 +66,13 @@ def has_twin_below(diff_ids: Sequence[str], index: int) -> bool:
     The kernel refuses one directory as two lowers (ELOOP), so such a layer needs a diff directory of its own.
     """
     return diff_ids[index] in diff_ids[:index]
+
+
+def copy_id(diff_ids: Sequence[str]) -> str:
+    """The name, in the form of a DiffID, of the one content that is the copy of a whole chain (``driver: copy``)."""
+    return SHA256 + hashlib.sha256(f"copy of {chain_ids(diff_ids)[-1]}".encode()).hexdigest()
+
+
+def shown_chain(driver: str, diff_ids: Sequence[str]) -> Tuple[str, ...]:
+    """The chain that is mounted for a stack: its own, or that of the copy of it. One layer needs no copy."""
+    return (copy_id(diff_ids),) if driver == "copy" and len(diff_ids) > 1 else tuple(diff_ids)

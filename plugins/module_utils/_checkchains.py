@@ -26,7 +26,7 @@ class Chains:
     def __init__(self, picture: Picture) -> None:
         self.wanted: Dict[str, LayerLink] = {}
         self.required: Set[str] = set()
-        present = [record.diff_ids for record in picture.stacks.values()]
+        present = [chain for record in picture.stacks.values() for chain in (record.diff_ids, record.shown)]
         present += [record.diff_ids for record in picture.names.values() if record.image_id]
         for diff_ids in dict.fromkeys(present):
             self.required.update(link.layer_id for link in self._add(diff_ids))

@@ -67,8 +67,10 @@ def _users(picture: Picture) -> Dict[str, List[str]]:
             users.setdefault(diff_id, []).append(f"name {name}")
     for name, stack in picture.stacks.items():
         needed = {diff_id: generation.number for generation in stack.history for diff_id in generation.diff_ids}
+        needed.update(dict.fromkeys(stack.shown, stack.generation))
         for diff_id, number in needed.items():
-            words = f"stack {name}" if diff_id in stack.diff_ids else f"generation {number} of stack {name}"
+            present = diff_id in (*stack.diff_ids, *stack.shown)
+            words = f"stack {name}" if present else f"generation {number} of stack {name}"
             users.setdefault(diff_id, []).append(words)
     for name, change in picture.changes.items():
         for diff_id in dict.fromkeys(change.back):

@@ -127,4 +127,4 @@ def check_result(findings: Sequence[Finding], repair: bool) -> Dict[str, Any]:
 
 def run_check(module: AnsibleModule) -> NoReturn:
     """Check by a module's parameters and end the module."""
-    exit_module(module, guarded(module, lambda: check(module.params, module.check_mode)))
+    exit_module(module, guarded(module, lambda: check(module.params, module.check_mode), changes=True))

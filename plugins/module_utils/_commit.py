@@ -127,7 +127,10 @@ class Commit:
         if known is not None and known.kind == "image":
             found.append(f"{where}: option 'name': {spec.name} is the name of an image; choose another")
         if spec.services != "run" and record.services and not has_systemd():
-            found.append(f"{where}: option 'services' needs systemd, and this host is not run by it; leave it out")
+            found.append(
+                f"{where}: option 'services' needs systemd, which does not run this host or does not obey this user; "
+                "leave it out"
+            )
         return found
 
     def _is_done(self, record: StackRecord) -> bool:
@@ -196,4 +199,5 @@ def commit(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
 
 def run_commit(module: AnsibleModule) -> NoReturn:
     """Commit by a module's parameters and end the module."""
-    exit_module(module, guarded(module, lambda: commit(module.params, module.check_mode)))
+    keep = not module.check_mode
+    exit_module(module, guarded(module, lambda: commit(module.params, module.check_mode), changes=True, keep=keep))

@@ -13,8 +13,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._chain import shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
@@ -42,12 +43,20 @@ class DesiredStack(NamedTuple):
     """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out.
 
     :ivar back_to: number of the generation whose chain it is, where the user asked to go back; else 0.
+    :ivar driver: ``overlay`` or ``copy``; ``driver_reason`` says why.
     """
 
     spec: StackSpec
     diff_ids: Tuple[str, ...]
     layers: Tuple[str, ...]
     back_to: int = 0
+    driver: str = "overlay"
+    driver_reason: str = ""
+
+    @property
+    def shown(self) -> Tuple[str, ...]:
+        """The chain that is mounted, see ``shown_chain``."""
+        return shown_chain(self.driver, self.diff_ids)
 
 
 class Desired(NamedTuple):
@@ -75,7 +84,8 @@ class Desired(NamedTuple):
     def chains(self) -> List[Tuple[str, ...]]:
         """Every chain whose layers have to be there: of the stacks, and of the images, which Docker wants whole."""
         named = [record.diff_ids for record in self.names.values() if record.image_id]
-        return list(dict.fromkeys([stack.diff_ids for stack in self.stacks] + named))
+        stacks = [chain for stack in self.stacks for chain in (stack.diff_ids, stack.shown)]
+        return list(dict.fromkeys(stacks + named))
 
     def has_services(self) -> bool:
         """Whether anything has to be done, or asked, around the change of a stack."""
@@ -88,11 +98,13 @@ def desire(
     known: Known,
     problems: List[str],
     images: Optional[Mapping[str, ImageOrigin]] = None,
+    overlay: bool = True,
 ) -> Desired:
     """Resolve names to chains; what cannot be resolved is told in ``problems`` and left out.
 
     :param origins: by the layer's ``where``.
     :param images: by the image's ``where``.
+    :param overlay: whether the host's kernel has the overlay file system.
     """
     names = {
         layer.name: NameRecord(
@@ -107,7 +119,9 @@ def desire(
     by_diff_id = {origin.diff_id: origin for image in found.values() for origin in image.origins()}
     by_diff_id.update({origin.diff_id: origin for origin in origins.values()})
     resolver = _Chains(definition, names, origins, known)
-    stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
+    found_stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
+    stacks = [_with_driver(stack, overlay) for stack in found_stacks]
+    by_diff_id.update({stack.shown[0]: copied(stack) for stack in stacks if stack.shown != stack.diff_ids})
     dropped_stacks = _dropped_stacks(definition, known)
     _check_known_paths(stacks, known, dropped_stacks, problems)
     return Desired(
@@ -120,6 +134,22 @@ def desire(
         dropped_services=_dropped_services(definition, known, dropped_stacks),
         stage=definition.stage,
     )
+
+
+def _with_driver(stack: DesiredStack, overlay: bool) -> DesiredStack:
+    if stack.spec.driver != "auto":
+        kept = "driver" in stack.spec.left_out
+        reason = "it is what the stack has" if kept else "the definition asks for it"
+        return stack._replace(driver=stack.spec.driver, driver_reason=reason)
+    if overlay or (len(stack.diff_ids) == 1 and stack.spec.writable == "none"):
+        return stack._replace(driver_reason="the kernel has it" if overlay else "one layer alone needs none")
+    return stack._replace(driver="copy", driver_reason="this kernel has no overlay file system")
+
+
+def copied(stack: DesiredStack) -> Origin:
+    """Where the copy of a stack's layers comes from."""
+    words = f"the layers {', '.join(stack.layers)}"
+    return Origin(stack.shown[0], 0, words, Source(""), where=stack.spec.where, chain=stack.diff_ids)
 
 
 def _image_record(name: str, labels: Mapping[str, str], origin: ImageOrigin) -> NameRecord:
@@ -197,6 +227,7 @@ def _as_recorded(spec: StackSpec, record: StackRecord) -> StackSpec:
         spec,
         path=spec.path or record.path,
         writable=record.writable if "writable" in left_out else spec.writable,
+        driver=record.driver if "driver" in left_out else spec.driver,
         size=record.size if {"size", "writable"} <= left_out else spec.size,
         generations=record.keep if "generations" in left_out else spec.generations,
         style=replace(spec.style, **kept),

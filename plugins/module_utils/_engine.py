@@ -149,7 +149,7 @@ class Run:
         store, abilities = self._store, view.observed.abilities
         staged, steps, tries = ahead.staged, view.plan.steps, 0
         while True:
-            staged = stage_contents(workspace, steps, abilities, staged, self._report)
+            staged = stage_contents(workspace, steps, abilities, staged, self._report, store.content)
             tries += 1
             with store.changing(self._survey.timeout):
                 sweep(store)
@@ -159,7 +159,7 @@ class Run:
                 lost = [step for step in steps if isinstance(step, ImportContent) and _is_lost(step, staged)]
                 if lost and tries < _TRIES:
                     continue  # without the lock: it takes long
-                staged = stage_contents(workspace, lost, abilities, staged, self._report)
+                staged = stage_contents(workspace, lost, abilities, staged, self._report, store.content)
                 try:
                     outcome = Applier(store, workspace, staged, abilities).run(steps)
                 except UnhealthyError as failure:
@@ -196,4 +196,4 @@ def run_module(module: AnsibleModule, name: str) -> NoReturn:
         with progress_file(str(told(module.params).get("progress", ""))) as report:
             return Run(name, module.params, module.check_mode, report).execute()
 
-    exit_module(module, guarded(module, run))
+    exit_module(module, guarded(module, run, changes=True, keep=not module.check_mode))

@@ -74,4 +74,4 @@ def _destination(spec: ExportSpec, image: ExportImage) -> Destination:
 
 def run_export(module: AnsibleModule) -> NoReturn:
     """Export by a module's parameters and end the module."""
-    exit_module(module, guarded(module, lambda: export(module.params, module.check_mode)))
+    exit_module(module, guarded(module, lambda: export(module.params, module.check_mode), changes=True))

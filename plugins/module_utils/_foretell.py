@@ -106,6 +106,7 @@ class _Foretold:
             mounted=spec.state == "mounted",
             made_path=False,
             history=history[: spec.generations],
+            driver=step.stack.driver,
         )
 
     def _release_name(self, name: str) -> None:
@@ -113,6 +114,7 @@ class _Foretold:
             self._release(self._names[name].diff_ids)
 
     def _release_stack(self, record: StackRecord | None) -> None:
+        self._release(record.shown if record else ())
         for generation in record.history if record else ():
             self._release(generation.diff_ids)
             for name in generation.layers:

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Callable, Optional, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
@@ -53,7 +55,11 @@ def _target(store: Store, desired: Desired, name: str) -> Tuple[Optional[Desired
         # A writable layer that began anew with the change has nothing in it that would have to begin anew again.
         spec = replace(stack.spec, on_change="keep")
         number = _generation(store, change)
-        return stack._replace(spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number), words
+        target = stack._replace(spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number)
+        if target.driver == "copy" and not os.path.isdir(store.content(target.shown[0])):
+            # Of layers that were mounted a moment ago without one there need not be a copy now.
+            target = target._replace(driver="overlay")
+        return target, words
     if stack is not None and not change.was_mounted:
         words = f"Nothing was mounted at {stack.spec.path} before, so it was unmounted again{running}."
         return stack._replace(spec=replace(stack.spec, state="unmounted")), words
@@ -76,7 +82,7 @@ def _steps(store: Store, target: DesiredStack) -> Sequence[Step]:
         origins={},
         returning=frozenset({target.spec.name}),
     )
-    planned = plan(back, observe(store, back, remember(store)))
+    planned = plan(back, observe(store, back, remember(store), find_abilities()))
     if planned.problems:
         raise StrataError("; ".join(planned.problems))
     return planned.steps

@@ -18,9 +18,17 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
     spec, abilities, count = stack.spec, observed.abilities, len(stack.diff_ids)
     limit = abilities.layer_limit(spec.style.context)
     problems: List[str] = []
-    if not abilities.overlay and (count > 1 or spec.writable != "none"):
-        problems.append(f"{spec.where}: this kernel ({abilities.release}) has no overlay file system; load or build it")
-    if count > limit:
+    needed = (
+        f"this kernel ({abilities.release}) has no overlay file system; load or build it, or use driver: copy with "
+        "writable: none"
+    )
+    if stack.driver == "copy":
+        if spec.writable != "none":
+            why = needed if spec.driver == "auto" else "driver: copy shows a stack read-only; use driver: overlay"
+            problems.append(f"{spec.where}: option 'writable': {spec.writable}: {why}")
+    elif not abilities.overlay and (count > 1 or spec.writable != "none"):
+        problems.append(f"{spec.where}: {needed}")
+    elif count > limit:
         problems.append(
             f"{spec.where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
             f"{limit}"
@@ -29,7 +37,7 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
 
 
 def _style_problems(stack: DesiredStack, observed: Observed) -> List[str]:
-    spec, count = stack.spec, len(stack.diff_ids)
+    spec = stack.spec
     plain = spec.writable == "none"
     checks = (
         (
@@ -45,8 +53,8 @@ def _style_problems(stack: DesiredStack, observed: Observed) -> List[str]:
             "option 'context' needs SELinux, which is not in force on this host",
         ),
         (
-            bool(spec.style.context) and plain and count == 1,
-            "option 'context' needs two layers or a writable one: a single read-only layer is no overlay",
+            bool(spec.style.context) and plain and len(stack.shown) == 1,
+            "option 'context' needs an overlay: two layers or a writable one, and not driver: copy",
         ),
         (
             spec.writable == "persistent" and spec.size > 0 and bool(observed.quota_fault),

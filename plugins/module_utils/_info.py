@@ -68,7 +68,7 @@ def _layers(store: Store, names: Mapping[str, NameRecord], stacks: Mapping[str, 
     """Every layer in layerdb, and who uses it."""
     used_by: Dict[str, List[str]] = {}
     for name, record in sorted(stacks.items()):
-        for chain_id in chain_ids(record.diff_ids):
+        for chain_id in dict.fromkeys((*chain_ids(record.diff_ids), *chain_ids(record.shown))):
             used_by.setdefault(chain_id, []).append(name)
     named: Dict[str, List[str]] = {}
     for name, label in sorted(names.items()):

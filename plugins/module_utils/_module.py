@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import typing as t
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import (
@@ -22,10 +23,19 @@ if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-def guarded(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> dict[str, t.Any]:
-    """What the work returns; an error that it raises ends the module. No name on a host can make either unreadable."""
+def guarded(
+    module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]], changes: bool = False, keep: bool = False
+) -> dict[str, t.Any]:
+    """What the work returns; an error that it raises ends the module. No name on a host can make either unreadable.
+
+    An ordinary user works in namespaces of the user's own, see `_ownspace`.
+
+    :param changes: it wants to change the store.
+    :param keep: it may leave mounts, so namespaces have to stay where they are the user's.
+    """
     try:
-        found: dict[str, t.Any] = readable(work())
+        own = _enter_own(module, changes, keep) if os.geteuid() != 0 and module.params.get("root") else {}
+        found: dict[str, t.Any] = readable({**work(), **own})
         return found
     except DefinitionError as error:
         module.fail_json(msg=readable(str(error)), problems=readable(error.problems))
@@ -38,6 +48,15 @@ def guarded(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> di
         store = f" to change the store {module.params['root']}" if module.params.get("root") else ""
         words = f"The host refused{store}: {said(error)}. Nothing half-made is visible."
         module.fail_json(msg=readable(f"{words} {advice(error) or 'Run again.'}"))
+
+
+def _enter_own(module: AnsibleModule, changes: bool, keep: bool) -> dict[str, t.Any]:
+    # Loaded when it is needed: most runs are root's.
+    from ansible_collections.strata.overlay.plugins.module_utils._ownspace import enter_own, refuse_foreign
+
+    if changes:
+        refuse_foreign(module.params["root"])
+    return {"keeper": enter_own(module.params["root"], keep)}
 
 
 def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:

@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mismatch,
     mount_request,
     root_on_device,
+    shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
@@ -136,7 +137,7 @@ class Mounter:
     def _verify(self, request: MountRequest, record: StackRecord, line: _mountinfo.Mount) -> None:
         content = ("", "")
         if request.is_bind:
-            content = root_on_device(_mountinfo.read(), self._store.content(record.diff_ids[0]))
+            content = root_on_device(_mountinfo.read(), shown_content(self._store.root, record))
         wrong = mismatch(line, request, content)
         if wrong:
             raise StrataError(f"the kernel mounted something else than it was asked for: {wrong}")

@@ -33,6 +33,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mount_request,
     of_store_at,
     root_on_device,
+    shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -184,7 +185,7 @@ def _is_mounted(store: Store, record: StackRecord) -> bool:
     ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
     if not ours:
         return False
-    content = root_on_device(mounts, store.content(record.diff_ids[0]))
+    content = root_on_device(mounts, shown_content(store.root, record))
     wrong = mismatch(ours[-1], mount_request(store.home, record), content)
     if wrong or len(ours) > 1:
         raise StrataError(
@@ -197,7 +198,7 @@ def _is_mounted(store: Store, record: StackRecord) -> bool:
 def _mend(store: Store, record: StackRecord) -> None:
     """Make again what is derived and was lost: links and files of layers. StrataError where content is lost."""
     wrong: List[LayerLink] = []
-    for layer in layer_links(record.diff_ids):
+    for layer in layer_links(record.shown):
         if not os.path.isdir(store.content(layer.diff_id)):
             raise StrataError(
                 f"stack {record.name}: the content {layer.diff_id} of one of its layers is missing from the store; "

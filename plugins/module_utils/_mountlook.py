@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mount_request,
     of_store_at,
     root_on_device,
+    shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._picture import MountState
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
@@ -68,7 +69,7 @@ def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState
     found = of_store_at(mounts, os.path.realpath(record.path), store.root)
     if not found:
         return MountState(0, "")
-    bind_root = root_on_device(mounts, store.content(record.diff_ids[0]))
+    bind_root = root_on_device(mounts, shown_content(store.root, record))
     request = mount_request(store.home, record)
     return MountState(len(found), mismatch(found[-1], request, bind_root))
 

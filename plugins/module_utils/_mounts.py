@@ -51,7 +51,7 @@ class MountRequest(Value):
 
 def mount_request(home: str, record: StackRecord) -> MountRequest:
     """The mount of a stack, from its record alone."""
-    links = [f"l/{link_id(hex_of(chain_id))}" for chain_id in reversed(chain_ids(record.diff_ids))]
+    links = [f"l/{link_id(hex_of(chain_id))}" for chain_id in reversed(chain_ids(record.shown))]
     parts = ("", "")
     if record.writable != "none":
         inner = "/volatile" if record.writable == "volatile" else ""
@@ -61,6 +61,11 @@ def mount_request(home: str, record: StackRecord) -> MountRequest:
     upper, work = ((prefix + part if part else "") for part in parts)
     short_upper = f"l/{link_id(record.stack_id)}" if upper else ""
     return MountRequest(home, tuple(prefix + link for link in links), upper, work, short_upper, record.style)
+
+
+def shown_content(root: str, record: StackRecord) -> str:
+    """The directory that the mount of a stack shows where that is a bind of one layer."""
+    return f"{root}/content/sha256/{hex_of(record.shown[0])}"
 
 
 def root_on_device(mounts: Sequence[Mount], path: str) -> Tuple[str, str]:

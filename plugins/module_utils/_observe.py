@@ -12,7 +12,7 @@ import stat
 from types import MappingProxyType
 from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known
 from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts, observe_host
@@ -95,10 +95,10 @@ def remember(store: Store) -> Known:
     return Known(_Names(store), store.stacks(), tuple(store.set_aside()))
 
 
-def observe(store: Store, desired: Desired, known: Known) -> Observed:
+def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) -> Observed:
     """Look at everything that the desired state names, and at nothing else: cost does not grow with the store."""
     links = _distinct_links(desired.chains())
-    diff_ids = {diff_id for stack in desired.stacks for diff_id in stack.diff_ids}
+    diff_ids = {diff_id for stack in desired.stacks for diff_id in (*stack.diff_ids, *stack.shown)}
     diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
     contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))} - _condemned_contents(store)
     stacks = [known.stacks[stack.spec.name] for stack in desired.stacks if stack.spec.name in known.stacks]
@@ -112,7 +112,7 @@ def observe(store: Store, desired: Desired, known: Known) -> Observed:
         root=store.root,
         home=store.home,
         exists=store.exists(),
-        abilities=find_abilities(),
+        abilities=abilities,
         known=known,
         contents=contents,
         layer_faults=_faults({link.chain_id: inspect_layer(store, link) for link in links}),

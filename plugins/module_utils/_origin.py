@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import IO, Any, Callable, ContextManager, Mapping, Optional
+from typing import IO, Any, Callable, ContextManager, Mapping, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
@@ -25,6 +25,7 @@ class Origin(Value):
     :ivar remote: the bytes come over the network.
     :ivar where: the layer or image that wants it, for messages.
     :ivar declared: the DiffID is what an image's config says; nobody has read the bytes.
+    :ivar chain: the contents, bottom first, of which it is the copy as one tree; empty for all others.
     :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
         process than the one that made it; None where the source says where it is.
     """
@@ -38,6 +39,7 @@ class Origin(Value):
     remote: bool = False
     where: str = field(default="", compare=False)
     declared: bool = False
+    chain: Tuple[str, ...] = ()
 
 
 def sent(facts: Mapping[str, Any]) -> Origin:

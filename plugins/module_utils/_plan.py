@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known
 from ansible_collections.strata.overlay.plugins.module_utils._hostlimits import host_problems
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
@@ -21,6 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     only_memory,
     own_volatile,
     root_on_device,
+    shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, foreign_over, path_problems
@@ -101,7 +102,7 @@ def _contents(desired: Desired, observed: Observed, problems: List[str]) -> List
     for record in desired.names.values():
         wanted.update(dict.fromkeys(record.diff_ids, f"{record.kind} {record.name}"))
     for stack in desired.stacks:
-        for diff_id in stack.diff_ids:
+        for diff_id in (*stack.diff_ids, *stack.shown):
             wanted.setdefault(diff_id, stack.spec.where)
     steps: List[Step] = []
     for diff_id, where in wanted.items():
@@ -314,6 +315,7 @@ class _Stack:
         for word, old, new in (
             ("path", before.path, spec.path),
             ("writable", before.writable, spec.writable),
+            ("driver", before.driver, self._stack.driver),
             ("size", str(before.size), str(spec.size)),
             ("state", "mounted" if before.mounted else "unmounted", spec.state),
             ("boot", str(before.boot).lower(), str(spec.boot).lower()),
@@ -364,11 +366,12 @@ class _Stack:
             return "; ".join(self._spec.style.changes(self._before.style))
         if self._before.diff_ids != self._stack.diff_ids:
             return "its layers change"
+        if self._before.driver != self._stack.driver:
+            return f"its driver becomes {self._stack.driver}"
         request = mount_request(self._observed.home, self._before)
         shown = ("", "")
         if request.is_bind:  # hosts may have a thousand mounts to look through
-            content = f"{self._observed.root}/content/sha256/{hex_of(self._stack.diff_ids[0])}"
-            shown = root_on_device(self._observed.mounts, content)
+            shown = root_on_device(self._observed.mounts, shown_content(self._observed.root, self._before))
         wrong = mismatch(self._ours[0], request, shown)
         return f"what is mounted is not what the record says: {wrong}" if wrong else ""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import AbstractSet, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file, metadata_directory
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
@@ -255,7 +255,12 @@ def _of_stacks(inventory: Inventory) -> Tuple[Set[str], Set[Tuple[str, ...]]]:
     """Names that kept generations were written with, and their chains; also those of unfinished changes."""
     generations = [generation for record in inventory.stacks.values() for generation in record.history]
     names = {name for generation in generations for name in generation.layers}
-    return names, {*(generation.diff_ids for generation in generations), *inventory.returns}
+    return names, {
+        *(generation.diff_ids for generation in generations),
+        *(record.shown for record in inventory.stacks.values()),
+        *inventory.returns,
+        *((copy_id(chain),) for chain in inventory.returns),
+    }
 
 
 def _is_part(part: Sequence[str], chain: Sequence[str]) -> bool:

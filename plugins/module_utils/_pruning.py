@@ -267,4 +267,4 @@ def prune(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
 
 def run_prune(module: AnsibleModule) -> NoReturn:
     """Prune by a module's parameters and end the module."""
-    exit_module(module, guarded(module, lambda: prune(module.params, module.check_mode)))
+    exit_module(module, guarded(module, lambda: prune(module.params, module.check_mode), changes=True))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID
+from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID, shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
@@ -91,6 +91,7 @@ class StackRecord(Value):
     :ivar keep: how many generations are kept.
     :ivar style: how the mount itself is to be.
     :ivar services: units that use it, each after what it needs at a change: ``restart app.service``.
+    :ivar driver: what makes one tree of its layers: ``overlay`` or ``copy``.
     """
 
     name: str
@@ -107,10 +108,16 @@ class StackRecord(Value):
     services: Tuple[str, ...] = ()
     boot: bool = True
     left: Tuple[str, ...] = ()
+    driver: str = "overlay"
 
     @property
     def diff_ids(self) -> Tuple[str, ...]:
         return self.history[0].diff_ids
+
+    @property
+    def shown(self) -> Tuple[str, ...]:
+        """The chain that is mounted, see ``shown_chain``."""
+        return shown_chain(self.driver, self.diff_ids)
 
     @property
     def layers(self) -> Tuple[str, ...]:
@@ -147,7 +154,10 @@ def now() -> str:
 
 def dump(record: Any) -> str:
     """A record -> its JSON text, keys sorted."""
-    return json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
+    data = asdict(record)
+    if data.get("driver") == "overlay":
+        del data["driver"]  # which a mount.strata of an earlier release, at the next boot, does not know
+    return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 
 def load(kind: Type[_Record], text: str, path: str) -> _Record:

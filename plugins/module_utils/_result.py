@@ -110,6 +110,8 @@ def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome
         "path": stack.spec.path,
         "state": stack.spec.state,
         "writable": stack.spec.writable,
+        "driver": stack.driver,
+        "driver_reason": stack.driver_reason,
         "generation": generation,
         "chain_id": chain_ids(stack.diff_ids)[-1],
         "gap_ms": outcome.gaps.get(stack.spec.name, 0),

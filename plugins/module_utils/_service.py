@@ -34,5 +34,15 @@ def recorded_services(texts: Iterable[str]) -> Tuple[Service, ...]:
 
 
 def has_systemd() -> bool:
-    """Whether systemd runs this host."""
-    return os.path.isdir(SYSTEMD_RUNS)
+    """Whether systemd runs this host, and obeys: in a user namespace of an ordinary user it is somebody else's."""
+    return is_roots(SYSTEMD_RUNS)
+
+
+def is_roots(path: str) -> bool:
+    """Whether something is there that belongs to root, as this process sees users: of an ordinary user's namespaces
+    the host's root is no part.
+    """
+    try:
+        return os.stat(path).st_uid == 0
+    except OSError:
+        return False

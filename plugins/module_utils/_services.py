@@ -163,7 +163,8 @@ def service_problems(
     :param systemd: whether systemd runs this host.
     """
     if services and not systemd:
-        return [f"{where}: option 'services' needs systemd, and this host is not run by it; leave the option out"]
+        words = "needs systemd, which does not run this host or does not obey this user; leave the option out"
+        return [f"{where}: option 'services' {words}"]
     problems = []
     for service in services:
         state = states.get(service.unit)

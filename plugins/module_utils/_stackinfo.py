@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._changes import Change, find_changes
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holders import holders_of_devices
@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     mount_request,
     of_store_at,
     root_on_device,
+    shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -58,7 +59,7 @@ def stack_drift(store: Store, record: StackRecord, mounts: Sequence[Mount], ours
     if not ours:
         return "it is not mounted" if record.mounted else ""
     request = mount_request(store.home, record)
-    content = root_on_device(mounts, f"{store.root}/content/sha256/{hex_of(record.diff_ids[0])}")
+    content = root_on_device(mounts, shown_content(store.root, record))
     wrong = [mismatch(line, request, content) for line in ours]
     if not record.mounted:
         return "it is mounted, and is not to be"
@@ -97,6 +98,7 @@ def recorded(record: StackRecord) -> Dict[str, Any]:
     return {
         "path": record.path,
         "writable": record.writable,
+        "driver": record.driver,
         "layers": list(record.layers),
         "diff_ids": list(record.diff_ids),
         "chain_id": chain_ids(record.diff_ids)[-1],

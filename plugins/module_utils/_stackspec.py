@@ -68,6 +68,7 @@ class StackSpec(Value):
     on_change: str = "keep"
     generation: str = ""
     style: MountStyle = field(default_factory=MountStyle)
+    driver: str = "auto"
     left_out: FrozenSet[str] = field(default=frozenset(), compare=False)
     restack: Optional[Restack] = None
 
@@ -101,6 +102,7 @@ def read_stack(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
         on_change=item["on_change"],
         generation=_generation(where, item, problems),
         style=read_style(item, where, problems),
+        driver=item["driver"] or "auto",
         left_out=frozenset(key for key, value in item.items() if value is None),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import astuple
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
@@ -29,6 +29,7 @@ def stage_contents(
     abilities: Abilities,
     staged: Optional[Mapping[str, ContentRecord]] = None,
     report: Optional[Report] = None,
+    content: Callable[[str], str] = str,
 ) -> Dict[str, ContentRecord]:
     """Unpack every content that is to be imported to ``workspace/<hex>``, with its digest checked. Needs no lock.
 
@@ -36,6 +37,7 @@ def stage_contents(
 
     :param staged: what lies in the workspace already.
     :param report: told how far it is, at most twice a second.
+    :param content: where the store has a content; copies are made of what lies there or in the workspace.
     :returns: the record of each by DiffID, those of ``staged`` too.
     """
     found = dict(staged or {})
@@ -43,9 +45,20 @@ def stage_contents(
     for step in steps:
         if isinstance(step, ImportContent) and step.origin.diff_id not in found:
             origins.setdefault(step.origin.diff_id, step.origin)
-    jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr) for origin in origins.values()]
-    for origin, result in zip(origins.values(), run_jobs(jobs, report)):
+    read = [origin for origin in origins.values() if not origin.chain]
+    jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr) for origin in read]
+    copies = [origin for origin in origins.values() if origin.chain]
+    for origin, result in zip(read, run_jobs(jobs, report)):
         found[origin.diff_id] = content_record(Unpacked(*result), origin.words)
+    if copies:
+        # Loaded when it is needed: nearly all hosts have the overlay file system.
+        from ansible_collections.strata.overlay.plugins.module_utils._merge import copy_job
+
+        places = {diff_id: _tree(workspace, diff_id) for diff_id in found}
+        chains = [[places.get(diff_id) or content(diff_id) for diff_id in origin.chain] for origin in copies]
+        jobs = [copy_job(_tree(workspace, origin.diff_id), trees, origin) for origin, trees in zip(copies, chains)]
+        for origin, result in zip(copies, run_jobs(jobs, report)):
+            found[origin.diff_id] = content_record(Unpacked(*result), origin.words)
     return found
 
 

@@ -86,7 +86,8 @@ class ImportContent(Step):
         return self.origin.size
 
     def words(self) -> str:
-        return f"import content {short(self.origin.diff_id)} from {self.origin.words}"
+        verb = "copy" if self.origin.chain else "import"
+        return f"{verb} content {short(self.origin.diff_id)} from {self.origin.words}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -225,6 +226,7 @@ class WriteStack(Step):
             services=tuple(service.words() for service in spec.services),
             boot=spec.boot,
             left=before.left if before else (),
+            driver=self.stack.driver,
         )
 
 
@@ -295,6 +297,7 @@ class Mount(Step):
     def words(self) -> str:
         count = len(self.stack.diff_ids)
         kind = {"none": "read-only"}.get(self.stack.spec.writable, self.stack.spec.writable)
+        kind = f"{kind}, a copy" if self.stack.shown != self.stack.diff_ids else kind
         return f"mount {count} layer{'s' if count > 1 else ''} at {self.stack.spec.path} ({kind})"
 
 

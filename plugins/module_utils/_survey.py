@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, told
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
@@ -98,8 +99,9 @@ class Survey:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
         problems = list(self.problems)
         known = remember(self.store)
-        desired = desire(self.definition, origins, known, problems, self.images)
-        observed = observe(self.store, desired, known)
+        abilities = find_abilities()
+        desired = desire(self.definition, origins, known, problems, self.images, abilities.overlay)
+        observed = observe(self.store, desired, known, abilities)
         planned = plan(desired, observed)
         if problems or planned.problems:
             raise DefinitionError([*problems, *planned.problems])
@@ -151,4 +153,4 @@ def run_plan(module: AnsibleModule) -> NoReturn:
             survey.note_use(view)
         return {**result_of(survey.module, view, Outcome(), {}), "missing": awaited(view.plan)}
 
-    exit_module(module, guarded(module, look))
+    exit_module(module, guarded(module, look, changes=True))

@@ -54,6 +54,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+keeper:
+  description:
+    - The process that keeps the namespaces of an ordinary user, in which the stacks are mounted; 0 where there is none
+      yet.
+  type: int
+  returned: for a user who is not root
+  sample: 4711
 plan:
   description: What M(strata.overlay.apply) would do, in order. It is empty when the host is right.
   returned: success
@@ -154,6 +161,16 @@ stacks:
       type: str
       returned: always
       sample: none
+    driver:
+      description: What makes one tree of its layers, V(overlay) or V(copy).
+      type: str
+      returned: always
+      sample: overlay
+    driver_reason:
+      description: Why it is this driver.
+      type: str
+      returned: always
+      sample: the kernel has it
     generation:
       description: Number of the chain that it has now, counted from 1.
       type: int

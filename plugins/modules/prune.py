@@ -63,6 +63,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+keeper:
+  description:
+    - The process that keeps the namespaces of an ordinary user, in which the stacks are mounted; 0 where there is none
+      yet.
+  type: int
+  returned: for a user who is not root
+  sample: 4711
 removed:
   description: What was removed, or in check mode would be.
   returned: success

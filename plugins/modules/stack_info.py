@@ -63,6 +63,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+keeper:
+  description:
+    - The process that keeps the namespaces of an ordinary user, in which the stacks are mounted; 0 where there is none
+      yet.
+  type: int
+  returned: for a user who is not root
+  sample: 4711
 name:
   description: The name.
   returned: success
@@ -84,6 +91,11 @@ drift:
   returned: success
   type: str
   sample: "it shows 2 layers of 3"
+driver:
+  description: What makes one tree of its layers, V(overlay) or V(copy).
+  type: str
+  returned: always
+  sample: overlay
 writable:
   description: V(none), V(persistent) or V(volatile).
   returned: success

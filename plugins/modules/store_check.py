@@ -70,6 +70,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+keeper:
+  description:
+    - The process that keeps the namespaces of an ordinary user, in which the stacks are mounted; 0 where there is none
+      yet.
+  type: int
+  returned: for a user who is not root
+  sample: 4711
 findings:
   description: What is wrong, or with O(repair) was; empty when all is well.
   returned: success

@@ -55,6 +55,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+keeper:
+  description:
+    - The process that keeps the namespaces of an ordinary user, in which the stacks are mounted; 0 where there is none
+      yet.
+  type: int
+  returned: for a user who is not root
+  sample: 4711
 exists:
   description: Whether there is a store, or a root of an engine, at the root.
   returned: success
@@ -296,6 +303,11 @@ stacks:
       description: How what is mounted differs from the stack's record, in words; empty where it does not.
       type: str
       returned: always
+    driver:
+      description: What makes one tree of its layers, V(overlay) or V(copy).
+      type: str
+      returned: always
+      sample: overlay
     writable:
       description: V(none), V(persistent) or V(volatile).
       type: str

@@ -300,8 +300,8 @@ class ShippingAction(ActionBase):
     def _ship(self, missing: list[str], local: _Here) -> dict[str, Blob]:
         """Send each missing content once; where it lies on the host by DiffID."""
         found = self._locate(missing, local)
-        if self._connection.transport == "local" or not found:
-            return found
+        if not found or (self._connection.transport == "local" and not self._is_become_unprivileged()):
+            return found  # the module reads them where they lie
         from ansible_collections.strata.overlay.plugins.plugin_utils._images import as_file, sent_name
 
         # The one that is there, if the first execution made one: Ansible removes only the last that it made.

@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.tests.bench.byhand import measure_by_han
 from ansible_collections.strata.overlay.tests.bench.changes import measure_changes
 from ansible_collections.strata.overlay.tests.bench.commits import measure_commits
 from ansible_collections.strata.overlay.tests.bench.controllers import measure_controller
+from ansible_collections.strata.overlay.tests.bench.copies import measure_copies
 from ansible_collections.strata.overlay.tests.bench.fleets import measure_fleet
 from ansible_collections.strata.overlay.tests.bench.imports import measure_imports
 from ansible_collections.strata.overlay.tests.bench.jobs import BY_HAND, Job, ansible_posix
@@ -172,6 +173,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "switch": measure_switches,
     "changes": measure_changes,
     "commit": measure_commits,
+    "copy": measure_copies,
     "fleet": measure_fleet,
     "controller": measure_controller,
     "by-hand": measure_by_hand,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Known, desire
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
@@ -38,6 +38,7 @@ A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
 DIFF_IDS = {"base": A, "app": B, "conf": C, "app2": D}
 STACK_ID = "5" * 64
 KERNEL = Abilities("6.12.0", overlay=True, lowerdir_append=True, userxattr=False, page_size=4096, beneath=True)
+NO_OVERLAY = KERNEL._replace(overlay=False)
 DISK = Mount(20, 1, "8:1", "/", "/", ("rw",), "ext4", "/dev/sda1", ("rw",))
 ALL = ["base", "app", "conf"]
 
@@ -115,12 +116,12 @@ def make_plan(definition: Mapping[str, Any], host: Host) -> Plan:
         for spec in wanted.sources()
     }
     known = host.known()
-    desired = desire(wanted, origins, known, problems)
+    desired = desire(wanted, origins, known, problems, overlay=host.abilities.overlay)
     mounts = [DISK, *(host.mounts if host.mounts is not None else [mounted(one) for one in host.stacks])]
     paths = {one.spec.path for one in desired.stacks} | {one.path for one in host.stacks}
     occupied = {mount.path for mount in mounts}
     facts = {path: PathFacts(path, "directory" if path in occupied else "missing", False, "") for path in paths}
-    chains = {chain for one in desired.stacks for chain in chain_ids(one.diff_ids)}
+    chains = {chain for one in desired.stacks for ids in (one.diff_ids, one.shown) for chain in chain_ids(ids)}
     there = {chain for one in host.stacks for chain in chain_ids(one.diff_ids)}
     observed = Observed(
         root=ROOT,
@@ -169,6 +170,7 @@ def named(*names: str) -> list[tuple[str, str]]:
     return [("set_name", f"layer {name}") for name in names]
 
 
+COPY = copy_id([DIFF_IDS[name] for name in ALL])
 WRITE, MOUNT, UNMOUNT, SWITCH, ASIDE, FORGET = (
     (action, "stack web") for action in ("write_stack", "mount", "unmount", "switch", "set_aside", "forget_stack")
 )
@@ -186,6 +188,27 @@ UPGRADE = {"layers": [layer("app2")], "stacks": [stack(layers=["base", "app2", "
 UPGRADED = [*named("app2"), *links("base", "app2", "conf")[1:], WRITE, UNMOUNT, MOUNT]
 
 TABLE = [
+    (
+        "no overlay: the layers are copied into one",
+        WHOLE,
+        Host(contents=set(), exists=False, mounts=[], abilities=NO_OVERLAY),
+        [
+            ("create_store", f"store {ROOT}"),
+            *imports(*ALL),
+            ("import_content", COPY),
+            *links(*ALL),
+            ("link_layer", COPY),
+            *named(*ALL),
+            WRITE,
+            MOUNT,
+        ],
+    ),
+    (
+        "no overlay any more: what is mounted is replaced by a copy",
+        STACK,
+        settled(abilities=NO_OVERLAY),
+        [("import_content", COPY), ("link_layer", COPY), WRITE, SWITCH],
+    ),
     ("an empty definition on a fresh host", {}, FRESH, []),
     ("nothing to do", WHOLE, settled(), []),
     ("nothing to do, persistent", persistent(), settled(stacks=[PERSISTENT]), []),
@@ -450,7 +473,6 @@ def over_ours(where: str = "stack web") -> str:
 
 
 OLD_KERNEL = KERNEL._replace(release="5.10.0", lowerdir_append=False)
-NO_OVERLAY = KERNEL._replace(overlay=False)
 COVERED = settled(mounts=[mounted(record()), foreign()])
 HIDDEN = PathFacts("/srv/web", "directory", False, "")
 
@@ -543,10 +565,15 @@ PROBLEMS = [
         [f"stack web: option 'layers' has 200 layers; this kernel (5.10.0) mounts at most {OLD_KERNEL.layer_limit()}"],
     ),
     (
-        "no overlay",
-        STACK,
+        "no overlay, and it is asked for",
+        {"stacks": [stack(driver="overlay")]},
         settled(mounts=[], abilities=NO_OVERLAY),
-        ["stack web: this kernel (6.12.0) has no overlay file system; load or build it"],
+        [
+            (
+                "stack web: this kernel (6.12.0) has no overlay file system; load or build it, or use driver: copy "
+                "with writable: none"
+            )
+        ],
     ),
 ]
 

@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An ordinary user of this host, who is there for as long as a test runs: known, with a home and ids of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.tests.integration.host import Ansible
+
+NAME = "strata-ordinary"
+ID = 54321
+FIRST = 7_000_000
+"""The first of the ids that are set aside for the user."""
+
+PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True)
+class Ordinary:
+    """The user, as a controller reaches them: by sudo, without rights of root."""
+
+    home: Path
+    ansible: Ansible
+
+    @property
+    def root(self) -> str:
+        return str(self.home / ".local/share/strata")
+
+    def path(self, name: str) -> str:
+        return str(self.home / "srv" / name)
+
+    def module(self, module: str, *flags: str, **arguments: Any) -> dict[str, Any]:
+        """One task as this user: its result."""
+        variables = {
+            "ansible_become": True,
+            "ansible_become_user": NAME,
+            "ansible_pipelining": True,
+            "ansible_python_interpreter": PYTHON,
+        }
+        return self.ansible.module(module, {"root": self.root, **arguments}, "-e", json.dumps(variables), *flags)
+
+    def processes(self) -> list[int]:
+        """All that run as this user, or as one of the ids set aside."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                owner = os.stat(f"/proc/{pid}").st_uid
+                if owner == ID or FIRST <= owner < FIRST + 65536:
+                    found.append(int(pid))
+        return found
+
+    def end(self) -> None:
+        """End them all, and with them the mounts that only they saw."""
+        while pids := self.processes():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+    def inside(self, keeper: int, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command of the user's in the namespaces that a process keeps, as docs/rootless.md says it."""
+        enter = ["nsenter", "--user", "--mount", "--preserve-credentials", "--target", str(keeper), "--", *command]
+        person = ["setpriv", f"--reuid={ID}", f"--regid={ID}", "--clear-groups", "--"]
+        return subprocess.run([*person, *enter], capture_output=True, text=True, check=False, cwd="/")
+
+
+@contextlib.contextmanager
+def ordinary_user(top: Path, ansible: Ansible) -> Iterator[Ordinary]:
+    """Let the user be known, in this mount namespace alone."""
+    home = Path(tempfile.mkdtemp(prefix="strata-ordinary.", dir="/tmp"))  # the user cannot pass a test's directory
+    _cover_etc(top, home)
+    os.chown(home, ID, ID)
+    user = Ordinary(home, ansible)
+    try:
+        yield user
+    finally:
+        user.end()
+        _kernel.umount("/etc", _kernel.MNT_DETACH)
+        shutil.rmtree(home)
+
+
+def _cover_etc(top: Path, home: Path) -> None:
+    upper, work = top / "etc-upper", top / "etc-work"
+    upper.mkdir()
+    work.mkdir()
+    _kernel.mount("overlay", "/etc", "overlay", 0, f"lowerdir=/etc,upperdir={upper},workdir={work}")
+    for name, line in (
+        ("passwd", f"{NAME}:*:{ID}:{ID}::{home}:/bin/sh"),
+        ("group", f"{NAME}:x:{ID}:"),
+        ("subuid", f"{NAME}:{FIRST}:65536"),
+        ("subgid", f"{NAME}:{FIRST}:65536"),
+    ):
+        with Path("/etc", name).open("a", encoding="utf-8") as table:
+            table.write(f"{line}\n")

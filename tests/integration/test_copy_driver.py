@@ -1,0 +1,243 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stacks whose layers are one copied tree: the same tree as the kernel's overlay, and the same care for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _survey
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError, UnhealthyError
+from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import Call
+from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import mount as mount_by_helper
+from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
+from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
+from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+from ansible_collections.strata.overlay.tests.integration.readers import Readers
+from ansible_collections.strata.overlay.tests.integration.scripts import layer_tars, run_script, scripts
+from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
+from hypothesis import HealthCheck, given, settings
+
+BASE = inline("base", etc__os="base", both="base")
+APP = inline("app", bin__run="app", both="app")
+NEW = inline("app", bin__run="new", both="new")
+TIMES = int(os.environ.get("FUZZ", "1"))
+
+
+def stack(host: Host, **options: Any) -> dict[str, Any]:
+    return {"name": "web", "path": host.path("web"), "layers": ["base", "app"], "driver": "copy", **options}
+
+
+def copy_of(result: dict[str, Any]) -> str:
+    """The content that is the copy of the layers of a result's only stack."""
+    return copy_id(result["diff_ids"])
+
+
+def test_check_do_again_check_again(host: Host) -> None:
+    done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
+    assert [step["action"] for step in done["plan"]].count("import_content") == 3
+    assert (done["stacks"][0]["driver"], done["stacks"][0]["driver_reason"]) == ("copy", "the definition asks for it")
+    assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
+    assert [mount.fstype == "overlay" for mount in host.mounts("web")] == [False]
+    with pytest.raises(OSError, match="Read-only file system"):
+        Path(host.path("web"), "new").write_text("x")
+    upgraded = host.four_steps(layers=[BASE, NEW], stacks=[stack(host)])
+    assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
+    assert (upgraded["stacks"][0]["gap_ms"] > 0) == (not find_abilities().beneath)
+    host.four_steps(stacks=[stack(host, state="unmounted")])
+    assert host.mounts("web") == []
+    kept = host.four_steps(stacks=[{"name": "web"}])
+    assert (kept["stacks"][0]["driver"], kept["stacks"][0]["driver_reason"]) == ("copy", "it is what the stack has")
+    assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
+    assert stack_info(host.store, "web")["driver"] == "copy", "what is left out stays as it is"
+    host.four_steps(stacks=[{"name": "web", "state": "absent"}])
+    assert host.mounts("web") == []
+    assert not list((host.root / "staging").iterdir())
+    assert not list((host.root / "trash").iterdir())
+
+
+@settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(script=scripts)
+def test_the_copy_is_what_the_kernel_shows(host: Host, script: list[Any]) -> None:
+    """Whiteouts, opaque directories, hard links, devices, attributes: above three layers one of random changes."""
+    layers = []
+    for number, data in enumerate(layer_tars()):
+        path = host.top / f"layer{number}.tar"
+        path.write_bytes(data)
+        layers.append({"name": f"layer{number}", "src": str(path), "remote_src": True})
+    names = [layer["name"] for layer in layers]
+    web = {"name": "web", "path": host.path("web"), "layers": names, "writable": "persistent"}
+    host.run(layers=layers, stacks=[web])
+    run_script(Path(host.path("web")), script)
+    commit({"root": str(host.root), "stack": "web", "name": "kept"}, False)
+    both = [
+        {"name": driver, "path": host.path(driver), "layers": [*names, "kept"], "driver": driver}
+        for driver in ("overlay", "copy")
+    ]
+    host.run(stacks=both)
+    assert_same(tree_of(Path(host.path("copy"))), tree_of(Path(host.path("overlay"))))
+    assert host.check(deep=True)["findings"] == []
+    unmount_all(host.top)
+    shutil.rmtree(host.root)
+
+
+def test_a_stack_goes_from_one_driver_to_the_other(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, driver="overlay")])
+    with Readers(host.path("web"), ["both"], 2) as readers:
+        for driver in ("copy", "overlay", "copy"):
+            moved = host.four_steps(stacks=[stack(host, driver=driver)])
+            assert moved["stacks"][0]["generation"] == 1
+            assert [mount.fstype == "overlay" for mount in host.mounts("web")] == [driver == "overlay"]
+        seen = readers.stop()
+    if find_abilities().beneath:
+        assert (seen.mixed, seen.errors) == (0, [])
+
+
+def test_prune_keeps_the_copy_that_is_shown(host: Host) -> None:
+    first = host.run(layers=[BASE, APP], stacks=[stack(host)])
+    assert not host.prune()["changed"]
+    second = host.run(layers=[BASE, NEW], stacks=[stack(host)])
+    removed = {removal["id"] for removal in host.prune()["removed"]}
+    assert copy_of(first) in removed, "a copy of an old generation can be made again"
+    assert not {copy_of(second), *second["diff_ids"], *first["diff_ids"]} & removed
+    assert host.tree("web")["both"] == "new"
+    assert host.check(deep=True)["findings"] == []
+    back = host.run("stack", name="web", generation="previous")
+    assert back["stacks"][0]["driver"] == "copy"
+    assert host.tree("web")["both"] == "app"
+    host.run(stacks=[stack(host, state="absent")])
+    assert {copy_of(first), copy_of(second)} <= {removal["id"] for removal in host.prune()["removed"]}
+
+
+def test_pruned_by_the_run_that_makes_it(host: Host) -> None:
+    done = host.run(layers=[BASE, APP], stacks=[stack(host)], prune={})
+    assert done["removed"] == []
+    assert host.tree("web")["both"] == "app"
+    host.run(stacks=[stack(host, state="absent")])
+    for check in (True, False):
+        again = host.run(check=check, stacks=[stack(host)], prune={})
+        assert again["changed"]
+        assert again["removed"] == [], "it is used again"
+    assert host.tree("web")["both"] == "app"
+
+
+def test_a_lost_copy_is_found_and_made_again(host: Host) -> None:
+    done = host.run(layers=[BASE, APP], stacks=[stack(host)])
+    unmount_all(host.top)
+    shutil.rmtree(host.store.content(copy_of(done)))
+    findings = host.check()["findings"]
+    assert ("content_missing", copy_of(done)) in [(finding["kind"], finding["object"]) for finding in findings]
+    host.four_steps(stacks=[stack(host)])
+    assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
+    assert host.check(deep=True)["findings"] == []
+
+
+def test_the_lost_layer_of_a_copy_is_found_and_made_again(host: Host) -> None:
+    done = host.run(layers=[BASE, APP], stacks=[stack(host)])
+    unmount_all(host.top)
+    for path in (host.store.layer(hex_of(copy_of(done))), host.store.layerdb(copy_of(done))):
+        shutil.rmtree(path)
+    kinds = {finding["kind"] for finding in host.check()["findings"]}
+    assert "layer_missing" in kinds, kinds
+    host.check(repair=True)
+    assert {finding["kind"] for finding in host.check(deep=True)["findings"]} == {"mount_missing"}
+    assert [step["action"] for step in host.run(stacks=[stack(host)])["plan"]] == ["mount"]
+
+
+def test_at_boot(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    unmount_all(host.top)
+    call = Call("web", host.path("web"), str(host.root))
+    mount_by_helper(call)
+    assert host.tree("web")["both"] == "app"
+    assert not host.run(stacks=[stack(host)])["changed"]
+    assert "already" in mount_by_helper(call)
+    unmount_all(host.top)
+    shutil.rmtree(host.store.content(host.store.stacks()["web"].shown[0]))
+    with pytest.raises(StrataError, match=r"is missing from the store; run strata\.overlay\.apply"):
+        mount_by_helper(call)
+
+
+def test_a_failed_health_check_brings_the_copy_back(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    health = {"command": ["grep", "-q", "app", f"{host.path('web')}/both"], "retries": 0}
+    with pytest.raises(UnhealthyError, match="went back to the generation before"):
+        host.run(layers=[BASE, NEW], stacks=[stack(host, health=health)])
+    assert host.tree("web")["both"] == "app"
+    with pytest.raises(UnhealthyError, match="went back to the generation before"):
+        host.run(layers=[BASE, NEW], stacks=[stack(host, health=health, driver="overlay")])
+    assert host.tree("web")["both"] == "app"
+    assert host.check(deep=True)["findings"] == []
+
+
+def test_one_layer_needs_no_copy(host: Host) -> None:
+    done = host.four_steps(layers=[BASE], stacks=[stack(host, layers=["base"])])
+    assert [step["action"] for step in done["plan"]].count("import_content") == 1
+    assert len(list((host.root / "content/sha256").iterdir())) == 1
+
+
+def test_many_layers(host: Host) -> None:
+    """More than one mount of many kernels can have."""
+    names = [f"n{number}" for number in range(600)]
+    with pytest.raises(DefinitionError, match="600 layers; the kernel takes at most 500"):
+        host.run(layers=numbered(600), stacks=[stack(host, layers=names)])
+    host.run(layers=numbered(300), stacks=[stack(host, layers=names[:300])])
+    assert len(host.tree("web")) == 301
+    assert host.tree("web")["top"] == "299"
+
+
+@pytest.mark.parametrize("writable", ["persistent", "volatile"])
+def test_it_is_read_only(host: Host, writable: str) -> None:
+    with pytest.raises(DefinitionError, match=f"stack web: option 'writable': {writable}: driver: copy shows a stack"):
+        host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
+    assert not host.root.exists()
+    host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable, driver="overlay")])
+    Path(host.path("web"), "new").write_text("kept")
+    before = snapshot(host.root)
+    with pytest.raises(DefinitionError, match="use driver: overlay"):
+        host.run(stacks=[stack(host, writable=writable)])
+    assert snapshot(host.root) == before
+    assert host.tree("web")["new"] == "kept"
+
+
+def test_nothing_is_left_of_a_copy_that_cannot_be_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full in the middle of it."""
+    host.run(layers=[BASE, APP, inline("big", big="x" * 3_000_000)])
+    _kernel.mount("tmpfs", str(host.root / "staging"), "tmpfs", 0, "size=1m,mode=0700")
+    contents = sorted((host.root / "content/sha256").iterdir())
+    with pytest.raises(StrataError, match="stack web: cannot copy the layers base, big: No space left on device"):
+        host.run(stacks=[stack(host, layers=["base", "big"])])
+    unmount_all(host.top)
+    assert sorted((host.root / "content/sha256").iterdir()) == contents
+    assert host.store.stacks() == {}
+    host.run(stacks=[stack(host, layers=["base", "big"])])
+    assert host.tree("web")["both"] == "base"
+
+
+def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the kernel answers is another here; in the machines of the tests it is a kernel without overlay."""
+
+    def poor() -> Abilities:
+        return find_abilities()._replace(overlay=False, lowerdir_append=False)
+
+    monkeypatch.setattr(_survey, "find_abilities", poor)
+    auto = stack(host, driver="auto")
+    done = host.four_steps(layers=[BASE, APP], stacks=[auto])
+    assert done["stacks"][0]["driver"] == "copy"
+    assert done["stacks"][0]["driver_reason"] == "this kernel has no overlay file system"
+    with pytest.raises(DefinitionError, match="'writable': persistent: this kernel .* has no overlay file system"):
+        host.run(stacks=[{**auto, "writable": "persistent"}])
+    with pytest.raises(DefinitionError, match="has no overlay file system; load or build it, or use driver: copy"):
+        host.run(stacks=[stack(host, driver="overlay")])
+    monkeypatch.undo()
+    moved = host.four_steps(stacks=[auto])
+    assert (moved["stacks"][0]["driver"], moved["stacks"][0]["driver_reason"]) == ("overlay", "the kernel has it")
