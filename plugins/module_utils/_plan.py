@@ -366,7 +366,7 @@ class _Stack:
             return "; ".join(self._spec.style.changes(self._before.style))
         if self._before.diff_ids != self._stack.diff_ids:
             return "its layers change"
-        if self._before.driver != self._stack.driver:
+        if self._before.shown != self._stack.shown:
             return f"its driver becomes {self._stack.driver}"
         request = mount_request(self._observed.home, self._before)
         shown = ("", "")

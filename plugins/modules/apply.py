@@ -267,7 +267,8 @@ stacks:
     boot:
       description:
         - What mounts it at boot. V(unit) is a systemd mount unit, V(fstab) a line of C(/etc/fstab), V(off) nothing, as
-          it is defined. With V(no_helper) it is to be mounted at boot, but C(mount.strata) is not on the host.
+          it is defined. With V(no_helper) it is to be mounted at boot, but C(mount.strata) is not on the host, or the
+          run is of a user who is not root.
       type: str
       returned: always
       sample: unit

@@ -183,6 +183,8 @@ def test_one_layer_needs_no_copy(host: Host) -> None:
     done = host.four_steps(layers=[BASE], stacks=[stack(host, layers=["base"])])
     assert [step["action"] for step in done["plan"]].count("import_content") == 1
     assert len(list((host.root / "content/sha256").iterdir())) == 1
+    other = host.four_steps(stacks=[stack(host, layers=["base"], driver="overlay")])
+    assert [step["action"] for step in other["plan"]] == ["write_stack"], "the same directory is shown"
 
 
 def test_many_layers(host: Host) -> None:
