@@ -76,6 +76,11 @@ def a_store(host: Host) -> None:
     Path(host.path("data"), "written").write_text("by a user\n")
 
 
+def copied(host: Host) -> None:
+    """A stack whose layers are one copied tree."""
+    host.run(layers=layers("1"), stacks=stacks(host, driver="copy")[:1])
+
+
 def two_generations(host: Host) -> None:
     a_store(host)
     host.run(layers=layers("2"), stacks=stacks(host))
@@ -191,6 +196,14 @@ SCENARIOS = [
         a_store,
         lambda host: ("commit", {"stack": "data", "name": "kept", "restack": True}),
         gaps=("data",),
+    ),
+    Scenario(
+        "upgrade of a copy, with prune",
+        copied,
+        lambda host: (
+            "apply",
+            {"layers": layers("2"), "stacks": stacks(host, driver="copy", generations=1)[:1], "prune": {}},
+        ),
     ),
     Scenario("prune", garbage, lambda host: ("prune", {})),
     Scenario("repair", damage, lambda host: ("store_check", {"repair": True, "deep": True}), damaged=True),
