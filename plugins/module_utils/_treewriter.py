@@ -100,6 +100,8 @@ class TreeWriter:
             if entry.sparse is None:
                 self._write_plain(descriptor, data)
             else:
+                # It may have the number of a file that was there and went.
+                self.checksums.pop(os.fstat(descriptor).st_ino, None)
                 _write_sparse(descriptor, entry.sparse, iter(data))
                 os.ftruncate(descriptor, entry.size)
             if plain:
@@ -114,8 +116,9 @@ class TreeWriter:
         for chunk in data:
             checksum = crc32(chunk, checksum)
             _write_all(descriptor, chunk)
-        if len(self.checksums) < _MOST_CHECKSUMS:
-            self.checksums[os.fstat(descriptor).st_ino] = checksum
+        number = os.fstat(descriptor).st_ino
+        if number in self.checksums or len(self.checksums) < _MOST_CHECKSUMS:
+            self.checksums[number] = checksum
 
     def _make_node(self, entry: Entry, where: Place) -> None:
         """A symbolic link, device or fifo."""

@@ -108,6 +108,23 @@ def test_an_import_has_it_without_reading_again(tmp_path: Path, monkeypatch: pyt
     assert (found.allocated, found.digest) == (read.allocated, read.digest)
 
 
+@needs_root
+@pytest.mark.parametrize("most", [200_000, 5])
+def test_a_file_with_the_number_of_one_that_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """File systems give the number of a file that was removed to the next one that is made."""
+    monkeypatch.setattr(_treewriter, "_MOST_CHECKSUMS", most)
+    names = [b"file%d" % number for number in range(40)]
+    members = [
+        *(member(name, b"old") for name in names),
+        *(sparse(name, 1 << 16) for name in names[::2]),
+        *(member(name, b"new and longer") for name in names[1::2]),
+    ]
+    target = tmp_path / "content"
+    target.mkdir()
+    found = unpack(io.BytesIO(b"".join([*members, END])).read, str(target), userxattr=False)
+    assert found.digest == tree_digest(str(target)).digest
+
+
 def test_names_as_long_as_paths_may_be(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_DIRECTORY)
     for _step in range(18):
