@@ -328,7 +328,7 @@ def test_a_kernel_without_lowerdir_append_is_given_relative_names(
 ) -> None:
     abilities = find_abilities()
     old = Abilities(abilities.release, True, False, abilities.userxattr, abilities.page_size)
-    module = "ansible_collections.strata.overlay.plugins.module_utils._observe"
+    module = "ansible_collections.strata.overlay.plugins.module_utils._survey"
     monkeypatch.setattr(f"{module}.find_abilities", lambda: old)
     limit = old.layer_limit()
     assert limit == 135 if abilities.page_size == 4096 else limit > 135

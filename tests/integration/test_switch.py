@@ -69,7 +69,7 @@ def test_a_single_layer_is_switched_without_a_gap(host: Host) -> None:
 def without(monkeypatch: pytest.MonkeyPatch, **abilities: Any) -> None:
     """Let the kernel seem older than it is."""
     found = find_abilities()._replace(**abilities)
-    module = "ansible_collections.strata.overlay.plugins.module_utils._observe"
+    module = "ansible_collections.strata.overlay.plugins.module_utils._survey"
     monkeypatch.setattr(f"{module}.find_abilities", lambda: found)
 
 
