@@ -11,8 +11,6 @@ layerdb, the file of a layer set aside. `_lastuse` sets it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 from dataclasses import dataclass, field
 from typing import AbstractSet, Dict, Iterator, List, Mapping, Set, Tuple
@@ -167,9 +165,8 @@ class _Taker:
 
 def leftovers(store: Store) -> Iterator[str]:
     """Paths within the store of what killed runs left: staging without an owner, trash."""
-    for name in _names_in(f"{store.root}/staging"):
-        if not _is_alive(f"{store.root}/staging/{name}"):
-            yield f"staging/{name}"
+    for name in store.abandoned():
+        yield f"staging/{name}"
     for name in _names_in(f"{store.root}/trash"):
         yield f"trash/{name}"
     for name in _names_in(f"{store.root}/strata/sources") if store.is_own("strata/sources") else []:
@@ -189,16 +186,3 @@ def _modified(path: str) -> float:
         return os.stat(path).st_mtime
     except OSError:
         return 0.0
-
-
-def _is_alive(path: str) -> bool:
-    """Whether the run whose workspace this is still goes on: it holds a lock on the directory."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False

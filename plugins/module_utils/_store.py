@@ -12,7 +12,6 @@ Both leave a store that the next run can read whole, whenever the process is kil
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from typing import Dict, Iterator, List, Optional, Set, Tuple
@@ -29,6 +28,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     StackRecord,
     load,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._workspace import abandoned, make_workspace
 
 _PIECE = 1 << 16
 
@@ -290,22 +290,28 @@ class Store:
         """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
         self._refuse_misplaced()
         made: List[str] = []
-        for name in ("", "staging", "trash"):
-            made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
-        try:
-            with self.workspace() as path:
-                yield path
-        finally:
-            self.tidy()
-            if not self.exists():
-                for directory in reversed(made):
-                    with contextlib.suppress(OSError):  # another run has begun to use it
-                        os.rmdir(directory)
+        with contextlib.ExitStack() as room:
+            room.callback(self._leave_no_first, made)
+            while True:
+                for name in ("", "staging", "trash"):
+                    made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
+                with contextlib.suppress(FileNotFoundError):  # a run that made no store took them away in this moment
+                    path = room.enter_context(self.workspace())
+                    break
+            yield path
+
+    def _leave_no_first(self, made: List[str]) -> None:
+        self.tidy()
+        if not self.exists():
+            for directory in reversed(made):
+                with contextlib.suppress(OSError):  # another run has begun to use it
+                    os.rmdir(directory)
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[str]:
         """A directory of this run's own in staging/, gone at the end. Its lock tells others that its owner lives."""
-        path, descriptor = self._locked_directory()
+        self._refuse_misplaced()
+        path, descriptor = make_workspace(f"{self.root}/staging")
         self._workspaces[path] = descriptor
         try:
             yield path
@@ -319,21 +325,6 @@ class Store:
     def sync(self, workspace: str) -> None:
         """All that was written is on disk; OSError also for what the kernel could not write earlier in this run."""
         _kernel.syncfs(workspace, self._workspaces.get(workspace, -1))
-
-    def _locked_directory(self) -> Tuple[str, int]:
-        self._refuse_misplaced()
-        while True:
-            path = f"{self.root}/staging/{os.urandom(8).hex()}"
-            os.mkdir(path, 0o700)
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # another run swept it away before it was opened
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.isdir(path):
-                return path, descriptor
-            # Another run swept it away before it was locked.
-            os.close(descriptor)
 
     # The way out.
 
@@ -364,24 +355,12 @@ class Store:
     def sweep(self) -> None:
         """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
         self._refuse_misplaced()
-        staging = f"{self.root}/staging"
-        for name in os.listdir(staging):
-            path = f"{staging}/{name}"
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # its owner has just ended
-            except OSError:
-                self.discard(path)  # no directory, so nobody's workspace
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            else:
-                self.discard(path)
-            finally:
-                os.close(descriptor)
+        for name in self.abandoned():
+            self.discard(f"{self.root}/staging/{name}")
+
+    def abandoned(self) -> List[str]:
+        """Names in staging/ of what no run uses any more."""
+        return abandoned(f"{self.root}/staging")
 
     def empty_trash(self) -> None:
         """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads."""
