@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -244,9 +245,7 @@ class Machine:
         number = self.pid()
         if number:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-            while self.pid():
-                time.sleep(0.02)
+                _kill(number)
         self.leave()
 
     def destroy(self) -> None:
@@ -254,6 +253,19 @@ class Machine:
         self.kill()
         for name in (*DISKS, "pid", "qmp", "port"):
             (self.directory / name).unlink(missing_ok=True)
+
+
+def _kill(number: int) -> None:
+    """Kill a process, and wait until it has let go of its files: its memory, and with it its command line, goes first.
+
+    :raises ProcessLookupError: it has ended.
+    """
+    process = os.pidfd_open(number)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [])
+    finally:
+        os.close(process)
 
 
 def _qmp_call(stream: Any, name: str, arguments: dict[str, Any]) -> Any:
