@@ -47,13 +47,16 @@ driver:
   description:
     - What makes one tree of the layers.
     - V(overlay) is the kernel's overlay file system.
+    - V(fuse-overlayfs) is the program of this name, which has to be on the host, for kernels that have no overlay or do
+      not let an ordinary user mount one. It is slower. A process for each stack serves the tree; where it ends, the
+      next run mounts the stack again. C(context) and C(idmap) need V(overlay).
     - V(copy) is a tree in the store into which all layers are copied, which takes room and time for each chain anew. It
       shares its blocks with the layers where the file system can (Btrfs, XFS with reflink). It needs nothing of the
       kernel, and it is read-only.
-    - V(auto) is the overlay where the kernel has it, else the copy; it is what a new stack has when this is left out.
-      The result tells which it is, and why.
+    - V(auto) is the first of these three that the host has; it is what a new stack has when this is left out. A
+      persistent layer stays with the driver that it was written with. The result tells which it is, and why.
   type: str
-  choices: [auto, overlay, copy]
+  choices: [auto, overlay, fuse-overlayfs, copy]
 on_change:
   description:
     - What becomes of a persistent layer when the layers below it change.

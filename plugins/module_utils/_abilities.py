@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
@@ -23,19 +24,28 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountapi import (
     MOVE_MOUNT_F_EMPTY_PATH,
     FsContext,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
 
 _LINK = "l/" + "A" * 26
 _PAGE_OPTIONS = f"index=off,metacopy=off,redirect_dir=off,lowerdir=,upperdir={_LINK},workdir={'0' * 64}/volatile/work"
 """What a page holds beside the names of the lowers; see _overlay.option_text."""
 
 
+FUSE_DEVICE = "/dev/fuse"
+_PLACES = ("/usr/local/bin", "/usr/bin", "/bin")
+"""Where programs are also looked for: at boot, and over some connections, PATH is short."""
+
+_FOR_NAMESPACES = (5, 11)
+
+
 class Abilities(NamedTuple):
     """What can be done here.
 
-    :ivar overlay: the overlay file system is there.
+    :ivar overlay: the overlay file system is there, and may be mounted by whom this process is.
     :ivar lowerdir_append: lowers can be given one by one (``lowerdir+``, Linux 6.8), so their names need no page.
     :ivar userxattr: marks are kept in ``user.overlay.*``, as an unprivileged user namespace needs it.
     :ivar selinux: labels are in force, so a mount can have a context.
+    :ivar fuse_overlayfs: the program of this name can take its place.
     :ivar beneath: a mount can be put beneath another one (Linux 6.5), so a stack is switched without a gap.
     """
 
@@ -46,6 +56,7 @@ class Abilities(NamedTuple):
     page_size: int
     beneath: bool = False
     selinux: bool = False
+    fuse_overlayfs: bool = False
 
     def layer_limit(self, context: str = "") -> int:
         """The most layers one stack can have here: 500, or what fits in a page of ``l/<26>`` (see DESIGN, rule 1).
@@ -64,7 +75,7 @@ def find_abilities() -> Abilities:
     overlay = appends = False
     try:
         with FsContext("overlay") as context:
-            overlay = True
+            overlay = not in_user_namespace() or _is_for_namespaces()
             context.set("lowerdir+", "/")
             appends = _reads_options_at_once()
     except OSError as error:
@@ -79,7 +90,31 @@ def find_abilities() -> Abilities:
         page_size(),
         beneath=_can_go_beneath(),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
+        fuse_overlayfs=bool(find_fuse_overlayfs()),
     )
+
+
+def find_fuse_overlayfs() -> str:
+    """Where the program is; "" where it is not installed, or /dev/fuse is not for us to use."""
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        return ""
+    places = [*os.environ.get("PATH", "").split(":"), *_PLACES]
+    programs = [f"{place}/{FUSE_OVERLAYFS}" for place in places if place.startswith("/")]
+    return next((program for program in programs if os.access(program, os.X_OK)), "")
+
+
+def _is_for_namespaces() -> bool:
+    """Linux 5.11 lets a user namespace mount overlays; some distributions let it before. It has to be tried: nothing
+    is mounted, since no layer is named.
+    """
+    if tuple(int(part) for part in re.findall("[0-9]+", os.uname().release)[:2]) >= _FOR_NAMESPACES:
+        return True
+    try:
+        with FsContext("overlay") as context:
+            context.tree(0)
+    except OSError as error:
+        return error.errno != errno.EPERM
+    return True
 
 
 def _reads_options_at_once() -> bool:

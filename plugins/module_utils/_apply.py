@@ -57,6 +57,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, new_id
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import union_driver
 
 _MOST_LEFT = 20
 
@@ -362,7 +363,7 @@ class Applier:
             record = self._recorded(name)
             path = os.path.realpath(record.path)
             held = holders(path)
-            devices = [line.device for line in by_path(read()).get(path, []) if line.fstype == "overlay"]
+            devices = [line.device for line in by_path(read()).get(path, []) if union_driver(line)]
             try:
                 switched = self._mounter.switch(step.before, record, step.count)
             except (OSError, StrataError) as error:

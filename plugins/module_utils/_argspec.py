@@ -85,7 +85,7 @@ def stack_spec() -> Spec:
         # What has no default here has one in _stackspec: a stack that the store knows keeps what is left out.
         "writable": {"type": "str", "choices": ["none", "persistent", "volatile"]},
         "size": {"type": "str"},
-        "driver": {"type": "str", "choices": ["auto", "overlay", "copy"]},
+        "driver": {"type": "str", "choices": ["auto", "overlay", "fuse-overlayfs", "copy"]},
         "on_change": {"type": "str", "choices": ["keep", "reset"], "default": "keep"},
         "mount_options": {"type": "list", "elements": "str"},
         "propagation": {"type": "str", "choices": list(PROPAGATION)},

@@ -17,7 +17,13 @@ import os
 import stat
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import is_whiteout, opaque_xattr
+from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import (
+    FUSE_OPAQUES,
+    FUSE_WHITEOUT,
+    is_whiteout,
+    opaque_xattr,
+    opaque_xattrs,
+)
 
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,23 +70,30 @@ class _Below(NamedTuple):
     descriptor: int
 
 
-def find_changes(upper: str, lowers: Sequence[str], userxattr: bool, owners: Optional[Owners] = None) -> List[Change]:
+def find_changes(
+    upper: str, lowers: Sequence[str], userxattr: bool, owners: Optional[Owners] = None, fuse: bool = False
+) -> List[Change]:
     """Every change, each directory before what is in it. What goes while this looks is as if it had gone before.
 
     :param upper: top directory of the writable layer, without links on the way.
     :param lowers: those of the layers below, top to bottom.
     :param userxattr: opaque directories are marked by ``user.overlay.opaque``.
     :param owners: None where the layers are not mapped.
+    :param fuse: fuse-overlayfs has written the writable layer, and marks some things in its own way.
     :raises OSError: a layer cannot be read.
     """
-    return _Comparison(upper, lowers, opaque_xattr(userxattr), owners).run()
+    return _Comparison(upper, lowers, userxattr, owners, fuse).run()
 
 
 class _Comparison:
-    def __init__(self, upper: str, lowers: Sequence[str], opaque: str, owners: Optional[Owners]) -> None:
+    def __init__(
+        self, upper: str, lowers: Sequence[str], userxattr: bool, owners: Optional[Owners], fuse: bool
+    ) -> None:
         self._upper = upper
         self._lowers = lowers
-        self._opaque = opaque
+        self._opaque = opaque_xattr(userxattr)
+        self._upper_opaque = opaque_xattrs(userxattr, fuse)
+        self._fuse = fuse
         self._owners = owners
         self._found: Dict[str, Change] = {}
         self._touched: Set[str] = set()
@@ -131,7 +144,7 @@ class _Comparison:
                     break
             if below and place.path:
                 attributes = os.listxattr(upper)
-                hides = hides or (self._opaque in attributes and os.getxattr(upper, self._opaque) == b"y")
+                hides = hides or _is_marked(upper, attributes, self._upper_opaque)
                 if not place.told and not _same_capability(upper, attributes, below[0].descriptor):
                     self._found[place.path] = Change(place.path, "C")
                     self._touched.add(place.path.rpartition("/")[0])
@@ -154,9 +167,9 @@ class _Comparison:
                     facts = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                name = entry.name
+                name, gone = self._meant(entry.name, facts) if self._fuse else (entry.name, is_whiteout(facts))
                 before, lowers = self._before(below, name) if below else (None, ())
-                if is_whiteout(facts):
+                if gone:
                     kind = "D" if before is not None else ""
                 else:
                     there.add(name)
@@ -176,6 +189,15 @@ class _Comparison:
                 self._enter(place, place.path[len(path) + 1 :], upper, below)
             else:
                 self._waiting.append(place)
+
+    def _meant(self, name: str, facts: os.stat_result) -> Tuple[str, bool]:
+        """Of what name an entry of fuse-overlayfs tells, and whether that there is nothing. Of no name where it marks
+        the directory itself: nothing below has an empty one.
+        """
+        if name in FUSE_OPAQUES:
+            return "", True
+        is_mark = name.startswith(FUSE_WHITEOUT)
+        return name[len(FUSE_WHITEOUT) :] if is_mark else name, is_mark or is_whiteout(facts)
 
     def _tell_hidden(self, path: str, there: Set[str], below: Sequence[_Below]) -> None:
         """What the layers below have in a directory in which nothing of them is seen any more."""
@@ -215,7 +237,7 @@ class _Comparison:
 
     def _is_opaque(self, directory: int) -> bool:
         # Nearly none has the mark, and a list that lacks it costs less than an error.
-        return self._opaque in os.listxattr(directory) and os.getxattr(directory, self._opaque) == b"y"
+        return _is_marked(directory, os.listxattr(directory), (self._opaque,))
 
     def _differs(self, before: os.stat_result, now: os.stat_result) -> bool:
         if before.st_mode != now.st_mode or before.st_rdev != now.st_rdev or self._owners_differ(before, now):
@@ -237,6 +259,10 @@ class _Comparison:
             while path and path not in self._found:
                 self._found[path] = Change(path, "C")
                 path = path.rpartition("/")[0]
+
+
+def _is_marked(directory: int, attributes: Sequence[str], marks: Sequence[str]) -> bool:
+    return any(mark in attributes and os.getxattr(directory, mark) == b"y" for mark in marks)
 
 
 def same_time(one: int, other: int) -> bool:

@@ -151,7 +151,7 @@ class Commit:
     def _definition(self, record: StackRecord) -> Definition:
         """Look at the writable layer, when its services are still, and say what the commit comes to."""
         upper = upper_tree(self._store, record)
-        source = Source("upper", upper, on_host=True, stack=record.name)
+        source = Source("upper", upper, on_host=True, stack=record.name, fuse=record.fuse)
         layer = LayerSpec(f"commit of stack {record.name}", self._spec.name, source, labels=self._spec.labels)
         if not self._spec.restack:
             return Definition(self._spec.root, (layer,), ())

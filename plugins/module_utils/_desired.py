@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Op
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
+from ansible_collections.strata.overlay.plugins.module_utils._driver import choose_driver
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
@@ -43,7 +44,7 @@ class DesiredStack(NamedTuple):
     """A stack with its chain. ``spec.path`` is filled in, from the record where the user left it out.
 
     :ivar back_to: number of the generation whose chain it is, where the user asked to go back; else 0.
-    :ivar driver: ``overlay`` or ``copy``; ``driver_reason`` says why.
+    :ivar driver: one of those in `_driver`; ``driver_reason`` says why it is this one.
     """
 
     spec: StackSpec
@@ -98,13 +99,13 @@ def desire(
     known: Known,
     problems: List[str],
     images: Optional[Mapping[str, ImageOrigin]] = None,
-    overlay: bool = True,
+    usable: Sequence[str] = ("overlay",),
 ) -> Desired:
     """Resolve names to chains; what cannot be resolved is told in ``problems`` and left out.
 
     :param origins: by the layer's ``where``.
     :param images: by the image's ``where``.
-    :param overlay: whether the host's kernel has the overlay file system.
+    :param usable: drivers that the host can use, the best one first.
     """
     names = {
         layer.name: NameRecord(
@@ -120,7 +121,7 @@ def desire(
     by_diff_id.update({origin.diff_id: origin for origin in origins.values()})
     resolver = _Chains(definition, names, origins, known)
     found_stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
-    stacks = [_with_driver(stack, overlay) for stack in found_stacks]
+    stacks = [_with_driver(stack, known, usable) for stack in found_stacks]
     by_diff_id.update({stack.shown[0]: copied(stack) for stack in stacks if stack.shown != stack.diff_ids})
     dropped_stacks = _dropped_stacks(definition, known)
     _check_known_paths(stacks, known, dropped_stacks, problems)
@@ -136,14 +137,10 @@ def desire(
     )
 
 
-def _with_driver(stack: DesiredStack, overlay: bool) -> DesiredStack:
-    if stack.spec.driver != "auto":
-        kept = "driver" in stack.spec.left_out
-        reason = "it is what the stack has" if kept else "the definition asks for it"
-        return stack._replace(driver=stack.spec.driver, driver_reason=reason)
-    if overlay or (len(stack.diff_ids) == 1 and stack.spec.writable == "none"):
-        return stack._replace(driver_reason="the kernel has it" if overlay else "one layer alone needs none")
-    return stack._replace(driver="copy", driver_reason="this kernel has no overlay file system")
+def _with_driver(stack: DesiredStack, known: Known, usable: Sequence[str]) -> DesiredStack:
+    record = known.stacks.get(stack.spec.name)
+    driver, reason = choose_driver(stack.spec, len(stack.diff_ids), record, usable)
+    return stack._replace(driver=driver, driver_reason=reason)
 
 
 def copied(stack: DesiredStack) -> Origin:

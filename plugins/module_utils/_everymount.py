@@ -15,12 +15,14 @@ import contextlib
 import os
 import re
 from dataclasses import dataclass
-from typing import AbstractSet, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._store import read_text
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE, served
 
 _PINNED = re.compile(r"^mnt:\[([0-9]+)\]$")
 
@@ -164,7 +166,20 @@ def used_by_mounts(everywhere: Everywhere, root: str, leaving: AbstractSet[str] 
             if mount.fstype == "overlay":
                 for name in [*mount.lowers(), mount.option("upperdir"), mount.option("workdir")]:
                     _add(used, _named(name, same))
+            elif mount.fstype == FUSE:
+                for name in _served(mount, root):
+                    _add(used, f"overlay2/{name}")
     return used
+
+
+def _served(mount: Mount, root: str) -> Iterator[str]:
+    """Names in overlay2/ that fuse-overlayfs uses for a mount. By which path another namespace knows the store is not
+    asked: no other store has these names, but for layers that are the same.
+    """
+    shown = served(mount)
+    if shown is not None:
+        below = read_text(f"{root}/overlay2/{shown.top}/lower") or ""
+        yield from filter(None, [shown.top, shown.writable, *below.split(":")])
 
 
 class SameDirectory:

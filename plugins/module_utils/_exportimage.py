@@ -47,10 +47,12 @@ class Tree:
     """One layer's tree in the store.
 
     :ivar diff_id: of the content; "" for a writable layer, which others may write to.
+    :ivar fuse: fuse-overlayfs has written it.
     """
 
     path: str
     diff_id: str
+    fuse: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def find_chain(store: Store, spec: ExportSpec) -> Chain:
         if spec.changes and not record.stack_id:
             raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} is read-only, so it has none")
         if spec.changes:
-            trees.append(Tree(upper_tree(store, record), ""))
+            trees.append(Tree(upper_tree(store, record), "", record.fuse))
             if record.writable == "volatile" and not os.path.isdir(trees[-1].path):
                 raise StrataError(
                     f"{spec.where}: option 'changes': stack {spec.stack} is volatile and not mounted, so it has none"
@@ -194,7 +196,7 @@ def _digested(tree: Tree, cache: DigestCache) -> ExportLayer:
 
 
 def _pack(tree: Tree) -> Iterator[bytes]:
-    return pack_content(tree.path, in_user_namespace(), live=not tree.diff_id)
+    return pack_content(tree.path, in_user_namespace(), live=not tree.diff_id, fuse=tree.fuse)
 
 
 def _make_config(chain: Chain, layers: Sequence[ExportLayer], changes: Mapping[str, Any]) -> bytes:

@@ -9,37 +9,63 @@ from __future__ import annotations
 
 from typing import List
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import (
+    FUSE_DEVICE,
+    Abilities,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._driver import cannot_take_over, usable_drivers
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
 
 
 def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
     """Mistakes in words, each naming the stack, the option and what to do."""
     spec, abilities, count = stack.spec, observed.abilities, len(stack.diff_ids)
-    limit = abilities.layer_limit(spec.style.context)
+    limit = abilities.layer_limit(spec.style.context) if stack.driver == "overlay" else MAX_LAYERS
     problems: List[str] = []
-    needed = (
-        f"this kernel ({abilities.release}) has no overlay file system; load or build it, or use driver: copy with "
-        "writable: none"
-    )
     if stack.driver == "copy":
         if spec.writable != "none":
-            why = needed if spec.driver == "auto" else "driver: copy shows a stack read-only; use driver: overlay"
+            why = "driver: copy shows a stack read-only; use driver: overlay"
+            if spec.driver == "auto":
+                why = _unusable(stack, abilities)
             problems.append(f"{spec.where}: option 'writable': {spec.writable}: {why}")
-    elif not abilities.overlay and (count > 1 or spec.writable != "none"):
-        problems.append(f"{spec.where}: {needed}")
+    elif stack.driver not in usable_drivers(abilities) and (count > 1 or spec.writable != "none"):
+        problems.append(f"{spec.where}: {_unusable(stack, abilities)}")
     elif count > limit:
         problems.append(
             f"{spec.where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
             f"{limit}"
         )
+    before = observed.known.stacks.get(spec.name)
+    renewed = spec.on_change == "reset" and before is not None and before.diff_ids != stack.diff_ids
+    if before is not None and spec.name in observed.written_uppers and not renewed:
+        problems += filter(None, [cannot_take_over(before, spec, stack.driver)])
     return problems + _style_problems(stack, observed)
+
+
+def _unusable(stack: DesiredStack, abilities: Abilities) -> str:
+    """What is missing for the driver of a stack, and what to do about it."""
+    if stack.driver == FUSE_OVERLAYFS:
+        return (
+            f"option 'driver': the program {FUSE_OVERLAYFS} is not installed on this host, or {FUSE_DEVICE} cannot be "
+            "used; install the package of this name, or leave the option out"
+        )
+    return (
+        f"this kernel ({abilities.release}) has no overlay file system; load or build it, install {FUSE_OVERLAYFS}, or "
+        "use driver: copy with writable: none"
+    )
 
 
 def _style_problems(stack: DesiredStack, observed: Observed) -> List[str]:
     spec = stack.spec
     plain = spec.writable == "none"
     checks = (
+        (
+            stack.driver == FUSE_OVERLAYFS and (bool(spec.style.context) or spec.style.idmapped),
+            f"options 'context' and 'idmap' need driver: overlay; {FUSE_OVERLAYFS} knows neither",
+        ),
         (
             plain and spec.style.sets_top,
             (

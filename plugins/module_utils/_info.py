@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._rootkind import en
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded, stack_drift
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import served, union_driver
 from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
 
 if TYPE_CHECKING:
@@ -137,13 +138,22 @@ def _mounts(store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mo
         {
             "path": mount.path,
             "stack": names.get(mount.path, ""),
-            "type": mount.fstype if mount.fstype == "overlay" else "bind",
+            "type": union_driver(mount) or "bind",
             "read_only": mount.read_only,
-            "layers": len(mount.lowers()) if mount.fstype == "overlay" else 1,
+            "layers": _layer_count(store, mount),
         }
         for mount in mounts
         if is_of_store(mount, store.home, content_root)
     ]
+
+
+def _layer_count(store: Store, mount: Mount) -> int:
+    """How many layers a mount of this store shows."""
+    shown = served(mount)
+    if shown is None:
+        return len(mount.lowers()) or 1
+    below = read_text(f"{store.layer(shown.top)}/lower") or ""
+    return 1 + len(list(filter(None, below.split(":"))))
 
 
 def run_info(module: AnsibleModule) -> NoReturn:

@@ -32,7 +32,7 @@ class Source(NamedTuple):
     :ivar location: path or URL, ``""`` for inline files.
     :ivar on_host: read on the managed host and not on the controller.
     :ivar limits: beyond which its archive is refused.
-    :ivar stack: whose writable layer it is.
+    :ivar stack: whose writable layer it is; ``fuse``: and fuse-overlayfs has written it.
     """
 
     kind: str
@@ -41,6 +41,7 @@ class Source(NamedTuple):
     files: Tuple[InlineFile, ...] = ()
     limits: Limits = UNLESS_SET
     stack: str = ""
+    fuse: bool = False
 
 
 class LayerSpec(NamedTuple):

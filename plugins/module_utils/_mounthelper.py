@@ -35,6 +35,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     root_on_device,
     shown_content,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
@@ -186,7 +187,7 @@ def _is_mounted(store: Store, record: StackRecord) -> bool:
     if not ours:
         return False
     content = root_on_device(mounts, shown_content(store.root, record))
-    wrong = mismatch(ours[-1], mount_request(store.home, record), content)
+    wrong = mismatch(ours[-1], mount_request(store.home, record), content) or ended(ours[-1].path)
     if wrong or len(ours) > 1:
         raise StrataError(
             f"stack {record.name}: what is mounted at {record.path} is not what the store's record says: "

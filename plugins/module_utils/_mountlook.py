@@ -27,9 +27,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     root_on_device,
     shown_content,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
 from ansible_collections.strata.overlay.plugins.module_utils._picture import MountState
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import union_driver, upper_of
 
 
 class MountsSeen(NamedTuple):
@@ -71,30 +73,30 @@ def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState
         return MountState(0, "")
     bind_root = root_on_device(mounts, shown_content(store.root, record))
     request = mount_request(store.home, record)
-    return MountState(len(found), mismatch(found[-1], request, bind_root))
+    return MountState(len(found), mismatch(found[-1], request, bind_root) or ended(found[-1].path))
 
 
 def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount]) -> Tuple[Mount, ...]:
-    """Overlays of the store that are neither at a stack's path nor the same file system as one that is."""
+    """Unions of the store that are neither at a stack's path nor the same file system as one that is."""
     paths = {os.path.realpath(record.path) for record in stacks.values()}
     content_root = root_on_device(mounts, f"{store.root}/content/sha256")
     ours = [mount for mount in mounts if is_of_store(mount, store.home, content_root)]
     devices = {mount.device for mount in ours if mount.path in paths}
     return tuple(
-        mount for mount in ours if mount.fstype == "overlay" and mount.path not in paths and mount.device not in devices
+        mount for mount in ours if union_driver(mount) and mount.path not in paths and mount.device not in devices
     )
 
 
 def _shared(store: Store, everywhere: Everywhere) -> Dict[str, Tuple[str, ...]]:
-    """Uppers of the store that more than one overlay writes into. A copy of a mount in another namespace is the same
-    overlay: it has the same device. What another namespace has at the path of the store may be another store.
+    """Uppers of the store that more than one union writes into. A copy of a mount in another namespace is the same
+    one: it has the same device. What another namespace has at the path of the store may be another store.
     """
     found: Dict[str, Set[str]] = {}
     links: Dict[str, str] = {}
     for namespace in everywhere.namespaces:
         is_ours = SameDirectory(namespace.root, store.home, known=False)
         for mount in namespace.mounts:
-            upper = mount.option("upperdir") if mount.fstype == "overlay" else ""
+            upper = upper_of(mount, store.home)
             if upper and (not upper.startswith("/") or (is_ours(store.home) and not is_ours.ended())):
                 path = os.path.normpath(os.path.join(store.home, upper))
                 if path.startswith(f"{store.home}/"):

@@ -17,6 +17,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import M
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import (
+    FUSE,
+    fuse_source,
+    is_served_from,
+    served,
+    upper_of,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 _LONGEST_VALUE = 255
@@ -30,6 +37,7 @@ class MountRequest(Value):
     :ivar lowers: top to bottom.
     :ivar upper: ``""`` for a read-only stack; ``short_upper`` is its short link, for kernels that take all options in
         one page.
+    :ivar served: the source of the mount where fuse-overlayfs shows the layers, see ``fuse_source``; else "".
     """
 
     home: str
@@ -38,6 +46,7 @@ class MountRequest(Value):
     work: str
     short_upper: str
     style: MountStyle = field(default_factory=MountStyle)
+    served: str = ""
 
     def __post_init__(self) -> None:
         if not self.lowers:
@@ -51,16 +60,18 @@ class MountRequest(Value):
 
 def mount_request(home: str, record: StackRecord) -> MountRequest:
     """The mount of a stack, from its record alone."""
-    links = [f"l/{link_id(hex_of(chain_id))}" for chain_id in reversed(chain_ids(record.shown))]
-    parts = ("", "")
+    layers = [hex_of(chain_id) for chain_id in reversed(chain_ids(record.shown))]
+    links = [f"l/{link_id(layer)}" for layer in layers]
+    writable = ""
     if record.writable != "none":
-        inner = "/volatile" if record.writable == "volatile" else ""
-        parts = (f"{record.stack_id}{inner}/diff", f"{record.stack_id}{inner}/work")
+        writable = f"{record.stack_id}{'/volatile' if record.writable == 'volatile' else ''}"
+    parts = (f"{writable}/diff", f"{writable}/work") if writable else ("", "")
     longest = max(len(os.fsencode(f"{home}/{name}")) for name in (*links, *parts))
     prefix = f"{home}/" if longest <= _LONGEST_VALUE else ""
     upper, work = ((prefix + part if part else "") for part in parts)
     short_upper = f"l/{link_id(record.stack_id)}" if upper else ""
-    return MountRequest(home, tuple(prefix + link for link in links), upper, work, short_upper, record.style)
+    source = fuse_source(home, layers[0], writable) if record.fuse else ""
+    return MountRequest(home, tuple(prefix + link for link in links), upper, work, short_upper, record.style, source)
 
 
 def shown_content(root: str, record: StackRecord) -> str:
@@ -86,10 +97,12 @@ def _absolute(home: str, name: str) -> str:
 
 
 def is_of_store(mount: Mount, home: str, content_root: Tuple[str, str]) -> bool:
-    """Whether a mount shows layers of this store: an overlay of them, or a bind of a content.
+    """Whether a mount shows layers of this store: a union of them, or a bind of a content.
 
     :param content_root: ``root_on_device`` of the store's content directory.
     """
+    if mount.fstype == FUSE:
+        return is_served_from(mount, home)
     if mount.fstype == "overlay":
         return any(is_inside(_absolute(home, name), home) for name in mount.lowers() if name.startswith(("/", "l/")))
     device, root = content_root
@@ -127,6 +140,9 @@ def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) ->
             return "it shows another tree than its one layer"
         if ("idmapped" in mount.options) != request.style.idmapped:
             return "the owners of its files are not mapped as they should be"
+    elif request.served:
+        if mount.source != request.served or mount.fstype != FUSE:
+            return _other_source(mount, request)
     elif mount.fstype != "overlay":
         return f"it is a mount of {mount.fstype}"
     elif not _same_names(request.home, mount.lowers(), request.lowers):
@@ -154,6 +170,13 @@ def _other_layers(found: int, wanted: int) -> str:
     return f"it shows {found} layers of {wanted}" if found != wanted else "it shows other layers"
 
 
+def _other_source(mount: Mount, request: MountRequest) -> str:
+    found, wanted = served(mount), served(mount._replace(fstype=FUSE, source=request.served))
+    if found is None or wanted is None:
+        return f"it is a mount of {mount.fstype}"
+    return "it shows other layers" if found[:2] != wanted[:2] else "it has another writable layer"
+
+
 def _has_upper(mount: Mount, request: MountRequest) -> bool:
     found = mount.option("upperdir")
     if not found or not request.upper:
@@ -166,7 +189,7 @@ def _has_upper(mount: Mount, request: MountRequest) -> bool:
 
 def own_volatile(mount: Mount, home: str, record: StackRecord) -> bool:
     """Whether a mount writes into the volatile layer that a record names."""
-    upper = mount.option("upperdir")
+    upper = upper_of(mount, home)
     if not upper or record.writable != "volatile":
         return False
     names = (f"{home}/{record.stack_id}/volatile/diff", _absolute(home, f"l/{link_id(record.stack_id)}"))
@@ -175,6 +198,6 @@ def own_volatile(mount: Mount, home: str, record: StackRecord) -> bool:
 
 def only_memory(mount: Mount, home: str, record: StackRecord) -> bool:
     """Whether a mount writes nowhere, or into a volatile layer: this record's, or one that a killed run left."""
-    upper = mount.option("upperdir")
+    upper = upper_of(mount, home)
     left = _VOLATILE.match(os.path.relpath(_absolute(home, upper), home)) if upper else None
     return not upper or left is not None or own_volatile(mount, home, record)

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 """A request for a mount -> the mount: lower by lower where the kernel takes them so, else in one page of options.
+What fuse-overlayfs is to show is made by `_fuseoverlay`.
 
 Source: Linux Documentation/filesystems/overlayfs.rst.
 """
@@ -68,6 +69,10 @@ def mount_at(request: MountRequest, target: str, abilities: Abilities) -> None:
             tree.attach(target)
     elif request.is_bind:
         _bind(request, target)
+    elif request.served:
+        from ansible_collections.strata.overlay.plugins.module_utils._fuseoverlay import mount_fuse
+
+        mount_fuse(request, target)
     elif abilities.lowerdir_append:
         with _overlay_tree(request, abilities.userxattr) as tree:
             tree.attach(target)
@@ -89,6 +94,11 @@ def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
     """
     if request.is_bind:
         return _bind_tree(request)
+    if request.served:
+        # Loaded when it is needed: on hosts whose kernel has no overlay.
+        from ansible_collections.strata.overlay.plugins.module_utils._fuseoverlay import fuse_tree
+
+        return fuse_tree(request)
     if request.style.idmapped:
         # Loaded when it is needed: few stacks are mapped.
         from ansible_collections.strata.overlay.plugins.module_utils._idmap import with_mapped

@@ -20,7 +20,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from typing import Iterator, List, NoReturn, Optional, Tuple
+from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -29,8 +29,8 @@ _CLONE_NEWNS = 0x20000
 _CLONE_NEWUSER = 0x10000000
 _MS_REC = 0x4000
 _MARK = b"STRATA_NAMESPACES=kept\0"
-"""The environment of the process that keeps the namespaces: by it every run finds it, and nothing is on record that
-could be out of date.
+"""How the environment begins of a process that keeps the namespaces: by it every run finds it, and nothing is on
+record that could be out of date.
 """
 
 _LONGEST_SLEEP = str(2**31 - 1)
@@ -50,9 +50,10 @@ def enter_own(root: str, keep: bool) -> int:
             keeper = _keeper()
             if keeper:
                 _join(str(keeper))
-                return keeper
-            _make(user)
-            return _leave_keeper() if keep else 0
+            else:
+                _make(user)
+            os.environ.update(_mark())
+            return keeper or (_leave_keeper() if keep else 0)
     except OSError as error:
         raise StrataError(
             f"{user} is not root, and cannot have a user namespace for the store {root}: {error.strerror or error}. "
@@ -71,6 +72,19 @@ def refuse_foreign(root: str) -> None:
             f"option 'root': the store {root} is not for {_name()}, who cannot write to {at}. Run as root (become: "
             "true), or set root to a directory of the user's own, such as ~/.local/share/strata."
         )
+
+
+def keeping_environment() -> Optional[Dict[str, str]]:
+    """The environment of a program that goes on after a run and keeps the namespaces too, as long as it lives; None
+    where this process is in none of its own.
+    """
+    mark = _mark()
+    return {**mark, **os.environ} if mark.items() <= os.environ.items() else None
+
+
+def _mark() -> Dict[str, str]:
+    name, _equals, value = _MARK.rstrip(b"\0").decode().partition("=")
+    return {name: value}
 
 
 def _name() -> str:
@@ -199,8 +213,7 @@ def _leave_keeper() -> int:
                 if descriptor > 2:
                     with contextlib.suppress(OSError):  # the one of the list itself
                         os.close(descriptor)
-            name, _equals, value = _MARK.rstrip(b"\0").decode().partition("=")
-            os.execve(program, ["sleep", _LONGEST_SLEEP], {name: value})
+            os.execve(program, ["sleep", _LONGEST_SLEEP], _mark())
         finally:
             os._exit(1)
     return child

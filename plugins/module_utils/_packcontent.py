@@ -21,8 +21,11 @@ from typing import Dict, Iterator, List, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import OPAQUE, WHITEOUT
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import (
+    FUSE_OPAQUES,
+    FUSE_PREFIX,
     OVERLAY_PREFIXES,
     is_whiteout,
+    opaque_xattrs,
     own_prefix,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._pack import Directory, TreePacker, changed, mark
@@ -37,12 +40,13 @@ _ELSEWHERE = {
 }
 """Marks of overlayfs that say that a file is not whole here."""
 
+_FUSE_OPAQUES = tuple(map(os.fsencode, FUSE_OPAQUES))
 _ROOT_MODE = 0o755
 
 Stamp = Tuple[int, int, int]
 
 
-def pack_content(path: str, userxattr: bool, live: bool = False) -> Iterator[bytes]:
+def pack_content(path: str, userxattr: bool, live: bool = False, fuse: bool = False) -> Iterator[bytes]:
     """The tar stream of a layer's tree: each directory before its contents, whiteouts before their siblings.
 
     The top has an entry only where it is not 0755 of 0:0 without attributes, and no time: unpacking gives it its own.
@@ -52,11 +56,12 @@ def pack_content(path: str, userxattr: bool, live: bool = False) -> Iterator[byt
     :param live: others may write to the tree. Then the whole of it is looked at before and after, and the last thing
         that this gives is an error where it is not the same; what has been read until then is worth nothing. Sockets
         are left out: they are doors of running programs.
+    :param fuse: fuse-overlayfs has written the tree, whose own marks are no part of it.
     :raises StrataError: a socket; a name that means a whiteout; a file that overlayfs keeps partly elsewhere; a file or
         directory that changes meanwhile. :raises OSError: something cannot be read.
     """
     before = picture(path) if live else b""
-    yield from _ContentPacker(own_prefix(userxattr), live).pack_tree(path)
+    yield from _ContentPacker(userxattr, live, fuse).pack_tree(path)
     if live and picture(path) != before:
         raise StrataError(
             f"{path} changed while it was read; freeze or stop what writes there, or try again when it is quiet"
@@ -84,10 +89,12 @@ def _fail(error: OSError) -> None:
 
 
 class _ContentPacker(TreePacker):
-    def __init__(self, prefix: str, live: bool) -> None:
+    def __init__(self, userxattr: bool, live: bool, fuse: bool) -> None:
         super().__init__()
-        self._prefix = prefix
+        self._prefix = own_prefix(userxattr)
+        self._opaque = opaque_xattrs(userxattr, fuse)
         self._live = live
+        self._fuse = fuse
 
     def pack_top(self, top: Directory) -> Iterator[bytes]:
         entry = self.entry(top, b".", os.fstat(top.descriptor))
@@ -102,7 +109,9 @@ class _ContentPacker(TreePacker):
         others: List[bytes] = []
         for base in directory.listed():
             status = directory.status(base)
-            if is_whiteout(status):
+            if self._fuse and base in _FUSE_OPAQUES:
+                continue  # the attribute says the same
+            if self._is_whiteout(base, status):
                 yield base
             elif not self._is_left_out(status):
                 others.append(base)
@@ -111,13 +120,16 @@ class _ContentPacker(TreePacker):
         if _stamp(os.fstat(directory.descriptor)) != before:
             raise changed(directory.path or b".")
 
+    def _is_whiteout(self, base: bytes, status: os.stat_result) -> bool:
+        return is_whiteout(status) or (self._fuse and base.startswith(WHITEOUT))
+
     def _is_left_out(self, status: os.stat_result) -> bool:
         return self._live and stat.S_ISSOCK(status.st_mode)
 
     def pack(self, directory: Directory, base: bytes, status: os.stat_result) -> Iterator[bytes]:
         name = directory.name(base)
-        if is_whiteout(status):
-            yield mark(directory.name(WHITEOUT + base))
+        if self._is_whiteout(base, status):
+            yield mark(name if base.startswith(WHITEOUT) else directory.name(WHITEOUT + base))
             return
         if base.startswith(WHITEOUT):
             raise StrataError(f"{show(name)}: in a layer this name would hide another file; rename it")
@@ -139,7 +151,7 @@ class _ContentPacker(TreePacker):
         for attribute in sorted(os.listxattr(place, follow_symlinks=False)):
             if attribute.startswith(OVERLAY_PREFIXES):
                 self._check_own(directory.name(base), attribute)
-            elif attribute not in _NOT_TAKEN:
+            elif attribute not in _NOT_TAKEN and not (self._fuse and attribute.startswith(FUSE_PREFIX)):
                 kept[attribute] = os.getxattr(place, attribute, follow_symlinks=False)
         return kept
 
@@ -157,8 +169,11 @@ class _ContentPacker(TreePacker):
             )
 
     def _is_opaque(self, directory: Directory, base: bytes) -> bool:
+        return any(self._has_mark(directory.place(base), attribute) for attribute in self._opaque)
+
+    def _has_mark(self, place: bytes, attribute: str) -> bool:
         try:
-            return os.getxattr(directory.place(base), self._prefix + "opaque", follow_symlinks=False) == b"y"
+            return os.getxattr(place, attribute, follow_symlinks=False) == b"y"
         except OSError:
             return False
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import List, NamedTuple, Sequence
@@ -20,6 +21,7 @@ class PathFacts(NamedTuple):
     :ivar resolved: the path without links: how the mount table names it.
     :ivar kind: ``missing``, ``directory`` or ``other``.
     :ivar empty: of a directory: nothing is in it.
+    :ivar ended: as ``ended`` tells of it.
     :ivar unsafe: a link on the way that someone other than root could change, or "".
     """
 
@@ -27,6 +29,7 @@ class PathFacts(NamedTuple):
     kind: str
     empty: bool
     unsafe: str
+    ended: str = ""
 
 
 def path_facts(path: str) -> PathFacts:
@@ -37,11 +40,23 @@ def path_facts(path: str) -> PathFacts:
         kind = "directory" if stat.S_ISDIR(os.stat(path).st_mode) else "other"
     except FileNotFoundError:
         kind = "missing"
-    except OSError:
+    except OSError as error:
         # A file on the way, or links in a circle.
-        kind = "other"
-    empty = kind == "directory" and not has_entries(path)
-    return PathFacts(resolved, kind, empty, unsafe)
+        kind = "directory" if error.errno == errno.ENOTCONN else "other"
+    gone = ended(path)
+    empty = kind == "directory" and not gone and not has_entries(path)
+    return PathFacts(resolved, kind, empty, unsafe, gone)
+
+
+def ended(path: str) -> str:
+    """Whether what is mounted at a path has lost the program that served it, so that nothing in it can be reached: in
+    words, "" where it has not. The kernel may know enough of the file system to answer stat(2) by itself.
+    """
+    try:
+        os.statvfs(path)
+    except OSError as error:
+        return "the program that served it has ended" if error.errno == errno.ENOTCONN else ""
+    return ""
 
 
 def has_entries(path: str) -> bool:

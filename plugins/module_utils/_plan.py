@@ -366,14 +366,20 @@ class _Stack:
             return "; ".join(self._spec.style.changes(self._before.style))
         if self._before.diff_ids != self._stack.diff_ids:
             return "its layers change"
-        if self._before.shown != self._stack.shown:
+        if self._before.driver != self._stack.driver and self._needs_driver():
             return f"its driver becomes {self._stack.driver}"
+        if self._facts().ended:
+            return self._facts().ended
         request = mount_request(self._observed.home, self._before)
         shown = ("", "")
         if request.is_bind:  # hosts may have a thousand mounts to look through
             shown = root_on_device(self._observed.mounts, shown_content(self._observed.root, self._before))
         wrong = mismatch(self._ours[0], request, shown)
         return f"what is mounted is not what the record says: {wrong}" if wrong else ""
+
+    def _needs_driver(self) -> bool:
+        """Whether it is of any account which driver shows the stack: one layer alone is shown as it is by all."""
+        return len(self._stack.diff_ids) > 1 or self._spec.writable != "none"
 
     def _check(self) -> None:
         self._problems += host_problems(self._stack, self._observed)

@@ -15,6 +15,7 @@ from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID, shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 
@@ -91,7 +92,7 @@ class StackRecord(Value):
     :ivar keep: how many generations are kept.
     :ivar style: how the mount itself is to be.
     :ivar services: units that use it, each after what it needs at a change: ``restart app.service``.
-    :ivar driver: what makes one tree of its layers: ``overlay`` or ``copy``.
+    :ivar driver: what makes one tree of its layers: ``overlay``, ``fuse-overlayfs`` or ``copy``.
     """
 
     name: str
@@ -118,6 +119,11 @@ class StackRecord(Value):
     def shown(self) -> Tuple[str, ...]:
         """The chain that is mounted, see ``shown_chain``."""
         return shown_chain(self.driver, self.diff_ids)
+
+    @property
+    def fuse(self) -> bool:
+        """Whether fuse-overlayfs writes its writable layer, and leaves marks of its own there."""
+        return self.driver == FUSE_OVERLAYFS
 
     @property
     def layers(self) -> Tuple[str, ...]:

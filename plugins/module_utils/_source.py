@@ -74,7 +74,7 @@ def _packed(source: Source) -> Optional[Read]:
     # Never on a controller.
     from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
 
-    return ChunkReader(pack_content(source.location, in_user_namespace(), live=True)).read
+    return ChunkReader(pack_content(source.location, in_user_namespace(), live=True, fuse=source.fuse)).read
 
 
 class _Counted:

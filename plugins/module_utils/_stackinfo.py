@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     root_on_device,
     shown_content,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._validate import nearest
@@ -60,7 +61,7 @@ def stack_drift(store: Store, record: StackRecord, mounts: Sequence[Mount], ours
         return "it is not mounted" if record.mounted else ""
     request = mount_request(store.home, record)
     content = root_on_device(mounts, shown_content(store.root, record))
-    wrong = [mismatch(line, request, content) for line in ours]
+    wrong = [mismatch(line, request, content) or ended(line.path) for line in ours]
     if not record.mounted:
         return "it is mounted, and is not to be"
     return "it is mounted more than once" if len(wrong) > 1 else wrong[0]
@@ -90,7 +91,7 @@ def stack_changes(store: Store, record: StackRecord) -> List[Change]:
             f"stack {record.name}: its changes cannot be told, for {missing} is missing; run strata.overlay.store_check"
         )
     owners = record.style.shown_owner if record.style.idmapped else None
-    return find_changes(upper, lowers, _kernel.in_user_namespace(), owners)
+    return find_changes(upper, lowers, _kernel.in_user_namespace(), owners, record.fuse)
 
 
 def recorded(record: StackRecord) -> Dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, told
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
+from ansible_collections.strata.overlay.plugins.module_utils._driver import usable_drivers
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
@@ -100,7 +101,7 @@ class Survey:
         problems = list(self.problems)
         known = remember(self.store)
         abilities = find_abilities()
-        desired = desire(self.definition, origins, known, problems, self.images, abilities.overlay)
+        desired = desire(self.definition, origins, known, problems, self.images, usable_drivers(abilities))
         observed = observe(self.store, desired, known, abilities)
         planned = plan(desired, observed)
         if problems or planned.problems:

@@ -236,7 +236,7 @@ stacks:
       returned: always
       sample: none
     driver:
-      description: What makes one tree of its layers, V(overlay) or V(copy).
+      description: What makes one tree of its layers, V(overlay), V(fuse-overlayfs) or V(copy).
       type: str
       returned: always
       sample: overlay

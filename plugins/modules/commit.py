@@ -174,7 +174,7 @@ stacks:
       type: str
       returned: always
     driver:
-      description: What makes one tree of its layers, V(overlay) or V(copy).
+      description: What makes one tree of its layers, V(overlay), V(fuse-overlayfs) or V(copy).
       type: str
       returned: always
       sample: overlay

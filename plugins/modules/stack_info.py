@@ -92,7 +92,7 @@ drift:
   type: str
   sample: "it shows 2 layers of 3"
 driver:
-  description: What makes one tree of its layers, V(overlay) or V(copy).
+  description: What makes one tree of its layers, V(overlay), V(fuse-overlayfs) or V(copy).
   type: str
   returned: always
   sample: overlay

@@ -270,7 +270,7 @@ mounts:
       type: str
       returned: always
     type:
-      description: V(overlay) or V(bind).
+      description: V(overlay), V(fuse-overlayfs) or V(bind).
       type: str
       returned: always
     read_only:
@@ -304,7 +304,7 @@ stacks:
       type: str
       returned: always
     driver:
-      description: What makes one tree of its layers, V(overlay) or V(copy).
+      description: What makes one tree of its layers, V(overlay), V(fuse-overlayfs) or V(copy).
       type: str
       returned: always
       sample: overlay
@@ -410,7 +410,11 @@ abilities:
       type: str
       returned: always
     overlay:
-      description: It has the overlay file system.
+      description: It has the overlay file system, and the user of the module may mount it.
+      type: bool
+      returned: always
+    fuse_overlayfs:
+      description: The program fuse-overlayfs is there, and C(/dev/fuse) can be used.
       type: bool
       returned: always
     lowerdir_append:

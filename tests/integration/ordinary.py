@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -84,6 +85,7 @@ def ordinary_user(top: Path, ansible: Ansible) -> Iterator[Ordinary]:
     """Let the user be known, in this mount namespace alone."""
     home = Path(tempfile.mkdtemp(prefix="strata-ordinary.", dir="/tmp"))  # the user cannot pass a test's directory
     _cover_etc(top, home)
+    device = _let_use_fuse(home)
     os.chown(home, ID, ID)
     user = Ordinary(home, ansible)
     try:
@@ -91,7 +93,21 @@ def ordinary_user(top: Path, ansible: Ansible) -> Iterator[Ordinary]:
     finally:
         user.end()
         _kernel.umount("/etc", _kernel.MNT_DETACH)
+        if device:
+            _kernel.umount(device, _kernel.MNT_DETACH)
         shutil.rmtree(home)
+
+
+def _let_use_fuse(home: Path) -> str:
+    """/dev/fuse is for all users on most hosts, and not on this one; what has been covered, "" where there is none."""
+    device = "/dev/fuse"
+    if not os.path.exists(device):
+        return ""
+    node = home / "fuse"
+    os.mknod(node, stat.S_IFCHR, os.stat(device).st_rdev)
+    node.chmod(0o666)
+    _kernel.mount(str(node), device, None, _kernel.MS_BIND)
+    return device
 
 
 def _cover_etc(top: Path, home: Path) -> None:

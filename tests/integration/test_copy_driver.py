@@ -229,16 +229,18 @@ def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPat
     """Only what the kernel answers is another here; in the machines of the tests it is a kernel without overlay."""
 
     def poor() -> Abilities:
-        return find_abilities()._replace(overlay=False, lowerdir_append=False)
+        return find_abilities()._replace(overlay=False, lowerdir_append=False, fuse_overlayfs=False)
 
     monkeypatch.setattr(_survey, "find_abilities", poor)
     auto = stack(host, driver="auto")
     done = host.four_steps(layers=[BASE, APP], stacks=[auto])
     assert done["stacks"][0]["driver"] == "copy"
-    assert done["stacks"][0]["driver_reason"] == "this kernel has no overlay file system"
+    assert done["stacks"][0]["driver_reason"] == (
+        "this kernel has no overlay file system, and fuse-overlayfs cannot be used"
+    )
     with pytest.raises(DefinitionError, match="'writable': persistent: this kernel .* has no overlay file system"):
         host.run(stacks=[{**auto, "writable": "persistent"}])
-    with pytest.raises(DefinitionError, match="has no overlay file system; load or build it, or use driver: copy"):
+    with pytest.raises(DefinitionError, match="has no overlay file system; load or build it, install fuse-overlayfs"):
         host.run(stacks=[stack(host, driver="overlay")])
     monkeypatch.undo()
     moved = host.four_steps(stacks=[auto])

@@ -82,3 +82,21 @@ def test_results_can_be_read_whatever_names_are_in_them() -> None:
         "a": ["\\xff", 1, None],
         "\\xff": ["\u00fc", "\\ud800"],
     }
+
+
+def test_marks_of_fuse_overlayfs(tmp_path: Path, lower: Path) -> None:
+    """Where it may make no devices, a whiteout is a file of another name."""
+    upper = tmp_path / "upper"
+    (upper / "etc/deep").mkdir(parents=True)
+    for name in ("etc/.wh.one", "etc/.wh.never", "etc/deep/.wh..wh..opq", "etc/deep/new"):
+        (upper / name).write_text("")
+    os.setxattr(upper / "etc/deep", "user.fuseoverlayfs.opaque", b"y")
+    found = find_changes(str(upper), [str(lower)], userxattr=True, fuse=True)
+    assert [f"{change.kind} {change.path}" for change in found] == [
+        "C /etc",
+        "C /etc/deep",
+        "A /etc/deep/new",
+        "D /etc/deep/three",
+        "D /etc/one",
+    ]
+    assert "A /etc/.wh.one" in told(upper, lower), "another driver knows no such names"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +212,19 @@ def test_a_live_tree_is_packed_without_its_sockets(tmp_path: Path) -> None:
     (top / "etc").mkdir(parents=True)
     _socket(top)
     assert [entry.name for entry in entries(b"".join(pack_content(str(top), userxattr=False, live=True)))] == [b"etc/"]
+
+
+def test_marks_of_fuse_overlayfs_are_no_part_of_the_tree(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "etc/opaque").mkdir(parents=True)
+    for name in ("etc/.wh.gone", "etc/opaque/.wh..wh..opq", "etc/file"):
+        (top / name).write_text("")
+    os.mknod(top / "etc/opaque/.wh..opq", stat.S_IFCHR, 0)
+    os.setxattr(top / "etc/opaque", "user.fuseoverlayfs.opaque", b"y")
+    os.setxattr(top / "etc/file", "user.fuseoverlayfs.origin", b"etc/file")
+    archive = b"".join(pack_content(str(top), userxattr=False, fuse=True))
+    found = {entry.name: entry.xattrs for entry in entries(archive)}
+    assert [*found] == [b"etc/", b"etc/.wh.gone", b"etc/file", b"etc/opaque/", b"etc/opaque/.wh..wh..opq"]
+    assert found[b"etc/file"] == found[b"etc/opaque/"] == {}
+    with pytest.raises(StrataError, match="this name would hide another file"):
+        packed(top)

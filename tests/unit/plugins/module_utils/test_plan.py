@@ -15,6 +15,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import A
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Known, desire
+from ansible_collections.strata.overlay.plugins.module_utils._driver import usable_drivers
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
@@ -116,7 +117,7 @@ def make_plan(definition: Mapping[str, Any], host: Host) -> Plan:
         for spec in wanted.sources()
     }
     known = host.known()
-    desired = desire(wanted, origins, known, problems, overlay=host.abilities.overlay)
+    desired = desire(wanted, origins, known, problems, usable=usable_drivers(host.abilities))
     mounts = [DISK, *(host.mounts if host.mounts is not None else [mounted(one) for one in host.stacks])]
     paths = {one.spec.path for one in desired.stacks} | {one.path for one in host.stacks}
     occupied = {mount.path for mount in mounts}
@@ -570,8 +571,8 @@ PROBLEMS = [
         settled(mounts=[], abilities=NO_OVERLAY),
         [
             (
-                "stack web: this kernel (6.12.0) has no overlay file system; load or build it, or use driver: copy "
-                "with writable: none"
+                "stack web: this kernel (6.12.0) has no overlay file system; load or build it, install "
+                "fuse-overlayfs, or use driver: copy with writable: none"
             )
         ],
     ),

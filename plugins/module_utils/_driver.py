@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Which driver makes one tree of a stack's layers here, and why. Pure.
+
+The order is that of speed: the kernel's overlay, fuse-overlayfs, a copy of everything. A persistent layer stays with
+the driver that it was written with, since each leaves marks of its own in it.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
+
+NO_OVERLAY = "this kernel has no overlay file system"
+_REASONS = {
+    "overlay": "the kernel has it",
+    FUSE_OVERLAYFS: f"{NO_OVERLAY}, and {FUSE_OVERLAYFS} is there",
+    "copy": f"{NO_OVERLAY}, and {FUSE_OVERLAYFS} cannot be used",
+}
+
+_CAN_READ = {("overlay", FUSE_OVERLAYFS)}
+"""Whose persistent layers another driver shows as they are: before -> after."""
+
+
+def usable_drivers(abilities: Abilities) -> Tuple[str, ...]:
+    """The drivers that this host can use, the best one first."""
+    able = (("overlay", abilities.overlay), (FUSE_OVERLAYFS, abilities.fuse_overlayfs), ("copy", True))
+    return tuple(name for name, can in able if can)
+
+
+def choose_driver(spec: StackSpec, count: int, record: Optional[StackRecord], usable: Sequence[str]) -> Tuple[str, str]:
+    """The driver of a stack, and in words why.
+
+    :param count: how many layers it has.
+    :param usable: the drivers of this host, the best one first.
+    """
+    if spec.driver != "auto":
+        kept = "driver" in spec.left_out
+        return spec.driver, "it is what the stack has" if kept else "the definition asks for it"
+    best = usable[0]
+    if best != "overlay" and count == 1 and spec.writable == "none":
+        return "overlay", "one layer alone needs none"
+    before = record.driver if record and record.writable == spec.writable == "persistent" else best
+    if before != best and before in usable:
+        return before, "its persistent layer was written with it"
+    return best, _REASONS[best]
+
+
+def cannot_take_over(before: StackRecord, spec: StackSpec, driver: str) -> str:
+    """Why a driver cannot show what was written into a persistent layer, in words; "" where it can."""
+    if not before.writable == spec.writable == "persistent":
+        return ""
+    if before.driver == driver or (before.driver, driver) in _CAN_READ:
+        return ""
+    return (
+        f"{spec.where}: option 'driver': what was written with {before.driver} into the persistent layer cannot be "
+        f"shown by {driver}; keep driver: {before.driver}, or commit what was written and take the stack away first"
+    )
