@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import pytest
 from testinfra.host import Host
 
 
@@ -14,13 +15,30 @@ def test_the_kernel_has_none(host: Host) -> None:
     assert host.run("mount -t overlay overlay -o lowerdir=/etc:/usr /mnt").rc != 0
 
 
-def test_the_tree_is_that_of_all_layers(host: Host) -> None:
-    found = host.check_output("cd /srv/web && find . -type f | sort").split()
-    assert found == ["./bin/app", "./etc/os", "./whole/app"]
-    assert host.mount_point("/srv/web").exists
-    assert host.mount_point("/srv/web").filesystem != "overlay"
-    assert host.run("touch /srv/web/new").rc != 0
+@pytest.mark.parametrize(
+    ("path", "filesystem"),
+    [("/srv/web", "fuse.fuse-overlayfs"), ("/srv/data", "fuse.fuse-overlayfs"), ("/srv/copied", "")],
+)
+def test_the_tree_is_that_of_all_layers(host: Host, path: str, filesystem: str) -> None:
+    found = host.check_output(f"cd {path} && find . -type f | sort").split()
+    assert [name for name in found if name != "./new"] == ["./bin/app", "./etc/os", "./whole/app"]
+    assert host.mount_point(path).exists
+    assert host.mount_point(path).filesystem == filesystem or not filesystem
+    assert (host.run(f"touch {path}/try && rm {path}/try").rc == 0) == (path == "/srv/data")
+
+
+def test_one_layer_is_shown_as_it_is(host: Host) -> None:
     assert host.file("/srv/one/whole/base").content_string == "base"
+    assert "fuse" not in host.mount_point("/srv/one").filesystem
+
+
+def test_what_was_written_before_the_reboot(host: Host) -> None:
+    assert host.file("/srv/data/new").content_string == "written"
+
+
+def test_the_servers_are_there_and_nothing_complains(host: Host) -> None:
+    assert len(host.process.filter(comm="fuse-overlayfs")) == 2
+    assert host.check_output("systemctl list-units --failed --no-legend --plain") == ""
 
 
 def test_what_was_refused_has_left_nothing(host: Host) -> None:

@@ -64,6 +64,7 @@ PROGRAMS = {
 PACKAGES = (
     "dbus",
     "e2fsprogs",
+    "fuse-overlayfs",
     "initramfs-tools",
     "iproute2",
     "kmod",
