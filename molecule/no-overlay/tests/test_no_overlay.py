@@ -2,12 +2,16 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""On a kernel without overlay: the tree is right, read-only, and no overlay. What is refused, converge.yml sees."""
+"""On a kernel without overlay, after a reboot: the trees are right, and none is an overlay. What is refused,
+converge.yml sees.
+"""
 
 from __future__ import annotations
 
 import pytest
 from testinfra.host import Host
+
+FUSE = "fuse.fuse-overlayfs"
 
 
 def test_the_kernel_has_none(host: Host) -> None:
