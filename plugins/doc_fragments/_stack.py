@@ -52,7 +52,9 @@ driver:
       next run mounts the stack again. C(context) and C(idmap) need V(overlay).
     - V(copy) is a tree in the store into which all layers are copied, which takes room and time for each chain anew. It
       shares its blocks with the layers where the file system can (Btrfs, XFS with reflink). It needs nothing of the
-      kernel, and it is read-only.
+      kernel. A persistent stack has a copy of its own, into which is written. What is written there is no layer of
+      itself, so other layers cannot come below it without C(on_change=reset), and it can neither be committed nor
+      limited in size. There are no volatile copies.
     - V(auto) is the first of these three that the host has; it is what a new stack has when this is left out. A
       persistent layer stays with the driver that it was written with. The result tells which it is, and why.
   type: str

@@ -22,7 +22,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError, advice, said
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
@@ -182,7 +183,7 @@ class Applier:
                     # Should this run be killed, nobody else remembers it.
                     transaction.write(self._store.aside_file(step.before.stack_id), dump(step.before))
                 if record.stack_id:
-                    stage_writable(self._store, transaction, record)
+                    stage_writable(self._store, transaction, record, self._copy_of(step.stack))
                 # Last: from now on the stack is what the record says.
                 transaction.write(self._store.stack_file(record.name), dump(record))
                 written.append(record)
@@ -191,6 +192,11 @@ class Applier:
         for step in steps:
             if step.before is not None and step.before.path != step.stack.spec.path:
                 _remove_mount_point(step.before)
+
+    def _copy_of(self, stack: DesiredStack) -> str:
+        """Where the copy of a stack's layers lies that is to be its writable layer; "" where there is none."""
+        copied = copy_id(stack.diff_ids, stack.spec.name) if stack.whole else ""
+        return f"{self._workspace}/{hex_of(copied)}" if copied in self._staged else ""
 
     def _is_left(self, before: StackRecord, record: StackRecord) -> bool:
         """Whether a writable layer that is still there is no longer the stack's."""

@@ -68,11 +68,23 @@ def has_twin_below(diff_ids: Sequence[str], index: int) -> bool:
     return diff_ids[index] in diff_ids[:index]
 
 
-def copy_id(diff_ids: Sequence[str]) -> str:
-    """The name, in the form of a DiffID, of the one content that is the copy of a whole chain (``driver: copy``)."""
-    return SHA256 + hashlib.sha256(f"copy of {chain_ids(diff_ids)[-1]}".encode()).hexdigest()
+def copy_id(diff_ids: Sequence[str], stack: str = "") -> str:
+    """The name, in the form of a DiffID, of the one content that is the copy of a whole chain (``driver: copy``).
+
+    :param stack: the stack that alone has it, to write into.
+    """
+    of = f" for {stack}" if stack else ""
+    return SHA256 + hashlib.sha256(f"copy of {chain_ids(diff_ids)[-1]}{of}".encode()).hexdigest()
 
 
-def shown_chain(driver: str, diff_ids: Sequence[str]) -> Tuple[str, ...]:
-    """The chain that is mounted for a stack: its own, or that of the copy of it. One layer needs no copy."""
-    return (copy_id(diff_ids),) if driver == "copy" and len(diff_ids) > 1 else tuple(diff_ids)
+def shown_chain(driver: str, writable: str, diff_ids: Sequence[str]) -> Tuple[str, ...]:
+    """The chain that is mounted for a stack: its own, or that of the copy of it. One layer needs no copy, and a copy
+    that can be written is no layer but lies where other stacks have their changes.
+    """
+    copied = driver == "copy" and writable == "none" and len(diff_ids) > 1
+    return (copy_id(diff_ids),) if copied else tuple(diff_ids)
+
+
+def is_whole(driver: str, writable: str) -> bool:
+    """Whether a stack's writable layer is the whole tree: a copy of all layers, and what has been written into it."""
+    return driver == "copy" and writable == "persistent"

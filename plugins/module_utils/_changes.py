@@ -71,7 +71,12 @@ class _Below(NamedTuple):
 
 
 def find_changes(
-    upper: str, lowers: Sequence[str], userxattr: bool, owners: Optional[Owners] = None, fuse: bool = False
+    upper: str,
+    lowers: Sequence[str],
+    userxattr: bool,
+    owners: Optional[Owners] = None,
+    fuse: bool = False,
+    whole: bool = False,
 ) -> List[Change]:
     """Every change, each directory before what is in it. What goes while this looks is as if it had gone before.
 
@@ -80,9 +85,10 @@ def find_changes(
     :param userxattr: opaque directories are marked by ``user.overlay.opaque``.
     :param owners: None where the layers are not mapped.
     :param fuse: fuse-overlayfs has written the writable layer, and marks some things in its own way.
+    :param whole: the writable layer is the whole tree and not only what differs: what it lacks is deleted.
     :raises OSError: a layer cannot be read.
     """
-    return _Comparison(upper, lowers, userxattr, owners, fuse).run()
+    return _Comparison(upper, lowers, userxattr, owners, fuse).run(whole)
 
 
 class _Comparison:
@@ -100,8 +106,8 @@ class _Comparison:
         self._waiting: List[_Place] = []
         self._open = 0
 
-    def run(self) -> List[Change]:
-        self._waiting = [_Place("", range(len(self._lowers)), hides=False, told=True)]
+    def run(self, whole: bool) -> List[Change]:
+        self._waiting = [_Place("", range(len(self._lowers)), hides=whole, told=True)]
         while self._waiting:
             self._from_top(self._waiting.pop())
         self._tell_parents()

@@ -32,6 +32,12 @@ def _writables(picture: Picture) -> Iterator[Finding]:
         record = picture.stacks[name]
         if fault == "missing" and record.writable == "persistent":
             words = f"its writable layer overlay2/{record.stack_id} is missing, with all that was written there"
+            if record.whole:
+                advice = (
+                    "the next run with the definition copies its layers; what was written has to come from a backup"
+                )
+                yield Finding("writable_missing", f"stack {name}", words, advice)
+                continue
             advice = "make an empty one; what was written has to come from a backup"
             yield Finding("writable_missing", f"stack {name}", words, advice, RebuildWritable(record))
         elif fault == "missing":

@@ -102,6 +102,9 @@ class Commit:
         found: List[str] = []
         if not record.stack_id:
             return [f"{where}: the stack is read-only, so it holds no changes; nothing can be made of them"]
+        if record.whole:
+            words = "holds everything and not what is otherwise than below; a layer can be made of its directory (dir)"
+            return [f"{where}: the stack is a copy of its layers (driver: copy), which {words}"]
         if record.style.idmapped:
             found.append(
                 f"{where}: the stack shows its layers with mapped owners (idmap); what is written in it has those "

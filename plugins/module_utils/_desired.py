@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import shown_chain
+from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, is_whole, shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._driver import choose_driver
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
@@ -57,7 +57,12 @@ class DesiredStack(NamedTuple):
     @property
     def shown(self) -> Tuple[str, ...]:
         """The chain that is mounted, see ``shown_chain``."""
-        return shown_chain(self.driver, self.diff_ids)
+        return shown_chain(self.driver, self.spec.writable, self.diff_ids)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its writable layer is the whole tree, see ``is_whole``."""
+        return is_whole(self.driver, self.spec.writable)
 
 
 class Desired(NamedTuple):
@@ -146,7 +151,8 @@ def _with_driver(stack: DesiredStack, known: Known, usable: Sequence[str]) -> De
 def copied(stack: DesiredStack) -> Origin:
     """Where the copy of a stack's layers comes from."""
     words = f"the layers {', '.join(stack.layers)}"
-    return Origin(stack.shown[0], 0, words, Source(""), where=stack.spec.where, chain=stack.diff_ids)
+    diff_id = copy_id(stack.diff_ids, stack.spec.name if stack.whole else "")
+    return Origin(diff_id, 0, words, Source(""), where=stack.spec.where, chain=stack.diff_ids)
 
 
 def _image_record(name: str, labels: Mapping[str, str], origin: ImageOrigin) -> NameRecord:

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._apply import Applier
 from ansible_collections.strata.overlay.plugins.module_utils._definition import told
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
@@ -32,7 +33,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._result import (
     result_of,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
-from ansible_collections.strata.overlay.plugins.module_utils._steps import CreateStore, ImportContent
+from ansible_collections.strata.overlay.plugins.module_utils._steps import CopyLayers, CreateStore, ImportContent, Step
 from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited
 from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
@@ -156,7 +157,9 @@ class Run:
                 # Others may have changed the host while this run was unpacking: what counts is what it needs now.
                 now = self._survey.look(origins)
                 steps = now.plan.steps
-                lost = [step for step in steps if isinstance(step, ImportContent) and _is_lost(step, staged)]
+                lost = [
+                    step for step in steps if isinstance(step, (ImportContent, CopyLayers)) and _is_lost(step, staged)
+                ]
                 if lost and tries < _TRIES:
                     continue  # without the lock: it takes long
                 staged = stage_contents(workspace, lost, abilities, staged, self._report, store.content)
@@ -165,13 +168,21 @@ class Run:
                 except UnhealthyError as failure:
                     from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
 
-                    again = Applier(store, workspace, {}, abilities)
-                    raise go_back(store, now.desired, failure, again.run) from failure
+                    raise go_back(store, now.desired, failure, self._again(workspace, abilities)) from failure
                 self._resolver.cache.flush()
             return outcome, _as_done(view, now)
 
+    def _again(self, workspace: str, abilities: Abilities) -> Callable[[Sequence[Step]], object]:
+        """What does the steps of a way back, with the store locked as it is."""
 
-def _is_lost(step: ImportContent, staged: Mapping[str, Any]) -> bool:
+        def run(steps: Sequence[Step]) -> object:
+            staged = stage_contents(workspace, steps, abilities, content=self._store.content)
+            return Applier(self._store, workspace, staged, abilities).run(steps)
+
+        return run
+
+
+def _is_lost(step: Union[ImportContent, CopyLayers], staged: Mapping[str, Any]) -> bool:
     """Whether a content was in the store when this run began, and is no more."""
     if step.origin.awaited:
         raise StrataError(f"{step.words()}: it was removed while this ran; run again")

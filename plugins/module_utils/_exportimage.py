@@ -137,6 +137,11 @@ def find_chain(store: Store, spec: ExportSpec) -> Chain:
                 f"{spec.where}: option 'changes': stack {spec.stack} shows its layers with mapped owners (idmap); "
                 "what is written in it has others than its layers have"
             )
+        if spec.changes and record.whole:
+            raise StrataError(
+                f"{spec.where}: option 'changes': stack {spec.stack} is a copy of its layers (driver: copy), which "
+                "holds everything and not what is otherwise than below"
+            )
         if spec.changes and not record.stack_id:
             raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} is read-only, so it has none")
         if spec.changes:

@@ -7,12 +7,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Callable, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, copied
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
@@ -52,13 +51,11 @@ def _target(store: Store, desired: Desired, name: str) -> Tuple[Optional[Desired
     if stack is not None and change.back:
         layers = ", ".join(change.back_layers)
         words = f"The stack went back to the generation before ({layers}){running}."
-        # A writable layer that began anew with the change has nothing in it that would have to begin anew again.
-        spec = replace(stack.spec, on_change="keep")
+        # A writable layer that began anew with the change has nothing in it that would have to begin anew again, but
+        # where it is a copy of what the change brought.
+        spec = replace(stack.spec, on_change="reset" if stack.whole else "keep")
         number = _generation(store, change)
         target = stack._replace(spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number)
-        if target.driver == "copy" and not os.path.isdir(store.content(target.shown[0])):
-            # Of layers that were mounted a moment ago without one there need not be a copy now.
-            target = target._replace(driver="overlay")
         return target, words
     if stack is not None and not change.was_mounted:
         words = f"Nothing was mounted at {stack.spec.path} before, so it was unmounted again{running}."
@@ -79,7 +76,8 @@ def _steps(store: Store, target: DesiredStack) -> Sequence[Step]:
         dropped_names=(),
         stacks=(target,),
         dropped_stacks={},
-        origins={},
+        # Of layers that were mounted a moment ago without one there need not be a copy now.
+        origins={target.shown[0]: copied(target)} if target.shown != target.diff_ids else {},
         returning=frozenset({target.spec.name}),
     )
     planned = plan(back, observe(store, back, remember(store), find_abilities()))

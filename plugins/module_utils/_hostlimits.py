@@ -26,8 +26,8 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
     limit = abilities.layer_limit(spec.style.context) if stack.driver == "overlay" else MAX_LAYERS
     problems: List[str] = []
     if stack.driver == "copy":
-        if spec.writable != "none":
-            why = "driver: copy shows a stack read-only; use driver: overlay"
+        if spec.writable == "volatile":
+            why = "driver: copy has no changes in memory; use driver: overlay, or writable: persistent"
             if spec.driver == "auto":
                 why = _unusable(stack, abilities)
             problems.append(f"{spec.where}: option 'writable': {spec.writable}: {why}")
@@ -42,6 +42,12 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
     renewed = spec.on_change == "reset" and before is not None and before.diff_ids != stack.diff_ids
     if before is not None and spec.name in observed.written_uppers and not renewed:
         problems += filter(None, [cannot_take_over(before, spec, stack.driver)])
+    if before is not None and before.whole and stack.whole and before.diff_ids != stack.diff_ids and not renewed:
+        problems.append(
+            f"{spec.where}: option 'layers': the stack is a copy that can be written (driver: copy), so other layers "
+            "cannot come below what was written; set on_change: reset to begin with a new copy, and the old one is set "
+            "aside"
+        )
     return problems + _style_problems(stack, observed)
 
 
@@ -54,7 +60,7 @@ def _unusable(stack: DesiredStack, abilities: Abilities) -> str:
         )
     return (
         f"this kernel ({abilities.release}) has no overlay file system; load or build it, install {FUSE_OVERLAYFS}, or "
-        "use driver: copy with writable: none"
+        "use driver: copy with writable: none or persistent"
     )
 
 
@@ -73,13 +79,14 @@ def _style_problems(stack: DesiredStack, observed: Observed) -> List[str]:
                 "shows the top directory of its uppermost layer as it is"
             ),
         ),
+        (stack.whole and spec.size > 0, "option 'size' cannot limit a copy (driver: copy); leave it out"),
         (plain and spec.size > 0, "option 'size' needs writable: persistent or volatile"),
         (
             bool(spec.style.context) and not observed.abilities.selinux,
             "option 'context' needs SELinux, which is not in force on this host",
         ),
         (
-            bool(spec.style.context) and plain and len(stack.shown) == 1,
+            bool(spec.style.context) and (stack.whole or (plain and len(stack.shown) == 1)),
             "option 'context' needs an overlay: two layers or a writable one, and not driver: copy",
         ),
         (

@@ -78,15 +78,21 @@ def _stage_records(transaction: Transaction, directory: str, files: Mapping[str,
         write_file(f"{staged}/{name}", text)
 
 
-def stage_writable(store: Store, transaction: Transaction, record: StackRecord) -> None:
+def stage_writable(store: Store, transaction: Transaction, record: StackRecord, copy: str = "") -> None:
     """Make a stack's writable layer, or bring the files of one that is there up to its record.
 
     What lies in its diff is never touched.
+
+    :param copy: the tree that becomes its diff, where that is the whole tree. Without one, a diff that is missing stays
+        so: an empty directory would be shown as the stack.
     """
     directory = store.layer(record.stack_id)
     transaction.write(f"{store.layer(top_layer(record).layer_id)}/committed", "", 0o600)
     wrong = {name for name in writable_parts(record) if not part_is_right(directory, name, record)}
     parts = {name: make for name, make in writable_parts(record).items() if name in wrong}
+    if record.whole and "diff" in parts:
+        del parts["diff"]
+        parts.update({"diff": partial(os.rename, copy)} if copy else {})
     # Its record in layerdb first: what `_sweep` throws away, should the stack's own record not come, it finds by that.
     _stage_records(transaction, store.mountdb(record.stack_id), mount_records(record))
     _stage_directory(transaction, directory, writable_files(record), parts)

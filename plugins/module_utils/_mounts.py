@@ -37,6 +37,7 @@ class MountRequest(Value):
     :ivar lowers: top to bottom.
     :ivar upper: ``""`` for a read-only stack; ``short_upper`` is its short link, for kernels that take all options in
         one page.
+    :ivar whole: the upper is the whole tree, and shown as it is.
     :ivar served: the source of the mount where fuse-overlayfs shows the layers, see ``fuse_source``; else "".
     """
 
@@ -47,6 +48,7 @@ class MountRequest(Value):
     short_upper: str
     style: MountStyle = field(default_factory=MountStyle)
     served: str = ""
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if not self.lowers:
@@ -54,8 +56,15 @@ class MountRequest(Value):
 
     @property
     def is_bind(self) -> bool:
-        """One layer, read-only: the kernel refuses an overlay of a single directory."""
-        return len(self.lowers) == 1 and not self.upper
+        """One directory is shown as it is: the kernel refuses an overlay of a single one."""
+        return bool(self.bound)
+
+    @property
+    def bound(self) -> str:
+        """The directory that is shown as it is, "" where there are several."""
+        if self.whole:
+            return self.upper
+        return self.lowers[0] if len(self.lowers) == 1 and not self.upper else ""
 
 
 def mount_request(home: str, record: StackRecord) -> MountRequest:
@@ -71,11 +80,15 @@ def mount_request(home: str, record: StackRecord) -> MountRequest:
     upper, work = ((prefix + part if part else "") for part in parts)
     short_upper = f"l/{link_id(record.stack_id)}" if upper else ""
     source = fuse_source(home, layers[0], writable) if record.fuse else ""
-    return MountRequest(home, tuple(prefix + link for link in links), upper, work, short_upper, record.style, source)
+    return MountRequest(
+        home, tuple(prefix + link for link in links), upper, work, short_upper, record.style, source, record.whole
+    )
 
 
 def shown_content(root: str, record: StackRecord) -> str:
-    """The directory that the mount of a stack shows where that is a bind of one layer."""
+    """The directory that the mount of a stack shows where that is a bind of one."""
+    if record.whole:
+        return f"{root}/overlay2/{record.stack_id}/diff"
     return f"{root}/content/sha256/{hex_of(record.shown[0])}"
 
 
@@ -106,7 +119,12 @@ def is_of_store(mount: Mount, home: str, content_root: Tuple[str, str]) -> bool:
     if mount.fstype == "overlay":
         return any(is_inside(_absolute(home, name), home) for name in mount.lowers() if name.startswith(("/", "l/")))
     device, root = content_root
-    return mount.device == device and is_inside(mount.root, root) and mount.root != root
+    if mount.device != device:
+        return False
+    writable = os.path.relpath(mount.root, os.path.normpath(f"{root}/../..")).split("/")
+    if writable[:1] == ["overlay2"] and writable[2:] == ["diff"]:
+        return True  # a writable layer that is a whole tree
+    return is_inside(mount.root, root) and mount.root != root
 
 
 def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
@@ -137,7 +155,7 @@ def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) ->
     """
     if request.is_bind:
         if (mount.device, mount.root) != bind_root:
-            return "it shows another tree than its one layer"
+            return "it shows another tree"
         if ("idmapped" in mount.options) != request.style.idmapped:
             return "the owners of its files are not mapped as they should be"
     elif request.served:

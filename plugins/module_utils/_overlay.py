@@ -120,8 +120,8 @@ def _overlay(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
 
 
 def _bind_tree(request: MountRequest) -> Tree:
-    """One directory, read-only, and private: or what is mounted in the stack would be mounted in the content too."""
-    directory = os.path.join(request.home, request.lowers[0])
+    """One directory, and private: or what is mounted in the stack would be mounted in the content too."""
+    directory = os.path.join(request.home, request.bound)
     if request.style.idmapped:
         from ansible_collections.strata.overlay.plugins.module_utils._idmap import mapped_clone, user_namespace
 
@@ -130,7 +130,7 @@ def _bind_tree(request: MountRequest) -> Tree:
     else:
         tree = clone_mount(directory)
     try:
-        tree.set(_mountapi.ATTR_RDONLY, propagation=_kernel.MS_PRIVATE)
+        tree.set(0 if request.upper else _mountapi.ATTR_RDONLY, propagation=_kernel.MS_PRIVATE)
         _set_style(tree, request)
     except OSError:
         os.close(tree.fd)
@@ -164,12 +164,13 @@ def _overlay_tree(request: MountRequest, userxattr: bool) -> Tree:
 
 
 def _bind(request: MountRequest, target: str) -> None:
-    """Show one directory read-only (overlayfs refuses a single lower), by mount(2)."""
-    _kernel.mount(os.path.join(request.home, request.lowers[0]), target, None, _kernel.MS_BIND)
+    """Show one directory as it is (overlayfs refuses a single lower), by mount(2)."""
+    _kernel.mount(os.path.join(request.home, request.bound), target, None, _kernel.MS_BIND)
     # A user namespace may not drop the flags of the mount it binds from: say again those that are set.
     inherited = (_kernel.MS_NOSUID, _kernel.MS_NODEV, _kernel.MS_NOEXEC)
     kept = sum(flag for flag in inherited if os.statvfs(target).f_flag & flag)
-    flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY | kept | request.style.ms_flags()
+    read_only = 0 if request.upper else _kernel.MS_RDONLY
+    flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | read_only | kept | request.style.ms_flags()
     try:
         _kernel.mount("", target, None, _kernel.MS_PRIVATE)
         _kernel.mount("", target, None, flags)

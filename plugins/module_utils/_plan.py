@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
-from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known
+from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known, copied
 from ansible_collections.strata.overlay.plugins.module_utils._hostlimits import host_problems
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
@@ -29,6 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Nam
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     CompareUpper,
+    CopyLayers,
     CreateStore,
     DropName,
     ForgetStack,
@@ -254,7 +255,9 @@ class _Stack:
             # Only when it is mounted no more.
             (mounts if self._ours else records).append(set_aside)
         if why or self._before is None:
-            step = self._write(why, keep_id=not set_aside)
+            # A copy is made before anything is unmounted.
+            *copies, step = self._write(why, keep_id=not set_aside)
+            records += copies
             (mounts if set_aside and self._ours else records).append(step)
         if self._spec.state == "mounted" and (drift or not self._ours):
             mounts.append(Mount(self._stack, self._facts().kind == "missing"))
@@ -283,7 +286,7 @@ class _Stack:
             why = ("the volatile layer begins anew",)
         old = before if renewed or self._set_aside() else None
         if why:
-            records.append(self._write(why, keep_id=old is None))
+            records += self._write(why, keep_id=old is None)
         gapless = self._observed.abilities.beneath
         mounts.append(Switch(self._stack, before, len(self._ours), drift, gapless))
         if old is not None:
@@ -336,19 +339,23 @@ class _Stack:
         if before is None or not before.stack_id:
             return None
         reset = self._spec.on_change == "reset" and before.diff_ids != self._stack.diff_ids
-        if before.writable != self._spec.writable or (reset and before.writable == "persistent"):
+        others = before.writable != self._spec.writable or before.whole != self._stack.whole
+        if others or (reset and before.writable == "persistent"):
             return SetAside(before, before.name in self._observed.written_uppers)
         return None
 
-    def _write(self, why: Tuple[str, ...], keep_id: bool) -> WriteStack:
+    def _write(self, why: Tuple[str, ...], keep_id: bool) -> List[Step]:
         before = self._before
-        return WriteStack(
+        step = WriteStack(
             stack=self._stack,
             before=before,
             stack_id=before.stack_id if before and keep_id else "",
             fresh_generation=before is None or before.diff_ids != self._stack.diff_ids,
             why=why,
         )
+        if self._stack.whole and (not step.stack_id or self._spec.name in self._observed.writable_faults):
+            return [CopyLayers(self._spec.name, copied(self._stack)), step]
+        return [step]
 
     def _drift(self) -> str:
         """Why what is mounted at the path has to go; "" when it is right or nothing is there."""

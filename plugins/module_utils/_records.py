@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID, shown_chain
+from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID, HEX_ID, is_whole, shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
@@ -118,7 +118,12 @@ class StackRecord(Value):
     @property
     def shown(self) -> Tuple[str, ...]:
         """The chain that is mounted, see ``shown_chain``."""
-        return shown_chain(self.driver, self.diff_ids)
+        return shown_chain(self.driver, self.writable, self.diff_ids)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its writable layer is the whole tree, see ``is_whole``."""
+        return is_whole(self.driver, self.writable)
 
     @property
     def fuse(self) -> bool:

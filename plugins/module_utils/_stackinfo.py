@@ -91,7 +91,7 @@ def stack_changes(store: Store, record: StackRecord) -> List[Change]:
             f"stack {record.name}: its changes cannot be told, for {missing} is missing; run strata.overlay.store_check"
         )
     owners = record.style.shown_owner if record.style.idmapped else None
-    return find_changes(upper, lowers, _kernel.in_user_namespace(), owners, record.fuse)
+    return find_changes(upper, lowers, _kernel.in_user_namespace(), owners, record.fuse, record.whole)
 
 
 def recorded(record: StackRecord) -> Dict[str, Any]:

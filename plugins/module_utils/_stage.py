@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layerspec import S
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
 from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, archive_size, open_tar
-from ansible_collections.strata.overlay.plugins.module_utils._steps import ImportContent, Step, short
+from ansible_collections.strata.overlay.plugins.module_utils._steps import CopyLayers, ImportContent, Step, short
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Count, Job, Report, run_jobs
 
@@ -43,7 +43,7 @@ def stage_contents(
     found = dict(staged or {})
     origins: Dict[str, Origin] = {}
     for step in steps:
-        if isinstance(step, ImportContent) and step.origin.diff_id not in found:
+        if isinstance(step, (ImportContent, CopyLayers)) and step.origin.diff_id not in found:
             origins.setdefault(step.origin.diff_id, step.origin)
     read = [origin for origin in origins.values() if not origin.chain]
     jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr) for origin in read]

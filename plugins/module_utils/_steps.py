@@ -91,6 +91,21 @@ class ImportContent(Step):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class CopyLayers(Step):
+    """Copy all layers of a stack into one tree, which ``WriteStack`` then makes its writable layer."""
+
+    name: str
+    origin: Origin
+
+    @property
+    def object(self) -> str:
+        return f"stack {self.name}"
+
+    def words(self) -> str:
+        return f"copy {self.origin.words} into a writable layer of stack {self.name}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LinkLayer(Step):
     """Make, or make again, a layer directory with its short link and records."""
 
@@ -297,7 +312,7 @@ class Mount(Step):
     def words(self) -> str:
         count = len(self.stack.diff_ids)
         kind = {"none": "read-only"}.get(self.stack.spec.writable, self.stack.spec.writable)
-        kind = f"{kind}, a copy" if self.stack.shown != self.stack.diff_ids else kind
+        kind = f"{kind}, a copy" if self.stack.whole or self.stack.shown != self.stack.diff_ids else kind
         return f"mount {count} layer{'s' if count > 1 else ''} at {self.stack.spec.path} ({kind})"
 
 

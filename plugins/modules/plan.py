@@ -69,8 +69,8 @@ plan:
   contains:
     action:
       description:
-        - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(set_name), V(drop_name),
-          V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(set_top),
+        - The kind of step, one of V(create_store), V(import_content), V(link_layer), V(copy_layers), V(set_name),
+          V(drop_name), V(store_image), V(write_stack), V(set_aside), V(unmount), V(mount), V(switch), V(set_top),
           V(forget_stack), V(stop_services), V(start_services), V(check_health), V(write_unit), V(remove_unit),
           V(prune).
       type: str

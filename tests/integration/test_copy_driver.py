@@ -17,6 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import A
 from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError, UnhealthyError
+from ansible_collections.strata.overlay.plugins.module_utils._export import export
 from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import Call
 from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import mount as mount_by_helper
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
@@ -197,18 +198,126 @@ def test_many_layers(host: Host) -> None:
     assert host.tree("web")["top"] == "299"
 
 
-@pytest.mark.parametrize("writable", ["persistent", "volatile"])
-def test_it_is_read_only(host: Host, writable: str) -> None:
-    with pytest.raises(DefinitionError, match=f"stack web: option 'writable': {writable}: driver: copy shows a stack"):
-        host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
+def test_changes_in_memory_are_refused(host: Host) -> None:
+    with pytest.raises(DefinitionError, match="stack web: option 'writable': volatile: driver: copy has no changes in"):
+        host.run(layers=[BASE, APP], stacks=[stack(host, writable="volatile")])
     assert not host.root.exists()
-    host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable, driver="overlay")])
+
+
+def kept(host: Host, **options: Any) -> dict[str, Any]:
+    return stack(host, writable="persistent", **options)
+
+
+def test_a_copy_that_is_written(host: Host) -> None:
+    done = host.four_steps(layers=[BASE, APP, inline("more", more="more")], stacks=[kept(host)])
+    assert [step["action"] for step in done["plan"]].count("copy_layers") == 1
+    assert len(list((host.root / "content/sha256").iterdir())) == 3, "the copy is the stack's alone"
+    other = {**kept(host), "name": "other", "path": host.path("other")}
+    host.four_steps(stacks=[other])
+    top = Path(host.path("web"))
+    (top / "both").write_text("written")
+    (top / "new").write_text("new")
+    shutil.rmtree(top / "bin")
+    found = [(change["path"], change["kind"]) for change in stack_info(host.store, "web", changes=True)["changes"]]
+    assert found == [("/bin", "D"), ("/both", "C"), ("/new", "A")]
+    assert stack_info(host.store, "other", changes=True)["changes"] == []
+    assert host.tree("other") == {"bin/run": "app", "both": "app", "etc/os": "base"}
+    assert host.check(deep=True)["findings"] == []
+    assert host.prune(unused_for="0s", keep=["base", "app"])["changed"], "the third layer goes"
+    unmount_all(host.top)
+    mount_by_helper(Call("web", host.path("web"), str(host.root)))
+    host.four_steps(stacks=[kept(host), other])
+    assert host.tree("web") == {"both": "written", "etc/os": "base", "new": "new"}
+
+
+def test_other_layers_come_below_nothing_that_was_written(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[kept(host)])
     Path(host.path("web"), "new").write_text("kept")
     before = snapshot(host.root)
-    with pytest.raises(DefinitionError, match="use driver: overlay"):
-        host.run(stacks=[stack(host, writable=writable)])
+    with pytest.raises(DefinitionError, match="'layers': the stack is a copy that can be .* on_change: reset"):
+        host.run(layers=[BASE, NEW], stacks=[kept(host)])
     assert snapshot(host.root) == before
-    assert host.tree("web")["new"] == "kept"
+    anew = host.four_steps(layers=[BASE, NEW], stacks=[kept(host, on_change="reset")])
+    assert [step["action"] for step in anew["plan"]][-4:] == ["unmount", "set_aside", "write_stack", "mount"]
+    assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
+    assert host.check(deep=True)["findings"] == []
+    (aside,) = host.store.set_aside()
+    assert Path(host.store.layer(aside.stack_id), "diff/new").read_text() == "kept"
+    with pytest.raises(DefinitionError, match="on_change: reset"):
+        host.run("stack", name="web", generation="previous")
+    host.run("stack", name="web", generation="previous", on_change="reset")
+    assert host.tree("web")["both"] == "app"
+
+
+def test_a_failed_health_check_brings_a_written_copy_back(host: Host) -> None:
+    """As layers: what was written before is set aside, as by any change with ``reset``."""
+    host.run(layers=[BASE, APP], stacks=[kept(host)])
+    health = {"command": ["grep", "-q", "app", f"{host.path('web')}/both"], "retries": 0}
+    with pytest.raises(UnhealthyError, match="went back to the generation before"):
+        host.run(layers=[BASE, NEW], stacks=[kept(host, health=health, on_change="reset")])
+    assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
+    assert host.check(deep=True)["findings"] == []
+
+
+@pytest.mark.parametrize("options", [{"driver": "overlay", "writable": "persistent"}, {"writable": "none"}])
+def test_between_a_written_copy_and_another_stack(host: Host, options: dict[str, Any]) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, **options)])
+    host.four_steps(stacks=[kept(host)])
+    assert host.tree("web")["both"] == "app"
+    Path(host.path("web"), "new").write_text("kept")
+    if options["writable"] == "persistent":
+        with pytest.raises(DefinitionError, match="written with copy .* cannot be shown by overlay"):
+            host.run(stacks=[stack(host, **options)])
+        return
+    host.four_steps(stacks=[stack(host, **options)])
+    assert len(host.store.set_aside()) == 1
+    assert "new" not in host.tree("web")
+
+
+def test_what_others_have_written_is_no_copy(host: Host) -> None:
+    web = kept(host, driver="overlay")
+    host.run(layers=[BASE, APP], stacks=[web])
+    Path(host.path("web"), "new").write_text("kept")
+    before = snapshot(host.root)
+    with pytest.raises(DefinitionError, match="written with overlay into the persistent layer cannot be shown by copy"):
+        host.run(stacks=[kept(host)])
+    assert snapshot(host.root) == before
+    assert host.run(stacks=[{**web, "driver": "auto"}])["changed"] is False
+
+
+def test_a_written_copy_that_is_lost(host: Host) -> None:
+    """It is never shown empty."""
+    host.run(layers=[BASE, APP], stacks=[kept(host)])
+    unmount_all(host.top)
+    shutil.rmtree(f"{host.store.layer(host.store.stacks()['web'].stack_id)}/diff")
+    kinds = {finding["kind"] for finding in host.check(repair=True)["findings"]}
+    assert "writable_wrong" in kinds, kinds
+    with pytest.raises(StrataError, match="has gone with all changes"):
+        mount_by_helper(Call("web", host.path("web"), str(host.root)))
+    again = host.four_steps(stacks=[kept(host)])
+    assert "copy_layers" in [step["action"] for step in again["plan"]]
+    assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
+    assert host.check(deep=True)["findings"] == []
+
+
+def test_what_cannot_be_had_of_a_written_copy(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[kept(host)])
+    with pytest.raises(DefinitionError, match="commit of stack web: the stack is a copy of its layers"):
+        commit({"root": str(host.root), "stack": "web", "name": "more"}, False)
+    with pytest.raises(StrataError, match="'changes': stack web is a copy of its layers"):
+        export(
+            {
+                "root": str(host.root),
+                "name": "web:1",
+                "state": "exported",
+                "stack": "web",
+                "changes": True,
+                "dest": str(host.top / "out.tar"),
+            },
+            False,
+        )
+    with pytest.raises(DefinitionError, match="'size' cannot limit a copy"):
+        host.run(stacks=[kept(host, size="1m")])
 
 
 def test_nothing_is_left_of_a_copy_that_cannot_be_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +347,8 @@ def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPat
     assert done["stacks"][0]["driver_reason"] == (
         "this kernel has no overlay file system, and fuse-overlayfs cannot be used"
     )
-    with pytest.raises(DefinitionError, match="'writable': persistent: this kernel .* has no overlay file system"):
-        host.run(stacks=[{**auto, "writable": "persistent"}])
+    with pytest.raises(DefinitionError, match="'writable': volatile: this kernel .* has no overlay file system"):
+        host.run(stacks=[{**auto, "writable": "volatile"}])
     with pytest.raises(DefinitionError, match="has no overlay file system; load or build it, install fuse-overlayfs"):
         host.run(stacks=[stack(host, driver="overlay")])
     monkeypatch.undo()

@@ -90,6 +90,8 @@ def test_a_layer_that_is_thrown_away_meanwhile(tmp_path: Path, monkeypatch: pyte
 def test_the_copy_has_a_name_of_its_own() -> None:
     assert copy_id((A, B)) not in {A, B, *chain_ids((A, B))}
     assert copy_id((A, B)) != copy_id((B, A))
-    assert shown_chain("copy", (A, B)) == (copy_id((A, B)),)
-    assert shown_chain("copy", (A,)) == (A,)
-    assert shown_chain("overlay", (A, B)) == (A, B)
+    assert copy_id((A, B), "web") not in {copy_id((A, B)), copy_id((A, B), "db")}
+    assert shown_chain("copy", "none", (A, B)) == (copy_id((A, B)),)
+    assert shown_chain("copy", "none", (A,)) == (A,)
+    assert shown_chain("copy", "persistent", (A, B)) == (A, B)
+    assert shown_chain("overlay", "none", (A, B)) == (A, B)

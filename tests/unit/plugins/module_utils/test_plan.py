@@ -572,7 +572,7 @@ PROBLEMS = [
         [
             (
                 "stack web: this kernel (6.12.0) has no overlay file system; load or build it, install "
-                "fuse-overlayfs, or use driver: copy with writable: none"
+                "fuse-overlayfs, or use driver: copy with writable: none or persistent"
             )
         ],
     ),

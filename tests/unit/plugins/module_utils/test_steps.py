@@ -32,6 +32,7 @@ def test_actions_are_the_names_of_the_steps() -> None:
     kinds = [kind for kind in vars(_steps).values() if isinstance(kind, type) and issubclass(kind, Step)]
     assert sorted(kind.__new__(kind).action for kind in kinds if kind is not Step) == [
         "compare_upper",
+        "copy_layers",
         "create_store",
         "drop_name",
         "forget_stack",
