@@ -18,6 +18,8 @@ demo: ## import layers, mount a stack, upgrade it, roll it back, on this machine
 
 test: lint types sanity unit integration test-vm ## everything below, with all set-up
 
+BY_EVERY_DRIVER = $(addprefix tests/integration/test_,stacks.py switch.py health.py mount_helper.py prune.py check.py)
+
 lint: setup ## ruff, yamllint, ansible-lint, shellcheck, licences, changelog fragments
 	@./scripts/lint
 
@@ -30,8 +32,10 @@ sanity: setup ## ansible-test sanity, every test, on every Python of this machin
 unit: setup ## unit tests
 	@.venv/bin/pytest tests/unit
 
-integration: setup ## real overlays, in a mount namespace of their own
+integration: setup ## real overlays, in a mount namespace of their own; then the same stacks by the other drivers
 	@./scripts/integration
+	@DRIVER=fuse-overlayfs ./scripts/integration $(BY_EVERY_DRIVER) tests/integration/test_commit.py
+	@DRIVER=copy ./scripts/integration $(BY_EVERY_DRIVER)
 
 test-vm: setup ## molecule scenarios in virtual machines; SCENARIO=default runs one of them
 	@./scripts/vm $(SCENARIO)

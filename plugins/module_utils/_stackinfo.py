@@ -90,7 +90,8 @@ def stack_changes(store: Store, record: StackRecord) -> List[Change]:
         raise StrataError(
             f"stack {record.name}: its changes cannot be told, for {missing} is missing; run strata.overlay.store_check"
         )
-    owners = record.style.shown_owner if record.style.idmapped else None
+    # What is written into a whole tree comes there through the map, and is written into a union above it.
+    owners = record.style.shown_owner if record.style.idmapped and not record.whole else None
     return find_changes(upper, lowers, _kernel.in_user_namespace(), owners, record.fuse, record.whole)
 
 

@@ -300,6 +300,7 @@ def mount_again(host: Host) -> str:
     return STACKED.format(lower=lower, upper=f"{layer}/diff", work=f"{layer}/work", path=host.top / "second")
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 def test_an_upper_that_two_overlays_write_into(sound: Host) -> None:
     sound.run(**definition(sound, writable="persistent"))
     upper = f"overlay2/{stack_id(sound)}/diff"

@@ -230,6 +230,18 @@ def test_a_copy_that_is_written(host: Host) -> None:
     assert host.tree("web") == {"both": "written", "etc/os": "base", "new": "new"}
 
 
+def test_mapped_owners_of_a_written_copy(host: Host) -> None:
+    host.needs_idmap()
+    host.run(layers=[BASE, APP], stacks=[kept(host, idmap={"uid": "0:1000:10", "gid": "0:1000:10"})])
+    top = Path(host.path("web"))
+    assert (top / "both").stat().st_uid == 1000
+    os.chown(top / "both", 1003, 1003)
+    stack_id = host.store.stacks()["web"].stack_id
+    assert Path(host.store.layer(stack_id), "diff/both").stat().st_uid == 3
+    changes = stack_info(host.store, "web", changes=True)["changes"]
+    assert [(change["path"], change["kind"]) for change in changes] == [("/both", "C")]
+
+
 def test_other_layers_come_below_nothing_that_was_written(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[kept(host)])
     Path(host.path("web"), "new").write_text("kept")

@@ -175,6 +175,7 @@ def test_it_mounts_as_the_modules_do(covered: Host, files: HelperFiles, writable
     assert Path(files.program).exists()
 
 
+@pytest.mark.drivers("overlay")
 def test_long_stacks(covered: Host, files: HelperFiles) -> None:
     layers = numbered(140)
     long = stack(covered, layers=[layer["name"] for layer in layers])
@@ -231,6 +232,7 @@ def test_mistakes_are_told(covered: Host) -> None:
     assert (alone.returncode, "the path are needed" in alone.stderr) == (1, True)
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 @pytest.mark.usefixtures("files")
 def test_damage_is_repaired_or_told(covered: Host) -> None:
     arguments = unmounted(covered)

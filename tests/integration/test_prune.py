@@ -77,6 +77,7 @@ def test_a_host_without_a_store(host: Host) -> None:
     assert not host.root.exists()
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 def test_what_nothing_refers_to_goes_and_all_else_stays(host: Host) -> None:
     host.run(layers=numbered(4), stacks=[stack(host, "n0", "n1"), stack(host, "n0", "n2", name="other")])
     assert prune_in_four_steps(host)["removed"] == []
@@ -94,6 +95,7 @@ def test_what_nothing_refers_to_goes_and_all_else_stays(host: Host) -> None:
     assert kinds(prune_in_four_steps(host)) == {"layer": 1}, "names keep contents; the other layer is a name's too"
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 def test_apply_prunes_in_the_same_plan(host: Host) -> None:
     options: dict[str, Any] = {"stacks": [stack(host, "base", "app", generations=1)], "prune": {}}
     host.run(layers=[inline("base", os="base"), inline("app", run="old")], **options)
@@ -126,6 +128,7 @@ def test_every_mistake_in_the_options_at_once(host: Host, check: bool) -> None:
         host.run(check=check, prune={"unused_for": "soon"})
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 def test_unused_for_counts_from_the_last_use(host: Host) -> None:
     host.run(layers=numbered(3), stacks=[stack(host, "n0", "n1")])
     age(host, 8)
@@ -210,6 +213,7 @@ def tell(shell: subprocess.Popen[bytes], command: str) -> None:
     assert shell.stdout.readline() == b"done\n"
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_mount_in_another_namespace_keeps_its_layers(host: Host, layers: int, writable: str) -> None:
@@ -228,6 +232,7 @@ def test_a_mount_in_another_namespace_keeps_its_layers(host: Host, layers: int, 
     assert (len(ids(done, "content")), len(ids(done, "layer"))) == (layers, 0 if bound else layers)
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 def test_a_namespace_that_no_process_lives_in(host: Host) -> None:
     os.makedirs(host.path("web"))  # so that it stays
     host.run(layers=numbered(2), stacks=[stack(host, "n0", "n1")])

@@ -66,6 +66,7 @@ def test_read_only_is_read_only(host: Host) -> None:
         Path(host.path("web"), "new").write_text("x")
 
 
+@pytest.mark.drivers("overlay")
 def test_one_layer_is_a_read_only_bind(host: Host) -> None:
     host.four_steps(layers=[BASE], stacks=[stack(host, layers=["base"])])
     (mount,) = host.mounts("web")
@@ -174,6 +175,7 @@ def test_unmounted_by_somebody(host: Host) -> None:
     assert [step["action"] for step in done["plan"]] == ["mount"]
 
 
+@pytest.mark.drivers("overlay")
 def test_mounted_twice(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     (mount,) = host.mounts("web")
@@ -184,6 +186,7 @@ def test_mounted_twice(host: Host) -> None:
     assert len(host.mounts("web")) == 1
 
 
+@pytest.mark.drivers("overlay")
 def test_mounted_with_other_layers(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     (mount,) = host.mounts("web")
@@ -273,6 +276,7 @@ def test_a_busy_stack_is_refused_with_who_holds_it(host: Host) -> None:
             holder.kill()
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 @pytest.mark.parametrize("writable", ["none", "volatile"])
 def test_who_uses_a_read_only_or_volatile_stack_keeps_the_old_tree(host: Host, writable: str) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
@@ -303,6 +307,7 @@ def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
 # Depth.
 
 
+@pytest.mark.drivers("overlay")
 @pytest.mark.parametrize("depth", [1, 2, 63, 64, 128, 135, 136, 250, 500])
 def test_depth(host: Host, depth: int) -> None:
     if depth > find_abilities().layer_limit():
@@ -366,6 +371,7 @@ def test_when_the_new_tree_cannot_be_mounted_the_old_one_comes_back(
     assert host.tree("web")["both"] == "new"
 
 
+@pytest.mark.drivers("overlay", "fuse-overlayfs")
 def test_when_a_persistent_stack_cannot_be_mounted_the_old_tree_comes_back(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

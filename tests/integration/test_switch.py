@@ -134,6 +134,7 @@ def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come true")
 
 
+@pytest.mark.drivers("overlay")
 @beneath
 def test_when_the_new_tree_is_not_what_was_asked_for_the_old_one_stays(
     host: Host, monkeypatch: pytest.MonkeyPatch
@@ -360,6 +361,7 @@ def test_owners_of_layers_are_mapped(host: Host, writable: str, layers: list[str
     assert os.stat(f"{host.path('web')}/both").st_uid == 0
 
 
+@pytest.mark.drivers("overlay")
 def test_a_map_that_is_not_there_is_found(host: Host) -> None:
     host.needs_idmap()
     definition: dict[str, Any] = {
