@@ -30,7 +30,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._hostapply import H
 from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
 from ansible_collections.strata.overlay.plugins.module_utils._layout import discard_writable, upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import stage_layer, stage_writable
+from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import (
+    stage_layer,
+    stage_whole,
+    stage_writable,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
@@ -183,9 +187,12 @@ class Applier:
                     # Should this run be killed, nobody else remembers it.
                     transaction.write(self._store.aside_file(step.before.stack_id), dump(step.before))
                 if record.stack_id:
-                    stage_writable(self._store, transaction, record, self._copy_of(step.stack))
-                # Last: from now on the stack is what the record says.
+                    stage_writable(self._store, transaction, record)
+                # From now on the stack is what the record says.
                 transaction.write(self._store.stack_file(record.name), dump(record))
+                copy = self._copy_of(step.stack)
+                if copy:
+                    stage_whole(self._store, transaction, record, copy)
                 written.append(record)
         for record in written:
             self._limit(record)

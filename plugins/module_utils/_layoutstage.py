@@ -78,22 +78,27 @@ def _stage_records(transaction: Transaction, directory: str, files: Mapping[str,
         write_file(f"{staged}/{name}", text)
 
 
-def stage_writable(store: Store, transaction: Transaction, record: StackRecord, copy: str = "") -> None:
+def stage_writable(store: Store, transaction: Transaction, record: StackRecord) -> None:
     """Make a stack's writable layer, or bring the files of one that is there up to its record.
 
-    What lies in its diff is never touched.
-
-    :param copy: the tree that becomes its diff, where that is the whole tree. Without one, a diff that is missing stays
-        so: an empty directory would be shown as the stack.
+    What lies in its diff is never touched; one that is to be the whole tree is not made, see ``stage_whole``.
     """
     directory = store.layer(record.stack_id)
     transaction.write(f"{store.layer(top_layer(record).layer_id)}/committed", "", 0o600)
     wrong = {name for name in writable_parts(record) if not part_is_right(directory, name, record)}
     parts = {name: make for name, make in writable_parts(record).items() if name in wrong}
-    if record.whole and "diff" in parts:
-        del parts["diff"]
-        parts.update({"diff": partial(os.rename, copy)} if copy else {})
+    if record.whole:
+        parts.pop("diff", None)
     # Its record in layerdb first: what `_sweep` throws away, should the stack's own record not come, it finds by that.
     _stage_records(transaction, store.mountdb(record.stack_id), mount_records(record))
     _stage_directory(transaction, directory, writable_files(record), parts)
     transaction.symlink(f"../{record.stack_id}/diff", store.link(link_id(record.stack_id)))
+
+
+def stage_whole(store: Store, transaction: Transaction, record: StackRecord, copy: str) -> None:
+    """Let a copy become the diff of a writable layer that has none. It goes last, after the stack's record: a layer
+    without it holds nothing, so `_sweep` takes it away, or the next run copies once more.
+    """
+    directory = store.layer(record.stack_id)
+    if not is_directory(f"{directory}/diff"):
+        transaction.adopt(copy, f"{directory}/diff")

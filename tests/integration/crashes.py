@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ansible.module_utils import _internal, basic
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -104,6 +105,11 @@ class Stage:
         self.scenario.prepare(host)
         findings = found(host)
         subprocess.run(["cp", "--archive", "--one-file-system", f"{self._top}/.", self._pristine], check=True)
+        for mount in [mount for mount in _mountinfo.read() if mount.path.startswith(f"{self._top}/")]:
+            # A directory that is shown as it is lies on the same file system.
+            bare = self._pristine / os.path.relpath(mount.path, self._top)
+            shutil.rmtree(bare)
+            bare.mkdir()
         old = seen(host)
         ended = self._play(lambda _number, _name: 0)
         result = ended.result()

@@ -81,6 +81,11 @@ def copied(host: Host) -> None:
     host.run(layers=layers("1"), stacks=stacks(host, driver="copy")[:1])
 
 
+def written_copy(host: Host) -> None:
+    host.run(layers=layers("1"), stacks=stacks(host, driver="copy")[1:2])
+    Path(host.path("data"), "written").write_text("by a user\n")
+
+
 def two_generations(host: Host) -> None:
     a_store(host)
     host.run(layers=layers("2"), stacks=stacks(host))
@@ -204,6 +209,15 @@ SCENARIOS = [
             "apply",
             {"layers": layers("2"), "stacks": stacks(host, driver="copy", generations=1)[:1], "prune": {}},
         ),
+    ),
+    Scenario(
+        "a written copy begins anew",
+        written_copy,
+        lambda host: (
+            "apply",
+            {"layers": layers("2"), "stacks": stacks(host, driver="copy", on_change="reset")[1:2]},
+        ),
+        gaps=("data",),
     ),
     Scenario("prune", garbage, lambda host: ("prune", {})),
     Scenario("repair", damage, lambda host: ("store_check", {"repair": True, "deep": True}), damaged=True),
