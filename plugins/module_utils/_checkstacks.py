@@ -16,6 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._finding import (
     Keep,
     RebuildWritable,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._layout import LOST
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Picture
 
 
@@ -30,8 +31,9 @@ def find_stacks(picture: Picture) -> Iterator[Finding]:
 def _writables(picture: Picture) -> Iterator[Finding]:
     for name, fault in picture.writable_faults.items():
         record = picture.stacks[name]
-        if fault == "missing" and record.writable == "persistent":
-            words = f"its writable layer overlay2/{record.stack_id} is missing, with all that was written there"
+        if fault in ("missing", LOST) and record.writable == "persistent":
+            part = "/diff" if fault == LOST else ""
+            words = f"its writable layer overlay2/{record.stack_id}{part} is missing, with all that was written there"
             if record.whole:
                 advice = (
                     "the next run with the definition copies its layers; what was written has to come from a backup"

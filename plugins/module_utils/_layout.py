@@ -24,6 +24,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import (
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, is_directory, read_text
 
+LOST = "its directory 'diff' is missing"
+"""What is wrong with a persistent layer that has lost all that was written into it."""
+
 Make = Callable[[str], None]
 """Makes one part of a layer's directory at the path that it is given."""
 
@@ -143,8 +146,13 @@ def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
             return f"its file '{name}' is missing or wrong"
     if not _points_to(store.link(link_id(record.stack_id)), f"../{record.stack_id}/diff"):
         return "its short link is missing or wrong"
-    if not all(part_is_right(directory, name, record) for name in writable_parts(record)):
-        return "one of its directories is missing or wrong"
+    wrong = [name for name in writable_parts(record) if not part_is_right(directory, name, record)]
+    if wrong:
+        return (
+            LOST
+            if "diff" in wrong and record.writable == "persistent"
+            else "one of its directories is missing or wrong"
+        )
     for name, text in mount_records(record).items():
         if read_text(f"{store.mountdb(record.stack_id)}/{name}") != text:
             return f"its record layerdb/mounts/{name} is missing or wrong"

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What it costs to show layers without an overlay: one copy of them all, against cp -a of what an overlay shows."""
+"""What it costs to show layers without an overlay: one copy of them all, against cp -a of what an overlay shows; and
+fuse-overlayfs, against itself started by hand.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,12 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_fuse_overlayfs
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import MNT_DETACH, umount
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.tests.bench.imports import in_memory, split
 from ansible_collections.strata.overlay.tests.bench.measure import call, heading, minimums, ratio, row, seconds
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
@@ -30,6 +35,10 @@ def measure_copies(work: Path) -> None:
     archives = split(root, work)
     with in_memory(work) as memory:
         compare(memory / "copy", archives)
+        if find_fuse_overlayfs():
+            compare_served(memory / "served", archives)
+        else:
+            row("driver fuse-overlayfs: skipped", "-", "needs the program and /dev/fuse")
 
 
 def compare(work: Path, archives: list[Path]) -> None:
@@ -52,6 +61,55 @@ def compare(work: Path, archives: list[Path]) -> None:
     seconds("cp -a of the overlay, sync -f", took["cp"])
     ratio("driver copy / cp -a", took["copy"] / took["cp"])
     umount(str(shown), MNT_DETACH)
+
+
+def compare_served(work: Path, archives: list[Path]) -> None:
+    """Mounting and unmounting, as a play does it beside as a shell script does it; and reading what either shows."""
+    work.mkdir()
+    store = str(work / "store")
+    layers = [{"name": f"l{n}", "src": str(path), "remote_src": True} for n, path in enumerate(archives)]
+    names = [f"l{n}" for n in range(len(archives))]
+    places = {driver: work / driver for driver in ("overlay", "fuse-overlayfs")}
+    stacks = [stack(driver, path, names) for driver, path in places.items()]
+    Run("apply", {"root": store, "layers": layers, "stacks": stacks}, False).execute()
+    trees = [
+        str(Path(store, "content/sha256", hex_of(diff_id))) for diff_id in Store(store).stacks()["overlay"].diff_ids
+    ]
+    by_hand = work / "by-hand"
+    by_hand.mkdir()
+    mount: list[str | Path] = ["fuse-overlayfs", "-o", f"lowerdir={':'.join(reversed(trees))}", by_hand]
+    heading(
+        f"A stack of {len(archives)} layers of a Debian root by fuse-overlayfs, ext4 in memory, shortest of {ROUNDS}"
+    )
+    took = minimums(
+        {
+            "switched": partial(again, store, places["fuse-overlayfs"], names),
+            "by hand": lambda: (call(mount), call(["umount", by_hand])),
+        },
+        ROUNDS,
+        lambda: None,
+    )
+    seconds("driver fuse-overlayfs: unmounted, and mounted again", took["switched"])
+    seconds("fuse-overlayfs, umount", took["by hand"])
+    ratio("driver fuse-overlayfs / fuse-overlayfs by hand", took["switched"] / took["by hand"])
+    call(mount)
+    read = {
+        name: partial(call, ["sh", "-c", f"tar -C {path} -cf - . | cat >/dev/null"])
+        for name, path in (*places.items(), ("by hand", by_hand))
+    }
+    took = minimums(read, ROUNDS, lambda: None)
+    for name, found in took.items():
+        seconds(f"read all of it: {name}", found)
+    ratio("read: driver fuse-overlayfs / fuse-overlayfs by hand", took["fuse-overlayfs"] / took["by hand"])
+    ratio("read: driver fuse-overlayfs / overlay", took["fuse-overlayfs"] / took["overlay"])
+    for path in (*places.values(), by_hand):
+        umount(str(path), MNT_DETACH)
+
+
+def again(store: str, path: Path, names: list[str]) -> None:
+    for state in ("unmounted", "mounted"):
+        wanted = {**stack("fuse-overlayfs", path, names), "state": state}
+        Run("apply", {"root": store, "stacks": [wanted]}, False).execute()
 
 
 def stack(driver: str, path: Path, names: list[str]) -> dict[str, object]:

@@ -303,7 +303,7 @@ def test_a_written_copy_that_is_lost(host: Host) -> None:
     unmount_all(host.top)
     shutil.rmtree(f"{host.store.layer(host.store.stacks()['web'].stack_id)}/diff")
     kinds = {finding["kind"] for finding in host.check(repair=True)["findings"]}
-    assert "writable_wrong" in kinds, kinds
+    assert "writable_missing" in kinds, kinds
     with pytest.raises(StrataError, match="has gone with all changes"):
         mount_by_helper(Call("web", host.path("web"), str(host.root)))
     again = host.four_steps(stacks=[kept(host)])
