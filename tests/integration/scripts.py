@@ -121,6 +121,16 @@ scripts = strategies.lists(
 )
 
 
+def tar_layers(directory: Path) -> list[dict[str, object]]:
+    """The three layers as definitions of them, bottom first: ``layer0`` and so on, of archives in a directory."""
+    layers: list[dict[str, object]] = []
+    for number, data in enumerate(layer_tars()):
+        path = directory / f"layer{number}.tar"
+        path.write_bytes(data)
+        layers.append({"name": f"layer{number}", "src": str(path), "remote_src": True})
+    return layers
+
+
 def run_script(top: Path, script: list[Change]) -> None:
     """Make the changes in a tree. What cannot be done (there is no such file, say) is left, in every tree alike."""
     for change in script:

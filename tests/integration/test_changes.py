@@ -34,7 +34,13 @@ from ansible_collections.strata.overlay.tests.integration.docker import Docker, 
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, in_private_namespace, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import Layout, sha256, skopeo
 from ansible_collections.strata.overlay.tests.integration.layers import inline
-from ansible_collections.strata.overlay.tests.integration.scripts import Change, layer_tars, run_script, scripts
+from ansible_collections.strata.overlay.tests.integration.scripts import (
+    Change,
+    layer_tars,
+    run_script,
+    scripts,
+    tar_layers,
+)
 from ansible_collections.strata.overlay.tests.integration.trees import Facts, Tree, assert_same, tree_of
 from hypothesis import HealthCheck, event, example, given, settings
 
@@ -53,11 +59,7 @@ def changes_of(host: Host, name: str = "web") -> list[tuple[str, str]]:
 
 def three_layers(host: Host) -> None:
     """A persistent stack ``web`` of the three layers."""
-    layers = []
-    for number, data in enumerate(layer_tars()):
-        path = host.top / f"layer{number}.tar"
-        path.write_bytes(data)
-        layers.append({"name": f"layer{number}", "src": str(path), "remote_src": True})
+    layers = tar_layers(host.top)
     names = [layer["name"] for layer in layers]
     stack = {"name": "web", "path": host.path("web"), "layers": names, "writable": "persistent"}
     host.run(layers=layers, stacks=[stack])

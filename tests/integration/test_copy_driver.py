@@ -24,7 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import s
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 from ansible_collections.strata.overlay.tests.integration.readers import Readers
-from ansible_collections.strata.overlay.tests.integration.scripts import layer_tars, run_script, scripts
+from ansible_collections.strata.overlay.tests.integration.scripts import run_script, scripts, tar_layers
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
 from hypothesis import HealthCheck, given, settings
 
@@ -70,11 +70,7 @@ def test_check_do_again_check_again(host: Host) -> None:
 @given(script=scripts)
 def test_the_copy_is_what_the_kernel_shows(host: Host, script: list[Any]) -> None:
     """Whiteouts, opaque directories, hard links, devices, attributes: above three layers one of random changes."""
-    layers = []
-    for number, data in enumerate(layer_tars()):
-        path = host.top / f"layer{number}.tar"
-        path.write_bytes(data)
-        layers.append({"name": f"layer{number}", "src": str(path), "remote_src": True})
+    layers = tar_layers(host.top)
     names = [layer["name"] for layer in layers]
     web = {"name": "web", "path": host.path("web"), "layers": names, "writable": "persistent"}
     host.run(layers=layers, stacks=[web])

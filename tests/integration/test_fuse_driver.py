@@ -31,7 +31,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import s
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 from ansible_collections.strata.overlay.tests.integration.readers import Readers
-from ansible_collections.strata.overlay.tests.integration.scripts import layer_tars, run_script, scripts
+from ansible_collections.strata.overlay.tests.integration.scripts import run_script, scripts, tar_layers
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
 from hypothesis import HealthCheck, given, settings
 
@@ -139,11 +139,7 @@ def test_a_layer_of_what_is_written_is_the_same_for_every_driver(host: Host, scr
     """Above three layers one of random changes: as seen where they were made, as a layer by the kernel, by
     fuse-overlayfs and as a copy; and what is told of them beside what is told of the layer, which has no marks.
     """
-    layers = []
-    for number, data in enumerate(layer_tars()):
-        path = host.top / f"layer{number}.tar"
-        path.write_bytes(data)
-        layers.append({"name": f"layer{number}", "src": str(path), "remote_src": True})
+    layers = tar_layers(host.top)
     names = [layer["name"] for layer in layers]
     web = stack(host, layers=names, writable="persistent")
     below = host.run(layers=layers, stacks=[web])["diff_ids"]
