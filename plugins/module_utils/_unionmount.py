@@ -23,7 +23,8 @@ FUSE_OVERLAYFS = "fuse-overlayfs"
 FUSE = f"fuse.{FUSE_OVERLAYFS}"
 """Its type in the mount table."""
 
-_SOURCE = re.compile(r"^strata:([0-9a-f]{16}):([0-9a-f]{64})(?::([0-9a-f]{64}(?:/volatile)?))?\Z")
+_SOURCE = r"^strata:([0-9a-f]{16}):([0-9a-f]{64})(?::([0-9a-f]{64}(?:/volatile)?))?\Z"
+"""Compiled when it is needed: hardly any host has such a mount."""
 
 
 class Served(NamedTuple):
@@ -49,7 +50,7 @@ def fuse_source(home: str, top: str, writable: str) -> str:
 
 def served(mount: Mount) -> Optional[Served]:
     """What fuse-overlayfs shows at a mount; None where it is none of a store."""
-    match = _SOURCE.match(mount.source) if mount.fstype == FUSE else None
+    match = re.match(_SOURCE, mount.source) if mount.fstype == FUSE else None
     return Served(match.group(1), match.group(2), match.group(3) or "") if match else None
 
 
