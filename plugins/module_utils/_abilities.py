@@ -30,7 +30,6 @@ _LINK = "l/" + "A" * 26
 _PAGE_OPTIONS = f"index=off,metacopy=off,redirect_dir=off,lowerdir=,upperdir={_LINK},workdir={'0' * 64}/volatile/work"
 """What a page holds beside the names of the lowers; see _overlay.option_text."""
 
-
 FUSE_DEVICE = "/dev/fuse"
 _PLACES = ("/usr/local/bin", "/usr/bin", "/bin")
 """Where programs are also looked for: at boot, and over some connections, PATH is short."""
@@ -73,9 +72,10 @@ class Abilities(NamedTuple):
 def find_abilities() -> Abilities:
     """Try what this kernel can do."""
     overlay = appends = False
+    userxattr = in_user_namespace()
     try:
         with FsContext("overlay") as context:
-            overlay = not in_user_namespace() or _is_for_namespaces()
+            overlay = True
             context.set("lowerdir+", "/")
             appends = _reads_options_at_once()
     except OSError as error:
@@ -84,9 +84,9 @@ def find_abilities() -> Abilities:
             overlay = _listed_in_proc_filesystems()
     return Abilities(
         os.uname().release,
-        overlay,
+        overlay and (not userxattr or _is_for_namespaces()),
         appends,
-        in_user_namespace(),
+        userxattr,
         page_size(),
         beneath=_can_go_beneath(),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),

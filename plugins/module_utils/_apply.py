@@ -22,8 +22,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack, copied
 from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError, advice, said
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
@@ -202,8 +202,8 @@ class Applier:
 
     def _copy_of(self, stack: DesiredStack) -> str:
         """Where the copy of a stack's layers lies that is to be its writable layer; "" where there is none."""
-        copied = copy_id(stack.diff_ids, stack.spec.name) if stack.whole else ""
-        return f"{self._workspace}/{hex_of(copied)}" if copied in self._staged else ""
+        diff_id = copied(stack).diff_id if stack.whole else ""
+        return f"{self._workspace}/{hex_of(diff_id)}" if diff_id in self._staged else ""
 
     def _is_left(self, before: StackRecord, record: StackRecord) -> bool:
         """Whether a writable layer that is still there is no longer the stack's."""

@@ -34,14 +34,11 @@ def _writables(picture: Picture) -> Iterator[Finding]:
         if fault in ("missing", LOST) and record.writable == "persistent":
             part = "/diff" if fault == LOST else ""
             words = f"its writable layer overlay2/{record.stack_id}{part} is missing, with all that was written there"
-            if record.whole:
-                advice = (
-                    "the next run with the definition copies its layers; what was written has to come from a backup"
-                )
-                yield Finding("writable_missing", f"stack {name}", words, advice)
-                continue
-            advice = "make an empty one; what was written has to come from a backup"
-            yield Finding("writable_missing", f"stack {name}", words, advice, RebuildWritable(record))
+            # Of one that is a whole tree an empty one would be another stack.
+            how = "the next run with the definition copies its layers" if record.whole else "make an empty one"
+            advice = f"{how}; what was written has to come from a backup"
+            mend = None if record.whole else RebuildWritable(record)
+            yield Finding("writable_missing", f"stack {name}", words, advice, mend)
         elif fault == "missing":
             words = f"its writable layer overlay2/{record.stack_id} is missing"
             yield Finding("writable_missing", f"stack {name}", words, "make it anew", RebuildWritable(record))

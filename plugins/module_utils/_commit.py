@@ -17,7 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition import 
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source, check_name
-from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layout import NO_DIFFERENCE, upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import picture
 from ansible_collections.strata.overlay.plugins.module_utils._quiet import Quiet, kept_quiet, plan_quiet
@@ -103,8 +103,7 @@ class Commit:
         if not record.stack_id:
             return [f"{where}: the stack is read-only, so it holds no changes; nothing can be made of them"]
         if record.whole:
-            words = "holds everything and not what is otherwise than below; a layer can be made of its directory (dir)"
-            return [f"{where}: the stack is a copy of its layers (driver: copy), which {words}"]
+            return [f"{where}: the stack {NO_DIFFERENCE}; a layer can be made of its directory (dir)"]
         if record.style.idmapped:
             found.append(
                 f"{where}: the stack shows its layers with mapped owners (idmap); what is written in it has those "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Op
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, is_whole, shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
-from ansible_collections.strata.overlay.plugins.module_utils._driver import choose_driver
+from ansible_collections.strata.overlay.plugins.module_utils._driver import choose_driver, needs_driver
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
@@ -63,6 +63,15 @@ class DesiredStack(NamedTuple):
     def whole(self) -> bool:
         """Whether its writable layer is the whole tree, see ``is_whole``."""
         return is_whole(self.driver, self.spec.writable)
+
+    @property
+    def needs_driver(self) -> bool:
+        """Whether it is of any account which driver shows it."""
+        return needs_driver(len(self.diff_ids), self.spec.writable)
+
+    def begins_anew(self, before: StackRecord) -> bool:
+        """Whether a change to these layers leaves behind what was written above those on record."""
+        return self.spec.on_change == "reset" and before.diff_ids != self.diff_ids
 
 
 class Desired(NamedTuple):

@@ -18,11 +18,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Sta
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
 
-NO_OVERLAY = "this kernel has no overlay file system"
+_NO_OVERLAY = "this kernel has no overlay file system"
 _REASONS = {
     "overlay": "the kernel has it",
-    FUSE_OVERLAYFS: f"{NO_OVERLAY}, and {FUSE_OVERLAYFS} is there",
-    "copy": f"{NO_OVERLAY}, and {FUSE_OVERLAYFS} cannot be used",
+    FUSE_OVERLAYFS: f"{_NO_OVERLAY}, and {FUSE_OVERLAYFS} is there",
+    "copy": f"{_NO_OVERLAY}, and {FUSE_OVERLAYFS} cannot be used",
 }
 
 _CAN_READ = {("overlay", FUSE_OVERLAYFS)}
@@ -35,6 +35,11 @@ def usable_drivers(abilities: Abilities) -> Tuple[str, ...]:
     return tuple(name for name, can in able if can)
 
 
+def needs_driver(count: int, writable: str) -> bool:
+    """Whether a stack of so many layers needs a driver: one alone, read-only, is shown as it is."""
+    return count > 1 or writable != "none"
+
+
 def choose_driver(spec: StackSpec, count: int, record: Optional[StackRecord], usable: Sequence[str]) -> Tuple[str, str]:
     """The driver of a stack, and in words why.
 
@@ -45,7 +50,7 @@ def choose_driver(spec: StackSpec, count: int, record: Optional[StackRecord], us
         kept = "driver" in spec.left_out
         return spec.driver, "it is what the stack has" if kept else "the definition asks for it"
     best = usable[0]
-    if best != "overlay" and count == 1 and spec.writable == "none":
+    if best != "overlay" and not needs_driver(count, spec.writable):
         return "overlay", "one layer alone needs none"
     before = record.driver if record and record.writable == spec.writable == "persistent" else best
     if before != best and before in usable:

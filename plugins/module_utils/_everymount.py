@@ -19,9 +19,8 @@ from typing import AbstractSet, Callable, Dict, Iterator, List, Optional, Sequen
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import root_on_device
-from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
-from ansible_collections.strata.overlay.plugins.module_utils._store import read_text
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import path_in_store, root_on_device
+from ansible_collections.strata.overlay.plugins.module_utils._store import lower_links
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE, served
 
 _PINNED = re.compile(r"^mnt:\[([0-9]+)\]$")
@@ -158,11 +157,11 @@ def used_by_mounts(everywhere: Everywhere, root: str, leaving: AbstractSet[str] 
         for mount in namespace.mounts:
             if mount.path in leaving:
                 continue
-            _add(used, _below(place, mount.device, mount.root))
+            _add(used, path_in_store(place, mount.device, mount.root))
             parent = by_id.get(mount.parent_id)
             if parent is not None:
                 inner = os.path.normpath(os.path.join(parent.root, os.path.relpath(mount.path, parent.path)))
-                _add(used, _below(place, parent.device, inner))
+                _add(used, path_in_store(place, parent.device, inner))
             if mount.fstype == "overlay":
                 for name in [*mount.lowers(), mount.option("upperdir"), mount.option("workdir")]:
                     _add(used, _named(name, same))
@@ -178,8 +177,7 @@ def _served(mount: Mount, root: str) -> Iterator[str]:
     """
     shown = served(mount)
     if shown is not None:
-        below = read_text(f"{root}/overlay2/{shown.top}/lower") or ""
-        yield from filter(None, [shown.top, shown.writable, *below.split(":")])
+        yield from filter(None, [shown.top, shown.writable, *lower_links(f"{root}/overlay2/{shown.top}")])
 
 
 class SameDirectory:
@@ -204,11 +202,6 @@ class SameDirectory:
             except OSError:
                 self._known[path] = True
         return self._known[path]
-
-
-def _below(place: Tuple[str, str], device: str, root: str) -> str:
-    """Path within the store of something on a device; ``""`` where it is not in the store."""
-    return os.path.relpath(root, place[1]) if device == place[0] and is_inside(root, place[1]) else ""
 
 
 def _named(name: str, same: Callable[[str], bool]) -> str:

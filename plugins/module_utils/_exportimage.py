@@ -24,7 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._exportspec import ExportSpec
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_user_namespace
-from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layout import NO_DIFFERENCE, upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import OCI_MANIFEST, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
 from ansible_collections.strata.overlay.plugins.module_utils._platform import host_platform
@@ -138,10 +138,7 @@ def find_chain(store: Store, spec: ExportSpec) -> Chain:
                 "what is written in it has others than its layers have"
             )
         if spec.changes and record.whole:
-            raise StrataError(
-                f"{spec.where}: option 'changes': stack {spec.stack} is a copy of its layers (driver: copy), which "
-                "holds everything and not what is otherwise than below"
-            )
+            raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} {NO_DIFFERENCE}")
         if spec.changes and not record.stack_id:
             raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} is read-only, so it has none")
         if spec.changes:

@@ -20,11 +20,8 @@ import shutil
 import subprocess
 from typing import Iterator, List
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import (
-    FUSE_DEVICE,
-    find_fuse_overlayfs,
-)
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import FUSE_DEVICE, find_fuse_overlayfs
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import FsContext, Tree
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
@@ -56,8 +53,7 @@ def fuse_tree(request: MountRequest) -> Tree:
             context.set(key, value)
         for key in _FLAGS:
             context.flag(key)
-        read_only = 0 if request.upper else _mountapi.ATTR_RDONLY
-        tree = context.tree(read_only | request.style.attributes())
+        tree = context.tree(request.attributes())
         try:
             _serve(request, device)
             os.fstat(tree.fd)  # it answers
@@ -80,10 +76,9 @@ def mount_fuse(request: MountRequest, target: str) -> None:
 
 def _mount_by_page(request: MountRequest, target: str) -> None:
     """By mount(2), which all kernels have."""
-    flags = request.style.ms_flags() | (0 if request.upper else _kernel.MS_RDONLY)
     with _device() as device:
         options = [f"fd={device}", *(f"{key}={value}" for key, value in _SETTINGS.items()), *_FLAGS]
-        _kernel.mount(request.served, target, FUSE, flags, ",".join(options))
+        _kernel.mount(request.served, target, FUSE, request.ms_flags(), ",".join(options))
         try:
             _serve(request, device)
             os.stat(target)
@@ -118,13 +113,9 @@ def _serve(request: MountRequest, device: int) -> None:
 
 def _options(request: MountRequest) -> str:
     """Every name relative to the store's home, from which the program is started: none of them has a colon."""
-    names = [os.path.relpath(os.path.join(request.home, lower), request.home) for lower in request.lowers]
-    options = ["lowerdir=" + ":".join(names), _AT_ONCE]
+    options = ["lowerdir=" + ":".join(map(request.relative, request.lowers)), _AT_ONCE]
     if request.upper:
-        upper, work = (
-            os.path.relpath(os.path.join(request.home, name), request.home) for name in (request.upper, request.work)
-        )
-        options += [f"upperdir={upper}", f"workdir={work}"]
+        options += [f"upperdir={request.relative(request.upper)}", f"workdir={request.relative(request.work)}"]
     return ",".join(options)
 
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from typing import List
 
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import (
-    FUSE_DEVICE,
-    Abilities,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import FUSE_DEVICE, Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._driver import cannot_take_over, usable_drivers
@@ -31,24 +28,31 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
             if spec.driver == "auto":
                 why = _unusable(stack, abilities)
             problems.append(f"{spec.where}: option 'writable': {spec.writable}: {why}")
-    elif stack.driver not in usable_drivers(abilities) and (count > 1 or spec.writable != "none"):
+    elif stack.driver not in usable_drivers(abilities) and stack.needs_driver:
         problems.append(f"{spec.where}: {_unusable(stack, abilities)}")
     elif count > limit:
         problems.append(
             f"{spec.where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
             f"{limit}"
         )
-    before = observed.known.stacks.get(spec.name)
-    renewed = spec.on_change == "reset" and before is not None and before.diff_ids != stack.diff_ids
-    if before is not None and spec.name in observed.written_uppers and not renewed:
+    return problems + _left_behind(stack, observed) + _style_problems(stack, observed)
+
+
+def _left_behind(stack: DesiredStack, observed: Observed) -> List[str]:
+    """What was written into a persistent layer, and the stack could not show as it is to be."""
+    spec, before = stack.spec, observed.known.stacks.get(stack.spec.name)
+    if before is None or stack.begins_anew(before):
+        return []
+    problems: List[str] = []
+    if spec.name in observed.written_uppers:
         problems += filter(None, [cannot_take_over(before, spec, stack.driver)])
-    if before is not None and before.whole and stack.whole and before.diff_ids != stack.diff_ids and not renewed:
+    if before.whole and stack.whole and before.diff_ids != stack.diff_ids:
         problems.append(
             f"{spec.where}: option 'layers': the stack is a copy that can be written (driver: copy), so other layers "
             "cannot come below what was written; set on_change: reset to begin with a new copy, and the old one is set "
             "aside"
         )
-    return problems + _style_problems(stack, observed)
+    return problems
 
 
 def _unusable(stack: DesiredStack, abilities: Abilities) -> str:

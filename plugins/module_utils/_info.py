@@ -21,7 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import is_o
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded, stack_drift
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, lower_links, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import served, union_driver
 from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
@@ -133,7 +133,7 @@ def _mounts(store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mo
     if not store.exists():
         return []
     names = {os.path.realpath(record.path): name for name, record in stacks.items()}
-    content_root = root_on_device(mounts, f"{store.root}/content/sha256")
+    place = root_on_device(mounts, store.root)
     return [
         {
             "path": mount.path,
@@ -143,7 +143,7 @@ def _mounts(store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mo
             "layers": _layer_count(store, mount),
         }
         for mount in mounts
-        if is_of_store(mount, store.home, content_root)
+        if is_of_store(mount, store.home, place)
     ]
 
 
@@ -152,8 +152,7 @@ def _layer_count(store: Store, mount: Mount) -> int:
     shown = served(mount)
     if shown is None:
         return len(mount.lowers()) or 1
-    below = read_text(f"{store.layer(shown.top)}/lower") or ""
-    return 1 + len(list(filter(None, below.split(":"))))
+    return 1 + len(lower_links(store.layer(shown.top)))
 
 
 def run_info(module: AnsibleModule) -> NoReturn:

@@ -24,6 +24,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import (
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, is_directory, read_text
 
+NO_DIFFERENCE = "is a copy of its layers (driver: copy), which holds everything and not what is otherwise than below"
+"""Why nothing can be made of the writable layer of a stack that is a whole tree."""
+
 LOST = "its directory 'diff' is missing"
 """What is wrong with a persistent layer that has lost all that was written into it."""
 
@@ -147,12 +150,10 @@ def inspect_writable(store: Store, record: StackRecord) -> Optional[str]:
     if not _points_to(store.link(link_id(record.stack_id)), f"../{record.stack_id}/diff"):
         return "its short link is missing or wrong"
     wrong = [name for name in writable_parts(record) if not part_is_right(directory, name, record)]
+    if "diff" in wrong and record.writable == "persistent":
+        return LOST
     if wrong:
-        return (
-            LOST
-            if "diff" in wrong and record.writable == "persistent"
-            else "one of its directories is missing or wrong"
-        )
+        return "one of its directories is missing or wrong"
     for name, text in mount_records(record).items():
         if read_text(f"{store.mountdb(record.stack_id)}/{name}") != text:
             return f"its record layerdb/mounts/{name} is missing or wrong"

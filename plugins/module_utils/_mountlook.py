@@ -79,8 +79,8 @@ def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState
 def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount]) -> Tuple[Mount, ...]:
     """Unions of the store that are neither at a stack's path nor the same file system as one that is."""
     paths = {os.path.realpath(record.path) for record in stacks.values()}
-    content_root = root_on_device(mounts, f"{store.root}/content/sha256")
-    ours = [mount for mount in mounts if is_of_store(mount, store.home, content_root)]
+    place = root_on_device(mounts, store.root)
+    ours = [mount for mount in mounts if is_of_store(mount, store.home, place)]
     devices = {mount.device for mount in ours if mount.path in paths}
     return tuple(
         mount for mount in ours if union_driver(mount) and mount.path not in paths and mount.device not in devices

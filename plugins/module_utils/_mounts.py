@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import List, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
@@ -21,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._unionmount import 
     FUSE,
     fuse_source,
     is_served_from,
+    read_source,
     served,
     upper_of,
 )
@@ -53,6 +55,18 @@ class MountRequest(Value):
     def __post_init__(self) -> None:
         if not self.lowers:
             raise ValueError("a stack needs a layer")
+
+    def relative(self, name: str) -> str:
+        """A name relative to the store's home."""
+        return os.path.relpath(name, self.home) if os.path.isabs(name) else name
+
+    def ms_flags(self) -> int:
+        """For mount(2): those of the style, and read-only where nothing is written."""
+        return self.style.ms_flags() | (0 if self.upper else _kernel.MS_RDONLY)
+
+    def attributes(self) -> int:
+        """The same for fsmount(2)."""
+        return self.style.attributes() | (0 if self.upper else _mountapi.ATTR_RDONLY)
 
     @property
     def is_bind(self) -> bool:
@@ -109,22 +123,26 @@ def _absolute(home: str, name: str) -> str:
     return os.path.normpath(os.path.join(home, name))
 
 
-def is_of_store(mount: Mount, home: str, content_root: Tuple[str, str]) -> bool:
-    """Whether a mount shows layers of this store: a union of them, or a bind of a content.
+def path_in_store(place: Tuple[str, str], device: str, root: str) -> str:
+    """Path within the store of something on a device; "" where it is not in the store.
 
-    :param content_root: ``root_on_device`` of the store's content directory.
+    :param place: ``root_on_device`` of the store.
+    """
+    return os.path.relpath(root, place[1]) if device == place[0] and is_inside(root, place[1]) else ""
+
+
+def is_of_store(mount: Mount, home: str, place: Tuple[str, str]) -> bool:
+    """Whether a mount shows layers of this store: a union of them, or a bind of a content or of a writable layer that
+    is a whole tree.
+
+    :param place: ``root_on_device`` of the store.
     """
     if mount.fstype == FUSE:
         return is_served_from(mount, home)
     if mount.fstype == "overlay":
         return any(is_inside(_absolute(home, name), home) for name in mount.lowers() if name.startswith(("/", "l/")))
-    device, root = content_root
-    if mount.device != device:
-        return False
-    writable = os.path.relpath(mount.root, os.path.normpath(f"{root}/../..")).split("/")
-    if writable[:1] == ["overlay2"] and writable[2:] == ["diff"]:
-        return True  # a writable layer that is a whole tree
-    return is_inside(mount.root, root) and mount.root != root
+    parts = path_in_store(place, mount.device, mount.root).split("/")
+    return (parts[:2] == ["content", "sha256"] and len(parts) > 2) or (parts[0] == "overlay2" and parts[2:] == ["diff"])
 
 
 def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
@@ -138,8 +156,8 @@ def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
         return []
     # Only of binds it has to be known, and hosts may have a thousand mounts to look through.
     binds = any(line.fstype != "overlay" for line in lines)
-    content_root = root_on_device(mounts, f"{root}/content/sha256") if binds else ("", "")
-    return [line for line in lines if is_of_store(line, f"{root}/overlay2", content_root)]
+    place = root_on_device(mounts, root) if binds else ("", "")
+    return [line for line in lines if is_of_store(line, f"{root}/overlay2", place)]
 
 
 def fulfils(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> bool:
@@ -189,7 +207,7 @@ def _other_layers(found: int, wanted: int) -> str:
 
 
 def _other_source(mount: Mount, request: MountRequest) -> str:
-    found, wanted = served(mount), served(mount._replace(fstype=FUSE, source=request.served))
+    found, wanted = served(mount), read_source(request.served)
     if found is None or wanted is None:
         return f"it is a mount of {mount.fstype}"
     return "it shows other layers" if found[:2] != wanted[:2] else "it has another writable layer"

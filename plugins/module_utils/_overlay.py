@@ -46,17 +46,13 @@ def option_text(request: MountRequest, userxattr: bool) -> str:
     options = [f"{key}=off" for key in _features_off(userxattr)]
     if userxattr:
         options.append("userxattr")
-    options.append("lowerdir=" + ":".join(_relative(lower, request.home) for lower in request.lowers))
+    options.append("lowerdir=" + ":".join(request.relative(lower) for lower in request.lowers))
     if request.upper:
-        options.append("upperdir=" + (request.short_upper or _relative(request.upper, request.home)))
-        options.append("workdir=" + _relative(request.work, request.home))
+        options.append("upperdir=" + (request.short_upper or request.relative(request.upper)))
+        options.append("workdir=" + request.relative(request.work))
     if request.style.context:
         options.append(f'context="{request.style.context}"')
     return ",".join(options)
-
-
-def _relative(name: str, home: str) -> str:
-    return os.path.relpath(name, home) if os.path.isabs(name) else name
 
 
 def mount_at(request: MountRequest, target: str, abilities: Abilities) -> None:
@@ -81,9 +77,8 @@ def mount_at(request: MountRequest, target: str, abilities: Abilities) -> None:
 
 
 def _mount_by_page(request: MountRequest, target: str, userxattr: bool) -> None:
-    flags = request.style.ms_flags() | (0 if request.upper else _kernel.MS_RDONLY)
     with _working_directory(request.home):
-        _kernel.mount(request.style.source, target, "overlay", flags, option_text(request, userxattr))
+        _kernel.mount(request.style.source, target, "overlay", request.ms_flags(), option_text(request, userxattr))
 
 
 def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
@@ -159,8 +154,7 @@ def _overlay_tree(request: MountRequest, userxattr: bool) -> Tree:
             context.set("workdir", request.work)
         if request.style.context:
             context.set("context", request.style.context)
-        read_only = 0 if request.upper else _mountapi.ATTR_RDONLY
-        return context.tree(read_only | request.style.attributes())
+        return context.tree(request.attributes())
 
 
 def _bind(request: MountRequest, target: str) -> None:
@@ -169,8 +163,7 @@ def _bind(request: MountRequest, target: str) -> None:
     # A user namespace may not drop the flags of the mount it binds from: say again those that are set.
     inherited = (_kernel.MS_NOSUID, _kernel.MS_NODEV, _kernel.MS_NOEXEC)
     kept = sum(flag for flag in inherited if os.statvfs(target).f_flag & flag)
-    read_only = 0 if request.upper else _kernel.MS_RDONLY
-    flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | read_only | kept | request.style.ms_flags()
+    flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | kept | request.ms_flags()
     try:
         _kernel.mount("", target, None, _kernel.MS_PRIVATE)
         _kernel.mount("", target, None, flags)

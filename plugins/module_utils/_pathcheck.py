@@ -36,14 +36,14 @@ def path_facts(path: str) -> PathFacts:
     """Look at a mount point and at every directory on the way to it."""
     resolved = os.path.realpath(path)
     unsafe = _unsafe_link(path)
+    gone = ended(path)
     try:
-        kind = "directory" if stat.S_ISDIR(os.stat(path).st_mode) else "other"
+        kind = "directory" if gone or stat.S_ISDIR(os.stat(path).st_mode) else "other"
     except FileNotFoundError:
         kind = "missing"
-    except OSError as error:
+    except OSError:
         # A file on the way, or links in a circle.
-        kind = "directory" if error.errno == errno.ENOTCONN else "other"
-    gone = ended(path)
+        kind = "other"
     empty = kind == "directory" and not gone and not has_entries(path)
     return PathFacts(resolved, kind, empty, unsafe, gone)
 

@@ -256,8 +256,8 @@ class _Stack:
             (mounts if self._ours else records).append(set_aside)
         if why or self._before is None:
             # A copy is made before anything is unmounted.
-            *copies, step = self._write(why, keep_id=not set_aside)
-            records += copies
+            step = self._write(why, keep_id=not set_aside)
+            records += self._copy(step)
             (mounts if set_aside and self._ours else records).append(step)
         if self._spec.state == "mounted" and (drift or not self._ours):
             mounts.append(Mount(self._stack, self._facts().kind == "missing"))
@@ -286,7 +286,8 @@ class _Stack:
             why = ("the volatile layer begins anew",)
         old = before if renewed or self._set_aside() else None
         if why:
-            records += self._write(why, keep_id=old is None)
+            step = self._write(why, keep_id=old is None)
+            records += [*self._copy(step), step]
         gapless = self._observed.abilities.beneath
         mounts.append(Switch(self._stack, before, len(self._ours), drift, gapless))
         if old is not None:
@@ -338,24 +339,26 @@ class _Stack:
         before = self._before
         if before is None or not before.stack_id:
             return None
-        reset = self._spec.on_change == "reset" and before.diff_ids != self._stack.diff_ids
         others = before.writable != self._spec.writable or before.whole != self._stack.whole
-        if others or (reset and before.writable == "persistent"):
+        if others or (self._stack.begins_anew(before) and before.writable == "persistent"):
             return SetAside(before, before.name in self._observed.written_uppers)
         return None
 
-    def _write(self, why: Tuple[str, ...], keep_id: bool) -> List[Step]:
+    def _write(self, why: Tuple[str, ...], keep_id: bool) -> WriteStack:
         before = self._before
-        step = WriteStack(
+        return WriteStack(
             stack=self._stack,
             before=before,
             stack_id=before.stack_id if before and keep_id else "",
             fresh_generation=before is None or before.diff_ids != self._stack.diff_ids,
             why=why,
         )
+
+    def _copy(self, step: WriteStack) -> List[Step]:
+        """What a record needs made before it, where its writable layer is a whole tree and is not there."""
         if self._stack.whole and (not step.stack_id or self._spec.name in self._observed.writable_faults):
-            return [CopyLayers(self._spec.name, copied(self._stack)), step]
-        return [step]
+            return [CopyLayers(self._spec.name, copied(self._stack))]
+        return []
 
     def _drift(self) -> str:
         """Why what is mounted at the path has to go; "" when it is right or nothing is there."""
@@ -373,7 +376,7 @@ class _Stack:
             return "; ".join(self._spec.style.changes(self._before.style))
         if self._before.diff_ids != self._stack.diff_ids:
             return "its layers change"
-        if self._before.driver != self._stack.driver and self._needs_driver():
+        if self._before.driver != self._stack.driver and self._stack.needs_driver:
             return f"its driver becomes {self._stack.driver}"
         if self._facts().ended:
             return self._facts().ended
@@ -383,10 +386,6 @@ class _Stack:
             shown = root_on_device(self._observed.mounts, shown_content(self._observed.root, self._before))
         wrong = mismatch(self._ours[0], request, shown)
         return f"what is mounted is not what the record says: {wrong}" if wrong else ""
-
-    def _needs_driver(self) -> bool:
-        """Whether it is of any account which driver shows the stack: one layer alone is shown as it is by all."""
-        return len(self._stack.diff_ids) > 1 or self._spec.writable != "none"
 
     def _check(self) -> None:
         self._problems += host_problems(self._stack, self._observed)

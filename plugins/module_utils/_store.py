@@ -85,6 +85,12 @@ def read_text(path: str) -> Optional[str]:
         os.close(descriptor)
 
 
+def lower_links(directory: str) -> List[str]:
+    """What the file ``lower`` of a layer's directory names, ``l/A`` and so on, top to bottom."""
+    text = read_text(f"{directory}/lower")
+    return text.split(":") if text else []
+
+
 def is_directory(path: str) -> bool:
     """Whether a directory is there. A link to one is none: what is built there would be built wherever it leads."""
     try:

@@ -50,14 +50,18 @@ def fuse_source(home: str, top: str, writable: str) -> str:
 
 def served(mount: Mount) -> Optional[Served]:
     """What fuse-overlayfs shows at a mount; None where it is none of a store."""
-    match = re.match(_SOURCE, mount.source) if mount.fstype == FUSE else None
+    return read_source(mount.source) if mount.fstype == FUSE else None
+
+
+def read_source(source: str) -> Optional[Served]:
+    """The way back from ``fuse_source``; None where it is none."""
+    match = re.match(_SOURCE, source)
     return Served(match.group(1), match.group(2), match.group(3) or "") if match else None
 
 
 def is_served_from(mount: Mount, home: str) -> bool:
     """Whether fuse-overlayfs shows layers of this store at a mount."""
-    shown = served(mount)
-    return shown is not None and shown.store == _tag(home)
+    return _served_from(mount, home) is not None
 
 
 def union_driver(mount: Mount) -> str:
@@ -73,8 +77,13 @@ def upper_of(mount: Mount, home: str) -> str:
     """
     if mount.fstype == "overlay":
         return mount.option("upperdir")
-    shown = served(mount) if is_served_from(mount, home) else None
+    shown = _served_from(mount, home)
     return f"{home}/{shown.writable}/diff" if shown and shown.writable else ""
+
+
+def _served_from(mount: Mount, home: str) -> Optional[Served]:
+    shown = served(mount)
+    return shown if shown and shown.store == _tag(home) else None
 
 
 def _tag(home: str) -> str:

@@ -44,8 +44,7 @@ def measure_copies(work: Path) -> None:
 def compare(work: Path, archives: list[Path]) -> None:
     work.mkdir()
     store = str(work / "store")
-    layers = [{"name": f"l{n}", "src": str(path), "remote_src": True} for n, path in enumerate(archives)]
-    names = [f"l{n}" for n in range(len(archives))]
+    layers, names = named(archives)
     shown, other = work / "shown", work / "other"
     Run("apply", {"root": store, "layers": layers, "stacks": [stack("overlay", shown, names)]}, False).execute()
     heading(f"A stack of {len(archives)} layers of a Debian root by driver copy, ext4 in memory, shortest of {ROUNDS}")
@@ -67,8 +66,7 @@ def compare_served(work: Path, archives: list[Path]) -> None:
     """Mounting and unmounting, as a play does it beside as a shell script does it; and reading what either shows."""
     work.mkdir()
     store = str(work / "store")
-    layers = [{"name": f"l{n}", "src": str(path), "remote_src": True} for n, path in enumerate(archives)]
-    names = [f"l{n}" for n in range(len(archives))]
+    layers, names = named(archives)
     places = {driver: work / driver for driver in ("overlay", "fuse-overlayfs")}
     stacks = [stack(driver, path, names) for driver, path in places.items()]
     Run("apply", {"root": store, "layers": layers, "stacks": stacks}, False).execute()
@@ -110,6 +108,14 @@ def again(store: str, path: Path, names: list[str]) -> None:
     for state in ("unmounted", "mounted"):
         wanted = {**stack("fuse-overlayfs", path, names), "state": state}
         Run("apply", {"root": store, "stacks": [wanted]}, False).execute()
+
+
+def named(archives: list[Path]) -> tuple[list[dict[str, object]], list[str]]:
+    """Layers of archives, and what they are called, bottom first."""
+    names = [f"l{number}" for number in range(len(archives))]
+    return [
+        {"name": name, "src": str(path), "remote_src": True} for name, path in zip(names, archives, strict=True)
+    ], names
 
 
 def stack(driver: str, path: Path, names: list[str]) -> dict[str, object]:

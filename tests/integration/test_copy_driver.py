@@ -150,14 +150,20 @@ def test_the_lost_layer_of_a_copy_is_found_and_made_again(host: Host) -> None:
     assert [step["action"] for step in host.run(stacks=[stack(host)])["plan"]] == ["mount"]
 
 
-def test_at_boot(host: Host) -> None:
-    host.run(layers=[BASE, APP], stacks=[stack(host)])
+def comes_back_at_boot(host: Host, web: dict[str, Any]) -> Call:
+    """What the helper mounts is right, and stays; returns its call."""
     unmount_all(host.top)
     call = Call("web", host.path("web"), str(host.root))
     mount_by_helper(call)
     assert host.tree("web")["both"] == "app"
-    assert not host.run(stacks=[stack(host)])["changed"]
+    assert not host.run(stacks=[web])["changed"]
     assert "already" in mount_by_helper(call)
+    return call
+
+
+def test_at_boot(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    call = comes_back_at_boot(host, stack(host))
     unmount_all(host.top)
     shutil.rmtree(host.store.content(host.store.stacks()["web"].shown[0]))
     with pytest.raises(StrataError, match=r"is missing from the store; run strata\.overlay\.apply"):

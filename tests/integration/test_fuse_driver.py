@@ -32,6 +32,7 @@ from ansible_collections.strata.overlay.tests.integration.host import Host, unmo
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 from ansible_collections.strata.overlay.tests.integration.readers import Readers
 from ansible_collections.strata.overlay.tests.integration.scripts import run_script, scripts, tar_layers
+from ansible_collections.strata.overlay.tests.integration.test_copy_driver import comes_back_at_boot
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
 from hypothesis import HealthCheck, given, settings
 
@@ -264,12 +265,7 @@ def test_two_stacks_are_never_one_another(host: Host) -> None:
 
 def test_at_boot(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
-    unmount_all(host.top)
-    call = Call("web", host.path("web"), str(host.root))
-    mount_by_helper(call)
-    assert host.tree("web")["both"] == "app"
-    assert not host.run(stacks=[stack(host)])["changed"]
-    assert "already" in mount_by_helper(call)
+    comes_back_at_boot(host, stack(host))
 
 
 def test_a_kernel_without_the_new_ways_to_mount(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

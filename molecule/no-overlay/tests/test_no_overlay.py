@@ -19,10 +19,7 @@ def test_the_kernel_has_none(host: Host) -> None:
     assert host.run("mount -t overlay overlay -o lowerdir=/etc:/usr /mnt").rc != 0
 
 
-@pytest.mark.parametrize(
-    ("path", "filesystem"),
-    [("/srv/web", "fuse.fuse-overlayfs"), ("/srv/data", "fuse.fuse-overlayfs"), ("/srv/copied", "")],
-)
+@pytest.mark.parametrize(("path", "filesystem"), [("/srv/web", FUSE), ("/srv/data", FUSE), ("/srv/copied", "")])
 def test_the_tree_is_that_of_all_layers(host: Host, path: str, filesystem: str) -> None:
     found = host.check_output(f"cd {path} && find . -type f | sort").split()
     assert [name for name in found if name != "./new"] == ["./bin/app", "./etc/os", "./whole/app"]
