@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -34,6 +35,9 @@ WARM = "import ctypes, json, subprocess, tarfile, urllib.request, zipfile"
 MEMORY = "768"
 BOOT_SECONDS = 600
 PROBE_SECONDS = 15
+
+_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_JOB = re.compile(r"\[[ *]{6}\] ")
 
 SSH_OPTIONS = (
     "BatchMode=yes",
@@ -131,7 +135,7 @@ class Machine:
         command = ["qemu-system-x86_64", "-name", self._title, "-nodefaults", "-no-user-config", "-display", "none"]
         command += ["-machine", "pc", *self._processor(), "-m", MEMORY, "-rtc", "base=utc,clock=host"]
         command += ["-kernel", str(source / "vmlinuz"), "-initrd", str(source / "initrd.img")]
-        command += ["-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0"]
+        command += ["-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 sysrq_always_enabled"]
         for disk in ("root", "store"):
             command += ["-drive", f"file={disk}.qcow2,if=none,id={disk},format=qcow2,cache=writeback"]
             command += ["-device", f"virtio-blk-pci,drive={disk}"]
@@ -167,15 +171,25 @@ class Machine:
                 if connection.recv(4) == b"SSH-" and self._login().returncode == 0:
                     return
             time.sleep(0.2)
-        raise UnavailableError(f"{self.name} did not answer within {BOOT_SECONDS} s: {self.last_words()}")
+        raise UnavailableError(f"{self.name} did not answer within {BOOT_SECONDS} s: {self._what_it_waits_for()}")
 
     def _login(self) -> subprocess.CompletedProcess[str]:
         self.leave()
         return self.run(f"date --set=@{time.time():.3f}", 120)
 
+    def _what_it_waits_for(self) -> str:
+        """The last words of a machine that hangs; the kernel tells which of its tasks are blocked, and where."""
+        with contextlib.suppress(OSError, ValueError, UnavailableError):
+            self.monitor("sendkey alt-sysrq-w")
+            time.sleep(5)
+        return self.last_words()
+
     def last_words(self) -> str:
+        """The end of its serial log, without what systemd says twice a second while it waits for a job."""
         with contextlib.suppress(FileNotFoundError):
-            return (self.directory / "serial.log").read_text(errors="replace")[-1500:]
+            text = (self.directory / "serial.log").read_text(errors="replace")
+            lines = re.split(r"[\r\n]+", _TERMINAL.sub("", text))
+            return "\n".join(line for line in lines if not _JOB.match(line))[-4000:]
         return "no serial log"
 
     def ssh_options(self) -> list[str]:
