@@ -184,8 +184,7 @@ class _Comparison:
                 if kind:
                     self._found[where] = Change(where, kind, facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
                 if stat.S_ISDIR(facts.st_mode):
-                    shown = lowers if before is not None and stat.S_ISDIR(before.st_mode) else ()
-                    inside.append(_Place(where, shown, hides, bool(kind)))
+                    inside.append(_Place(where, lowers, hides, bool(kind)))
         if hides and below:
             self._tell_hidden(path, there, below)
         if len(self._found) > found:
@@ -225,8 +224,8 @@ class _Comparison:
         return "" if capability == _first_attribute(below, name, _CAPABILITY) else "C"
 
     def _before(self, below: Sequence[_Below], name: str) -> Tuple[Optional[os.stat_result], Sequence[int]]:
-        """What the lower layers show by a name, and which ones: more than one where it is a directory. Whether one of
-        these is opaque is not asked yet.
+        """What the lower layers show by a name, and where it is a directory, which ones have it. Whether one of these
+        is opaque is not asked yet.
         """
         found: Optional[os.stat_result] = None
         lowers: List[int] = []
@@ -236,7 +235,7 @@ class _Comparison:
             except FileNotFoundError:
                 continue
             if not stat.S_ISDIR(facts.st_mode):
-                return (found, lowers) if lowers or is_whiteout(facts) else (facts, (number,))
+                return (found, lowers) if lowers or is_whiteout(facts) else (facts, ())
             found = found or facts
             lowers.append(number)
         return found, lowers
@@ -246,16 +245,14 @@ class _Comparison:
         return _is_marked(directory, os.listxattr(directory), (self._opaque,))
 
     def _differs(self, before: os.stat_result, now: os.stat_result) -> bool:
-        if before.st_mode != now.st_mode or before.st_rdev != now.st_rdev or self._owners_differ(before, now):
+        owners = (before.st_uid, before.st_gid)
+        if self._owners is not None:
+            owners = self._owners(*owners)
+        if before.st_mode != now.st_mode or before.st_rdev != now.st_rdev or owners != (now.st_uid, now.st_gid):
             return True
         if stat.S_ISDIR(now.st_mode):
             return False
         return before.st_size != now.st_size or not same_time(before.st_mtime_ns, now.st_mtime_ns)
-
-    def _owners_differ(self, before: os.stat_result, now: os.stat_result) -> bool:
-        if self._owners is None:
-            return before.st_uid != now.st_uid or before.st_gid != now.st_gid
-        return self._owners(before.st_uid, before.st_gid) != (now.st_uid, now.st_gid)
 
     def _tell_parents(self) -> None:
         """Every directory in which anything has changed has changed itself."""
@@ -268,7 +265,7 @@ class _Comparison:
 
 
 def _is_marked(directory: int, attributes: Sequence[str], marks: Sequence[str]) -> bool:
-    return any(mark in attributes and os.getxattr(directory, mark) == b"y" for mark in marks)
+    return b"y" in [os.getxattr(directory, mark) for mark in marks if mark in attributes]
 
 
 def same_time(one: int, other: int) -> bool:
