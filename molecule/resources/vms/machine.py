@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,14 @@ DISKS = ("root.qcow2", "store.qcow2")
 WARM = "import ctypes, json, subprocess, tarfile, urllib.request, zipfile"
 """What every module run imports: a snapshot that has read it once has it in memory."""
 MEMORY = "768"
-BOOT_SECONDS = 600
+BOOT_SECONDS = 420
 PROBE_SECONDS = 15
 
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_JOB = re.compile(r"\[[ *]{6}\] ")
+_TERMINAL = re.compile(r"\x1b(?:\[[0-9;?]*)?[A-Za-z]")
+_JOB = re.compile(r"\[[ *]{6}\] (?:\([0-9 of]*\) )?(?:Job (\S+))?")
+_STORE_JOB = "var-lib-strata.mount/start"
+"""The mount of the file system below the store, at boot, from fstab: no code of the collection runs in it."""
+
 
 SSH_OPTIONS = (
     "BatchMode=yes",
@@ -128,7 +132,17 @@ class Machine:
             if "host forwarding" not in done.stderr:
                 raise UnavailableError(f"QEMU did not start {self.name}: {done.stderr.strip()}")
         (self.directory / "port").write_text(f"{port}\n")
-        self.wait()
+        try:
+            self.wait()
+        except UnavailableError as fault:
+            if not self._waits_for_its_store():
+                raise
+            # Seen once, on one of many machines, with ext4 after a power cut; what the kernel waited for is not known.
+            warnings.warn(
+                f"vm: {fault}\nvm: {self.name} hung in the mount of its disk, and was reset to start", stacklevel=2
+            )
+            self.control("system_reset", {})
+            self.wait()
 
     def _command(self, port: int, more: tuple[str, ...]) -> list[str]:
         source = self.image
@@ -159,7 +173,7 @@ class Machine:
     def wait(self) -> None:
         """Until SSH answers. The clock of a machine that slept is put right.
 
-        :raises UnavailableError: it did not within ten minutes, or QEMU ended.
+        :raises UnavailableError: it did not within seven minutes, or QEMU ended.
         """
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
@@ -187,10 +201,17 @@ class Machine:
     def last_words(self) -> str:
         """The end of its serial log, without what systemd says twice a second while it waits for a job."""
         with contextlib.suppress(FileNotFoundError):
-            text = (self.directory / "serial.log").read_text(errors="replace")
-            lines = re.split(r"[\r\n]+", _TERMINAL.sub("", text))
-            return "\n".join(line for line in lines if not _JOB.match(line))[-4000:]
+            return "\n".join(line for line in self._serial_lines() if not _JOB.match(line))[-4000:]
         return "no serial log"
+
+    def _serial_lines(self) -> list[str]:
+        text = (self.directory / "serial.log").read_text(errors="replace")
+        return [line for line in re.split(r"[\r\n]+", _TERMINAL.sub("", text)) if line]
+
+    def _waits_for_its_store(self) -> bool:
+        """Whether the job of which systemd has told last is the mount of the file system below the store."""
+        jobs = [found[1] for line in self._serial_lines() if (found := _JOB.match(line))] if self.pid() else []
+        return bool(jobs) and jobs[-1] == _STORE_JOB
 
     def ssh_options(self) -> list[str]:
         """What ssh needs to know to get in, without the host's name."""
