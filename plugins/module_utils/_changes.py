@@ -52,22 +52,17 @@ class Change(NamedTuple):
 class _Place(NamedTuple):
     """A directory of the writable layer that is yet to be looked at.
 
-    :ivar lowers: numbers of the lower layers that have it, top to bottom; further down than an opaque one too.
+    :ivar lowers: numbers of the lower layers that have the directory it is in, top to bottom.
     :ivar hides: nothing of the layers below is seen in it any more.
-    :ivar told: it is among the changes already.
     """
 
     path: str
     lowers: Sequence[int]
     hides: bool
-    told: bool
 
 
-class _Below(NamedTuple):
-    """A directory of one lower layer, open."""
-
-    number: int
-    descriptor: int
+_Below = Tuple[int, int]
+"""A directory of one lower layer that is open: the layer's number, and the descriptor."""
 
 
 def find_changes(
@@ -107,93 +102,118 @@ class _Comparison:
         self._open = 0
 
     def run(self, whole: bool) -> List[Change]:
-        self._waiting = [_Place("", range(len(self._lowers)), hides=whole, told=True)]
+        self._waiting = [_Place("", range(len(self._lowers)), hides=whole)]
         while self._waiting:
             self._from_top(self._waiting.pop())
         self._tell_parents()
         return [self._found[path] for path in sorted(self._found, key=lambda path: path.replace("/", "\0"))]
 
     def _from_top(self, place: _Place) -> None:
-        above, name = place.path.rpartition("/")[::2]
+        above = place.path.rpartition("/")[0]
         try:
             parent = _open_below(self._upper, above)
         except (FileNotFoundError, NotADirectoryError):
             if not place.path:
                 raise
             return  # it went, or has become something else, since it was seen
-        below = [_Below(number, _open_below(self._lowers[number], above)) for number in place.lowers]
+        below = [(number, _open_below(self._lowers[number], above)) for number in place.lowers]
         try:
-            self._enter(place, name or ".", parent, below)
+            self._enter(place.path, place.hides, parent, below)
         finally:
             os.close(parent)
             for _number, descriptor in below:
                 os.close(descriptor)
 
-    def _enter(self, place: _Place, name: str, parent: int, above: Sequence[_Below]) -> None:
-        """Look at one directory.
+    def _enter(self, path: str, hides: bool, parent: int, above: Sequence[_Below]) -> None:
+        """Look at one directory: at what it is, and at what is in it.
 
         :param parent: the directory that has it, ``above`` the same in lower layers.
         """
+        name = path.rpartition("/")[2] or "."
         try:
             upper = os.open(name, _LISTED, dir_fd=parent)
         except (FileNotFoundError, NotADirectoryError):
             return
         below: List[_Below] = []
         try:
-            hides = place.hides
-            for number, directory in above:
-                if number not in place.lowers:
-                    continue
-                below.append(_Below(number, os.open(name, _LISTED, dir_fd=directory)))
-                # A mark on the top itself means nothing: the kernel shows the tops of all layers as one.
-                if place.path and number != place.lowers[-1] and self._is_opaque(below[-1].descriptor):
-                    break
-            if below and place.path:
-                attributes = os.listxattr(upper)
-                hides = hides or _is_marked(upper, attributes, self._upper_opaque)
-                if not place.told and not _same_capability(upper, attributes, below[0].descriptor):
-                    self._found[place.path] = Change(place.path, "C")
-                    self._touched.add(place.path.rpartition("/")[0])
+            before = self._open_lowers(path, name, above, below)
+            if path:
+                hides = self._look_at(path, hides, before, upper, below)
             self._open += 1 + len(below)
-            self._compare(place.path, hides, upper, below)
+            self._compare(path, hides, upper, below)
         finally:
             self._open -= 1 + len(below)
             os.close(upper)
             for _number, descriptor in below:
                 os.close(descriptor)
 
+    def _open_lowers(
+        self, path: str, name: str, above: Sequence[_Below], below: List[_Below]
+    ) -> Optional[os.stat_result]:
+        """Open what the lower layers have of a directory, top to bottom; what they show by its name."""
+        for number, directory in above:
+            try:
+                lower = os.open(name, _LISTED, dir_fd=directory)
+            except FileNotFoundError:
+                continue
+            except NotADirectoryError:
+                if not below:
+                    facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    return None if is_whiteout(facts) else facts
+                break
+            below.append((number, lower))
+            # A mark on the top itself means nothing: the kernel shows the tops of all layers as one.
+            if path and number != above[-1][0] and self._is_opaque(lower):
+                break
+        return os.stat(below[0][1]) if below else None
+
+    def _look_at(
+        self, path: str, hides: bool, before: Optional[os.stat_result], upper: int, below: Sequence[_Below]
+    ) -> bool:
+        """Tell a directory itself, where it has changed; whether it hides what is below it."""
+        attributes = os.listxattr(upper) if below else []
+        kind = self._kind(before, os.stat(upper))
+        if not kind and not _same_capability(upper, attributes, below[0][1]):
+            kind = "C"
+        if kind:
+            self._found[path] = Change(path, kind)
+            self._touched.add(path.rpartition("/")[0])
+        return hides or _is_marked(upper, attributes, self._upper_opaque)
+
     def _compare(self, path: str, hides: bool, upper: int, below: Sequence[_Below]) -> None:
         """Hold what is in a directory against what was."""
         found = len(self._found)
         there: Set[str] = set()
-        inside: List[_Place] = []
+        inside: List[str] = []
         with os.scandir(upper) as listing:
             for entry in listing:
+                if entry.is_dir(follow_symlinks=False):
+                    there.add(entry.name)
+                    inside.append(f"{path}/{entry.name}")
+                    continue
                 try:
                     facts = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
                 name, gone = self._meant(entry.name, facts) if self._fuse else (entry.name, is_whiteout(facts))
-                before, lowers = self._before(below, name) if below else (None, ())
+                before = _before(below, name)
                 if gone:
-                    kind = "D" if before is not None else ""
+                    kind = "D" if before else ""
                 else:
                     there.add(name)
-                    kind = self._kind(before, facts, upper, below, name)
-                where = f"{path}/{name}"
+                    kind = self._kind(before, facts) or _kind_by_capability(upper, below, name)
                 if kind:
+                    where = f"{path}/{name}"
                     self._found[where] = Change(where, kind, facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
-                if stat.S_ISDIR(facts.st_mode):
-                    inside.append(_Place(where, lowers, hides, bool(kind)))
         if hides and below:
             self._tell_hidden(path, there, below)
         if len(self._found) > found:
             self._touched.add(path)
-        for place in inside:
+        for where in inside:
             if self._open < _DESCRIPTORS:
-                self._enter(place, place.path[len(path) + 1 :], upper, below)
+                self._enter(where, hides, upper, below)
             else:
-                self._waiting.append(place)
+                self._waiting.append(_Place(where, [number for number, _directory in below], hides))
 
     def _meant(self, name: str, facts: os.stat_result) -> Tuple[str, bool]:
         """Of what name an entry of fuse-overlayfs tells, and whether that there is nothing. Of no name where it marks
@@ -207,52 +227,26 @@ class _Comparison:
     def _tell_hidden(self, path: str, there: Set[str], below: Sequence[_Below]) -> None:
         """What the layers below have in a directory in which nothing of them is seen any more."""
         for name in _names(below) - there:
-            if self._before(below, name)[0] is not None:
+            if _before(below, name):
                 self._found[f"{path}/{name}"] = Change(f"{path}/{name}", "D")
 
-    def _kind(
-        self, before: Optional[os.stat_result], now: os.stat_result, upper: int, below: Sequence[_Below], name: str
-    ) -> str:
-        """What an entry is told as, "" for nothing. Of a directory's capabilities is asked when it is open."""
+    def _kind(self, before: Optional[os.stat_result], now: os.stat_result) -> str:
+        """What something is told as, "" for nothing: it may still have other capabilities."""
         if before is None:
             return "A"
-        if self._differs(before, now):
-            return "C"
-        if stat.S_ISDIR(now.st_mode):
-            return ""
-        capability = _attribute_at(upper, name, _CAPABILITY)
-        return "" if capability == _first_attribute(below, name, _CAPABILITY) else "C"
-
-    def _before(self, below: Sequence[_Below], name: str) -> Tuple[Optional[os.stat_result], Sequence[int]]:
-        """What the lower layers show by a name, and where it is a directory, which ones have it. Whether one of these
-        is opaque is not asked yet.
-        """
-        found: Optional[os.stat_result] = None
-        lowers: List[int] = []
-        for number, directory in below:
-            try:
-                facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if not stat.S_ISDIR(facts.st_mode):
-                return (found, lowers) if lowers or is_whiteout(facts) else (facts, ())
-            found = found or facts
-            lowers.append(number)
-        return found, lowers
-
-    def _is_opaque(self, directory: int) -> bool:
-        # Nearly none has the mark, and a list that lacks it costs less than an error.
-        return _is_marked(directory, os.listxattr(directory), (self._opaque,))
-
-    def _differs(self, before: os.stat_result, now: os.stat_result) -> bool:
         owners = (before.st_uid, before.st_gid)
         if self._owners is not None:
             owners = self._owners(*owners)
         if before.st_mode != now.st_mode or before.st_rdev != now.st_rdev or owners != (now.st_uid, now.st_gid):
-            return True
+            return "C"
         if stat.S_ISDIR(now.st_mode):
-            return False
-        return before.st_size != now.st_size or not same_time(before.st_mtime_ns, now.st_mtime_ns)
+            return ""
+        same = before.st_size == now.st_size and same_time(before.st_mtime_ns, now.st_mtime_ns)
+        return "" if same else "C"
+
+    def _is_opaque(self, directory: int) -> bool:
+        # Nearly none has the mark, and a list that lacks it costs less than an error.
+        return _is_marked(directory, os.listxattr(directory), (self._opaque,))
 
     def _tell_parents(self) -> None:
         """Every directory in which anything has changed has changed itself."""
@@ -262,6 +256,26 @@ class _Comparison:
             while path and path not in self._found:
                 self._found[path] = Change(path, "C")
                 path = path.rpartition("/")[0]
+
+
+def _before(below: Sequence[_Below], name: str) -> Optional[os.stat_result]:
+    """What the lower layers show by a name."""
+    for _number, directory in below:
+        try:
+            facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        return None if is_whiteout(facts) else facts
+    return None
+
+
+def _kind_by_capability(upper: int, below: Sequence[_Below], name: str) -> str:
+    """What a file of which nothing else has changed is told as."""
+    now = _attribute_at(upper, name, _CAPABILITY)
+    for _number, directory in below:
+        if _exists(directory, name):
+            return "" if now == _attribute_at(directory, name, _CAPABILITY) else "C"
+    return "C"
 
 
 def _is_marked(directory: int, attributes: Sequence[str], marks: Sequence[str]) -> bool:
@@ -294,14 +308,6 @@ def _attribute_at(directory: int, name: str, attribute: str) -> Optional[bytes]:
         return None
 
 
-def _first_attribute(below: Sequence[_Below], name: str, attribute: str) -> Optional[bytes]:
-    """The same of the uppermost entry of a name."""
-    for layer in below:
-        if _exists(layer.descriptor, name):
-            return _attribute_at(layer.descriptor, name, attribute)
-    return None
-
-
 def _exists(directory: int, name: str) -> bool:
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -312,8 +318,8 @@ def _exists(directory: int, name: str) -> bool:
 
 def _names(below: Sequence[_Below]) -> Set[str]:
     found: Set[str] = set()
-    for layer in below:
-        found.update(os.listdir(layer.descriptor))
+    for _number, directory in below:
+        found.update(os.listdir(directory))
     return found
 
 
