@@ -21,6 +21,7 @@ for directory in {directories}; do
     mount -t overlay overlay -o "lowerdir=$directory,upperdir=$upper,workdir=$work" "$directory"
 done
 mount -t tmpfs -o mode=0755 tmpfs /run
+[ ! -d /dev/shm ] || mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 exec "$@"
 """
 

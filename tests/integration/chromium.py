@@ -138,7 +138,13 @@ def chromium(profile: Path) -> Iterator[Browser]:
     )
     log = profile.with_suffix(".log").open("wb")
     process = subprocess.Popen(
-        ["bash", "-c", command, profile], pass_fds=ends, stdout=log, stderr=log, start_new_session=True
+        ["bash", "-c", command, profile],
+        pass_fds=ends,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        # Its reports of crashes lie there, whatever profile it has.
+        env={**os.environ, "XDG_CONFIG_HOME": str(profile)},
     )
     for end in ends:
         os.close(end)

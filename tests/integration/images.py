@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.strata.overlay.tests.integration.aside import apart
 
 Layer = dict[str, str | bytes | None]
 """Content by path; None is a whiteout."""
@@ -114,7 +115,8 @@ def skopeo(*arguments: str, enter: Sequence[str] = ()) -> None:
     """
     if shutil.which("skopeo") is None:
         pytest.skip("the Debian package skopeo is missing")
-    subprocess.run([*enter, "skopeo", "--insecure-policy", "copy", "--quiet", *arguments], check=True)
+    command = ["skopeo", "--insecure-policy", "copy", "--quiet", *arguments]
+    subprocess.run([*enter, *apart(command)], check=True)
 
 
 def tar_of(directory: Path, path: Path, *options: str) -> Path:
