@@ -136,7 +136,7 @@ class _Comparison:
             return
         below: List[_Below] = []
         try:
-            before = self._open_lowers(path, name, above, below)
+            before = self._open_lowers(name, above, below)
             if path:
                 hides = self._look_at(path, hides, before, upper, below)
             self._open += 1 + len(below)
@@ -147,9 +147,7 @@ class _Comparison:
             for _number, descriptor in below:
                 os.close(descriptor)
 
-    def _open_lowers(
-        self, path: str, name: str, above: Sequence[_Below], below: List[_Below]
-    ) -> Optional[os.stat_result]:
+    def _open_lowers(self, name: str, above: Sequence[_Below], below: List[_Below]) -> Optional[os.stat_result]:
         """Open what the lower layers have of a directory, top to bottom; what they show by its name."""
         for number, directory in above:
             try:
@@ -157,13 +155,12 @@ class _Comparison:
             except FileNotFoundError:
                 continue
             except NotADirectoryError:
-                if not below:
-                    facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                    return None if is_whiteout(facts) else facts
-                break
+                if below:
+                    break
+                return _before(above, name)[0]
             below.append((number, lower))
             # A mark on the top itself means nothing: the kernel shows the tops of all layers as one.
-            if path and number != above[-1][0] and self._is_opaque(lower):
+            if name != "." and number != above[-1][0] and self._is_opaque(lower):
                 break
         return os.stat(below[0][1]) if below else None
 
@@ -196,12 +193,12 @@ class _Comparison:
                 except FileNotFoundError:
                     continue
                 name, gone = self._meant(entry.name, facts) if self._fuse else (entry.name, is_whiteout(facts))
-                before = _before(below, name)
+                before, directory = _before(below, name)
                 if gone:
                     kind = "D" if before else ""
                 else:
                     there.add(name)
-                    kind = self._kind(before, facts) or _kind_by_capability(upper, below, name)
+                    kind = self._kind(before, facts) or _kind_by_capability(upper, directory, name)
                 if kind:
                     where = f"{path}/{name}"
                     self._found[where] = Change(where, kind, facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
@@ -227,7 +224,7 @@ class _Comparison:
     def _tell_hidden(self, path: str, there: Set[str], below: Sequence[_Below]) -> None:
         """What the layers below have in a directory in which nothing of them is seen any more."""
         for name in _names(below) - there:
-            if _before(below, name):
+            if _before(below, name)[0]:
                 self._found[f"{path}/{name}"] = Change(f"{path}/{name}", "D")
 
     def _kind(self, before: Optional[os.stat_result], now: os.stat_result) -> str:
@@ -258,24 +255,23 @@ class _Comparison:
                 path = path.rpartition("/")[0]
 
 
-def _before(below: Sequence[_Below], name: str) -> Optional[os.stat_result]:
-    """What the lower layers show by a name."""
+def _before(below: Sequence[_Below], name: str) -> Tuple[Optional[os.stat_result], int]:
+    """What the lower layers show by a name, and the directory that has it."""
     for _number, directory in below:
         try:
             facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             continue
-        return None if is_whiteout(facts) else facts
-    return None
+        return (None if is_whiteout(facts) else facts), directory
+    return None, -1
 
 
-def _kind_by_capability(upper: int, below: Sequence[_Below], name: str) -> str:
-    """What a file of which nothing else has changed is told as."""
-    now = _attribute_at(upper, name, _CAPABILITY)
-    for _number, directory in below:
-        if _exists(directory, name):
-            return "" if now == _attribute_at(directory, name, _CAPABILITY) else "C"
-    return "C"
+def _kind_by_capability(upper: int, below: int, name: str) -> str:
+    """What a file is told as of which nothing else has changed.
+
+    :param below: the directory that has what was there before.
+    """
+    return "" if _attribute_at(upper, name, _CAPABILITY) == _attribute_at(below, name, _CAPABILITY) else "C"
 
 
 def _is_marked(directory: int, attributes: Sequence[str], marks: Sequence[str]) -> bool:
@@ -306,14 +302,6 @@ def _attribute_at(directory: int, name: str, attribute: str) -> Optional[bytes]:
         return os.getxattr(f"/proc/self/fd/{directory}/{name}", attribute, follow_symlinks=False)
     except OSError:
         return None
-
-
-def _exists(directory: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _names(below: Sequence[_Below]) -> Set[str]:

@@ -42,6 +42,8 @@ _JOB = re.compile(r"\[[ *]{6}\] (?:\([0-9 of]*\) )?(?:Job (\S+))?")
 _STORE_JOB = "var-lib-strata.mount/start"
 """The mount of the file system below the store, at boot, from fstab: no code of the collection runs in it."""
 
+_LIFE = "vm: the machine is started"
+"""The line of the serial log with which each life begins."""
 
 SSH_OPTIONS = (
     "BatchMode=yes",
@@ -122,6 +124,8 @@ class Machine:
 
     def start(self, *more: str) -> None:
         """Start QEMU on the disks as they are, and wait until SSH answers."""
+        with (self.directory / "serial.log").open("a") as log:
+            log.write(f"\n{_LIFE}\n")
         for _attempt in range(5):
             port = _free_port()
             done = subprocess.run(
@@ -200,18 +204,19 @@ class Machine:
 
     def last_words(self) -> str:
         """The end of its serial log, without what systemd says twice a second while it waits for a job."""
-        with contextlib.suppress(FileNotFoundError):
-            return "\n".join(line for line in self._serial_lines() if not _JOB.match(line))[-4000:]
-        return "no serial log"
+        return "\n".join(line for line in self._serial_lines() if not _JOB.match(line))[-4000:] or "no serial log"
 
     def _serial_lines(self) -> list[str]:
-        text = (self.directory / "serial.log").read_text(errors="replace")
-        return [line for line in re.split(r"[\r\n]+", _TERMINAL.sub("", text)) if line]
+        """What it has said in this life."""
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.directory / "serial.log").read_text(errors="replace").rpartition(_LIFE)[2]
+            return [line for line in re.split(r"[\r\n]+", _TERMINAL.sub("", text)) if line]
+        return []
 
     def _waits_for_its_store(self) -> bool:
-        """Whether the job of which systemd has told last is the mount of the file system below the store."""
-        jobs = [found[1] for line in self._serial_lines() if (found := _JOB.match(line))] if self.pid() else []
-        return bool(jobs) and jobs[-1] == _STORE_JOB
+        """Whether it runs, and the job of which systemd has told last is the mount of the disk below the store."""
+        told = [found for found in map(_JOB.match, self._serial_lines()) if found]
+        return self.pid() != 0 and bool(told) and told[-1][1] == _STORE_JOB
 
     def ssh_options(self) -> list[str]:
         """What ssh needs to know to get in, without the host's name."""
