@@ -40,6 +40,9 @@ src:
 url:
   description:
     - URL of such an archive. The host fetches it itself, and asks the server on later runs only whether it has changed.
+    - It is unpacked while it arrives, three of them at a time at the most, and the archive itself is not kept.
+    - Where the connection breaks, it goes on from there, if the server marks what it has by a strong C(ETag) or by
+      C(Last-Modified).
     - With O(NAME.digest) and the content in the store already, nothing is asked.
   type: str
 dir:

@@ -34,10 +34,12 @@ class Digested:
     """A source that has been read to its end.
 
     :ivar size: bytes of the regular files in it.
+    :ivar blob: digest of the archive as it lies where it comes from; "" where that is not known.
     """
 
     diff_id: str
     size: int
+    blob: str = ""
 
 
 def remembered(source: Source, cache: DigestCache) -> Optional[Digested]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
@@ -21,8 +22,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._prunespec import P
 from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
     NOTHING,
     ReadAhead,
+    look_ahead,
     read_ahead,
-    unread_sources,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._resolve import Resolver
@@ -130,18 +131,19 @@ class Run:
         survey, cache = self._survey, self._resolver.cache
         if self._check_mode or survey.problems:
             return "", NOTHING
-        sources = unread_sources(survey.definition, survey.provided, self._store, cache)
+        known, sources = look_ahead(survey.definition, survey.provided, self._store, cache)
+        without = ReadAhead(known, {})
         if not sources:
-            return "", NOTHING
+            return "", without
         with contextlib.ExitStack() as own:
             workspace = own.enter_context(self._store.first_workspace())
             try:
-                ahead = read_ahead(workspace, sources, cache, self._report)
+                ahead = read_ahead(workspace, sources, self._store, cache, self._report)
             except (StrataError, OSError):
                 # Not told here: resolving reads them all once more, and tells all mistakes of all layers together.
-                return "", NOTHING
+                return "", without
             room.enter_context(own.pop_all())
-            return workspace, ahead
+            return workspace, replace(ahead, digests={**known, **ahead.digests})
 
     def _change(
         self, view: View, origins: Mapping[str, Origin], workspace: str, ahead: ReadAhead

@@ -5,8 +5,8 @@
 
 """Which sources are unpacked before the plan is made, because reading them is what tells their DiffIDs.
 
-A plan needs DiffIDs, and to know the DiffID of an archive on the host it has to be read whole. So that a new archive
-is not read twice, once to plan and once to unpack, it is unpacked into the workspace at once. The plan is then made
+A plan needs DiffIDs, and to know the DiffID of an archive it has to be read whole. So that a new archive is not read or
+loaded twice, once to plan and once to unpack, it is unpacked into the workspace at once. The plan is then made
 with what was found, as ever; only a run that may change the host does this, check mode digests and writes nothing.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
@@ -25,13 +25,17 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
     recall,
     source_key,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord
 from ansible_collections.strata.overlay.plugins.module_utils._source import Unread
 from ansible_collections.strata.overlay.plugins.module_utils._stage import content_record, stage_unread
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._urls import Urls
 
 
 @dataclass(frozen=True)
@@ -44,45 +48,83 @@ class ReadAhead:
 
 NOTHING = ReadAhead({}, {})
 
+_ASKED = ("upper", "url")
+"""Kinds of sources that say themselves whether they have something new."""
 
-def unread_sources(
+_READ_HERE = ("src", "dir", *_ASKED)
+
+
+def look_ahead(
     definition: Definition, provided: Mapping[str, Mapping[str, Any]], store: Store, cache: DigestCache
-) -> List[Source]:
-    """Archives and directories of this host whose DiffID is not known, and whose content the store likely lacks.
+) -> Tuple[Dict[Source, Digested], List[Source]]:
+    """What servers say is unchanged; and the sources of unknown DiffID whose content the store likely lacks.
 
     "Likely", because what was imported from the same place before is mostly there still: that is digested first, and
-    unpacked only when it has become something new. A writable layer has become something new whenever it is not known.
+    unpacked only when it has become something new. A writable layer has become something new whenever it is not known,
+    and what lies under a URL when its server does not say otherwise.
 
     :param provided: what the controller found out of its layers, by their ``where``.
     """
+    known: Dict[Source, Digested] = {}
+    unread: Dict[Source, None] = {}
     if any(not facts.get("path") and not _has(store, facts["diff_id"]) for facts in provided.values()):
-        return []  # this call ends by asking for these: the next one does the work
-    found: Dict[Source, None] = {}
+        return known, []  # this call ends by asking for these: the next one does the work
     for layer in definition.sources():
-        if layer.where in provided or layer.source.kind not in ("src", "dir", "upper") or _has(store, layer.digest):
+        source = layer.source
+        if layer.where in provided or source.kind not in _READ_HERE or _has(store, layer.digest):
             continue
-        with contextlib.suppress(OSError):  # what is wrong with it is told when it is resolved
-            if recall(source_key(layer.source), cache) is None:
-                found[layer.source] = None
-    before = store.imported_from() if found else set()
-    return [source for source in found if source.kind == "upper" or describe(source) not in before]
+        if source in known or source in unread:
+            continue
+        with contextlib.suppress(OSError, StrataError):  # what is wrong with it is told when it is resolved
+            found = _ask(layer, store, cache) if source.kind == "url" else recall(source_key(source), cache)
+            if found is None:
+                unread[source] = None
+            elif source.kind == "url":
+                known[source] = found
+    before = store.imported_from() if any(source.kind not in _ASKED for source in unread) else set()
+    return known, [source for source in unread if source.kind in _ASKED or describe(source) not in before]
 
 
-def read_ahead(workspace: str, sources: Sequence[Source], cache: DigestCache, report: Optional[Report]) -> ReadAhead:
+def read_ahead(
+    workspace: str, sources: Sequence[Source], store: Store, cache: DigestCache, report: Optional[Report]
+) -> ReadAhead:
     """Unpack the sources into the workspace.
 
     :raises StrataError: one of them is not usable; :raises OSError: it is not there.
     """
-    keys = [source_key(source) for source in sources]
-    results = stage_unread(workspace, [Unread(source) for source in sources], find_abilities(), report)
+    keys = ["" if source.kind == "url" else source_key(source) for source in sources]
+    results = stage_unread(workspace, [_unread(source) for source in sources], find_abilities(), report)
     digests: Dict[Source, Digested] = {}
     staged: Dict[str, ContentRecord] = {}
-    for source, key, unpacked in zip(sources, keys, results):
+    for source, key, (unpacked, told) in zip(sources, keys, results):
         digests[source] = Digested(unpacked.diff_id, unpacked.size)
         staged[unpacked.diff_id] = content_record(unpacked, describe(source))
-        if key and key == source_key(source):
+        if source.kind == "url":
+            digests[source] = _urls(store, cache).remember(source, digests[source], told)
+        elif key and key == source_key(source):
             cache.put(key, {"diff_id": unpacked.diff_id, "size": str(unpacked.size)})
     return ReadAhead(digests, staged)
+
+
+def _ask(layer: LayerSpec, store: Store, cache: DigestCache) -> Optional[Digested]:
+    urls = _urls(store, cache)
+    return urls.settled(layer) or urls.unchanged(layer)
+
+
+def _unread(source: Source) -> Unread:
+    if source.kind != "url":
+        return Unread(source)
+    from ansible_collections.strata.overlay.plugins.module_utils._urls import Download
+
+    download = Download(source.location)
+    return Unread(source, download, download.told)
+
+
+def _urls(store: Store, cache: DigestCache) -> Urls:
+    # Loaded when it is needed: most definitions have no URL.
+    from ansible_collections.strata.overlay.plugins.module_utils._urls import Urls
+
+    return Urls(store, cache)
 
 
 def _has(store: Store, diff_id: str) -> bool:

@@ -7,23 +7,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
-from typing import IO, Any, ContextManager, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
-from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe, sent
-from ansible_collections.strata.overlay.plugins.module_utils._source import (
-    check_digest,
-    digest_tar,
-    open_tar,
-    read_source,
-)
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, describe, sent
+from ansible_collections.strata.overlay.plugins.module_utils._source import check_digest, read_source
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 
 class Resolver:
@@ -69,7 +63,7 @@ class Resolver:
             record = self._store.content_record(layer.digest)
             return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)
         if layer.source.kind == "url":
-            return self._download(layer)
+            return self._from_url(layer)
         found = self._read.get(layer.source) or read_source(layer.source, self.cache)
         check_digest(layer, found)
         return Origin(found.diff_id, found.size, describe(layer.source), layer.source)
@@ -77,42 +71,12 @@ class Resolver:
     def _pinned_and_present(self, layer: LayerSpec) -> bool:
         return bool(layer.digest) and os.path.isdir(self._store.content(layer.digest))
 
-    def _download(self, layer: LayerSpec) -> Origin:
-        # Loaded when it is needed, as all that downloads.
-        from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
+    def _from_url(self, layer: LayerSpec) -> Origin:
+        # Loaded when it is needed: most definitions have no URL.
+        from ansible_collections.strata.overlay.plugins.module_utils._urls import Download, Urls
 
-        url = layer.source.location
-        key = hashlib.sha256(f"url\0{url}".encode()).hexdigest()
-        known = self.cache.get(key) or {}
-        if known and not os.path.isdir(self._store.content(known["diff_id"])):
-            known = {}
-        if known and layer.digest and known.get("pinned") == layer.digest:
-            return _origin_of(layer, Digested(known["diff_id"], int(known["size"])), None)
-        opener: Optional[Opener] = None
-        fetched = fetch(url, known, existing_above(self._store.root))
-        if fetched.stream is None:
-            found = Digested(known["diff_id"], int(known["size"]))
-            if layer.digest and layer.digest != found.diff_id:
-                # Which digest the file itself has was not kept: only the file can tell.
-                fetched = fetch(url, {}, existing_above(self._store.root))
-        if fetched.stream is not None:
-            opener = _rewound(fetched.stream)
-            with open_tar(layer.source, opener) as read:
-                found = digest_tar(read, layer.source.limits)
-            check_digest(layer, found, opener)
-        facts = {"diff_id": found.diff_id, "size": str(found.size), "pinned": layer.digest}
-        self.cache.put(key, {**facts, **fetched.marks})
-        return _origin_of(layer, found, opener)
-
-
-def _origin_of(layer: LayerSpec, found: Digested, opener: Optional[Opener]) -> Origin:
-    return Origin(found.diff_id, found.size, describe(layer.source), layer.source, opener=opener)
-
-
-def _rewound(stream: IO[bytes]) -> Opener:
-    """Opens a temporary file that has no name; a description of its own each time, so that readers do not meet."""
-
-    def opener() -> ContextManager[IO[bytes]]:
-        return open(f"/proc/self/fd/{stream.fileno()}", "rb")
-
-    return opener
+        urls = Urls(self._store, self.cache)
+        found = self._read.get(layer.source) or urls.settled(layer) or urls.look(layer)
+        check_digest(layer, found)
+        opener = Download(layer.source.location)
+        return Origin(found.diff_id, found.size, describe(layer.source), layer.source, opener=opener, remote=True)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import IO, Callable, Iterator, Optional, cast
+from typing import IO, Callable, Iterator, Mapping, Optional, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
@@ -33,10 +33,15 @@ Read = Callable[[int], bytes]
 
 @dataclass(frozen=True)
 class Unread:
-    """A source on this host of which nobody knows yet what is in it; ``opener`` as in ``open_tar``."""
+    """A source of which nobody knows yet what is in it.
+
+    :ivar opener: as in ``open_tar``.
+    :ivar told: called in the process that has read it to its end: what else is to be known of it.
+    """
 
     source: Source
     opener: Optional[Opener] = None
+    told: Callable[[], Mapping[str, str]] = dict
 
 
 @contextlib.contextmanager
@@ -141,13 +146,13 @@ def blob_digest(stream: IO[bytes]) -> str:
     return SHA256 + state.hexdigest()
 
 
-def check_digest(layer: LayerSpec, found: Digested, opener: Optional[Opener] = None) -> None:
+def check_digest(layer: LayerSpec, found: Digested) -> None:
     """Hold a layer's ``digest`` against its DiffID and, for an archive, against the file as it lies there."""
     if not layer.digest or layer.digest == found.diff_id:
         return
-    blob = ""
-    if layer.source.kind in ("src", "url"):
-        with opener() if opener else open(layer.source.location, "rb") as raw:
+    blob = found.blob
+    if layer.source.kind == "src":
+        with open(layer.source.location, "rb") as raw:
             blob = blob_digest(raw)
     if layer.digest != blob:
         file_part = f" and the file itself {blob}" if blob else ""

@@ -64,16 +64,16 @@ def stage_contents(
 
 def stage_unread(
     workspace: str, unread: Sequence[Unread], abilities: Abilities, report: Optional[Report] = None
-) -> List[Unpacked]:
+) -> List[Tuple[Unpacked, Mapping[str, str]]]:
     """Unpack sources of which nobody knows yet what they are, so that learning it and unpacking take one reading.
 
-    :returns: what each turned out to be; ``workspace/<hex>`` is its tree.
+    :returns: what each turned out to be, and what else was told of it; ``workspace/<hex>`` is its tree.
     :raises StrataError: one of them is not usable.
     """
     trees = [f"{workspace}/unread-{number}" for number in range(len(unread))]
     jobs = [_unread_job(tree, item, abilities.userxattr) for tree, item in zip(trees, unread)]
-    results = [Unpacked(*result) for result in run_jobs(jobs, report)]
-    for tree, unpacked in zip(trees, results):
+    results = [(Unpacked(*unpacked), told) for unpacked, told in run_jobs(jobs, report)]
+    for tree, (unpacked, _told) in zip(trees, results):
         if not os.path.isdir(_tree(workspace, unpacked.diff_id)):  # two sources may hold the same
             os.rename(tree, _tree(workspace, unpacked.diff_id))
     return results
@@ -121,9 +121,10 @@ def _unread_job(tree: str, item: Unread, userxattr: bool) -> Job:
     words = f"a layer from {describe(item.source)}"
 
     def work(count: Count) -> Tuple[Any, ...]:
-        return astuple(_unpack(tree, item.source, item.opener, userxattr, words, count))
+        unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count)
+        return astuple(unpacked), dict(item.told())
 
-    return Job(words, work, archive_size(item.source, item.opener))
+    return Job(words, work, archive_size(item.source, item.opener), download=item.source.kind == "url")
 
 
 def _unpack(tree: str, source: Source, opener: Optional[Opener], userxattr: bool, words: str, count: Count) -> Unpacked:

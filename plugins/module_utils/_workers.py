@@ -36,7 +36,7 @@ MOST_DOWNLOADS = 3
 """Jobs that load from elsewhere at a time, as Docker does: more would only be rude to the server."""
 
 _WORTH_FORKING = 1 << 24
-"""Bytes in all below which starting processes takes longer than they save."""
+"""Bytes in all below which starting processes takes longer than they save; downloads of unknown size wait anyway."""
 
 _PAUSE = 0.5
 """Seconds between two reports of progress."""
@@ -91,7 +91,7 @@ def run_jobs(jobs: Sequence[Job], report: Optional[Report] = None, processes: Op
     board = _Board(jobs, report)
     try:
         count = min(processes or _cores(), len(jobs), MOST_PROCESSES)
-        if count > 1 and (processes or sum(job.size for job in jobs) >= _WORTH_FORKING):
+        if count > 1 and (processes or _are_worth_forking(jobs)):
             pool = _Pool(jobs, board)
             try:
                 if pool.start(count):
@@ -101,6 +101,10 @@ def run_jobs(jobs: Sequence[Job], report: Optional[Report] = None, processes: Op
         return [_do_here(index, job, board) for index, job in enumerate(jobs)]
     finally:
         board.close()
+
+
+def _are_worth_forking(jobs: Sequence[Job]) -> bool:
+    return sum(job.size for job in jobs) >= _WORTH_FORKING or any(job.download and not job.size for job in jobs)
 
 
 def _cores() -> int:

@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-from ansible import constants
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._fetch import fetch
 from ansible_collections.strata.overlay.plugins.module_utils._image import Image
 from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
@@ -17,6 +14,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import sh
 from ansible_collections.strata.overlay.plugins.module_utils._registry import Registry, parse_reference
 from ansible_collections.strata.overlay.plugins.module_utils._resolveregistry import access_of
 from ansible_collections.strata.overlay.plugins.module_utils._source import digest_tar, open_tar
+from ansible_collections.strata.overlay.plugins.module_utils._urls import Download
 
 
 def digest_of_url(source: Source) -> str:
@@ -24,10 +22,7 @@ def digest_of_url(source: Source) -> str:
 
     :raises StrataError: what the server said, or what is wrong with the archive.
     """
-    stream = fetch(source.location, {}, constants.DEFAULT_LOCAL_TMP).stream
-    if stream is None:
-        raise StrataError(f"the server says that {source.location} has not changed, though it was not asked that")
-    with stream, open_tar(source, lambda: stream) as read:
+    with open_tar(source, Download(source.location)) as read:
         return digest_tar(read, source.limits).diff_id
 
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -47,6 +48,13 @@ layers = [{"name": f"l{n}", "src": path, "remote_src": True} for n, path in enum
 Run("apply", {"root": sys.argv[1], "layers": layers, "stacks": []}, check_mode=False).execute()
 """
 
+URL_PROGRAM = """
+import sys
+from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+layers = [{"name": f"l{n}", "url": url} for n, url in enumerate(sys.argv[2:])]
+Run("apply", {"root": sys.argv[1], "layers": layers, "stacks": []}, check_mode=False).execute()
+"""
+
 IMAGE_PROGRAM = """
 import sys
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
@@ -75,6 +83,7 @@ def measure_imports(work: Path) -> None:
         compare_with_tar(memory, [root], "as one layer, ext4 in memory")
         compare_with_tar(work, layers, "on disk")
         compare_with_decompressors(memory, layers)
+        compare_with_curl(memory, layers)
         compare_with_engines(memory, image)
         memory_of_a_large_layer(memory)
 
@@ -172,6 +181,22 @@ def by_import(place: Path, layers: Sequence[Path]) -> None:
     call([sys.executable, "-c", PROGRAM, place / "store", *layers])
 
 
+def by_curl(place: Path, urls: Sequence[str]) -> None:
+    """As playbooks do it: each archive to a file, which is unpacked and removed."""
+    archive = place / "archive"
+    for number, url in enumerate(urls):
+        top = place / "unpacked" / str(number)
+        top.mkdir(parents=True)
+        call(["curl", "-sf", "-o", archive, url])
+        call(["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", archive, "-C", top])
+        archive.unlink()
+    call(["sync", "-f", place])
+
+
+def by_url(place: Path, urls: Sequence[str]) -> None:
+    call([sys.executable, "-c", URL_PROGRAM, place / "store", *urls])
+
+
 def by_image(place: Path, image: Path) -> None:
     call([sys.executable, "-c", IMAGE_PROGRAM, place / "store", image])
 
@@ -227,6 +252,39 @@ def compare_with_decompressors(place: Path, layers: Sequence[Path]) -> None:
             seconds(f"import of the {name} archives, {words}", took["import"])
             slower = max(took["decompress"], took["plain"])
             ratio(f"import of {name} / the slower of the two, {words}", took["import"] / slower, "at most 1.2")
+
+
+def compare_with_curl(place: Path, layers: Sequence[Path]) -> None:
+    if shutil.which("curl") is None:
+        row("by URL: skipped", "-", "the program curl is not installed")
+        return
+    packed = [layer.with_suffix(".tar.gzip") for layer in layers]  # made for the comparison with gzip
+    with web_server(layers[0].parent) as address:
+        for words, paths in (("plain", layers), ("gzip", packed)):
+            urls = [f"{address}/{path.name}" for path in paths]
+            took = minimums(
+                {"curl": partial(by_curl, place, urls), "import": partial(by_url, place, urls)},
+                ROUNDS,
+                partial(cleared, place),
+            )
+            seconds(f"curl, tar -x and sync -f, {words}", took["curl"])
+            seconds(f"import by url, {words}", took["import"])
+            ratio(f"import by url / curl and tar, {words}", took["import"] / took["curl"])
+
+
+@contextlib.contextmanager
+def web_server(directory: Path) -> Iterator[str]:
+    """A server on loopback, in a process of its own; the address of the directory."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait_until_ready(["curl", "-sf", "-o", "/dev/null", address])
+            yield address
+        finally:
+            server.terminate()
 
 
 def compare_with_engines(place: Path, image: Path) -> None:

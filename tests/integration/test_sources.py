@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
 import os
+import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.host import Host
 
+HALF = 3_000_000
 COMPRESSIONS = {"tar": "", "tar.gz": "--gzip", "tar.bz2": "--bzip2", "tar.xz": "--xz", "tar.zst": "--zstd"}
 
 
@@ -158,12 +162,27 @@ class _Server(http.server.SimpleHTTPRequestHandler):
     """Counts what is asked and keeps the test's output clean."""
 
     asked: list[tuple[str, int]] = []  # noqa: RUF012
+    encoding = ""
+
+    @staticmethod
+    def at_half(path: str) -> None:
+        """Called between the two parts of every body."""
 
     def log_message(self, *_arguments: Any) -> None:
         pass
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         self.asked.append((self.path, int(code)))
+
+    def end_headers(self) -> None:
+        if self.encoding:
+            self.send_header("Content-Encoding", self.encoding)
+        super().end_headers()
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        outputfile.write(source.read(HALF))
+        self.at_half(self.path)
+        shutil.copyfileobj(source, outputfile)
 
 
 @pytest.fixture
@@ -200,6 +219,72 @@ def test_a_url_is_fetched_once(host: Host, tree: Path, server: str) -> None:
 def test_a_url_in_check_mode_leaves_nothing(host: Host, tree: Path, server: str) -> None:
     archive(tree, "app.tar.gz", "--gzip")
     assert host.run(check=True, **web(host, url=f"{server}/app.tar.gz"))["changed"]
+    assert not host.root.exists()
+
+
+def test_urls_are_unpacked_while_they_arrive_and_asked_for_once(
+    host: Host, tree: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"app-{number}.tar" for number in range(4)]
+    for number, name in enumerate(names):
+        (tree / "number").write_text(str(number))
+        # A file that is whole in the first half, and behind it one that reaches into the second.
+        (tree.parent / "large").mkdir(exist_ok=True)
+        (tree.parent / "large/end").write_bytes(os.urandom(HALF))
+        archive(tree, name)
+        subprocess.run(["tar", "-rf", tree.parent / name, "-C", tree.parent / "large", "end"], check=True)
+    arrived: dict[str, bool] = {}
+
+    def at_half(path: str) -> None:
+        number = path.removeprefix("/app-").removesuffix(".tar")
+        deadline = time.monotonic() + 20
+        while not (there := any((host.root / "staging").glob(f"*/unread-{number}/number"))):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        arrived[path] = there
+
+    monkeypatch.setattr(_Server, "at_half", staticmethod(at_half))
+    layers = [{"name": f"layer-{number}", "url": f"{server}/{name}"} for number, name in enumerate(names)]
+    definition: dict[str, Any] = {
+        "layers": layers,
+        "stacks": [{**web(host)["stacks"][0], "layers": [item["name"] for item in layers]}],
+    }
+    assert host.run(**definition)["changed"]
+    assert arrived == {f"/{name}": True for name in names}
+    assert sorted(_Server.asked) == [(f"/{name}", 200) for name in names], "each is loaded once"
+    assert Path(host.path("web"), "number").read_text() == "3"
+    assert not host.run(**definition)["changed"]
+    assert [code for _path, code in _Server.asked[4:]] == [304] * 4
+
+
+def test_the_digest_of_what_lies_under_a_url(
+    host: Host, tree: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tree, "app.tar.gz", "--gzip")
+    blob = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    monkeypatch.setattr(_Server, "encoding", "gzip")  # as some servers label every .gz: it is the same file
+    url = f"{server}/app.tar.gz"
+    assert host.run(**web(host, url=url))["changed"]
+    assert not host.run(**web(host, url=url, digest=blob))["changed"]
+    assert len(_Server.asked) == 1, "which digest the file had is remembered"
+    with pytest.raises(DefinitionError, match=f"has DiffID sha256:[0-9a-f]* and the file itself {blob}; correct"):
+        host.run(**web(host, url=url, digest="sha256:" + "1" * 64))
+    assert [code for _path, code in _Server.asked] == [200, 304]
+
+
+def test_one_of_several_urls_does_not_work(host: Host, tree: Path, server: str) -> None:
+    archive(tree, "app.tar.gz", "--gzip")
+    layers = [
+        {"name": "app", "url": f"{server}/app.tar.gz"},
+        {"name": "gone", "url": f"{server}/gone.tar"},
+        {"name": "wrong", "url": f"{server}/app.tar.gz", "digest": "sha256:" + "1" * 64},
+    ]
+    with pytest.raises(DefinitionError) as failure:
+        host.run(layers=layers, stacks=[])
+    gone, wrong = failure.value.problems
+    assert gone.startswith("layer gone: the server answered 404")
+    assert wrong.startswith("layer wrong: option 'digest': expected")
     assert not host.root.exists()
 
 

@@ -317,11 +317,12 @@ def test_a_digest_may_be_that_of_the_tar_or_of_the_file(tmp_path: Path, cache: D
     )
 
 
-def test_a_digest_is_held_against_what_the_opener_opens() -> None:
+def test_a_digest_is_held_against_what_was_downloaded() -> None:
     packed = gzip.compress(tar(b"1"))
     source = Source("url", "https://nowhere.invalid/a.tar.gz")
-    check_digest(layer(source, diff_id(packed)), Digested("sha256:other", 1), lambda: io.BytesIO(packed))
-    assert blob_digest(io.BytesIO(packed)) == diff_id(packed)
+    check_digest(layer(source, diff_id(packed)), Digested("sha256:other", 1, blob_digest(io.BytesIO(packed))))
+    with pytest.raises(StrataError, match="has DiffID sha256:other and the file itself sha256:blob; correct"):
+        check_digest(layer(source, diff_id(packed)), Digested("sha256:other", 1, "sha256:blob"))
 
 
 def test_a_wrong_digest_of_a_directory_or_of_files(tmp_path: Path) -> None:

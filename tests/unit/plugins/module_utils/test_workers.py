@@ -197,6 +197,14 @@ def test_three_downloads_at_a_time(tmp_path: Path) -> None:
     assert len(run_jobs([Job("0", loading, download=True), *jobs(9)], processes=6)) == 10
 
 
+def test_downloads_of_unknown_size_go_on_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+    done = run_jobs([Job(str(number), giving(number, 0.05), download=True) for number in range(2)])
+    assert len({process for _value, process in done} - {os.getpid()}) == 2
+    done = run_jobs([Job(str(number), giving(number), 10, download=True) for number in range(2)])
+    assert {process for _value, process in done} == {os.getpid()}
+
+
 @pytest.mark.parametrize("processes", [None, 2])
 def test_progress_is_told_of_all_jobs(processes: int | None) -> None:
     def work(count: Count) -> None:

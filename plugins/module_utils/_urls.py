@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What is remembered of layers from URLs, so that a server is asked for bytes only when it has others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import IO, TYPE_CHECKING, ContextManager, Dict, Mapping, Optional, cast
+
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._source import digest_tar, open_tar
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
+
+
+class Download:
+    """Opens the archive under a URL, each time anew; an ``Opener``."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stream: Optional[UrlStream] = None
+
+    def __call__(self) -> ContextManager[IO[bytes]]:
+        """:raises StrataError: the server does not give it."""
+        self._stream = _open(self._url)
+        return cast("ContextManager[IO[bytes]]", self._stream)
+
+    def told(self) -> Mapping[str, str]:
+        """What ``Urls.remember`` wants to know of an archive that was read to its end."""
+        return _told(self._stream) if self._stream is not None else {}
+
+
+class Urls:
+    """What earlier runs know of URLs.
+
+    Of each: the DiffID and the size of what was imported from there, the digest of the archive as it lay there, and the
+    server's marks of it.
+    """
+
+    def __init__(self, store: Store, cache: DigestCache) -> None:
+        self._store = store
+        self._cache = cache
+
+    def settled(self, layer: LayerSpec) -> Optional[Digested]:
+        """What a layer is without a word of the server: what was imported from there has the digest that is wanted."""
+        facts = self._facts(layer.source)
+        if layer.digest and layer.digest in (facts.get("blob"), facts.get("pinned")):
+            return _digested(facts)
+        return None
+
+    def unchanged(self, layer: LayerSpec) -> Optional[Digested]:
+        """What a layer is where its server says that it is still what was imported; None where it has something new.
+
+        :raises StrataError: the server did not answer.
+        """
+        facts = self._seen(layer)
+        if not facts:
+            return None
+        with _open(layer.source.location, facts) as stream:
+            return _digested(facts) if stream.unchanged else None
+
+    def look(self, layer: LayerSpec) -> Digested:
+        """What a layer is, of which the archive is read and not kept if it is new.
+
+        :raises StrataError: it cannot be had, or is no archive.
+        """
+        facts = self._seen(layer)
+        with _open(layer.source.location, facts) as stream:
+            if stream.unchanged:
+                return _digested(facts)
+            with open_tar(layer.source, lambda: cast("ContextManager[IO[bytes]]", stream)) as read:
+                found = digest_tar(read, layer.source.limits)
+            return self.remember(layer.source, found, _told(stream))
+
+    def remember(self, source: Source, found: Digested, told: Mapping[str, str]) -> Digested:
+        """Keep what a download was; the same with the digest of the archive as it lay there."""
+        self._cache.put(_key(source), {"diff_id": found.diff_id, "size": str(found.size), **told})
+        return Digested(found.diff_id, found.size, told.get("blob", ""))
+
+    def _facts(self, source: Source) -> Mapping[str, str]:
+        """What is known, if the content is still there; nothing otherwise."""
+        facts = self._cache.get(_key(source)) or {}
+        try:
+            found = _digested(facts)
+        except (KeyError, TypeError, ValueError):
+            return {}
+        return facts if os.path.isdir(self._store.content(found.diff_id)) else {}
+
+    def _seen(self, layer: LayerSpec) -> Mapping[str, str]:
+        """What the server may be asked about: of records of earlier versions only the archive tells its digest."""
+        facts = self._facts(layer.source)
+        known = facts.get("blob") or not layer.digest or layer.digest == facts.get("diff_id")
+        return facts if known and (facts.get("etag") or facts.get("last_modified")) else {}
+
+
+def _open(url: str, seen: Optional[Mapping[str, str]] = None) -> UrlStream:
+    # Loaded when it is needed: it is large, and a run without URLs shall not pay for it.
+    from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
+
+    return UrlStream(url, seen)
+
+
+def _told(stream: UrlStream) -> Dict[str, str]:
+    return {"blob": stream.digest, **stream.marks}
+
+
+def _digested(facts: Mapping[str, str]) -> Digested:
+    return Digested(facts["diff_id"], int(facts["size"]), facts.get("blob", ""))
+
+
+def _key(source: Source) -> str:
+    return hashlib.sha256(f"url\0{source.location}".encode()).hexdigest()
