@@ -27,6 +27,8 @@ _TIMEOUT = 60
 _NOT_MODIFIED = 304
 _PARTIAL = 206
 _PIECE = 1 << 18
+_CONDITIONS = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
+"""By which header a mark is asked about."""
 
 
 class UrlStream(io.RawIOBase):
@@ -142,12 +144,12 @@ class UrlStream(io.RawIOBase):
             left -= len(piece)
 
     def _ask(self, headers: Mapping[str, str]) -> Any:
-        """The server's answer, None where nothing has changed."""
+        """The server's answer, None where it was asked whether something has changed, and nothing has."""
         try:
             return open_url(self._url, headers=dict(headers), timeout=_TIMEOUT, decompress=False)
         except HTTPError as error:
             with error:
-                if error.code == _NOT_MODIFIED:
+                if error.code == _NOT_MODIFIED and not headers.keys().isdisjoint(_CONDITIONS.values()):
                     return None
                 raise StrataError(
                     f"the server answered {error.code} {error.reason} to a request for {self._url}"
@@ -161,8 +163,7 @@ class _OtherError(StrataError):
 
 
 def _conditions(seen: Mapping[str, str]) -> Dict[str, str]:
-    names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
-    return {header: seen[mark] for mark, header in names.items() if seen.get(mark)}
+    return {header: seen[mark] for mark, header in _CONDITIONS.items() if seen.get(mark)}
 
 
 def _marks(answer: Any) -> Mapping[str, str]:

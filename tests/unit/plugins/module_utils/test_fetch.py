@@ -192,6 +192,9 @@ def test_a_refusal_at_the_beginning_is_told_at_once(url: str, behaviour: Behavio
     behaviour.codes = [404]
     with pytest.raises(StrataError, match=r"the server answered 404 Not Found to a request for http://127\.0\.0\.1"):
         UrlStream(url)
+    behaviour.codes = [304]  # a proxy that answers what was not asked
+    with pytest.raises(StrataError, match="the server answered 304 Not Modified to a request for"):
+        UrlStream(url)
     with pytest.raises(StrataError, match="cannot fetch http://127.0.0.1:1/x"):
         UrlStream("http://127.0.0.1:1/x")
 
