@@ -21,12 +21,13 @@ from urllib.error import HTTPError, URLError
 from ansible.module_utils.urls import open_url
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._http import skip
 from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES, Sleep
 
 _TIMEOUT = 60
 _NOT_MODIFIED = 304
 _PARTIAL = 206
-_PIECE = 1 << 18
+_CUT_SHORT = "the server ended the connection too early"
 _CONDITIONS = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
 """By which header a mark is asked about."""
 
@@ -90,10 +91,11 @@ class UrlStream(io.RawIOBase):
         while True:
             try:
                 piece: bytes = self._response.read(size)
+                if piece:
+                    self._breaks = 0
                 if piece or self.size is None or self._at == self.size:
-                    self._breaks = 0 if piece else self._breaks
                     return piece
-                reason = "the server ended the connection too early"
+                reason = _CUT_SHORT
             except (OSError, HTTPException) as error:
                 reason = str(error) or type(error).__name__
             self._go_on(reason)
@@ -106,13 +108,12 @@ class UrlStream(io.RawIOBase):
             self._breaks += 1
             try:
                 self._response = self._rest()
+                return
             except _OtherError as error:
                 reason = str(error)
                 break
             except (StrataError, OSError, HTTPException) as error:
                 reason = str(error)
-                continue
-            return
         of = f" of {self.size}" if self.size is not None else ""
         raise StrataError(
             f"the download of {self._url} broke off after {self._at}{of} bytes: {reason}. Nothing of it was kept; run "
@@ -129,19 +130,12 @@ class UrlStream(io.RawIOBase):
             else:
                 if _validator(answer) != self._validator or _length(answer) != self.size:
                     raise _OtherError("it has changed on the server")
-                self._skip(answer)
+                if not skip(answer.read, self._at):
+                    raise StrataError(_CUT_SHORT)
         except BaseException:
             answer.close()
             raise
         return answer
-
-    def _skip(self, answer: Any) -> None:
-        left = self._at
-        while left:
-            piece = answer.read(min(left, _PIECE))
-            if not piece:
-                raise StrataError("the server ended the connection too early")
-            left -= len(piece)
 
     def _ask(self, headers: Mapping[str, str]) -> Any:
         """The server's answer, None where it was asked whether something has changed, and nothing has."""

@@ -18,7 +18,7 @@ import time
 import urllib.error
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urljoin, urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -29,6 +29,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 _AUTHORIZATION = "authorization"
+_PIECE = 1 << 18
 
 
 Body = Union[bytes, Iterable[bytes]]
@@ -195,6 +196,16 @@ class Client:
             raise RequestError(f"ca_path {self.ca_path} has no certificate in PEM form: {error.reason}") from error
         except OSError as error:
             raise RequestError(f"cannot read ca_path {self.ca_path}: {error.strerror or error}") from error
+
+
+def skip(read: Callable[[int], bytes], count: int) -> bool:
+    """Read on past so many bytes; False where the answer ends before."""
+    while count:
+        piece = read(min(count, _PIECE))
+        if not piece:
+            return False
+        count -= len(piece)
+    return True
 
 
 def _origin(url: str) -> Tuple[str, str]:

@@ -19,10 +19,9 @@ from typing import Any, List, Optional, Protocol, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._http import RequestError, Response
+from ansible_collections.strata.overlay.plugins.module_utils._http import RequestError, Response, skip
 from ansible_collections.strata.overlay.plugins.module_utils._retry import Sleep, is_worth_waiting
 
-_PIECE = 1 << 18
 _RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)\Z")
 
 
@@ -119,12 +118,8 @@ class BlobStream(io.RawIOBase):
             raise RequestError(
                 f"{self._sources[0].words} has {response.length} bytes and should have {self._size}: it is damaged"
             )
-        left = self._at
-        while left:
-            piece = response.read(min(left, _PIECE))
-            if not piece:
-                raise RequestError(f"{self._sources[0].words} ended the connection too early", passing=True)
-            left -= len(piece)
+        if not skip(response.read, self._at):
+            raise RequestError(f"{self._sources[0].words} ended the connection too early", passing=True)
 
     def _recover(self, error: StrataError, is_passing: bool, wait: float) -> None:
         """Wait and stay with the source, or turn to the next one."""

@@ -50,10 +50,10 @@ class Urls:
 
     def settled(self, layer: LayerSpec) -> Optional[Digested]:
         """What a layer is without a word of the server: what was imported from there has the digest that is wanted."""
+        if not layer.digest:
+            return None
         facts = self._facts(layer.source)
-        if layer.digest and layer.digest in (facts.get("blob"), facts.get("pinned")):
-            return _digested(facts)
-        return None
+        return _digested(facts) if layer.digest in (facts.get("blob"), facts.get("pinned")) else None
 
     def unchanged(self, layer: LayerSpec) -> Optional[Digested]:
         """What a layer is where its server says that it is still what was imported; None where it has something new.

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -31,6 +30,7 @@ from ansible_collections.strata.overlay.tests.bench.measure import (
     seconds,
 )
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
+from ansible_collections.strata.overlay.tests.integration.host import free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHARES = (0.45, 0.25, 0.2, 0.1)
@@ -41,17 +41,10 @@ ROOM = 4 << 30
 """Bytes of the file system that is made in memory; only what is written to it takes memory."""
 
 PROGRAM = """
-import json, sys
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-archives = sys.argv[2:]
-layers = [{"name": f"l{n}", "src": path, "remote_src": True} for n, path in enumerate(archives)]
-Run("apply", {"root": sys.argv[1], "layers": layers, "stacks": []}, check_mode=False).execute()
-"""
-
-URL_PROGRAM = """
 import sys
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-layers = [{"name": f"l{n}", "url": url} for n, url in enumerate(sys.argv[2:])]
+sources = [{"url": where} if "://" in where else {"src": where, "remote_src": True} for where in sys.argv[2:]]
+layers = [{"name": f"l{n}", **source} for n, source in enumerate(sources)]
 Run("apply", {"root": sys.argv[1], "layers": layers, "stacks": []}, check_mode=False).execute()
 """
 
@@ -171,13 +164,17 @@ def in_memory(work: Path) -> Iterator[Path]:
 
 def by_tar(place: Path, layers: Sequence[Path]) -> None:
     for number, layer in enumerate(layers):
-        top = place / "unpacked" / str(number)
-        top.mkdir(parents=True)
-        call(["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", layer, "-C", top])
+        untar(layer, place / "unpacked" / str(number))
     call(["sync", "-f", place])
 
 
-def by_import(place: Path, layers: Sequence[Path]) -> None:
+def untar(archive: Path, top: Path) -> None:
+    top.mkdir(parents=True)
+    call(["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", archive, "-C", top])
+
+
+def by_import(place: Path, layers: Sequence[Path | str]) -> None:
+    """Of archives, by path or URL."""
     call([sys.executable, "-c", PROGRAM, place / "store", *layers])
 
 
@@ -185,16 +182,10 @@ def by_curl(place: Path, urls: Sequence[str]) -> None:
     """As playbooks do it: each archive to a file, which is unpacked and removed."""
     archive = place / "archive"
     for number, url in enumerate(urls):
-        top = place / "unpacked" / str(number)
-        top.mkdir(parents=True)
         call(["curl", "-sf", "-o", archive, url])
-        call(["tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", archive, "-C", top])
+        untar(archive, place / "unpacked" / str(number))
         archive.unlink()
     call(["sync", "-f", place])
-
-
-def by_url(place: Path, urls: Sequence[str]) -> None:
-    call([sys.executable, "-c", URL_PROGRAM, place / "store", *urls])
 
 
 def by_image(place: Path, image: Path) -> None:
@@ -233,10 +224,7 @@ def compare_with_decompressors(place: Path, layers: Sequence[Path]) -> None:
         if shutil.which(name) is None:
             row(f"{name}: skipped", "-", f"the program {name} is not installed")
             continue
-        compressed = [layer.with_suffix(f".tar.{name}") for layer in layers]
-        for layer, path in zip(layers, compressed, strict=True):
-            with layer.open("rb") as plain, path.open("wb") as stream:
-                subprocess.run([name, "-c"], stdin=plain, stdout=stream, stderr=subprocess.DEVNULL, check=True)
+        compressed = [compress(layer, name) for layer in layers]
         for count, words in ((len(layers), f"{len(layers)} layers"), (1, "the largest layer alone")):
             took = minimums(
                 {
@@ -254,16 +242,23 @@ def compare_with_decompressors(place: Path, layers: Sequence[Path]) -> None:
             ratio(f"import of {name} / the slower of the two, {words}", took["import"] / slower, "at most 1.2")
 
 
+def compress(layer: Path, program: str) -> Path:
+    path = layer.with_suffix(f".tar.{program}")
+    with layer.open("rb") as plain, path.open("wb") as stream:
+        subprocess.run([program, "-c"], stdin=plain, stdout=stream, stderr=subprocess.DEVNULL, check=True)
+    return path
+
+
 def compare_with_curl(place: Path, layers: Sequence[Path]) -> None:
     if shutil.which("curl") is None:
         row("by URL: skipped", "-", "the program curl is not installed")
         return
-    packed = [layer.with_suffix(".tar.gzip") for layer in layers]  # made for the comparison with gzip
+    packed = [compress(layer, "gzip") for layer in layers]
     with web_server(layers[0].parent) as address:
         for words, paths in (("plain", layers), ("gzip", packed)):
             urls = [f"{address}/{path.name}" for path in paths]
             took = minimums(
-                {"curl": partial(by_curl, place, urls), "import": partial(by_url, place, urls)},
+                {"curl": partial(by_curl, place, urls), "import": partial(by_import, place, urls)},
                 ROUNDS,
                 partial(cleared, place),
             )
@@ -275,9 +270,8 @@ def compare_with_curl(place: Path, layers: Sequence[Path]) -> None:
 @contextlib.contextmanager
 def web_server(directory: Path) -> Iterator[str]:
     """A server on loopback, in a process of its own; the address of the directory."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(directory)]
+    port = str(free_port())
+    command = [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", str(directory)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             address = f"http://127.0.0.1:{port}"

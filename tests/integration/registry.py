@@ -14,11 +14,10 @@ import re
 import shutil
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from ansible_collections.strata.overlay.tests.integration.host import free_port
 from ansible_collections.strata.overlay.tests.integration.images import Layout, skopeo
+from ansible_collections.strata.overlay.tests.integration.web import serving
 
 USER, PASSWORD = "puller", "pass-word-1"
 SERVICE, ISSUER = "registry of the test", "token server of the test"
@@ -174,7 +174,7 @@ class TokenServer:
     def running(self) -> Iterator[TokenServer]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.authority.certificate, self.authority.key)
-        with _serving(type("Handler", (_TokenHandler,), {"tokens": self})) as server:
+        with serving(type("Handler", (_TokenHandler,), {"tokens": self})) as server:
             server.socket = context.wrap_socket(server.socket, server_side=True)
             self.port = server.server_address[1]
             yield self
@@ -246,7 +246,7 @@ class BadNetwork:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[BadNetwork]:
-        with _serving(type("Handler", (_BadHandler,), {"network": self})) as server:
+        with serving(type("Handler", (_BadHandler,), {"network": self})) as server:
             self.port = server.server_address[1]
             yield self
 
@@ -281,15 +281,3 @@ class _BadHandler(_Quiet):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
-
-
-@contextlib.contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()

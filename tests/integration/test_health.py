@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
+from ansible_collections.strata.overlay.tests.integration.web import serving
 
 SECRET = "hunter2-and-more"
 
@@ -31,12 +31,8 @@ class Site(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(Site) as server:
         yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def stack(host: Host, url: str, **options: Any) -> dict[str, Any]:

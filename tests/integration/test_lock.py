@@ -10,7 +10,6 @@ import http.server
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import yaml
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.images import Layer, Layout
 from ansible_collections.strata.overlay.tests.integration.registry import running_registry
+from ansible_collections.strata.overlay.tests.integration.web import serving
 
 LAYERS: list[Layer] = [{"etc/os": "base"}, {"etc/app": "one"}]
 
@@ -54,12 +54,8 @@ def served(tmp_path: Path) -> Iterator[str]:
         def log_message(self, *_arguments: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/web.tar.gz"
-        finally:
-            server.shutdown()
+    with serving(Quiet) as server:
+        yield f"http://127.0.0.1:{server.server_port}/web.tar.gz"
 
 
 def play(ansible: Ansible, home: Path, playbook: str, variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,6 @@ import http.server
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.host import Host
+from ansible_collections.strata.overlay.tests.integration.web import serving
 
 HALF = 3_000_000
 COMPRESSIONS = {"tar": "", "tar.gz": "--gzip", "tar.bz2": "--bzip2", "tar.xz": "--xz", "tar.zst": "--zstd"}
@@ -189,15 +189,8 @@ class _Server(http.server.SimpleHTTPRequestHandler):
 def server(tree: Path) -> Iterator[str]:
     """A web server on loopback for the archives beside the tree."""
     _Server.asked.clear()
-    handler = functools.partial(_Server, directory=str(tree.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with serving(functools.partial(_Server, directory=str(tree.parent))) as listening:
+        yield f"http://127.0.0.1:{listening.server_port}"
 
 
 def test_a_url_is_fetched_once(host: Host, tree: Path, server: str) -> None:

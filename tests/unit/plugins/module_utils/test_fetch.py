@@ -11,7 +11,6 @@ import hashlib
 import http.server
 import random
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
 from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES
+from ansible_collections.strata.overlay.tests.integration.web import serving
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 CHANGED = "Sat, 28 Nov 2020 12:00:00 GMT"
@@ -86,15 +86,8 @@ def behaviour() -> Behaviour:
 
 @pytest.fixture
 def url(behaviour: Behaviour) -> Iterator[str]:
-    handler = type("Handler", (_Handler,), {"behaviour": behaviour})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.02])
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/layer.tar"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(type("Handler", (_Handler,), {"behaviour": behaviour})) as server:
+        yield f"http://127.0.0.1:{server.server_port}/layer.tar"
 
 
 def load(url: str, slept: list[float] | None = None) -> bytes:
