@@ -29,6 +29,11 @@ def hex_of(digest: str) -> str:
     return digest[len(SHA256) :]
 
 
+def short(digest: str) -> str:
+    """The first 12 hexadecimal digits, as Docker shows an id."""
+    return hex_of(digest)[:12]
+
+
 def chain_ids(diff_ids: Sequence[str]) -> Tuple[str, ...]:
     """The ChainID of each layer of a chain, bottom first: ``chain_ids((a, b))[1]`` is the ChainID of a with b above.
 

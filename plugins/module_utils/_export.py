@@ -31,7 +31,7 @@ def export(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     with store.reading(spec.timeout):
         chain = find_chain(store, spec)
     # Packing takes long, and nobody has to wait for it: what a name or a stack stands for is not pruned.
-    cache = DigestCache(os.path.dirname(store.source_file("")), keep=not check_mode)
+    cache = DigestCache(store.sources, keep=not check_mode)
     image = digest_image(chain, spec.config, cache)
     cache.flush()
     destination = _destination(spec, image)

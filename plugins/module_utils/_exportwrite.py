@@ -17,12 +17,11 @@ import os
 from dataclasses import dataclass
 from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Protocol
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, short
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage, to_json
 from ansible_collections.strata.overlay.plugins.module_utils._imagearchive import read_archive
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import OCI_MANIFEST, sha256
-from ansible_collections.strata.overlay.plugins.module_utils._steps import short
 from ansible_collections.strata.overlay.plugins.module_utils._store import sync_directory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding
 

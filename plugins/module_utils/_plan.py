@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, short
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known, copied
 from ansible_collections.strata.overlay.plugins.module_utils._hostlimits import host_problems
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
@@ -45,7 +45,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Switch,
     Unmount,
     WriteStack,
-    short,
 )
 
 

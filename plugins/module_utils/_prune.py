@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import AbstractSet, Callable, Dict, List, Mapping, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, hex_of, link_id, short
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file, metadata_directory
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord
 from ansible_collections.strata.overlay.plugins.module_utils._removal import Key, PrunePlan, Removal
-from ansible_collections.strata.overlay.plugins.module_utils._steps import short
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 KINDS = ("name", "image", "layer", "content", "upper", "source", "leftover")

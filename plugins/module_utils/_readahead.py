@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
@@ -40,10 +40,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadAhead:
-    """What was read before planning: the digests by source, and the records of the trees by DiffID."""
+    """What was read before planning: the digests by source, and the records of the trees by DiffID.
+
+    :ivar workspace: where the trees lie; "" where there are none.
+    """
 
     digests: Mapping[Source, Digested]
     staged: Mapping[str, ContentRecord]
+    workspace: str = ""
 
 
 NOTHING = ReadAhead({}, {})
@@ -86,14 +90,20 @@ def look_ahead(
 
 
 def read_ahead(
-    workspace: str, sources: Sequence[Source], store: Store, cache: DigestCache, report: Optional[Report]
+    workspace: str,
+    sources: Sequence[Source],
+    store: Store,
+    cache: DigestCache,
+    report: Optional[Report],
+    meanwhile: Optional[Callable[[], object]] = None,
 ) -> ReadAhead:
     """Unpack the sources into the workspace.
 
+    :param report, meanwhile: as for ``run_jobs``.
     :raises StrataError: one of them is not usable; :raises OSError: it is not there.
     """
     keys = ["" if source.kind == "url" else source_key(source) for source in sources]
-    results = stage_unread(workspace, [_unread(source) for source in sources], find_abilities(), report)
+    results = stage_unread(workspace, [_unread(source) for source in sources], find_abilities(), report, meanwhile)
     digests: Dict[Source, Digested] = {}
     staged: Dict[str, ContentRecord] = {}
     for source, key, (unpacked, told) in zip(sources, keys, results):
@@ -103,7 +113,7 @@ def read_ahead(
             digests[source] = _urls(store, cache).remember(source, digests[source], told)
         elif key and key == source_key(source):
             cache.put(key, {"diff_id": unpacked.diff_id, "size": str(unpacked.size)})
-    return ReadAhead(digests, staged)
+    return ReadAhead(digests, staged, workspace)
 
 
 def _ask(layer: LayerSpec, store: Store, cache: DigestCache) -> Optional[Digested]:

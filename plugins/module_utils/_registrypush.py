@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Iterable, Iterator, List
 from urllib.parse import quote, urljoin, urlsplit
 
+from ansible_collections.strata.overlay.plugins.module_utils._chain import short
 from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage
 from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import ExportStep, blob_steps
 from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError, Response
@@ -26,7 +27,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
 from ansible_collections.strata.overlay.plugins.module_utils._reference import Reference
 from ansible_collections.strata.overlay.plugins.module_utils._registry import Access, Endpoint, login_finder
 from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES, persist
-from ansible_collections.strata.overlay.plugins.module_utils._steps import short
 
 
 class RegistryDestination:

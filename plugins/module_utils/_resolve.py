@@ -23,16 +23,16 @@ from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 class Resolver:
     """Finds the origins of all layers of a definition, each mistake and not only the first."""
 
-    def __init__(self, store: Store, provided: Mapping[str, Mapping[str, Any]], keep: bool) -> None:
+    def __init__(self, store: Store, provided: Mapping[str, Mapping[str, Any]], cache: DigestCache) -> None:
         """
         :param provided: what the controller found out, by the layer's ``where``: diff_id, size, words, and path when it
             has sent the archive.
-        :param keep: digests may be remembered in the store.
+        :param cache: the store's.
         """
         self._store = store
         self._provided = provided
         self._read: Mapping[Source, Digested] = {}
-        self.cache = DigestCache(os.path.dirname(store.source_file("")), keep)
+        self._cache = cache
 
     def resolve(
         self, definition: Definition, problems: List[str], read: Optional[Mapping[Source, Digested]] = None
@@ -64,7 +64,7 @@ class Resolver:
             return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)
         if layer.source.kind == "url":
             return self._from_url(layer)
-        found = self._read.get(layer.source) or read_source(layer.source, self.cache)
+        found = self._read.get(layer.source) or read_source(layer.source, self._cache)
         check_digest(layer, found)
         return Origin(found.diff_id, found.size, describe(layer.source), layer.source)
 
@@ -75,7 +75,7 @@ class Resolver:
         # Loaded when it is needed: most definitions have no URL.
         from ansible_collections.strata.overlay.plugins.module_utils._urls import Download, Urls
 
-        urls = Urls(self._store, self.cache)
+        urls = Urls(self._store, self._cache)
         found = self._read.get(layer.source) or urls.settled(layer) or urls.look(layer)
         check_digest(layer, found)
         opener = Download(layer.source.location)

@@ -12,43 +12,45 @@ from dataclasses import astuple
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, short
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
 from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, archive_size, open_tar
-from ansible_collections.strata.overlay.plugins.module_utils._steps import CopyLayers, ImportContent, Step, short
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Count, Job, Report, run_jobs
 
 
 def stage_contents(
     workspace: str,
-    steps: Iterable[Step],
+    origins: Iterable[Origin],
     abilities: Abilities,
     staged: Optional[Mapping[str, ContentRecord]] = None,
+    *,
     report: Optional[Report] = None,
     content: Callable[[str], str] = str,
+    meanwhile: Optional[Callable[[], object]] = None,
 ) -> Dict[str, ContentRecord]:
-    """Unpack every content that is to be imported to ``workspace/<hex>``, with its digest checked. Needs no lock.
+    """Unpack the content of each origin to ``workspace/<hex>``, with its digest checked. Needs no lock.
 
     Contents are unpacked side by side, each whole or not at all.
 
     :param staged: what lies in the workspace already.
     :param report: told how far it is, at most twice a second.
     :param content: where the store has a content; copies are made of what lies there or in the workspace.
+    :param meanwhile: as for ``run_jobs``.
     :returns: the record of each by DiffID, those of ``staged`` too.
     """
     found = dict(staged or {})
-    origins: Dict[str, Origin] = {}
-    for step in steps:
-        if isinstance(step, (ImportContent, CopyLayers)) and step.origin.diff_id not in found:
-            origins.setdefault(step.origin.diff_id, step.origin)
-    read = [origin for origin in origins.values() if not origin.chain]
+    needed: Dict[str, Origin] = {}
+    for origin in origins:
+        if origin.diff_id not in found:
+            needed.setdefault(origin.diff_id, origin)
+    read = [origin for origin in needed.values() if not origin.chain]
     jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr) for origin in read]
-    copies = [origin for origin in origins.values() if origin.chain]
-    for origin, result in zip(read, run_jobs(jobs, report)):
+    copies = [origin for origin in needed.values() if origin.chain]
+    for origin, result in zip(read, run_jobs(jobs, report, meanwhile=meanwhile)):
         found[origin.diff_id] = content_record(Unpacked(*result), origin.words)
     if copies:
         # Loaded when it is needed: nearly all hosts have the overlay file system.
@@ -63,16 +65,21 @@ def stage_contents(
 
 
 def stage_unread(
-    workspace: str, unread: Sequence[Unread], abilities: Abilities, report: Optional[Report] = None
+    workspace: str,
+    unread: Sequence[Unread],
+    abilities: Abilities,
+    report: Optional[Report] = None,
+    meanwhile: Optional[Callable[[], object]] = None,
 ) -> List[Tuple[Unpacked, Mapping[str, str]]]:
     """Unpack sources of which nobody knows yet what they are, so that learning it and unpacking take one reading.
 
+    :param report, meanwhile: as for ``run_jobs``.
     :returns: what each turned out to be, and what else was told of it; ``workspace/<hex>`` is its tree.
     :raises StrataError: one of them is not usable.
     """
     trees = [f"{workspace}/unread-{number}" for number in range(len(unread))]
     jobs = [_unread_job(tree, item, abilities.userxattr) for tree, item in zip(trees, unread)]
-    results = [(Unpacked(*unpacked), told) for unpacked, told in run_jobs(jobs, report)]
+    results = [(Unpacked(*unpacked), told) for unpacked, told in run_jobs(jobs, report, meanwhile=meanwhile)]
     for tree, (unpacked, _told) in zip(trees, results):
         if not os.path.isdir(_tree(workspace, unpacked.diff_id)):  # two sources may hold the same
             os.rename(tree, _tree(workspace, unpacked.diff_id))

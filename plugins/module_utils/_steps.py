@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._chain import short
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._layout import LayerLink
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
@@ -21,11 +21,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
-
-
-def short(digest: str) -> str:
-    """The first 12 hexadecimal digits, as Docker shows an id."""
-    return hex_of(digest)[:12]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -374,6 +369,11 @@ class ForgetStack(Step):
 
     def words(self) -> str:
         return f"forget stack {self.record.name}"
+
+
+def origins_of(steps: Iterable[Step]) -> List[Origin]:
+    """What these steps need staged."""
+    return [step.origin for step in steps if isinstance(step, (ImportContent, CopyLayers))]
 
 
 class Plan(NamedTuple):

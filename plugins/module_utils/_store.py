@@ -174,8 +174,13 @@ class Store:
     def change_file(self, name: str) -> str:
         return f"{self.root}/strata/changes/{quote(name, safe='')}.json"
 
+    @property
+    def sources(self) -> str:
+        """The directory of the digests of sources."""
+        return f"{self.root}/strata/sources"
+
     def source_file(self, key: str) -> str:
-        return f"{self.root}/strata/sources/{key}.json"
+        return f"{self.sources}/{key}.json"
 
     # What the records say.
 

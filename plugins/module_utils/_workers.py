@@ -78,12 +78,20 @@ Report = Callable[[Sequence[Progress]], None]
 """Told how far all jobs are: twice a second at the most, and at the end. It must not raise."""
 
 
-def run_jobs(jobs: Sequence[Job], report: Optional[Report] = None, processes: Optional[int] = None) -> List[Any]:
+def run_jobs(
+    jobs: Sequence[Job],
+    report: Optional[Report] = None,
+    processes: Optional[int] = None,
+    meanwhile: Optional[Callable[[], object]] = None,
+) -> List[Any]:
     """Do all jobs and give their results in the order of the jobs. The largest begin first.
 
     Where the kernel or a policy refuses processes, the jobs are done in this one, in the order given.
 
+    :param report: told how far all jobs are.
     :param processes: how many workers at the most, one for each core when it is not given.
+    :param meanwhile: called once when the workers are at work, if there are any: something short that this process has
+        to do anyway. With it, one large job has a worker as well.
     :raises StrataError: the first job that failed; the others have been stopped by then, and no worker is left.
     """
     if not jobs:
@@ -91,11 +99,11 @@ def run_jobs(jobs: Sequence[Job], report: Optional[Report] = None, processes: Op
     board = _Board(jobs, report)
     try:
         count = min(processes or _cores(), len(jobs), MOST_PROCESSES)
-        if count > 1 and (processes or _are_worth_forking(jobs)):
+        if (count > 1 or meanwhile) and (processes or _are_worth_forking(jobs)):
             pool = _Pool(jobs, board)
             try:
                 if pool.start(count):
-                    return pool.run()
+                    return pool.run(meanwhile)
             finally:
                 pool.stop()
         return [_do_here(index, job, board) for index, job in enumerate(jobs)]
@@ -185,11 +193,13 @@ class _Pool:
                 break
         return bool(self._workers)
 
-    def run(self) -> List[Any]:
+    def run(self, meanwhile: Optional[Callable[[], object]]) -> List[Any]:
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.results, selectors.EVENT_READ, worker)
                 self._give(worker)
+            if meanwhile:
+                meanwhile()
             while len(self._results) < len(self._jobs):
                 for key, _events in selector.select(self._board.pause):
                     worker = key.data

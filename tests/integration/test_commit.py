@@ -216,7 +216,7 @@ def test_a_change_between_reading_and_unmounting(host: Host, monkeypatch: pytest
         return staged
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"{_commit.__package__}._engine.stage_contents", stage_and_write)
+        patch.setattr(f"{_commit.__package__}._course.stage_contents", stage_and_write)
         with pytest.raises(StrataError, match=r"its writable layer has changed since it was read.*mounted again"):
             commit_of(host, restack=True)
     assert len(host.mounts("web")) == 1

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _engine
+from ansible_collections.strata.overlay.plugins.module_utils import _course
 from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
 from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 from ansible_collections.strata.overlay.tests.integration.host import Host
@@ -150,13 +150,13 @@ def in_between(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> N
     """Do something while a run unpacks: after its first look, and before it has the lock."""
     done: list[object] = []
 
-    def stage_late(*arguments: Any) -> Any:
+    def stage_late(*arguments: Any, **options: Any) -> Any:
         if not done:
             done.append("begun")
             work()
-        return stage_contents(*arguments)
+        return stage_contents(*arguments, **options)
 
-    monkeypatch.setattr(_engine, "stage_contents", stage_late)
+    monkeypatch.setattr(_course, "stage_contents", stage_late)
 
 
 def test_what_another_run_has_done_is_not_told_twice(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_an_archive_that_changes_between_check_and_import_is_refused(
     host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = archive(tree, "app.tar")
-    module = "ansible_collections.strata.overlay.plugins.module_utils._engine.stage_contents"
+    module = "ansible_collections.strata.overlay.plugins.module_utils._course.stage_contents"
     from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
 
     # What comes from a new place is read once, so nothing can change in between; what was imported before is not.
@@ -146,10 +146,10 @@ def test_an_archive_that_changes_between_check_and_import_is_refused(
     (tree / "etc/app.conf").write_text("listen = 5555\n")
     archive(tree, "app.tar")
 
-    def swap(*arguments: Any) -> Any:
+    def swap(*arguments: Any, **options: Any) -> Any:
         (tree / "etc/app.conf").write_text("listen = 6666\n")
         archive(tree, "app.tar")
-        return stage_contents(*arguments)
+        return stage_contents(*arguments, **options)
 
     monkeypatch.setattr(module, swap)
     with pytest.raises(Exception, match="changed while it was read"):

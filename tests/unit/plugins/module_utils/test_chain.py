@@ -17,6 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import (
     hex_of,
     link_id,
     lower_text,
+    short,
 )
 
 A = "sha256:589f0d58b9053a4ff7329b8fdb4f9dd120e29354c086ad0b3b10733f6cfd6de3"
@@ -24,6 +25,10 @@ B = "sha256:55fea2a37a9fc5963f1beccd0d162b856e6bd05ca07cdd3726847846ab740f0d"
 C = "sha256:e6c65c655ca8172ab7a2b634dab3220a45472dd6571b6efd956ccc05e229a201"
 AB = "sha256:267c5fd16af60e52927fabf0a36a31f3b5a2069347f7f00c7bd7f93f6ebc01f4"
 ABC = "sha256:82c0ed5f6c15be9b9180a8c04b9f2c676d74af6db13c711f5bb47a0fa43b56df"
+
+
+def test_short_is_as_docker_shows_an_id() -> None:
+    assert short("sha256:0123456789abcdef") == "0123456789ab"
 
 
 def test_chain_ids_of_the_reference_vector() -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -82,3 +83,13 @@ def test_nothing_is_done_where_the_collection_lies_unpacked(
     before = list(sys.meta_path)
     _quickimport.compile_rooms_once()
     assert sys.meta_path == before
+
+
+def test_workers_begin_before_the_rest_of_a_run_is_loaded() -> None:
+    """Who imports it too early makes each import of an archive slower, and nothing else would tell."""
+    words = f"import json, sys, {PACKAGE}._engine; print(json.dumps(list(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(_quickimport.__file__).parents[5])}
+    answer = subprocess.run([sys.executable, "-c", words], env=environment, check=True, capture_output=True).stdout
+    rooms = {name.rpartition(".")[2] for name in json.loads(answer) if name.startswith(PACKAGE)}
+    assert {"_unpack", "_workers", "_readahead"} <= rooms
+    assert not {"_course", "_apply", "_plan", "_steps", "_survey"} & rooms

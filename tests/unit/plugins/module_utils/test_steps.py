@@ -18,14 +18,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Plan,
     Step,
     Unmount,
-    short,
 )
 
 A = "sha256:" + "a" * 64
-
-
-def test_short_is_as_docker_shows_an_id() -> None:
-    assert short("sha256:0123456789abcdef") == "0123456789ab"
 
 
 def test_actions_are_the_names_of_the_steps() -> None:

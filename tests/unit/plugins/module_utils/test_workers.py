@@ -88,6 +88,48 @@ def test_one_job_is_done_here() -> None:
     assert run_jobs([]) == []
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_meanwhile_this_process_has_something_else_to_do(count: int) -> None:
+    """Also while one job is done, if it is large; once, and not instead of waiting for the results."""
+    times: list[int] = []
+    here: list[int] = []
+
+    def now(_count: Count) -> int:
+        time.sleep(0.2)
+        return time.monotonic_ns()
+
+    def meanwhile() -> None:
+        here.append(os.getpid())
+        times.append(time.monotonic_ns())
+
+    done = run_jobs([Job(str(number), now, LARGE) for number in range(count)], processes=2, meanwhile=meanwhile)
+    assert here == [os.getpid()]
+    assert times[0] < min(done)
+
+
+def test_small_work_is_done_before_anything_else() -> None:
+    def never() -> None:
+        raise AssertionError("there is no worker to wait for")
+
+    assert run_jobs(jobs(1), meanwhile=never) == [[0, os.getpid()]]
+    assert run_jobs([], meanwhile=never) == []
+
+
+def test_workers_end_when_what_is_done_meanwhile_fails(tmp_path: Path) -> None:
+    def slow(_count: Count) -> None:
+        time.sleep(60)
+        (tmp_path / "went on").touch()
+
+    def failing() -> None:
+        raise ImportError("a room is missing")
+
+    began = time.monotonic()
+    with pytest.raises(ImportError, match="a room is missing"):
+        run_jobs([Job("0", slow, LARGE)], meanwhile=failing)
+    assert time.monotonic() - began < 30
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_error_stops_the_others(tmp_path: Path) -> None:
     def failing(_count: Count) -> None:
         time.sleep(0.1)

@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What one module call is about: what the user wrote and what the controller has found out. Looks at no stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, told
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
+    from ansible_collections.strata.overlay.plugins.module_utils._image import ImageOrigin
+
+
+class Request:
+    """One module call; DefinitionError where the controller has found mistakes.
+
+    :ivar module: whose result it is, such as ``stack``.
+    :ivar provided: what the controller found out of its layers, by their ``where``.
+    :ivar provided_images: the same of its images.
+    :ivar definition: what the user wants.
+    :ivar problems: mistakes found so far; more are found on the way, and all are told together.
+    :ivar notes_use: the store shall remember that what the definition names was needed.
+    :ivar only_plan: nothing is to be changed.
+    :ivar timeout: seconds for which the store's lock is waited for.
+    """
+
+    def __init__(self, module: str, parameters: Mapping[str, Any], definition: Optional[Definition] = None) -> None:
+        """
+        :param definition: what the parameters come to, where they are not those of a definition or one item of it.
+        """
+        controller = told(parameters)
+        self.module: str = controller.get("module") or module
+        self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
+        self.notes_use = bool(controller.get("notes_use"))
+        self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
+        resolved = (*self.provided, *self.provided_images)
+        self.definition, self.problems = (
+            (definition, []) if definition else normalise(module, controller.get("definition", parameters), resolved)
+        )
+        self.only_plan = bool(controller.get("only_plan"))
+        self.timeout = float(parameters.get("lock_timeout") or 0)
+        self.store = Store(self.definition.root)
+        if controller.get("problems"):
+            # Told by the controller, of the definition as it was written; what came here is only its outline.
+            from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems
+
+            with self.store.reading(self.timeout):
+                raise DefinitionError([*controller["problems"], *sketch_problems(self.store, controller)])
+
+    def sent_origins(self) -> Dict[str, Origin]:
+        """The layers that the controller told of, by their ``where``."""
+        return {where: sent(facts) for where, facts in self.provided.items()}
+
+    def sent_images(self) -> Dict[str, ImageOrigin]:
+        """The images that the controller told of, by their ``where``."""
+        found: Dict[str, ImageOrigin] = {}
+        if not self.provided_images:
+            return found
+        # Loaded when it is needed, as all that is about images: many definitions have none.
+        from ansible_collections.strata.overlay.plugins.module_utils._image import sent_image
+
+        for spec in self.definition.images:
+            if spec.where in self.provided_images:
+                try:
+                    found[spec.where] = sent_image(self.provided_images[spec.where], spec.platform)
+                except StrataError as error:
+                    self.problems.append(f"{spec.where}: {error}")
+        return found
