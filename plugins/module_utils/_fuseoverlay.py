@@ -25,7 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import F
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import FsContext, Tree
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
-from ansible_collections.strata.overlay.plugins.module_utils._ownspace import keeping_environment
+from ansible_collections.strata.overlay.plugins.module_utils._ownspace import lasting_environment
 from ansible_collections.strata.overlay.plugins.module_utils._service import has_systemd
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE, FUSE_OVERLAYFS
 
@@ -124,7 +124,7 @@ def _run(command: List[str], home: str, device: int) -> str:
     done = subprocess.run(
         command,
         cwd=home,
-        env=keeping_environment(),
+        env=lasting_environment(),
         pass_fds=[device],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -74,12 +74,14 @@ def refuse_foreign(root: str) -> None:
         )
 
 
-def keeping_environment() -> Optional[Dict[str, str]]:
-    """The environment of a program that goes on after a run and keeps the namespaces too, as long as it lives; None
-    where this process is in none of its own.
+def lasting_environment() -> Dict[str, str]:
+    """The environment of a program that goes on after a run, and keeps the namespaces too, if this process is in such.
+
+    Nothing else of the run's own is in it: a play's ``environment`` may hold what nobody shall find there months later.
     """
     mark = _mark()
-    return {**mark, **os.environ} if mark.items() <= os.environ.items() else None
+    kept = mark if mark.items() <= os.environ.items() else {}
+    return {**kept, "PATH": os.environ.get("PATH", os.defpath)}
 
 
 def _mark() -> Dict[str, str]:

@@ -219,6 +219,17 @@ def test_a_server_that_has_ended(host: Host, writable: str) -> None:
     assert host.check(deep=True)["findings"] == []
 
 
+def test_a_server_remembers_nothing_of_the_run_that_started_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may live for months, and the ``environment`` of a play may hold passwords."""
+    monkeypatch.setenv("PASSWORD_OF_A_PLAY", "hunter2")
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+    (server,) = servers(host)
+    names = {line.partition(b"=")[0] for line in Path(f"/proc/{server}/environ").read_bytes().split(b"\0") if line}
+    assert b"PATH" in names
+    assert b"PASSWORD_OF_A_PLAY" not in names
+    assert names <= {b"PATH", b"STRATA_NAMESPACES", b"INVOCATION_ID", b"SYSTEMD_EXEC_PID"}
+
+
 def test_a_stack_whose_server_has_ended_is_taken_away(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     for pid in servers(host):
