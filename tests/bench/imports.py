@@ -29,6 +29,7 @@ from ansible_collections.strata.overlay.tests.bench.measure import (
     row,
     seconds,
 )
+from ansible_collections.strata.overlay.tests.integration.aside import covered
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
 from ansible_collections.strata.overlay.tests.integration.host import free_port
 
@@ -291,7 +292,8 @@ def compare_with_engines(place: Path, image: Path) -> None:
     seconds("import of the archive of docker save, ext4 in memory", own)
     for name, load in (("docker", docker_load), ("podman", podman_load)):
         try:
-            took, durable = load(place, image)
+            with covered():
+                took, durable = load(place, image)
         except (FailedError, OSError) as error:
             row(f"{name} load: skipped", "-", str(error).splitlines()[0])
             continue

@@ -6,27 +6,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import subprocess
+from collections.abc import Iterator, Sequence
 
 WRITTEN = ("/etc", "/opt", "/var/lib")
 """Where container engines leave keys, locks and caches, whatever roots they are given."""
 
-_SCRIPT = """
+_EMPTY = ("/run", "/dev/shm")
+
+_COVER = f"""
 set -e
 # The layers over these directories lie on a tmpfs which lies on one of them, in this namespace alone.
 mount -t tmpfs tmpfs /mnt
-for directory in {directories}; do
+for directory in {" ".join(WRITTEN)}; do
     upper="/mnt$directory/upper" work="/mnt$directory/work"
     mkdir -p "$upper" "$work"
     mount -t overlay overlay -o "lowerdir=$directory,upperdir=$upper,workdir=$work" "$directory"
 done
-mount -t tmpfs -o mode=0755 tmpfs /run
-[ ! -d /dev/shm ] || mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-exec "$@"
+for directory in {" ".join(_EMPTY)}; do
+    [ ! -d "$directory" ] || mount -t tmpfs -o mode="$(stat -c %a "$directory")" tmpfs "$directory"
+done
 """
 
 
 def apart(command: Sequence[str]) -> list[str]:
     """The command in such a namespace; it ends with the command, and so does every mount made in it."""
-    script = _SCRIPT.format(directories=" ".join(WRITTEN))
+    script = _COVER + 'exec "$@"'
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *command]
+
+
+@contextlib.contextmanager
+def covered() -> Iterator[None]:
+    """The same for all that is done meanwhile by a process which is in a mount namespace of its own already."""
+    try:
+        subprocess.run(["sh", "-c", _COVER], check=True)
+        yield
+    finally:
+        for directory in (*reversed(_EMPTY), *reversed(WRITTEN), "/mnt"):
+            subprocess.run(["umount", "--lazy", directory], check=False, stderr=subprocess.DEVNULL)
