@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import told
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._progressfile import progress_file
 from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
-    NOTHING,
     ReadAhead,
     look_ahead,
     read_ahead,
@@ -57,29 +57,38 @@ class Run:
     def execute(self) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
         with contextlib.ExitStack() as room:
-            ahead = self._read_ahead(room)
+            known, sources = self._look_ahead()
+            lacking = self._request.lacking() if sources else []
+            if lacking:
+                # Archives are read once, by the call that is given all the rest.
+                return {"changed": False, "missing": lacking}
+            ahead = self._read_ahead(room, known, sources)
             # Loaded when it is needed, so mostly by `_load_all`.
             from ansible_collections.strata.overlay.plugins.module_utils._course import Course
 
             course = Course(self._request, self._cache, self._check_mode, self._report)
             return course.run(room.pop_all(), ahead)
 
-    def _read_ahead(self, room: contextlib.ExitStack) -> ReadAhead:
+    def _look_ahead(self) -> Tuple[Dict[Source, Digested], List[Source]]:
+        request = self._request
+        if self._check_mode or request.problems:
+            return {}, []
+        return look_ahead(request.definition, request.provided, request.store, self._cache)
+
+    def _read_ahead(
+        self, room: contextlib.ExitStack, known: Mapping[Source, Digested], sources: Sequence[Source]
+    ) -> ReadAhead:
         """Unpack what has to be read anyway for the plan to be made.
 
         :param room: holds what was unpacked.
         """
-        request, cache = self._request, self._cache
-        if self._check_mode or request.problems:
-            return NOTHING
-        known, sources = look_ahead(request.definition, request.provided, request.store, cache)
-        without = replace(NOTHING, digests=known)
+        store, without = self._request.store, ReadAhead(known, {})
         if not sources:
             return without
         with contextlib.ExitStack() as own:
-            workspace = own.enter_context(request.store.first_workspace())
+            workspace = own.enter_context(store.first_workspace())
             try:
-                ahead = read_ahead(workspace, sources, request.store, cache, self._report, _load_all)
+                ahead = read_ahead(workspace, sources, store, self._cache, self._report, _load_all)
             except (StrataError, OSError):
                 # Not told here: resolving reads them all once more, and tells all mistakes of all layers together.
                 return without

@@ -200,7 +200,7 @@ def _mend(store: Store, record: StackRecord) -> None:
     """Make again what is derived and was lost: links and files of layers. StrataError where content is lost."""
     wrong: List[LayerLink] = []
     for layer in layer_links(record.shown):
-        if not os.path.isdir(store.content(layer.diff_id)):
+        if not store.has_content(layer.diff_id):
             raise StrataError(
                 f"stack {record.name}: the content {layer.diff_id} of one of its layers is missing from the store; "
                 "run strata.overlay.apply with its definition, which brings it again"

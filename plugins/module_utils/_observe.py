@@ -100,7 +100,7 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) 
     links = _distinct_links(desired.chains())
     diff_ids = {diff_id for stack in desired.stacks for diff_id in (*stack.diff_ids, *stack.shown)}
     diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
-    contents = {diff_id for diff_id in diff_ids if os.path.isdir(store.content(diff_id))} - _condemned_contents(store)
+    contents = set(filter(store.has_content, diff_ids)) - _condemned_contents(store)
     stacks = [known.stacks[stack.spec.name] for stack in desired.stacks if stack.spec.name in known.stacks]
     dropped = [known.stacks[name] for name in desired.dropped_stacks]
     paths = {

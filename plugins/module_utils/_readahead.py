@@ -13,7 +13,6 @@ with what was found, as ever; only a run that may change the host does this, che
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -50,8 +49,6 @@ class ReadAhead:
     workspace: str = ""
 
 
-NOTHING = ReadAhead({}, {})
-
 _ASKED = ("upper", "url")
 """Kinds of sources that say themselves whether they have something new."""
 
@@ -71,13 +68,11 @@ def look_ahead(
     """
     known: Dict[Source, Digested] = {}
     unread: Dict[Source, None] = {}
-    if any(not facts.get("path") and not _has(store, facts["diff_id"]) for facts in provided.values()):
-        return known, []  # this call ends by asking for these: the next one does the work
     for layer in definition.sources():
         source = layer.source
-        if layer.where in provided or source.kind not in _READ_HERE or _has(store, layer.digest):
+        if layer.where in provided or source.kind not in _READ_HERE or source in known or source in unread:
             continue
-        if source in known or source in unread:
+        if layer.digest and store.has_content(layer.digest):
             continue
         with contextlib.suppress(OSError, StrataError):  # what is wrong with it is told when it is resolved
             found = _ask(layer, store, cache) if source.kind == "url" else recall(source_key(source), cache)
@@ -135,7 +130,3 @@ def _urls(store: Store, cache: DigestCache) -> Urls:
     from ansible_collections.strata.overlay.plugins.module_utils._urls import Urls
 
     return Urls(store, cache)
-
-
-def _has(store: Store, diff_id: str) -> bool:
-    return bool(diff_id) and os.path.isdir(store.content(diff_id))

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+import os
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, told
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
@@ -61,6 +62,29 @@ class Request:
 
     def sent_images(self) -> Dict[str, ImageOrigin]:
         """The images that the controller told of, by their ``where``."""
+        return self._images(self.problems)
+
+    def lacking(self) -> List[str]:
+        """What the controller has told of and not sent, and the store has not: DiffIDs of contents, ids of configs.
+
+        Of an image that has none for this host it tells nothing: that mistake is found later.
+        """
+        origins = list(self.sent_origins().values())
+        configs: List[str] = []
+        images = self._images([])
+        if images:
+            from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file
+
+            sent_ones = {image_id for facts in self.provided_images.values() for image_id in facts["configs"]}
+            for image in images.values():
+                origins += image.origins()
+                configs.append(image.image.image_id)
+            configs = [each for each in configs if each not in sent_ones]
+            configs = [each for each in configs if not os.path.exists(config_file(self.store, each))]
+        contents = [origin.diff_id for origin in origins if origin.awaited]
+        return list(dict.fromkeys([each for each in contents if not self.store.has_content(each)] + configs))
+
+    def _images(self, problems: List[str]) -> Dict[str, ImageOrigin]:
         found: Dict[str, ImageOrigin] = {}
         if not self.provided_images:
             return found
@@ -72,5 +96,5 @@ class Request:
                 try:
                     found[spec.where] = sent_image(self.provided_images[spec.where], spec.platform)
                 except StrataError as error:
-                    self.problems.append(f"{spec.where}: {error}")
+                    problems.append(f"{spec.where}: {error}")
         return found

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -69,7 +68,7 @@ class Resolver:
         return Origin(found.diff_id, found.size, describe(layer.source), layer.source)
 
     def _pinned_and_present(self, layer: LayerSpec) -> bool:
-        return bool(layer.digest) and os.path.isdir(self._store.content(layer.digest))
+        return bool(layer.digest) and self._store.has_content(layer.digest)
 
     def _from_url(self, layer: LayerSpec) -> Origin:
         # Loaded when it is needed: most definitions have no URL.

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
@@ -86,7 +85,7 @@ class ImageResolver:
         return ImageOrigin(pick(images, spec.platform, path), path)
 
     def _has_all(self, image: Image) -> bool:
-        return all(os.path.isdir(self._store.content(diff_id)) for diff_id in image.diff_ids)
+        return all(map(self._store.has_content, image.diff_ids))
 
 
 def _with_config(facts: Mapping[str, Any], spec: ImageSpec) -> ImageOrigin:

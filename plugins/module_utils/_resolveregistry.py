@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import replace
 from typing import Optional
 
@@ -77,7 +76,7 @@ class RegistryImages:
             self._cache.put(_key(digest, spec), {"image": json.dumps(dump_image(image, with_config=False))})
 
     def _has_all(self, image: Image) -> bool:
-        return all(os.path.isdir(self._store.content(diff_id)) for diff_id in image.diff_ids)
+        return all(map(self._store.has_content, image.diff_ids))
 
 
 def _key(digest: str, spec: ImageSpec) -> str:

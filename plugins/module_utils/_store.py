@@ -146,6 +146,9 @@ class Store:
     def content(self, diff_id: str) -> str:
         return f"{self.root}/content/sha256/{hex_of(diff_id)}"
 
+    def has_content(self, diff_id: str) -> bool:
+        return os.path.isdir(self.content(diff_id))
+
     def layer(self, layer_id: str) -> str:
         """Directory of a layer or of a stack's writable layer."""
         return f"{self.home}/{layer_id}"

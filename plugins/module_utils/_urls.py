@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import IO, TYPE_CHECKING, ContextManager, Dict, Mapping, Optional, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
@@ -91,7 +90,7 @@ class Urls:
             found = _digested(facts)
         except (KeyError, TypeError, ValueError):
             return {}
-        return facts if os.path.isdir(self._store.content(found.diff_id)) else {}
+        return facts if self._store.has_content(found.diff_id) else {}
 
     def _seen(self, layer: LayerSpec) -> Mapping[str, str]:
         """What the server may be asked about: of records of earlier versions only the archive tells its digest."""

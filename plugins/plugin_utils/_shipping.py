@@ -151,14 +151,19 @@ class ShippingAction(ActionBase):
             missing = reply.pop("missing", [])
             if not missing:
                 return reply
-        try:
-            places = self._ship(missing, local)
-        except (StrataError, OSError) as error:
-            return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
-        reply = self._execute(local, places)
-        if reply.pop("missing", None):
-            reply = {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
-        return reply
+        places: dict[str, Blob] = {}
+        while True:  # once, unless the host has lost something meanwhile: it tells all that it lacks
+            try:
+                sent = self._ship([each for each in missing if each not in places], local)
+            except (StrataError, OSError) as error:
+                return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
+            if missing and not sent:
+                return {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
+            places.update(sent)
+            reply = self._execute(local, places)
+            missing = reply.pop("missing", [])
+            if not missing:
+                return reply
 
     # What lies on the controller.
 

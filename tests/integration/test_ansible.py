@@ -115,6 +115,30 @@ def test_executions_and_what_is_shipped(host: Host, ansible: Ansible, layers: li
     assert counts == [2, 1]
 
 
+def test_what_a_host_loses_while_it_is_sent_something_is_sent_too(
+    host: Host, ansible: Ansible, layers: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    first = ansible.module("apply", {"root": str(host.root), "layers": layers, "stacks": [stack(host)]})
+    base = host.root / "content/sha256" / first["layers"]["base"][0].removeprefix("sha256:")
+    assert base.is_dir()
+    # A Python that loses the content before the call that has been sent all: after the plan was made.
+    script, done_once = tmp_path / "python", tmp_path / "done"
+    script.write_text(f"""#!/bin/sh
+case "$1" in *AnsiballZ_apply.py) mkdir {done_once} 2>/dev/null && rm -r {base} ;; esac
+exec {sys.executable} "$@"
+""")
+    script.chmod(0o755)
+    layers[2]["files"][0]["content"] = "secret = 54321\n"
+    arguments = json.dumps({"root": str(host.root), "layers": layers, "stacks": [stack(host)]})
+    python = ("-e", f"ansible_python_interpreter={script}")
+    done = ansible.call("ansible", "localhost", "-m", "strata.overlay.apply", "-vvv", *python, "-a", arguments)
+    assert done.returncode == 0, done.stdout
+    assert executions(done.stdout) == 3
+    assert base.is_dir()
+    assert host.tree("web") == {"etc/app.conf": "secret = 54321\n", "etc/os": "app"}
+    assert host.check(deep=True)["findings"] == []
+
+
 def test_a_definition_that_prunes(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     """The whole module runs at once, since only it can look at all of the store; the plan shows what will go."""
     everything = {"root": str(host.root), "layers": layers, "stacks": [stack(host)]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -19,7 +20,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
-from ansible_collections.strata.overlay.tests.integration.host import Host
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
+from ansible_collections.strata.overlay.tests.integration.images import simple_layout
+from ansible_collections.strata.overlay.tests.integration.test_ansible import executions
 from ansible_collections.strata.overlay.tests.integration.web import serving
 
 HALF = 3_000_000
@@ -249,6 +252,39 @@ def test_urls_are_unpacked_while_they_arrive_and_asked_for_once(
     assert Path(host.path("web"), "number").read_text() == "3"
     assert not host.run(**definition)["changed"]
     assert [code for _path, code in _Server.asked[4:]] == [304] * 4
+
+
+def test_a_url_is_fetched_once_also_beside_what_the_controller_has(
+    host: Host, ansible: Ansible, tree: Path, server: str, tmp_path: Path
+) -> None:
+    """The host first asks for what it lacks, also for an image's config, and reads the URL when it has been sent."""
+    archive(tree, "app.tar.gz", "--gzip")
+    archive(tree, "base.tar")
+    image = simple_layout(tmp_path / "image", {"etc/image": b"1"}).directory
+    plain = {
+        "root": str(host.root),
+        "images": [{"name": "image", "src": str(image)}],
+        "layers": [
+            {"name": "app", "url": f"{server}/app.tar.gz"},
+            {"name": "base", "src": str(tree.parent / "base.tar"), "remote_src": True},
+        ],
+    }
+
+    def apply(version: int) -> tuple[bool, int]:
+        """Whether that changed anything, and how often a module was called for it."""
+        layers = ["image", "base", "app", {"files": [{"path": "etc/version", "content": str(version)}]}]
+        arguments = {**plain, "stacks": [{"name": "web", "path": host.path("web"), "layers": layers}]}
+        done = ansible.call("ansible", "localhost", "-m", "strata.overlay.apply", "-vvv", "-a", json.dumps(arguments))
+        assert done.returncode == 0, done.stdout
+        assert host.tree("web")["etc/version"] == str(version)
+        return "CHANGED" in done.stdout, executions(done.stdout)
+
+    assert apply(1) == (True, 2)
+    assert [code for _path, code in _Server.asked] == [200]
+    assert apply(1) == (False, 1)
+    assert apply(2) == (True, 2)
+    assert [code for _path, code in _Server.asked] == [200, 304, 304, 304]
+    assert host.check(deep=True)["findings"] == []
 
 
 def test_the_digest_of_what_lies_under_a_url(
