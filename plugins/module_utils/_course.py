@@ -76,20 +76,26 @@ class Course:
             missing = awaited(view.plan)
             outcome = Outcome()
             if missing and not self._check_mode:
+                self._keep_digests()
                 return {"changed": False, "missing": missing}
             if view.has_changes and not self._check_mode:
                 self._store.prepare()
                 room.callback(lambda: left.append(self._store.tidy()))
                 workspace = ahead.workspace or room.enter_context(self._store.workspace())
                 outcome, view = self._change(survey, view, origins, workspace, ahead.staged)
-            elif self._store.exists():
-                self._cache.flush()
+            else:
+                self._keep_digests()
         outcome.warnings += [words for words in left if words]
         if not self._check_mode:
             survey.note_use(view)
             if view.pruned is not None:
                 outcome.pruned = self._prune(view)
         return result_of(request.module, view, outcome, {} if self._check_mode else self._store.stacks())
+
+    def _keep_digests(self) -> None:
+        """What was read needs not be read again, though nothing was changed."""
+        if self._store.exists():
+            self._cache.flush()
 
     def _resolve_images(self) -> Mapping[str, ImageOrigin]:
         request = self._request

@@ -287,6 +287,24 @@ def test_a_url_is_fetched_once_also_beside_what_the_controller_has(
     assert host.check(deep=True)["findings"] == []
 
 
+def test_what_was_read_before_the_host_asks_for_more_is_remembered(host: Host, tree: Path) -> None:
+    path = archive(tree, "app.tar")
+    app = {"name": "app", "src": str(path), "remote_src": True}
+    host.run(layers=[app], stacks=[])
+    (tree / "etc/app.conf").write_text("listen = 8081\n")
+    archive(tree, "app.tar")
+    time.sleep(2.1)  # what is younger than two seconds may change again within one tick of a clock
+    lacking = "sha256:" + "1" * 64
+    facts = {"diff_id": lacking, "size": "7", "words": "inline files", "path": ""}
+    known = set(os.listdir(host.store.sources))
+    told = json.dumps({"layers": {"layer config": facts}})
+    reply = host.run(layers=[app, {"name": "config"}], stacks=[], _controller=told)
+    assert reply == {"changed": False, "missing": [lacking]}
+    (new,) = set(os.listdir(host.store.sources)) - known
+    digest = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert digest in Path(host.store.sources, new).read_text()
+
+
 def test_the_digest_of_what_lies_under_a_url(
     host: Host, tree: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
