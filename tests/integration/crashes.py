@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 import os
+import pkgutil
 import shutil
 import stat
 import subprocess
@@ -81,6 +82,14 @@ class Point:
     problems: list[str]
 
 
+def load_all() -> None:
+    """All code that runs on hosts, once: or each of thousands of forks would compile anew what it needs."""
+    for package in ("module_utils", "modules"):
+        place = f"ansible_collections.strata.overlay.plugins.{package}"
+        for room in pkgutil.iter_modules(importlib.import_module(place).__path__):
+            importlib.import_module(f"{place}.{room.name}")
+
+
 class Stage:
     """Where a scenario is played over and over: each time in a mount namespace of its own, on a file system in memory.
 
@@ -88,6 +97,7 @@ class Stage:
     """
 
     def __init__(self, top: Path, scenario: Scenario) -> None:
+        load_all()
         self.scenario = scenario
         self._pristine = top / "pristine"
         self._top = top / "case"
