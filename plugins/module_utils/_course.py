@@ -34,6 +34,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     ImportContent,
     Step,
     origins_of,
+    staging,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._survey import Survey, awaited
 from ansible_collections.strata.overlay.plugins.module_utils._sweep import sweep
@@ -149,9 +150,7 @@ class Course:
                 # Others may have changed the host while this run was unpacking: what counts is what it needs now.
                 now = survey.look(origins)
                 steps = now.plan.steps
-                lost = [
-                    step for step in steps if isinstance(step, (ImportContent, CopyLayers)) and _is_lost(step, staged)
-                ]
+                lost = [step for step in staging(steps) if _is_lost(step, staged)]
                 if lost and tries < _TRIES:
                     continue  # without the lock: it takes long
                 staged = stage(origins_of(lost), staged=staged)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, told
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
@@ -69,20 +69,21 @@ class Request:
 
         Of an image that has none for this host it tells nothing: that mistake is found later.
         """
-        origins = list(self.sent_origins().values())
-        configs: List[str] = []
-        images = self._images([])
-        if images:
-            from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file
-
-            sent_ones = {image_id for facts in self.provided_images.values() for image_id in facts["configs"]}
-            for image in images.values():
-                origins += image.origins()
-                configs.append(image.image.image_id)
-            configs = [each for each in configs if each not in sent_ones]
-            configs = [each for each in configs if not os.path.exists(config_file(self.store, each))]
+        images = list(self._images([]).values())
+        origins = [*self.sent_origins().values(), *(origin for image in images for origin in image.origins())]
         contents = [origin.diff_id for origin in origins if origin.awaited]
-        return list(dict.fromkeys([each for each in contents if not self.store.has_content(each)] + configs))
+        contents = [diff_id for diff_id in contents if not self.store.has_content(diff_id)]
+        return list(dict.fromkeys([*contents, *self._lacking_configs(images)]))
+
+    def _lacking_configs(self, images: Sequence[ImageOrigin]) -> List[str]:
+        if not images:
+            return []
+        # Loaded when it is needed, as all that is about images: many definitions have none.
+        from ansible_collections.strata.overlay.plugins.module_utils._imagedb import config_file
+
+        sent_ones = {image_id for facts in self.provided_images.values() for image_id in facts["configs"]}
+        ids = [image.image.image_id for image in images if image.image.image_id not in sent_ones]
+        return [image_id for image_id in ids if not os.path.exists(config_file(self.store, image_id))]
 
     def _images(self, problems: List[str]) -> Dict[str, ImageOrigin]:
         found: Dict[str, ImageOrigin] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import short
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
@@ -371,9 +371,14 @@ class ForgetStack(Step):
         return f"forget stack {self.record.name}"
 
 
+def staging(steps: Iterable[Step]) -> List[Union[ImportContent, CopyLayers]]:
+    """Those that need a content staged."""
+    return [step for step in steps if isinstance(step, (ImportContent, CopyLayers))]
+
+
 def origins_of(steps: Iterable[Step]) -> List[Origin]:
     """What these steps need staged."""
-    return [step.origin for step in steps if isinstance(step, (ImportContent, CopyLayers))]
+    return [step.origin for step in staging(steps)]
 
 
 class Plan(NamedTuple):

@@ -146,20 +146,16 @@ class ShippingAction(ActionBase):
             missing = reply.pop("missing", [])
             if reply.get("failed") or not reply["changed"] or self._task.check_mode or self.module == "plan":
                 return {**reply, "missing": missing} if self.module == "plan" and not reply.get("failed") else reply
-        else:
-            reply = self._execute(local, {})
-            missing = reply.pop("missing", [])
-            if not missing:
-                return reply
         places: dict[str, Blob] = {}
-        while True:  # once, unless the host has lost something meanwhile: it tells all that it lacks
-            try:
-                sent = self._ship([each for each in missing if each not in places], local)
-            except (StrataError, OSError) as error:
-                return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
-            if missing and not sent:
-                return {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
-            places.update(sent)
+        while True:  # until the host lacks nothing: what it has lost meanwhile, it tells in its turn
+            if missing:
+                try:
+                    sent = self._ship([each for each in missing if each not in places], local)
+                except (StrataError, OSError) as error:
+                    return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
+                if not sent:
+                    return {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
+                places.update(sent)
             reply = self._execute(local, places)
             missing = reply.pop("missing", [])
             if not missing:
