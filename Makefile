@@ -33,8 +33,9 @@ sanity: setup ## ansible-test sanity, every test, on every Python of this machin
 	@./scripts/sanity
 
 unit: setup ## unit tests
-	@.venv/bin/pytest tests/unit
+	@.venv/bin/pytest --numprocesses auto tests/unit
 
+integration: export LANES ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 integration: setup ## real overlays, in a mount namespace of their own; then the same stacks by the other drivers
 	@./scripts/integration
 	@DRIVER=fuse-overlayfs ./scripts/integration $(BY_EVERY_DRIVER) tests/integration/test_commit.py
