@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
 
 SECRET = "what the canary knows"
@@ -58,6 +59,7 @@ class Watch:
 
 def plant(top: Path) -> Path:
     """Files of every kind that an archive could aim at."""
+    need_full_root("makes no devices")
     canary = top / "canary"
     (canary / "directory" / "below").mkdir(parents=True)
     (canary / "file").write_text(SECRET)

@@ -22,11 +22,11 @@ from ansible_collections.strata.overlay.tests.integration.fleet import COUNT, Fl
 from ansible_collections.strata.overlay.tests.integration.host import (
     Ansible,
     Host,
-    in_private_namespace,
     unmount_all,
 )
 from ansible_collections.strata.overlay.tests.integration.machine import Machine, machine
 from ansible_collections.strata.overlay.tests.integration.podman import stopped_podman
+from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace, is_full_root
 from ansible_collections.strata.overlay.tests.integration.sshd import Sshd, running_sshd
 
 __all__ = ["ansible", "host", "stopped_docker", "stopped_podman"]
@@ -100,6 +100,9 @@ def ansible(tmp_path: Path) -> Ansible:
         "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
         "ANSIBLE_PYTHON_INTERPRETER": os.environ.get("ANSIBLE_PYTHON_INTERPRETER", "auto_silent"),
     }
+    if not is_full_root():
+        # Root of a user namespace has root's home, in which the user who made the namespace cannot write.
+        environment["ANSIBLE_REMOTE_TMP"] = str(directory / "remote-tmp")
     return Ansible(directory, environment)
 
 

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A whole Debian root as a tar archive, built once by mmdebstrap and kept outside the checkout.
-
-As a program it prints the archive's path, or says why there is none and ends with 1.
-"""
+"""A whole Debian root as a tar archive, built once by mmdebstrap and kept outside the checkout."""
 
 from __future__ import annotations
 
@@ -15,9 +12,10 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
 
 PACKAGES = ("git", "iputils-ping", "perl", "python3")
 """What minbase lacks of a real system: hard links (perl), a file with a capability (ping), many small files."""
@@ -58,12 +56,6 @@ def debian_root(recipe: Sequence[str] = RECIPE) -> Path:
     return archive
 
 
-def is_full_root() -> bool:
-    """Whether this is root outside any user namespace that lacks ids: only such a user can give files to anyone."""
-    mapped = Path("/proc/self/uid_map").read_text().split()
-    return os.geteuid() == 0 and mapped == ["0", "0", str(2**32 - 1)]
-
-
 @contextlib.contextmanager
 def locked_cache(directory: Path) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -85,11 +77,3 @@ def _build(recipe: Sequence[str], archive: Path) -> None:
         unfinished.rename(archive)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    try:
-        print(debian_root())
-    except UnavailableError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.aside import apart
-from ansible_collections.strata.overlay.tests.integration.host import in_private_namespace
+from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace, need_full_root
 
 PROGRAMS = ("dockerd", "containerd", "docker", "busybox")
 _PATIENCE = 60
@@ -143,8 +143,7 @@ def stopped_docker(tmp_path_factory: pytest.TempPathFactory) -> StoppedDocker:
     """The root of a daemon that has built and saved the example and was stopped."""
     if not in_private_namespace():
         pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
-    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
-        pytest.skip("dockerd needs root, and not that of a user namespace")
+    need_full_root("runs no dockerd")
     if missing_programs():
         pytest.skip(f"needs {', '.join(missing_programs())}: scripts/setup --packages installs them")
     top = tmp_path_factory.mktemp("docker")

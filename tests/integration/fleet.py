@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.host import Ansible
+from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
 
 COUNT = 12
 """Hosts of the fleet that tests have."""
@@ -327,8 +328,7 @@ def skip_without(programs: Sequence[str] = tuple(PROGRAMS)) -> None:
     missing = [PROGRAMS[program] for program in programs if not os.path.exists(program)]
     if missing:
         pytest.skip(f"the Debian packages {', '.join(missing)} are missing")
-    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
-        pytest.skip("sshd and sudo need root outside user namespaces")
+    need_full_root("runs neither sshd nor sudo")
 
 
 @contextlib.contextmanager

@@ -23,16 +23,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._pruning import pru
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 
-def in_private_namespace() -> bool:
-    """Whether mounts can be made here and are seen nowhere else."""
-    if os.geteuid() != 0:
-        return False
-    try:
-        return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
-    except PermissionError:
-        return True  # root of a user namespace: process 1 is out of its reach
-
-
 @dataclass
 class Host:
     """One store and the room for its stacks, below a directory of the test's own."""

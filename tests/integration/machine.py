@@ -28,9 +28,9 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.tests.integration.debian_root import (
     UnavailableError,
-    is_full_root,
     locked_cache,
 )
+from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
 
 PACKAGES = ("dbus", "mount", "python3", "systemd", "systemd-sysv")
 RECIPE = (

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.strata.overlay.tests.integration.aside import apart
 from ansible_collections.strata.overlay.tests.integration.docker import write_base
-from ansible_collections.strata.overlay.tests.integration.host import in_private_namespace
+from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace, need_full_root
 
 _PATIENCE = 120
 
@@ -62,8 +61,7 @@ def stopped_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]
     """A root with an image ``app:1`` of three layers, and a container ``held`` of it. To be read, never changed."""
     if not in_private_namespace():
         pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
-    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
-        pytest.skip("podman is run as root, and not as that of a user namespace")
+    need_full_root("is not whom podman is run as here")
     lacking = [name for name in ("podman", "busybox") if not shutil.which(name)]
     if lacking:
         pytest.skip(f"needs {', '.join(lacking)}: scripts/setup --packages installs them")

@@ -17,6 +17,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
 from hypothesis import strategies
 
 NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
@@ -123,6 +124,7 @@ scripts = strategies.lists(
 
 def tar_layers(directory: Path) -> list[dict[str, object]]:
     """The three layers as definitions of them, bottom first: ``layer0`` and so on, of archives in a directory."""
+    need_full_root("has no such owners")
     layers: list[dict[str, object]] = []
     for number, data in enumerate(layer_tars()):
         path = directory / f"layer{number}.tar"

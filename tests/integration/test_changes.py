@@ -31,9 +31,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._packcontent import
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
 from ansible_collections.strata.overlay.tests.integration.docker import Docker, missing_programs, running_docker
-from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, in_private_namespace, unmount_all
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import Layout, sha256, skopeo
 from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace
 from ansible_collections.strata.overlay.tests.integration.scripts import (
     Change,
     layer_tars,

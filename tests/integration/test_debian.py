@@ -29,8 +29,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.tests.integration.debian_root import (
     UnavailableError,
     debian_root,
-    is_full_root,
 )
+from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
 
 TAR = ("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--warning=no-timestamp")

@@ -29,6 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._helperfiles import
 )
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
 
 BASE = inline("base", etc__os="base")
 APP = inline("app", bin__run="app")
@@ -37,6 +38,7 @@ APP = inline("app", bin__run="app")
 @pytest.fixture
 def covered(host: Host) -> Iterator[Host]:
     """Whatever is written to programs and settings goes into the test's directory."""
+    need_full_root("cannot write to programs and settings, in a copy neither")
     places = [os.path.realpath("/sbin"), "/usr/local", "/etc"]
     for number, place in enumerate(places):
         upper, work = host.top / f"upper{number}", host.top / f"work{number}"

@@ -264,7 +264,8 @@ def test_what_is_known_of_archives_goes_with_their_contents(host: Host, tmp_path
     layers = []
     for name in ("one", "two"):
         path = tmp_path / f"{name}.tar"
-        subprocess.run(["tar", "-cf", path, "-C", "/", "--transform", f"s|^|{name}|", "etc/hostname"], check=True)
+        own = ["--owner=0", "--group=0", "--transform", f"s|^|{name}|"]
+        subprocess.run(["tar", "-cf", path, "-C", "/", *own, "etc/hostname"], check=True)
         os.utime(path, (1, 1))
         layers.append({"name": name, "src": str(path), "remote_src": True})
     host.run(layers=layers)

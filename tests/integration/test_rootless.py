@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.ordinary import FIRST, ID, NAME, Ordinary, ordinary_user
+from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
 
 BASE = inline("base", etc__os="base", both="base")
 APP = inline("app", bin__run="app", both="app")
@@ -31,11 +32,8 @@ NEW = inline("app", bin__run="new", both="new")
 
 @pytest.fixture
 def user(host: Host, ansible: Ansible) -> Iterator[Ordinary]:
-    if os.geteuid() != 0 or shutil.which("newuidmap") is None:
-        pytest.skip("needs root, and newuidmap of the package uidmap")
-    with open("/proc/self/uid_map", encoding="ascii") as table:
-        if table.read().split() != ["0", "0", "4294967295"]:
-            pytest.skip("needs root of this machine, who can be any user")
+    if not is_full_root() or shutil.which("newuidmap") is None:
+        pytest.skip("needs root of this machine, who can be any user, and newuidmap of the package uidmap")
     with ordinary_user(host.top, ansible) as person:
         yield person
 

@@ -22,6 +22,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.images import simple_layout
+from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
 from ansible_collections.strata.overlay.tests.integration.test_ansible import executions
 from ansible_collections.strata.overlay.tests.integration.web import serving
 
@@ -85,11 +86,6 @@ def test_a_directory_is_the_same_layer_whenever_it_was_written(host: Host, tree:
     changed = host.four_steps(**web(host, dir=str(tree), remote_src=True))
     assert changed["diff_ids"] != done["diff_ids"]
     assert host.tree("web")["etc/app.conf"] == "listen = 8081\n"
-
-
-def is_full_root() -> bool:
-    """Root of the first user namespace, who may give files away."""
-    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
 def test_inline_files(host: Host) -> None:
