@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import astuple
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
@@ -18,8 +19,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._layerspec import S
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
 from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, archive_size, open_tar
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack
-from ansible_collections.strata.overlay.plugins.module_utils._workers import Count, Job, Report, run_jobs
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack, writer_apart
+from ansible_collections.strata.overlay.plugins.module_utils._workers import (
+    Count,
+    Job,
+    Report,
+    is_worth_forking,
+    leave_cores,
+    run_jobs,
+)
 
 
 def stage_contents(
@@ -48,7 +56,8 @@ def stage_contents(
         if origin.diff_id not in found:
             needed.setdefault(origin.diff_id, origin)
     read = [origin for origin in needed.values() if not origin.chain]
-    jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr) for origin in read]
+    idle = leave_cores(len(read))
+    jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr, idle) for origin in read]
     copies = [origin for origin in needed.values() if origin.chain]
     for origin, result in zip(read, run_jobs(jobs, report, meanwhile=meanwhile)):
         found[origin.diff_id] = content_record(Unpacked(*result), origin.words)
@@ -78,7 +87,8 @@ def stage_unread(
     :raises StrataError: one of them is not usable.
     """
     trees = [f"{workspace}/unread-{number}" for number in range(len(unread))]
-    jobs = [_unread_job(tree, item, abilities.userxattr) for tree, item in zip(trees, unread)]
+    idle = leave_cores(len(unread))
+    jobs = [_unread_job(tree, item, abilities.userxattr, idle) for tree, item in zip(trees, unread)]
     results = [(Unpacked(*unpacked), told) for unpacked, told in run_jobs(jobs, report, meanwhile=meanwhile)]
     for tree, (unpacked, _told) in zip(trees, results):
         if not os.path.isdir(_tree(workspace, unpacked.diff_id)):  # two sources may hold the same
@@ -96,17 +106,18 @@ def _tree(workspace: str, diff_id: str) -> str:
     return f"{workspace}/{hex_of(diff_id)}"
 
 
-def _job(tree: str, origin: Origin, userxattr: bool) -> Job:
+def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
     words = f"content {short(origin.diff_id)} from {origin.words}"
     named = f"{origin.where}: {words}" if origin.where else words
+    size = archive_size(origin.source, origin.opener) or origin.size
+    apart = idle and is_worth_forking(size, origin.remote)
 
     def work(count: Count) -> Tuple[Any, ...]:
-        unpacked = _unpack(tree, origin.source, origin.opener, userxattr, named, count)
+        unpacked = _unpack(tree, origin.source, origin.opener, userxattr, named, count, apart=apart)
         if unpacked.diff_id != origin.diff_id:
             raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
 
-    size = archive_size(origin.source, origin.opener) or origin.size
     return Job(words, work, size, download=origin.remote)
 
 
@@ -124,21 +135,29 @@ def _other_content(origin: Origin, found: str) -> StrataError:
     )
 
 
-def _unread_job(tree: str, item: Unread, userxattr: bool) -> Job:
+def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
     words = f"a layer from {describe(item.source)}"
+    size, download = archive_size(item.source, item.opener), item.source.kind == "url"
+    apart = idle and is_worth_forking(size, download)
 
     def work(count: Count) -> Tuple[Any, ...]:
-        unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count)
+        unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count, apart=apart)
         return astuple(unpacked), dict(item.told())
 
-    return Job(words, work, archive_size(item.source, item.opener), download=item.source.kind == "url")
+    return Job(words, work, size, download=download)
 
 
-def _unpack(tree: str, source: Source, opener: Optional[Opener], userxattr: bool, words: str, count: Count) -> Unpacked:
+def _unpack(
+    tree: str, source: Source, opener: Optional[Opener], userxattr: bool, words: str, count: Count, *, apart: bool
+) -> Unpacked:
     os.mkdir(tree, 0o700)
     try:
-        with open_tar(source, opener, count) as read:
-            return unpack(read, tree, userxattr, source.limits)
+        with contextlib.ExitStack() as opened:
+            relay = writer_apart(tree, userxattr, source.limits) if apart else None
+            if relay:
+                opened.enter_context(relay)
+            read = opened.enter_context(open_tar(source, opener, count))
+            return unpack(read, tree, userxattr, source.limits, relay)
     except OSError as error:
         raise StrataError(
             f"Cannot unpack {words}: {error.strerror or error}"

@@ -196,6 +196,11 @@ class TarReader:
         """Bytes of the stream that were used: after an entry was given, those before its data."""
         return self._source.position
 
+    @property
+    def left(self) -> int:
+        """Stored bytes of the present entry that were not given yet."""
+        return self._left
+
     def __iter__(self) -> TarReader:
         return self
 

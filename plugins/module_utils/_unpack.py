@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import Callable, Iterator, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._metadata import ex
 from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import opaque_xattr
 from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
+from ansible_collections.strata.overlay.plugins.module_utils._relay import Member, Relay
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
@@ -31,7 +32,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._treedigest import 
 from ansible_collections.strata.overlay.plugins.module_utils._treewriter import TreeWriter
 from ansible_collections.strata.overlay.plugins.module_utils._writeback import WriteBack
 
-__all__ = ["Unpacked", "digest", "remove_tree", "unpack"]
+__all__ = ["Unpacked", "digest", "remove_tree", "unpack", "writer_apart"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,31 @@ def _no_umask() -> Iterator[None]:
         os.umask(before)
 
 
-def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -> Unpacked:
+def writer_apart(directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -> Optional[Relay]:
+    """Another process that writes what ``unpack`` reads in this one: for large layers, where a core has nothing to do.
+
+    It is started before the source is opened: else it would hold what that needs closed, such as the pipe to a program.
+
+    :param directory, userxattr, limits: as for ``unpack``.
+    :returns: for ``unpack``; a context manager. None where no process is to be had.
+    """
+
+    def write(members: Iterator[Member]) -> Tuple[int, str]:
+        meter = Meter(limits)  # this one knows of implied directories
+        return _write(_counted(members, meter), directory, userxattr, meter.count_implied)
+
+    with contextlib.suppress(OSError):
+        return Relay(write)
+    return None
+
+
+def unpack(
+    read: Callable[[int], bytes],
+    directory: str,
+    userxattr: bool,
+    limits: Limits = UNLESS_SET,
+    relay: Optional[Relay] = None,
+) -> Unpacked:
     """Unpack a layer's tar stream into an existing empty directory, in overlay form.
 
     The directory itself becomes 0:0, 0755 and without access lists, unless the archive says otherwise.
@@ -107,30 +132,59 @@ def unpack(read: Callable[[int], bytes], directory: str, userxattr: bool, limits
 
     :param read: as for ``digest``.
     :param userxattr: mark opaque directories by user.overlay.opaque, as an unprivileged user namespace needs it.
+    :param relay: of ``writer_apart`` for this directory; else it is written here.
     :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
     """
     meter = Meter(limits)
-    mark = opaque_xattr(userxattr)
-    beside = os.path.dirname(os.path.abspath(directory))
+    with HashingReader(relay.fed(read) if relay else read) as source:
+        reader = TarReader(meter.bounded(source.read))
+        walk = _Walk(reader, meter)
+        if relay:
+            for entry, where in walk:
+                relay.send(entry, where, reader.position, reader.left)
+            allocated, tree = relay.result()
+        else:
+            members = (Member(*found, reader.position, reader.left, reader.data()) for found in walk)
+            allocated, tree = _write(members, directory, userxattr, meter.count_implied, lambda: source.failure)
+        return Unpacked(source.digest(), walk.size, meter.members, allocated, tree)
+
+
+def _counted(members: Iterator[Member], meter: Meter) -> Iterator[Member]:
+    for member in members:
+        meter.count(member.entry, member.position)
+        yield member
+
+
+def _write(
+    members: Iterator[Member],
+    directory: str,
+    userxattr: bool,
+    count_implied: Callable[[], None],
+    failure: Callable[[], Optional[BaseException]] = lambda: None,
+) -> Tuple[int, str]:
+    """Write all entries; gives the bytes that the tree takes, and its digest.
+
+    :param failure: the error that was met when the data was read, if any: it is passed on as it is.
+    """
+    end = 0
     with contextlib.ExitStack() as opened:
-        source = opened.enter_context(HashingReader(read))
-        root = opened.enter_context(RootDirectory(directory, meter.count_implied))
+        root = opened.enter_context(RootDirectory(directory, count_implied))
+        beside = os.path.dirname(os.path.abspath(directory))
         directories = opened.enter_context(PendingDirectories(beside))
         opened.enter_context(_no_umask())
         disk = opened.enter_context(WriteBack(directory))
         make_plain(root.fd)
-        reader = TarReader(meter.bounded(source.read))
-        walk = _Walk(reader, meter)
-        writer = TreeWriter(root, mark, directories)
-        for entry, where in walk:
+        writer = TreeWriter(root, opaque_xattr(userxattr), directories)
+        for entry, where, position, stored, data in members:
             try:
-                writer.add(entry, where, reader.data())
+                writer.add(entry, where, data)
             except OSError as error:
-                if error is source.failure:
+                if error is failure():
                     raise
                 raise StrataError(f"entry {show(entry.name)}: {explain(error)}") from error
-            disk.at(reader.position)
+            end = position + stored
+            disk.at(end)
         writer.finish()
-        disk.last(reader.position)
+        disk.last(end)
         tree = tree_digest(directory, checksums=writer.checksums)
-        return Unpacked(source.digest(), walk.size, meter.members, tree.allocated, tree.digest)
+        return tree.allocated, tree.digest

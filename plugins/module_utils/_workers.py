@@ -111,8 +111,23 @@ def run_jobs(
         board.close()
 
 
+def leave_cores(jobs: int) -> bool:
+    """Whether so many jobs leave a second core for each, and memory for what runs there."""
+    return 2 * jobs <= min(_cores(), MOST_PROCESSES)
+
+
+def is_worth_forking(size: int, download: bool) -> bool:
+    """Whether work is worth a process.
+
+    :param size, download: as of a job.
+    """
+    return size >= _WORTH_FORKING or (download and not size)
+
+
 def _are_worth_forking(jobs: Sequence[Job]) -> bool:
-    return sum(job.size for job in jobs) >= _WORTH_FORKING or any(job.download and not job.size for job in jobs)
+    return is_worth_forking(sum(job.size for job in jobs), False) or any(
+        is_worth_forking(job.size, job.download) for job in jobs
+    )
 
 
 def _cores() -> int:
@@ -214,11 +229,13 @@ class _Pool:
         """End all workers, at once where they are at work, with the programs that they have started."""
         for worker in self._workers:
             os.close(worker.orders)
-            os.close(worker.results)
             if worker.job >= 0:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(worker.process, signal.SIGKILL)
         for worker in self._workers:
+            while os.read(worker.results, 1 << 16):
+                pass  # until the last process that could still write is gone: a worker's own as well
+            os.close(worker.results)
             if worker.process:
                 os.waitpid(worker.process, 0)
         self._workers = []

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _source
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _source, _stage, _workers
 from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._limits import Limits
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest
+from ansible_collections.strata.overlay.plugins.module_utils._relay import Relay
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest, writer_apart
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress
 from ansible_collections.strata.overlay.tests.integration.host import Host
 
@@ -77,6 +80,40 @@ def test_four_steps_of_several_archives(host: Host, tmp_path: Path) -> None:
     assert done["bytes"] == (12 + 13 + 14) * MEGABYTE
     assert not list((host.root / "staging").iterdir())
     assert not list((host.root / "trash").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("program", "suffix"), [("", ""), ("gzip", ".gz"), ("bzip2", ".bz2"), ("xz", ".xz"), ("zstd", ".zst")]
+)
+def test_a_layer_that_is_read_and_written_by_two_processes(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, suffix: str
+) -> None:
+    """As each large one is where a core has nothing to do. The writer must not hold what a program is fed by."""
+    if program and shutil.which(program) is None:
+        pytest.skip(f"needs {program}")
+    started: list[object] = []
+
+    def start(*arguments: Any) -> Relay | None:
+        started.append(arguments)
+        return writer_apart(*arguments)
+
+    monkeypatch.setattr(_stage, "leave_cores", lambda _jobs: True)
+    monkeypatch.setattr(_stage, "is_worth_forking", lambda _size, _download: True)
+    monkeypatch.setattr(_stage, "writer_apart", start)
+    monkeypatch.setattr(_workers, "is_worth_forking", lambda _size, _download: False)  # in this process, to see it
+    plain = archive(tmp_path / "base.tar", 20, files=3)
+    if program:
+        subprocess.run([program, "-k", plain], check=True)
+    packed = Path(f"{plain}{suffix}")
+    done = host.run(**definition(packed), stacks=[{"name": "web", "path": host.path("web"), "layers": [packed.name]}])
+    assert len(started) == 1
+    assert done["diff_ids"] == [f"sha256:{hashlib.sha256(plain.read_bytes()).hexdigest()}"]
+    with tarfile.open(plain) as tar:
+        for member in tar:
+            stream = tar.extractfile(member)
+            assert stream is not None
+            assert Path(host.path("web"), member.name).read_bytes() == stream.read()
+    assert host.check(deep=True)["findings"] == []
 
 
 def test_a_new_archive_is_read_once(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

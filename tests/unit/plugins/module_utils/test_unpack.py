@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -26,7 +27,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_at
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest, remove_tree, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import (
+    Unpacked,
+    digest,
+    remove_tree,
+    unpack,
+    writer_apart,
+)
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
     directory,
     hardlink,
@@ -123,8 +130,30 @@ def failing(number: int) -> Callable[..., int]:
     return refuse
 
 
+class Way:
+    """How archives are unpacked here: all of them in both ways.
+
+    :cvar apart: what is read in this process is written in another.
+    """
+
+    apart = False
+
+
+@pytest.fixture(autouse=True, params=["in one process", "in two"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Way, "apart", request.param == "in two")
+
+
 def unpacked(archive: bytes, top: Path, userxattr: bool = False) -> Unpacked:
-    return unpack(io.BytesIO(archive).read, str(top), userxattr)
+    return unpacked_from(io.BytesIO(archive).read, top, userxattr)
+
+
+def unpacked_from(read: Callable[[int], bytes], top: Path, userxattr: bool = False) -> Unpacked:
+    with contextlib.ExitStack() as opened:
+        relay = writer_apart(str(top), userxattr) if Way.apart else None
+        if relay:
+            opened.enter_context(relay)
+        return unpack(read, str(top), userxattr, relay=relay)
 
 
 # What is written
@@ -442,7 +471,7 @@ def test_errors_of_the_source_pass_through(root: Path) -> None:
         return data.read(size)
 
     with pytest.raises(ConnectionResetError):
-        unpack(read, str(root), False)
+        unpacked_from(read, root)
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")

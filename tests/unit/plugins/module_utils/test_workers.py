@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._workers import (
     Count,
     Job,
     Progress,
+    leave_cores,
     run_jobs,
 )
 
@@ -157,6 +158,35 @@ def test_programs_of_a_stopped_worker_end_too() -> None:
     with pytest.raises(StrataError, match="enough"):
         run_jobs([Job("0", starting), Job("1", failing)], processes=2)
     assert wait_for(lambda: not running("sleep\x004242\0"))
+
+
+def test_processes_of_a_stopped_worker_have_ended(tmp_path: Path) -> None:
+    """What one of them writes late would be in the way of whoever clears up."""
+
+    def forking(_count: Count) -> None:
+        if os.fork():
+            time.sleep(60)
+        with (tmp_path / "file").open("wb", buffering=0) as stream:
+            while True:
+                stream.write(b"x")
+
+    def failing(_count: Count) -> None:
+        assert wait_for((tmp_path / "file").exists)
+        raise StrataError("enough")
+
+    with pytest.raises(StrataError, match="enough"):
+        run_jobs([Job("0", forking), Job("1", failing)], processes=2)
+    size = (tmp_path / "file").stat().st_size
+    time.sleep(0.1)
+    assert (tmp_path / "file").stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("cores", "jobs", "leave"), [(1, 1, False), (2, 1, True), (2, 2, False), (64, 4, True), (64, 5, False)]
+)
+def test_a_second_core_for_each_job(monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, leave: bool) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(cores)))
+    assert leave_cores(jobs) is leave
 
 
 def running(command: str) -> bool:

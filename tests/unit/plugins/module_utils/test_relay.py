@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is read in one process and written in another arrives whole, and whoever fails is heard."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layername import Place
+from ansible_collections.strata.overlay.plugins.module_utils._relay import RING, Member, Relay
+from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    descriptors = os.listdir("/proc/self/fd")
+    yield
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def member(number: int) -> tuple[Entry, Place]:
+    name = b"f%d" % number
+    entry = Entry(name, "file", 0o644, 1, 2, 3, -4, b"target", (5, 6), {"user.a": b"\0"}, [(0, 7)])
+    return entry, Place(b"", name, "entry")
+
+
+def digests(members: Iterator[Member]) -> list[tuple[Any, ...]]:
+    """What the writer is given: each entry with the digest of its bytes."""
+    found = []
+    for entry, where, position, stored, data in members:
+        total = hashlib.sha256()
+        for piece in data:
+            total.update(piece)
+        found.append((entry.name, tuple(where), position, stored, total.hexdigest()))
+    return found
+
+
+def pass_on(sizes: list[int], piece: Callable[[], int], work: Callable[[Iterator[Member]], Any]) -> tuple[Any, Any]:
+    """Send one entry for each size, read in pieces; gives what arrived, and what should have."""
+    source = random.Random(1)
+    expected = []
+    with Relay(work) as relay:
+        waiting = b""
+        read = relay.fed(lambda size: waiting[:size])
+        position = 0
+        for number, size in enumerate(sizes):
+            entry, where = member(number)
+            data = source.randbytes(size)
+            relay.send(entry, where, position, size)
+            expected.append((entry.name, tuple(where), position, size, hashlib.sha256(data).hexdigest()))
+            waiting = data
+            while waiting:
+                waiting = waiting[len(read(piece())) :]
+            position += size
+        return relay.result(), expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "piece"),
+    [
+        ([], 1),
+        ([0, 0, 0], 1),
+        ([3 * RING + 17], 1 << 20),
+        ([3 * RING + 17, 0, 5], 10 * RING),
+        ([1, RING, 1, RING - 1, RING + 1, 0, 7], 777_777),
+        ([11] * 30_000, 11),
+        ([20_000], 1),
+    ],
+    ids=["none", "empty", "one large", "read all at once", "around the ring", "many small", "byte by byte"],
+)
+def test_all_arrives(sizes: list[int], piece: int) -> None:
+    found, expected = pass_on(sizes, lambda: piece, digests)
+    assert found == expected
+
+
+def test_entries_are_as_they_were() -> None:
+    entry, where = member(1)
+    with Relay(lambda members: [repr(tuple(one)[:4]) for one in members]) as relay:
+        relay.send(entry, where, 0, 0)
+        assert relay.result() == [repr((entry, where, 0, 0))]
+
+
+def raising(error: BaseException) -> Callable[[Iterator[Member]], Any]:
+    def work(members: Iterator[Member]) -> None:
+        next(members)
+        raise error
+
+    return work
+
+
+def killed(_members: Iterator[Member]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected", "words"),
+    [
+        (raising(StrataError("entry x: refused")), StrataError, "^entry x: refused$"),
+        (raising(OSError(errno.ENOSPC, "full", "/place")), OSError, "full: '/place'"),
+        (raising(ValueError("a slip")), RuntimeError, "a slip"),
+        (killed, StrataError, "ended by signal 9"),
+    ],
+    ids=["refused", "failed", "fault", "killed"],
+)
+@pytest.mark.parametrize("size", [1, 4 * RING])
+def test_the_writer_fails(
+    work: Callable[[Iterator[Member]], Any], expected: type[Exception], words: str, size: int
+) -> None:
+    """Also where the reader has far more to give than there is room for."""
+    with pytest.raises(expected, match=words):
+        pass_on([size], lambda: 1 << 20, work)
+
+
+def reader_fails(work: Callable[[Iterator[Member]], Any], error: BaseException) -> None:
+    with Relay(work) as relay:
+        relay.send(*member(1), 0, 0)
+        relay.send(*member(2), 0, 1000)
+        raise error
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "gone"), StrataError("damaged"), KeyboardInterrupt()])
+def test_the_reader_fails(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught:
+        reader_fails(digests, error)
+    assert caught.value is error
+
+
+def test_the_writer_was_behind_and_is_heard_first() -> None:
+    """What comes first in the archive is told, as in one process."""
+    with pytest.raises(StrataError, match="entry f1"):
+        reader_fails(raising(StrataError("entry f1: no")), StrataError("entry f3: damaged"))
+
+
+def test_no_process_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(OSError, match="no more processes"):
+        Relay(digests)
