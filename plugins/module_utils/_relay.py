@@ -145,7 +145,8 @@ class Relay:
 
     def _hear(self) -> None:
         """How far the writer is, or its answer."""
-        said = _receive(self._answers)
+        text = _receive(self._answers)
+        said = marshal.loads(text) if text else None
         if said is None:
             status = os.waitpid(self._process, 0)[1]
             self._process = 0
@@ -227,10 +228,10 @@ class _Members:
         if done - self._told >= _WORTH_TELLING:
             self._told = done
             _send(self._answers, done)
-        said = _receive(self._orders)
-        if said is None:
+        text = _receive(self._orders)
+        if not text:
             raise _CutError
-        self._there, entries, self._last = said
+        self._there, entries, self._last = marshal.loads(text)
         self._waiting += entries
 
 
@@ -266,10 +267,10 @@ def _send(descriptor: int, what: Any) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _receive(descriptor: int) -> Any:
-    """What was sent; None when the other one has ended."""
+def _receive(descriptor: int) -> bytes:
+    """What was sent, as `marshal` has written it; nothing when the other one has ended."""
     head = _exactly(descriptor, _LENGTH.size)
-    return marshal.loads(_exactly(descriptor, *_LENGTH.unpack(head))) if head else None
+    return _exactly(descriptor, *_LENGTH.unpack(head)) if head else b""
 
 
 def _exactly(descriptor: int, length: int) -> bytes:
