@@ -15,17 +15,21 @@ from __future__ import annotations
 import contextlib
 import marshal
 import mmap
+import operator
 import os
 import signal
 import struct
 import traceback
 from collections import deque
-from typing import Any, Callable, Deque, Iterator, List, NamedTuple, Optional, Tuple
+from dataclasses import fields
+from typing import Any, Callable, Deque, Iterator, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry
+from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member, write_all
+from ansible_collections.strata.overlay.plugins.module_utils._workers import how_it_ended
 
 RING = 8 << 20
 """Bytes that the reader may be ahead; more would leave the processors' caches."""
@@ -37,20 +41,8 @@ _WORTH_TELLING = RING // 8
 """Bytes after which the writer says that it is done with them, so that its pipe never fills up."""
 
 _LENGTH = struct.Struct("<Q")
-
-
-class Member(NamedTuple):
-    """One entry with its place.
-
-    :ivar position: bytes of the stream before its data. :ivar stored: bytes of its data in the stream.
-    :ivar data: gives these once, as they come.
-    """
-
-    entry: Entry
-    where: Place
-    position: int
-    stored: int
-    data: Iterator[memoryview]
+_facts = operator.attrgetter(*(field.name for field in fields(Entry)))
+"""What makes an entry; `marshal` takes the values, not the class."""
 
 
 class _CutError(Exception):
@@ -82,9 +74,9 @@ class Relay:
         orders, self._orders, self._answers, answers = self._pipes
         if self._process == 0:
             _serve(work, self._ring, orders, answers, (self._orders, self._answers))
-        for descriptor in (orders, answers):
-            os.close(descriptor)
-            self._pipes.remove(descriptor)
+        os.close(orders)
+        os.close(answers)
+        self._pipes = [self._orders, self._answers]
 
     def __enter__(self) -> Relay:
         return self
@@ -93,7 +85,8 @@ class Relay:
         try:
             if isinstance(error, (StrataError, OSError)) and self._answer is None:
                 self._tell(False)
-                self._hang_up()
+                os.close(self._orders)  # the writer hears that no more comes
+                self._pipes = [self._answers]
                 self._settle()
         finally:
             self._end()
@@ -111,11 +104,7 @@ class Relay:
 
     def send(self, entry: Entry, where: Place, position: int, stored: int) -> None:
         """One more entry; its data is at so many bytes of what was read."""
-        facts = (
-            *(entry.name, entry.kind, entry.mode, entry.uid, entry.gid, entry.size, entry.mtime_ns, entry.target),
-            *(entry.device, entry.xattrs, entry.sparse),
-        )
-        self._entries.append((facts, tuple(where), position, stored))
+        self._entries.append((_facts(entry), tuple(where), position, stored))
 
     def result(self) -> Any:
         """Nothing more comes: what the work returns, or raises."""
@@ -146,13 +135,13 @@ class Relay:
     def _hear(self) -> None:
         """How far the writer is, or its answer."""
         text = _receive(self._answers)
-        said = marshal.loads(text) if text else None
-        if said is None:
-            status = os.waitpid(self._process, 0)[1]
+        if not text:
+            how = how_it_ended(os.waitpid(self._process, 0)[1])
             self._process = 0
-            how = f"by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "of itself"
             self._answer = "refused", f"the process that writes it ended {how}; see whether memory ran out"
-        elif isinstance(said, int):
+            return
+        said = marshal.loads(text)
+        if isinstance(said, int):
             self._done = said
         else:
             self._answer = said
@@ -173,17 +162,11 @@ class Relay:
             raise RuntimeError(what)
         return what
 
-    def _hang_up(self) -> None:
-        os.close(self._orders)
-        self._pipes.remove(self._orders)
-
     def _end(self) -> None:
         if self._process:
-            with contextlib.suppress(ProcessLookupError):
-                if self._answer is None:
-                    os.kill(self._process, signal.SIGKILL)
+            if self._answer is None:
+                os.kill(self._process, signal.SIGKILL)
             os.waitpid(self._process, 0)
-            self._process = 0
         self._close()
 
     def _close(self) -> None:
@@ -262,9 +245,7 @@ def _serve(
 
 def _send(descriptor: int, what: Any) -> None:
     text = marshal.dumps(what)
-    view = memoryview(_LENGTH.pack(len(text)) + text)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    write_all(descriptor, memoryview(_LENGTH.pack(len(text)) + text))
 
 
 def _receive(descriptor: int) -> bytes:

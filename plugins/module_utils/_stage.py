@@ -152,11 +152,8 @@ def _unpack(
 ) -> Unpacked:
     os.mkdir(tree, 0o700)
     try:
-        with contextlib.ExitStack() as opened:
-            relay = writer_apart(tree, userxattr, source.limits) if apart else None
-            if relay:
-                opened.enter_context(relay)
-            read = opened.enter_context(open_tar(source, opener, count))
+        beside = writer_apart(tree, userxattr, source.limits) if apart else contextlib.nullcontext()
+        with beside as relay, open_tar(source, opener, count) as read:
             return unpack(read, tree, userxattr, source.limits, relay)
     except OSError as error:
         raise StrataError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 from zlib import crc32
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -31,6 +31,20 @@ _PRIVATE = 0o600
 _MOST_CHECKSUMS = 200_000
 """For the sake of memory; files beyond these are read once more when the tree's digest is made."""
 _DEVICE_TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
+
+
+class Member(NamedTuple):
+    """One entry of a stream with its place.
+
+    :ivar position: bytes of the stream before its data. :ivar stored: bytes of its data in the stream.
+    :ivar data: gives these once, as they come.
+    """
+
+    entry: Entry
+    where: Place
+    position: int
+    stored: int
+    data: Iterator[memoryview]
 
 
 class TreeWriter:
@@ -115,7 +129,7 @@ class TreeWriter:
         checksum = 0
         for chunk in data:
             checksum = crc32(chunk, checksum)
-            _write_all(descriptor, chunk)
+            write_all(descriptor, chunk)
         number = os.fstat(descriptor).st_ino
         if number in self.checksums or len(self.checksums) < _MOST_CHECKSUMS:
             self.checksums[number] = checksum
@@ -294,7 +308,8 @@ def _same_inode(parent: int, name: bytes, other: os.stat_result) -> bool:
     return status is not None and (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
 
 
-def _write_all(descriptor: int, chunk: memoryview) -> None:
+def write_all(descriptor: int, chunk: memoryview) -> None:
+    """:raises OSError: as the kernel says."""
     written = os.write(descriptor, chunk)
     while written < len(chunk):
         written += os.write(descriptor, chunk[written:])
@@ -308,5 +323,5 @@ def _write_sparse(descriptor: int, extents: Extents, chunks: Iterator[memoryview
         left = length
         while left:
             piece = piece or next(chunks)
-            _write_all(descriptor, piece[:left])
+            write_all(descriptor, piece[:left])
             left, piece = left - len(piece[:left]), piece[left:]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import Callable, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, ContextManager, Iterator, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
@@ -24,13 +24,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._metadata import ex
 from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import opaque_xattr
 from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
-from ansible_collections.strata.overlay.plugins.module_utils._relay import Member, Relay
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
-from ansible_collections.strata.overlay.plugins.module_utils._treewriter import TreeWriter
+from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member, TreeWriter
 from ansible_collections.strata.overlay.plugins.module_utils._writeback import WriteBack
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._relay import Relay
 
 __all__ = ["Unpacked", "digest", "remove_tree", "unpack", "writer_apart"]
 
@@ -97,22 +99,25 @@ def _no_umask() -> Iterator[None]:
         os.umask(before)
 
 
-def writer_apart(directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -> Optional[Relay]:
+def writer_apart(directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -> ContextManager[Optional[Relay]]:
     """Another process that writes what ``unpack`` reads in this one: for large layers, where a core has nothing to do.
 
     It is started before the source is opened: else it would hold what that needs closed, such as the pipe to a program.
 
     :param directory, userxattr, limits: as for ``unpack``.
-    :returns: for ``unpack``; a context manager. None where no process is to be had.
+    :returns: gives what ``unpack`` takes: None where no process is to be had.
     """
+    # Loaded when it is needed: most layers are small, or have others beside them.
+    from ansible_collections.strata.overlay.plugins.module_utils._relay import Relay
 
     def write(members: Iterator[Member]) -> Tuple[int, str]:
         meter = Meter(limits)  # this one knows of implied directories
         return _write(_counted(members, meter), directory, userxattr, meter.count_implied)
 
-    with contextlib.suppress(OSError):
+    try:
         return Relay(write)
-    return None
+    except OSError:
+        return contextlib.nullcontext()
 
 
 def unpack(

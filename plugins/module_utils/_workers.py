@@ -124,8 +124,15 @@ def is_worth_forking(size: int, download: bool) -> bool:
     return size >= _WORTH_FORKING or (download and not size)
 
 
+def how_it_ended(status: int) -> str:
+    """What ``os.waitpid`` has told of a process, in words that follow "ended"."""
+    if os.WIFSIGNALED(status):
+        return f"by signal {os.WTERMSIG(status)} ({signal.strsignal(os.WTERMSIG(status))})"
+    return f"with exit status {os.WEXITSTATUS(status)}"
+
+
 def _are_worth_forking(jobs: Sequence[Job]) -> bool:
-    return is_worth_forking(sum(job.size for job in jobs), False) or any(
+    return sum(job.size for job in jobs) >= _WORTH_FORKING or any(
         is_worth_forking(job.size, job.download) for job in jobs
     )
 
@@ -296,13 +303,10 @@ class _Pool:
         status = os.waitpid(worker.process, 0)[1]
         worker.process = 0
         index, worker.job = worker.job, -1
-        how = f"with exit status {os.WEXITSTATUS(status)}"
-        if os.WIFSIGNALED(status):
-            how = f"by signal {os.WTERMSIG(status)} ({signal.strsignal(os.WTERMSIG(status))})"
         what = f"while unpacking {self._jobs[index].words}" if index >= 0 else "before it had anything to do"
         raise StrataError(
-            f"A worker process ended {how} {what}. Nothing of it was kept. Look into the kernel's log whether memory "
-            "ran out, and run again."
+            f"A worker process ended {how_it_ended(status)} {what}. Nothing of it was kept. Look into the kernel's log "
+            "whether memory ran out, and run again."
         )
 
 

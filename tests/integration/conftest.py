@@ -26,7 +26,11 @@ from ansible_collections.strata.overlay.tests.integration.host import (
 )
 from ansible_collections.strata.overlay.tests.integration.machine import Machine, machine
 from ansible_collections.strata.overlay.tests.integration.podman import stopped_podman
-from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace, is_full_root
+from ansible_collections.strata.overlay.tests.integration.rights import (
+    in_private_namespace,
+    is_full_root,
+    need_private_namespace,
+)
 from ansible_collections.strata.overlay.tests.integration.sshd import Sshd, running_sshd
 
 __all__ = ["ansible", "host", "stopped_docker", "stopped_podman"]
@@ -79,8 +83,7 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     """A host without a store."""
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    need_private_namespace()
     yield Host(tmp_path)
     unmount_all(tmp_path)
 
@@ -108,8 +111,7 @@ def ansible(tmp_path: Path) -> Ansible:
 
 @pytest.fixture(scope="module")
 def _booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    need_private_namespace()
     top = tmp_path_factory.mktemp("fleet")
     (top / "controller").mkdir()
     environment = {
@@ -151,8 +153,7 @@ def sshd(tmp_path: Path, host: Host) -> Iterator[Sshd]:
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Machine]:
     """A machine that a real systemd has booted."""
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    need_private_namespace()
     try:
         with machine(tmp_path) as one:
             yield one

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.aside import apart
-from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace, need_full_root
+from ansible_collections.strata.overlay.tests.integration.rights import need_full_root, need_private_namespace
 
 PROGRAMS = ("dockerd", "containerd", "docker", "busybox")
 _PATIENCE = 60
@@ -141,8 +141,7 @@ class StoppedDocker:
 @pytest.fixture(scope="session")
 def stopped_docker(tmp_path_factory: pytest.TempPathFactory) -> StoppedDocker:
     """The root of a daemon that has built and saved the example and was stopped."""
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    need_private_namespace()
     need_full_root("runs no dockerd")
     if missing_programs():
         pytest.skip(f"needs {', '.join(missing_programs())}: scripts/setup --packages installs them")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.strata.overlay.tests.integration.aside import apart
 from ansible_collections.strata.overlay.tests.integration.docker import write_base
-from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace, need_full_root
+from ansible_collections.strata.overlay.tests.integration.rights import need_full_root, need_private_namespace
 
 _PATIENCE = 120
 
@@ -59,8 +59,7 @@ class Podman:
 @pytest.fixture(scope="session")
 def stopped_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     """A root with an image ``app:1`` of three layers, and a container ``held`` of it. To be read, never changed."""
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    need_private_namespace()
     need_full_root("is not whom podman is run as here")
     lacking = [name for name in ("podman", "busybox") if not shutil.which(name)]
     if lacking:

@@ -22,6 +22,12 @@ def in_private_namespace() -> bool:
         return True  # root of a user namespace: process 1 is out of its reach
 
 
+def need_private_namespace() -> None:
+    """Skip the test where mounts cannot be made, or would be seen elsewhere."""
+    if not in_private_namespace():
+        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+
+
 def is_full_root() -> bool:
     """Whether this is root outside any user namespace that lacks ids: only such a user can give files to anyone."""
     mapped = Path("/proc/self/uid_map").read_text().split()

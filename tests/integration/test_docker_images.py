@@ -23,7 +23,7 @@ from ansible_collections.strata.overlay.tests.integration.docker import missing_
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import skopeo
 from ansible_collections.strata.overlay.tests.integration.registry import running_registry
-from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace
+from ansible_collections.strata.overlay.tests.integration.rights import need_private_namespace
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
 
 NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
@@ -63,8 +63,7 @@ class Built:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    if not in_private_namespace():
-        pytest.skip("needs root in a mount namespace of its own: run it by scripts/integration")
+    need_private_namespace()
     if missing_programs():
         pytest.skip(f"needs {', '.join(missing_programs())}: scripts/setup --packages installs them")
     top = tmp_path_factory.mktemp("docker-images")

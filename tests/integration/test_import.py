@@ -17,6 +17,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,14 @@ def test_a_layer_that_is_read_and_written_by_two_processes(
         pytest.skip(f"needs {program}")
     started: list[object] = []
 
-    def start(*arguments: Any) -> Relay | None:
+    def start(*arguments: Any) -> AbstractContextManager[Relay | None]:
         started.append(arguments)
         return writer_apart(*arguments)
 
     monkeypatch.setattr(_stage, "leave_cores", lambda _jobs: True)
     monkeypatch.setattr(_stage, "is_worth_forking", lambda _size, _download: True)
     monkeypatch.setattr(_stage, "writer_apart", start)
-    monkeypatch.setattr(_workers, "is_worth_forking", lambda _size, _download: False)  # in this process, to see it
+    monkeypatch.setattr(_workers, "_are_worth_forking", lambda _jobs: False)  # in this process, to see it
     plain = archive(tmp_path / "base.tar", 20, files=3)
     if program:
         subprocess.run([program, "-k", plain], check=True)

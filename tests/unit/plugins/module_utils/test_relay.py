@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place
-from ansible_collections.strata.overlay.plugins.module_utils._relay import RING, Member, Relay
+from ansible_collections.strata.overlay.plugins.module_utils._relay import RING, Relay
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry
+from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def digests(members: Iterator[Member]) -> list[tuple[Any, ...]]:
     return found
 
 
-def pass_on(sizes: list[int], piece: Callable[[], int], work: Callable[[Iterator[Member]], Any]) -> tuple[Any, Any]:
+def pass_on(sizes: list[int], piece: int, work: Callable[[Iterator[Member]], Any]) -> tuple[Any, Any]:
     """Send one entry for each size, read in pieces; gives what arrived, and what should have."""
     source = random.Random(1)
     expected = []
@@ -62,7 +63,7 @@ def pass_on(sizes: list[int], piece: Callable[[], int], work: Callable[[Iterator
             expected.append((entry.name, tuple(where), position, size, hashlib.sha256(data).hexdigest()))
             waiting = data
             while waiting:
-                waiting = waiting[len(read(piece())) :]
+                waiting = waiting[len(read(piece)) :]
             position += size
         return relay.result(), expected
 
@@ -81,7 +82,7 @@ def pass_on(sizes: list[int], piece: Callable[[], int], work: Callable[[Iterator
     ids=["none", "empty", "one large", "read all at once", "around the ring", "many small", "byte by byte"],
 )
 def test_all_arrives(sizes: list[int], piece: int) -> None:
-    found, expected = pass_on(sizes, lambda: piece, digests)
+    found, expected = pass_on(sizes, piece, digests)
     assert found == expected
 
 
@@ -120,7 +121,7 @@ def test_the_writer_fails(
 ) -> None:
     """Also where the reader has far more to give than there is room for."""
     with pytest.raises(expected, match=words):
-        pass_on([size], lambda: 1 << 20, work)
+        pass_on([size], 1 << 20, work)
 
 
 def reader_fails(work: Callable[[Iterator[Member]], Any], error: BaseException) -> None:

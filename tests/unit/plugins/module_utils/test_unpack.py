@@ -149,10 +149,7 @@ def unpacked(archive: bytes, top: Path, userxattr: bool = False) -> Unpacked:
 
 
 def unpacked_from(read: Callable[[int], bytes], top: Path, userxattr: bool = False) -> Unpacked:
-    with contextlib.ExitStack() as opened:
-        relay = writer_apart(str(top), userxattr) if Way.apart else None
-        if relay:
-            opened.enter_context(relay)
+    with writer_apart(str(top), userxattr) if Way.apart else contextlib.nullcontext() as relay:
         return unpack(read, str(top), userxattr, relay=relay)
 
 
