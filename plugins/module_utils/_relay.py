@@ -102,8 +102,9 @@ class Relay:
 
         return read_and_pass_on
 
-    def send(self, entry: Entry, where: Place, position: int, stored: int) -> None:
-        """One more entry; its data is at so many bytes of what was read."""
+    def send(self, member: Member) -> None:
+        """One more of what was read."""
+        entry, where, position, stored, _data = member
         self._entries.append((_facts(entry), tuple(where), position, stored))
 
     def result(self) -> Any:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Callable, ContextManager, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
-from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, check_entry, place
+from ansible_collections.strata.overlay.plugins.module_utils._layername import check_entry, place
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain, make_plain
 from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
@@ -26,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks impor
 from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
-from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader, show
+from ansible_collections.strata.overlay.plugins.module_utils._tar import TarReader, show
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member, TreeWriter
 from ansible_collections.strata.overlay.plugins.module_utils._writeback import WriteBack
@@ -56,22 +56,24 @@ class Unpacked:
 
 
 class _Walk:
-    """The entries of a stream with their places, checked and counted."""
+    """The members of a stream, checked and counted."""
 
     def __init__(self, reader: TarReader, meter: Meter) -> None:
         self.size = 0
         self._meter = meter
         self._reader = reader
 
-    def __iter__(self) -> Iterator[Tuple[Entry, Place]]:
-        for entry in self._reader:
-            self._meter.count(entry, self._reader.position)
+    def __iter__(self) -> Iterator[Member]:
+        reader, meter = self._reader, self._meter
+        for entry in reader:
+            position = reader.position
+            meter.count(entry, position)
             where = place(entry)
-            self._meter.check_depth(where.depth)
+            meter.check_depth(where.depth)
             check_entry(entry, where)
             if where.role == "entry":
                 self.size += entry.size
-            yield entry, where
+            yield Member(entry, where, position, reader.left, reader.data())
 
 
 def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET) -> Unpacked:
@@ -84,7 +86,7 @@ def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET) -> Unpacke
     with HashingReader(read) as source:
         meter = Meter(limits)
         walk = _Walk(TarReader(meter.bounded(source.read)), meter)
-        for _entry, _where in walk:
+        for _member in walk:
             pass
         return Unpacked(source.digest(), walk.size, meter.members)
 
@@ -142,15 +144,13 @@ def unpack(
     """
     meter = Meter(limits)
     with HashingReader(relay.fed(read) if relay else read) as source:
-        reader = TarReader(meter.bounded(source.read))
-        walk = _Walk(reader, meter)
+        walk = _Walk(TarReader(meter.bounded(source.read)), meter)
         if relay:
-            for entry, where in walk:
-                relay.send(entry, where, reader.position, reader.left)
+            for member in walk:
+                relay.send(member)
             allocated, tree = relay.result()
         else:
-            members = (Member(*found, reader.position, reader.left, reader.data()) for found in walk)
-            allocated, tree = _write(members, directory, userxattr, meter.count_implied, lambda: source.failure)
+            allocated, tree = _write(walk, directory, userxattr, meter.count_implied, lambda: source.failure)
         return Unpacked(source.digest(), walk.size, meter.members, allocated, tree)
 
 
@@ -161,7 +161,7 @@ def _counted(members: Iterator[Member], meter: Meter) -> Iterator[Member]:
 
 
 def _write(
-    members: Iterator[Member],
+    members: Iterable[Member],
     directory: str,
     userxattr: bool,
     count_implied: Callable[[], None],

@@ -31,10 +31,10 @@ def _nothing_stays() -> Iterator[None]:
         os.waitpid(-1, os.WNOHANG)
 
 
-def member(number: int) -> tuple[Entry, Place]:
+def member(number: int, position: int = 0, stored: int = 0) -> Member:
     name = b"f%d" % number
     entry = Entry(name, "file", 0o644, 1, 2, 3, -4, b"target", (5, 6), {"user.a": b"\0"}, [(0, 7)])
-    return entry, Place(b"", name, "entry")
+    return Member(entry, Place(b"", name, "entry"), position, stored, iter(()))
 
 
 def digests(members: Iterator[Member]) -> list[tuple[Any, ...]]:
@@ -57,10 +57,10 @@ def pass_on(sizes: list[int], piece: int, work: Callable[[Iterator[Member]], Any
         read = relay.fed(lambda size: waiting[:size])
         position = 0
         for number, size in enumerate(sizes):
-            entry, where = member(number)
+            one = member(number, position, size)
             data = source.randbytes(size)
-            relay.send(entry, where, position, size)
-            expected.append((entry.name, tuple(where), position, size, hashlib.sha256(data).hexdigest()))
+            relay.send(one)
+            expected.append((one.entry.name, tuple(one.where), position, size, hashlib.sha256(data).hexdigest()))
             waiting = data
             while waiting:
                 waiting = waiting[len(read(piece)) :]
@@ -87,10 +87,10 @@ def test_all_arrives(sizes: list[int], piece: int) -> None:
 
 
 def test_entries_are_as_they_were() -> None:
-    entry, where = member(1)
-    with Relay(lambda members: [repr(tuple(one)[:4]) for one in members]) as relay:
-        relay.send(entry, where, 0, 0)
-        assert relay.result() == [repr((entry, where, 0, 0))]
+    sent = member(1)
+    with Relay(lambda members: [repr(one[:4]) for one in members]) as relay:
+        relay.send(sent)
+        assert relay.result() == [repr(sent[:4])]
 
 
 def raising(error: BaseException) -> Callable[[Iterator[Member]], Any]:
@@ -126,8 +126,8 @@ def test_the_writer_fails(
 
 def reader_fails(work: Callable[[Iterator[Member]], Any], error: BaseException) -> None:
     with Relay(work) as relay:
-        relay.send(*member(1), 0, 0)
-        relay.send(*member(2), 0, 1000)
+        relay.send(member(1))
+        relay.send(member(2, 0, 1000))
         raise error
 
 
