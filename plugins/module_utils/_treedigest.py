@@ -62,14 +62,14 @@ def tree_digest(top: str, imported: str = "", checksums: Mapping[int, int] = Map
     limit = _seconds(imported)
     total = hashlib.sha256()
     first = os.lstat(top)
-    _add(total, b"", top, first, checksums)
+    total.update(_text("", top, first, checksums))
     measure = Measure()
     on_disk = allocated(first)
     size = entries = late_entries = 0
     late: List[str] = []
     for name, path, facts in _walk(top, first.st_dev):
         entries += 1
-        _add(total, os.fsencode(name), path, facts, checksums)
+        total.update(_text(name, path, facts, checksums))
         if measure.is_new(facts):
             on_disk += allocated(facts)
             size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
@@ -107,17 +107,18 @@ def _walk(top: str, device: int) -> Iterator[Tuple[str, str, os.stat_result]]:
     levels = [_level(top, "")]
     try:
         while levels:
-            level = levels[-1]
-            each = next(level.names, None)
-            if each is None:
-                _leave(levels.pop())
-                continue
-            path = f"{level.path}/{each}"
-            facts = os.lstat(path)
-            if facts.st_dev == device:
-                yield f"{level.name}{each}", path, facts
+            names, inside, before, _descriptor = levels[-1]
+            for each in names:
+                path = f"{inside}/{each}"
+                facts = os.lstat(path)
+                if facts.st_dev != device:
+                    continue
+                yield f"{before}{each}", path, facts
                 if stat.S_ISDIR(facts.st_mode):
-                    levels.append(_level(path, f"{level.name}{each}/"))
+                    levels.append(_level(path, f"{before}{each}/"))
+                    break
+            else:
+                _leave(levels.pop())
     finally:
         for level in levels:
             _leave(level)
@@ -142,21 +143,24 @@ def _leave(level: _Level) -> None:
         os.close(level.descriptor)
 
 
-def _add(total: hashlib._Hash, name: bytes, path: str, facts: os.stat_result, checksums: Mapping[int, int]) -> None:
-    kind = stat.S_IFMT(facts.st_mode)
-    size = 0 if kind == stat.S_IFDIR else facts.st_size
-    device = facts.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
-    content = b""
-    if kind == stat.S_IFREG:
+def _text(name: str, path: str, facts: os.stat_result, checksums: Mapping[int, int]) -> bytes:
+    """All that is to be digested of one entry."""
+    mode, size, device, content = facts.st_mode, facts.st_size, 0, b""
+    if stat.S_ISREG(mode):
         known = checksums.get(facts.st_ino)
         content = b"%08x" % (_checksum(path) if known is None else known)
-    elif kind == stat.S_IFLNK:
+    elif stat.S_ISDIR(mode):
+        size = 0
+    elif stat.S_ISLNK(mode):
         content = os.fsencode(os.readlink(path))
-    numbers = b"%d %d %d %d %d %d" % (facts.st_mode, facts.st_uid, facts.st_gid, size, facts.st_mtime_ns, device)
+    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        device = facts.st_rdev
+    raw = os.fsencode(name)
+    numbers = b"%d %d %d %d %d %d" % (mode, facts.st_uid, facts.st_gid, size, facts.st_mtime_ns, device)
     attributes = _attributes(path)
     # Each part with its length, so that no two lists read the same.
-    text = b"%d\n%d:%b%d:%b%d:%b" % (3 + len(attributes), len(name), name, len(numbers), numbers, len(content), content)
-    total.update(text + b"".join([b"%d:%b" % (len(part), part) for part in attributes]) if attributes else text)
+    text = b"%d\n%d:%b%d:%b%d:%b" % (3 + len(attributes), len(raw), raw, len(numbers), numbers, len(content), content)
+    return text + b"".join([b"%d:%b" % (len(part), part) for part in attributes]) if attributes else text
 
 
 def _attributes(path: str) -> List[bytes]:
