@@ -88,6 +88,11 @@ class MountStyle(Value):
         return f"overlay idmap uid={self.idmap_uid} gid={self.idmap_gid}" if self.idmapped else "overlay"
 
     @property
+    def times(self) -> Tuple[str, ...]:
+        """Options about times of access."""
+        return tuple(name for name in self.options if name.endswith("atime"))
+
+    @property
     def sets_top(self) -> bool:
         """Whether anything is asked of the top directory."""
         return (self.owner, self.group, self.mode) != (None, None, None)

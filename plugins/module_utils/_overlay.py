@@ -16,6 +16,7 @@ from typing import Iterator, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import FsContext, Tree, clone_mount
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import PROPAGATION
@@ -64,7 +65,8 @@ def mount_at(request: MountRequest, target: str, abilities: Abilities) -> None:
         with build(request, target, abilities) as tree:
             tree.attach(target)
     elif request.is_bind:
-        _bind(request, target)
+        with _telling_of_times(request):
+            _bind(request, target)
     elif request.served:
         from ansible_collections.strata.overlay.plugins.module_utils._fuseoverlay import mount_fuse
 
@@ -88,7 +90,8 @@ def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
         somewhere.
     """
     if request.is_bind:
-        return _bind_tree(request)
+        with _telling_of_times(request):
+            return _bind_tree(request)
     if request.served:
         # Loaded when it is needed: on hosts whose kernel has no overlay.
         from ansible_collections.strata.overlay.plugins.module_utils._fuseoverlay import fuse_tree
@@ -134,10 +137,29 @@ def _bind_tree(request: MountRequest) -> Tree:
 
 
 def _set_style(tree: Tree, request: MountRequest) -> None:
-    attributes = request.style.attributes()
-    if request.style.options:
-        times = any(name.endswith("atime") and name != "nodiratime" for name in request.style.options)
-        tree.set(attributes, clear=_mountapi.ATTR_TIMES if times else 0)
+    style = request.style
+    if style.options:
+        chosen = set(style.times) - {"nodiratime"}  # which goes with any of the others
+        tree.set(style.attributes(), clear=_mountapi.ATTR_TIMES if chosen else 0)
+
+
+@contextlib.contextmanager
+def _telling_of_times(request: MountRequest) -> Iterator[None]:
+    """Which option it is that the kernel refuses.
+
+    One directory is shown by a mount of the file system that it lies on, and its times of access are locked where that
+    was mounted with other rights (mount_namespaces(7)).
+    """
+    try:
+        yield
+    except PermissionError as error:
+        times = request.style.times
+        if not times or not _kernel.in_user_namespace():
+            raise
+        raise StrataError(
+            f"option 'mount_options': a user namespace cannot change when the file system below {request.home} notes "
+            f"times of access. Leave out {' and '.join(times)}, or run as root (become: true)"
+        ) from error
 
 
 def _overlay_tree(request: MountRequest, userxattr: bool) -> Tree:

@@ -95,6 +95,18 @@ def test_check_do_again_check_again(user: Ordinary, writable: str, driver: str) 
     assert not [mount for mount in _mountinfo.read() if str(user.home) in mount.path]
 
 
+def test_times_of_access_are_those_of_the_file_system(user: Ordinary) -> None:
+    """Where a stack is one directory, the kernel locks them; the message has to say which option it is."""
+    asked = {"layers": [BASE], "stacks": [stack(user, layers=["base"], mount_options=["nodev", "noatime"])]}
+    refused = user.module("apply", **asked)["msg"]
+    assert "stack web: cannot mount" in refused
+    assert "option 'mount_options': a user namespace cannot change" in refused
+    assert "Leave out noatime" in refused
+    assert "Nothing is mounted there" in refused
+    asked["stacks"][0]["mount_options"].remove("noatime")
+    well(user.module("apply", **asked))
+
+
 def test_owners_are_ids_that_were_set_aside(user: Ordinary) -> None:
     archive = user.home / "owned.tar"
     owned(archive)
