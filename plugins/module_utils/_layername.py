@@ -50,8 +50,7 @@ class Place(NamedTuple):
     @property
     def depth(self) -> int:
         """Components of the path, 0 for the root itself."""
-        depth = self.parent.count(b"/") + 1 if self.parent else 0
-        return depth + 1 if self.name else depth
+        return self.parent.count(b"/") + bool(self.parent) + bool(self.name)
 
 
 def join(parent: bytes, name: bytes) -> bytes:

@@ -54,8 +54,7 @@ class Meter:
         """
         self.entry = entry
         self._members += 1
-        if self._members + self._implied > self._limits.entries:
-            raise self._too_many()
+        self._check_entries()
         if position + self._holes + entry.size > self._limits.bytes:
             raise self._refusal("bytes", f"with its {entry.size} bytes the archive has more than")
         if entry.sparse is not None:
@@ -72,11 +71,12 @@ class Meter:
         :raises StrataError: it is one too many.
         """
         self._implied += 1
-        if self._members + self._implied > self._limits.entries:
-            raise self._too_many()
+        self._check_entries()
 
-    def _too_many(self) -> StrataError:
-        return self._refusal("entries", "the archive, with the directories that its names imply, has more entries than")
+    def _check_entries(self) -> None:
+        if self._members + self._implied > self._limits.entries:
+            words = "the archive, with the directories that its names imply, has more entries than"
+            raise self._refusal("entries", words)
 
     def _refusal(self, name: str, words: str) -> StrataError:
         at = f"entry {show(self.entry.name)}" if self.entry else "before the first entry"

@@ -128,6 +128,10 @@ class MountStyle(Value):
         """For fsmount(2) and mount_setattr(2)."""
         return sum(_FLAGS[name].attribute for name in self.options)
 
+    def cleared(self) -> int:
+        """What mount_setattr(2) has to take away first: the kernel sets one of the times only in place of another."""
+        return _mountapi.ATTR_TIMES if any(name in _TIMES for name in self.options) else 0
+
     def missing_from(self, options: Tuple[str, ...], optional: Tuple[str, ...]) -> List[str]:
         """What of this a mount does not have, in words.
 

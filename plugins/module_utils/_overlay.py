@@ -65,8 +65,7 @@ def mount_at(request: MountRequest, target: str, abilities: Abilities) -> None:
         with build(request, target, abilities) as tree:
             tree.attach(target)
     elif request.is_bind:
-        with _telling_of_times(request):
-            _bind(request, target)
+        _bind(request, target)
     elif request.served:
         from ansible_collections.strata.overlay.plugins.module_utils._fuseoverlay import mount_fuse
 
@@ -90,8 +89,7 @@ def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
         somewhere.
     """
     if request.is_bind:
-        with _telling_of_times(request):
-            return _bind_tree(request)
+        return _bind_tree(request)
     if request.served:
         # Loaded when it is needed: on hosts whose kernel has no overlay.
         from ansible_collections.strata.overlay.plugins.module_utils._fuseoverlay import fuse_tree
@@ -129,18 +127,13 @@ def _bind_tree(request: MountRequest) -> Tree:
         tree = clone_mount(directory)
     try:
         tree.set(0 if request.upper else _mountapi.ATTR_RDONLY, propagation=_kernel.MS_PRIVATE)
-        _set_style(tree, request)
-    except OSError:
+        if request.style.options:
+            with _telling_of_times(request):
+                tree.set(request.style.attributes(), clear=request.style.cleared())
+    except (OSError, StrataError):
         os.close(tree.fd)
         raise
     return tree
-
-
-def _set_style(tree: Tree, request: MountRequest) -> None:
-    style = request.style
-    if style.options:
-        chosen = set(style.times) - {"nodiratime"}  # which goes with any of the others
-        tree.set(style.attributes(), clear=_mountapi.ATTR_TIMES if chosen else 0)
 
 
 @contextlib.contextmanager
@@ -188,8 +181,9 @@ def _bind(request: MountRequest, target: str) -> None:
     flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | kept | request.ms_flags()
     try:
         _kernel.mount("", target, None, _kernel.MS_PRIVATE)
-        _kernel.mount("", target, None, flags)
-    except OSError:
+        with _telling_of_times(request):
+            _kernel.mount("", target, None, flags)
+    except (OSError, StrataError):
         _kernel.umount(target, _kernel.MNT_DETACH)
         raise
 
