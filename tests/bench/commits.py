@@ -15,7 +15,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
-from ansible_collections.strata.overlay.tests.bench.imports import in_memory
+from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory
 from ansible_collections.strata.overlay.tests.bench.measure import call, heading, minimums, ratio, seconds
 
 FILES, SIZE = 3_000, 100_000

@@ -18,7 +18,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import MNT_DETACH, umount
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
-from ansible_collections.strata.overlay.tests.bench.imports import in_memory, split
+from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory
+from ansible_collections.strata.overlay.tests.bench.imports import split
 from ansible_collections.strata.overlay.tests.bench.measure import call, heading, minimums, ratio, row, seconds
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory, on_disk
 from ansible_collections.strata.overlay.tests.bench.measure import (
     FailedError,
     call,
@@ -38,9 +39,6 @@ SHARES = (0.45, 0.25, 0.2, 0.1)
 """How the root's bytes are spread over the layers, bottom first: a base, and ever smaller ones above it."""
 
 ROUNDS = 5
-ROOM = 4 << 30
-"""Bytes of the file system that is made in memory; only what is written to it takes memory."""
-
 PROGRAM = """
 import gc
 import sys
@@ -77,9 +75,7 @@ def measure_imports(work: Path) -> None:
         f"Import of a Debian root, {count} entries and {size / 1e6:.0f} MB in {len(layers)} layers, "
         f"into an empty store, shortest of {ROUNDS} each"
     )
-    disk = work / "disk"
-    disk.mkdir()
-    with in_memory(work) as memory:
+    with in_memory(work) as memory, on_disk(work) as disk:
         compare_with_tar(memory, layers, "ext4 in memory")
         compare_with_tar(memory, [root], "as one layer, ext4 in memory")
         compare_with_tar(disk, layers, "on disk")
@@ -147,26 +143,6 @@ def docker_archive(layers: Sequence[Path], work: Path) -> Path:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return path
-
-
-@contextlib.contextmanager
-def in_memory(work: Path) -> Iterator[Path]:
-    """An ext4 in memory: the file system's own work counts, and the disk's moods do not."""
-    memory, mounted = work / "memory", work / "ext4"
-    memory.mkdir()
-    mounted.mkdir()
-    call(["mount", "-t", "tmpfs", "-o", "mode=0755,size=100%", "tmpfs", memory])
-    try:
-        with (memory / "image").open("wb") as stream:
-            stream.truncate(ROOM)
-        call(["mkfs.ext4", "-q", memory / "image"])
-        call(["mount", "-o", "loop", memory / "image", mounted])
-        try:
-            yield mounted
-        finally:
-            call(["umount", mounted])
-    finally:
-        call(["umount", memory])
 
 
 # Who imports.

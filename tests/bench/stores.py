@@ -26,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Con
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
-from ansible_collections.strata.overlay.tests.bench.imports import in_memory
+from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory
 from ansible_collections.strata.overlay.tests.bench.measure import heading, medians, ratio, row, seconds
 
 FILES = 8
