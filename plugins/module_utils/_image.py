@@ -86,6 +86,7 @@ class ImageOrigin:
                 remote=layer.opener is not None,
                 where=self.where,
                 declared=True,
+                blob=layer.blob,
             )
             for number, layer in enumerate(self.image.layers, 1)
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import IO, Any, Callable, ContextManager, Mapping, Optional, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
 
@@ -28,6 +29,7 @@ class Origin(Value):
     :ivar chain: the contents, bottom first, of which it is the copy as one tree; empty for all others.
     :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
         process than the one that made it; None where the source says where it is.
+    :ivar blob: where the archive lies in a file, if that is known without looking.
     """
 
     diff_id: str
@@ -40,6 +42,7 @@ class Origin(Value):
     where: str = field(default="", compare=False)
     declared: bool = False
     chain: Tuple[str, ...] = ()
+    blob: Optional[Blob] = field(default=None, compare=False)
 
 
 def sent(facts: Mapping[str, Any]) -> Origin:

@@ -14,11 +14,12 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, short
+from ansible_collections.strata.overlay.plugins.module_utils._effort import effort
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
-from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, archive_size, open_tar
+from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, archive, open_tar
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack, writer_apart
 from ansible_collections.strata.overlay.plugins.module_utils._workers import (
     Count,
@@ -109,7 +110,8 @@ def _tree(workspace: str, diff_id: str) -> str:
 def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
     words = f"content {short(origin.diff_id)} from {origin.words}"
     named = f"{origin.where}: {words}" if origin.where else words
-    size = archive_size(origin.source, origin.opener) or origin.size
+    blob = origin.blob or archive(origin.source, origin.opener)
+    size = blob.size if blob else origin.size
     apart = idle and is_worth_forking(size, origin.remote)
 
     def work(count: Count) -> Tuple[Any, ...]:
@@ -118,7 +120,7 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
             raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
 
-    return Job(words, work, size, download=origin.remote)
+    return Job(words, work, size, origin.remote, effort(blob) if blob else size)
 
 
 def _other_content(origin: Origin, found: str) -> StrataError:
@@ -137,14 +139,15 @@ def _other_content(origin: Origin, found: str) -> StrataError:
 
 def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
     words = f"a layer from {describe(item.source)}"
-    size, download = archive_size(item.source, item.opener), item.source.kind == "url"
+    blob, download = archive(item.source, item.opener), item.source.kind == "url"
+    size = blob.size if blob else 0
     apart = idle and is_worth_forking(size, download)
 
     def work(count: Count) -> Tuple[Any, ...]:
         unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count, apart=apart)
         return astuple(unpacked), dict(item.told())
 
-    return Job(words, work, size, download=download)
+    return Job(words, work, size, download, effort(blob) if blob else size)
 
 
 def _unpack(

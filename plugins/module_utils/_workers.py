@@ -51,12 +51,14 @@ class Job:
         A StrataError that it raises has to name the job itself.
     :ivar size: bytes to be done, in the units of ``Count``; 0 where nobody knows.
     :ivar download: whether it reads from the network.
+    :ivar effort: how long it takes beside the others, in whatever unit; its size where it is not given.
     """
 
     words: str
     work: Callable[[Count], Any]
     size: int = 0
     download: bool = False
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def run_jobs(
     processes: Optional[int] = None,
     meanwhile: Optional[Callable[[], object]] = None,
 ) -> List[Any]:
-    """Do all jobs and give their results in the order of the jobs. The largest begin first.
+    """Do all jobs and give their results in the order of the jobs. The longest begin first.
 
     Where the kernel or a policy refuses processes, the jobs are done in this one, in the order given.
 
@@ -203,7 +205,7 @@ class _Pool:
         self._jobs = jobs
         self._board = board
         self._workers: List[_Worker] = []
-        self._waiting = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
+        self._waiting = sorted(range(len(jobs)), key=lambda index: -(jobs[index].effort or jobs[index].size))
         self._results: Dict[int, Any] = {}
 
     def start(self, count: int) -> bool:

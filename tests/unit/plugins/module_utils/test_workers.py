@@ -181,6 +181,20 @@ def test_processes_of_a_stopped_worker_have_ended(tmp_path: Path) -> None:
     assert (tmp_path / "file").stat().st_size == size
 
 
+def test_the_longest_begin_first(tmp_path: Path) -> None:
+    def noting(number: int) -> Callable[[Count], None]:
+        def work(_count: Count) -> None:
+            with (tmp_path / "order").open("a") as stream:
+                stream.write(f"{number}\n")
+
+        return work
+
+    facts = [(LARGE, 0), (9, 3 * LARGE), (2 * LARGE, 0), (5, 5 * LARGE)]
+    work = [Job(str(number), noting(number), size, effort=effort) for number, (size, effort) in enumerate(facts)]
+    run_jobs(work, processes=1, meanwhile=int)
+    assert (tmp_path / "order").read_text().split() == ["3", "1", "2", "0"]
+
+
 @pytest.mark.parametrize(
     ("cores", "jobs", "leave"), [(1, 1, False), (2, 1, True), (2, 2, False), (64, 4, True), (64, 5, False)]
 )

@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How long archives take beside each other is guessed from what the kernel has in memory, never by reading a disk."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+from ansible_collections.strata.overlay.plugins.module_utils._effort import ENTRY, effort
+
+
+def archive(path: Path, files: int, size: int) -> Blob:
+    with tarfile.open(path, "w") as tar:
+        for number in range(files):
+            member = tarfile.TarInfo(f"directory/{number}")
+            member.size = size
+            tar.addfile(member, io.BytesIO(os.urandom(size)))
+    return whole(path)
+
+
+def whole(path: Path) -> Blob:
+    return Blob(str(path), 0, path.stat().st_size)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where the file system tells what of a file is in memory."""
+    probe = tmp_path / "probe"
+    probe.write_bytes(b"x")
+    with probe.open("rb") as stream:
+        try:
+            os.preadv(stream.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError:
+            pytest.skip("the temporary directory's file system knows no RWF_NOWAIT")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("files", "size"), [(1, 100), (5000, 10), (3000, 2000), (300, 300_000)])
+def test_entries_are_reckoned_from_parts_of_the_archive(place: Path, files: int, size: int) -> None:
+    blob = archive(place / "a.tar", files, size)
+    assert 0.5 < effort(blob) / (blob.size + files * ENTRY) < 2
+
+
+def test_many_small_files_take_longer_than_a_large_one(place: Path) -> None:
+    small, large = archive(place / "small.tar", 2000, 1000), archive(place / "large.tar", 1, 20_000_000)
+    assert small.size < large.size
+    assert effort(small) > effort(large)
+
+
+def test_an_archive_inside_another(place: Path) -> None:
+    inner = archive(place / "a.tar", 500, 3000)
+    outer = place / "outer.tar"
+    outer.write_bytes(b"ustar" * 200_000 + Path(inner.path).read_bytes() + b"ustar" * 200_000)
+    assert effort(Blob(str(outer), 1_000_000, inner.size)) == effort(inner)
+
+
+def test_what_is_not_in_memory_is_not_read(place: Path) -> None:
+    blob = archive(place / "a.tar", 3000, 2000)
+    with Path(blob.path).open("rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert effort(blob) == blob.size
+
+
+def test_compressed_archives_count_by_their_size(place: Path) -> None:
+    blob = archive(place / "a.tar", 100, 10_000)
+    packed = place / "a.tar.gz"
+    packed.write_bytes(gzip.compress(Path(blob.path).read_bytes()))
+    assert effort(whole(packed)) == packed.stat().st_size
+
+
+def test_what_cannot_be_opened_counts_by_its_size(place: Path) -> None:
+    assert effort(Blob(str(place / "missing"), 0, 4096)) == 4096
+
+
+def test_a_pipe_is_not_waited_for(place: Path) -> None:
+    os.mkfifo(place / "pipe")
+    assert effort(whole(place / "pipe")) == 0
