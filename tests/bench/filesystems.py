@@ -29,7 +29,7 @@ def in_memory(work: Path) -> Iterator[Path]:
         with (memory / "image").open("wb") as stream:
             stream.truncate(ROOM)
         call(["mkfs.ext4", "-q", memory / "image"])
-        with mounted(memory / "image", work / "ext4-in-memory") as place:
+        with mounted(memory / "image", work / "ram") as place:
             yield place
     finally:
         call(["umount", memory])
@@ -45,7 +45,7 @@ def on_disk(work: Path) -> Iterator[Path]:
     image = work / "image"
     call(["dd", "if=/dev/zero", f"of={image}", "bs=1M", f"count={ROOM_ON_DISK >> 20}", "conv=fsync"])
     call(["mkfs.ext4", "-q", "-E", "nodiscard", image])
-    with mounted(image, work / "ext4-on-disk") as place:
+    with mounted(image, work / "disk") as place:
         device = call(["findmnt", "--noheadings", "--output", "SOURCE", "--mountpoint", place]).strip()
         with contextlib.suppress(FailedError):  # a temporary directory in memory knows nothing else
             call(["losetup", "--direct-io=on", device])
@@ -54,7 +54,7 @@ def on_disk(work: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def mounted(image: Path, place: Path) -> Iterator[Path]:
-    """Its loop device goes with the mount."""
+    """Its loop device goes with the mount. Names of places are short: podman takes no run directory over 50 bytes."""
     place.mkdir()
     call(["mount", "-o", "loop", image, place])
     try:
