@@ -39,8 +39,8 @@ def in_memory(work: Path) -> Iterator[Path]:
 def on_disk(work: Path) -> Iterator[Path]:
     """An ext4 in a file that has its blocks already and whose pages nobody keeps.
 
-    Straight on a disk that is told of every block that is free again (discard), each run would wait for what was
-    removed after the one before: up to ten times as long as it takes itself.
+    Straight on a disk that is told of every block that is free again (mount option discard), a run after the removal of
+    another's tree was seen to take up to ten times as long.
     """
     image = work / "image"
     call(["dd", "if=/dev/zero", f"of={image}", "bs=1M", f"count={ROOM_ON_DISK >> 20}", "conv=fsync"])
