@@ -36,7 +36,7 @@ def effort(blob: Blob) -> int:
 def _entries(blob: Blob) -> int:
     step = max(blob.size // _PARTS, _APART)
     seen = read = 0
-    part = memoryview(bytearray(_PART))
+    part = bytearray(_PART)
     try:
         descriptor = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -45,10 +45,10 @@ def _entries(blob: Blob) -> int:
         # In the middle of each step: an archive mostly begins with more headers than it goes on with.
         for at in range(max(0, min(step, blob.size) - _PART) // 2, blob.size, step):
             try:
-                got = os.preadv(descriptor, [part[: blob.size - at]], blob.offset + at, _NOWAIT)
+                got = os.preadv(descriptor, [memoryview(part)[: blob.size - at]], blob.offset + at, _NOWAIT)
             except OSError:
                 continue
-            seen += bytes(part[:got]).count(_MAGIC)
+            seen += part.count(_MAGIC, 0, got)
             read += got
     finally:
         os.close(descriptor)

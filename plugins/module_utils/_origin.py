@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import IO, Any, Callable, ContextManager, Mapping, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, ContextManager, Mapping, Optional, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 
 Opener = Callable[[], ContextManager[IO[bytes]]]
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import IO, Callable, Iterator, Mapping, Optional, cast
 
-from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import (
@@ -107,14 +105,6 @@ class _Counted:
             return piece
 
         return read_and_tell
-
-
-def archive(source: Source, opener: Optional[Opener]) -> Optional[Blob]:
-    """The archive as it lies on this host, None where it does not lie there."""
-    if opener is None and source.kind == "src":
-        with contextlib.suppress(OSError):
-            return Blob(source.location, 0, os.stat(source.location).st_size)
-    return None
 
 
 def read_source(source: Source, cache: DigestCache) -> Digested:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import astuple
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, short
-from ansible_collections.strata.overlay.plugins.module_utils._effort import effort
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
-from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, archive, open_tar
+from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, open_tar
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack, writer_apart
 from ansible_collections.strata.overlay.plugins.module_utils._workers import (
     Count,
@@ -29,6 +28,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._workers import (
     leave_cores,
     run_jobs,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 
 
 def stage_contents(
@@ -110,8 +112,7 @@ def _tree(workspace: str, diff_id: str) -> str:
 def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
     words = f"content {short(origin.diff_id)} from {origin.words}"
     named = f"{origin.where}: {words}" if origin.where else words
-    blob = origin.blob or archive(origin.source, origin.opener)
-    size = blob.size if blob else origin.size
+    size, effort = _extent(origin.source, origin.opener, origin.blob, origin.size)
     apart = idle and is_worth_forking(size, origin.remote)
 
     def work(count: Count) -> Tuple[Any, ...]:
@@ -120,7 +121,7 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
             raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
 
-    return Job(words, work, size, origin.remote, effort(blob) if blob else size)
+    return Job(words, work, size, origin.remote, effort)
 
 
 def _other_content(origin: Origin, found: str) -> StrataError:
@@ -139,15 +140,33 @@ def _other_content(origin: Origin, found: str) -> StrataError:
 
 def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
     words = f"a layer from {describe(item.source)}"
-    blob, download = archive(item.source, item.opener), item.source.kind == "url"
-    size = blob.size if blob else 0
+    size, effort = _extent(item.source, item.opener)
+    download = item.source.kind == "url"
     apart = idle and is_worth_forking(size, download)
 
     def work(count: Count) -> Tuple[Any, ...]:
         unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count, apart=apart)
         return astuple(unpacked), dict(item.told())
 
-    return Job(words, work, size, download, effort(blob) if blob else size)
+    return Job(words, work, size, download, effort)
+
+
+def _extent(
+    source: Source, opener: Optional[Opener], blob: Optional[Blob] = None, otherwise: int = 0
+) -> Tuple[int, int]:
+    """What a job is told of its size and effort.
+
+    :param blob: the archive, where it is known to lie in a file.
+    :param otherwise: the size of what does not lie on this host.
+    """
+    # Loaded when they are needed: most runs unpack nothing.
+    from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+    from ansible_collections.strata.overlay.plugins.module_utils._effort import effort
+
+    if blob is None and opener is None and source.kind == "src":
+        with contextlib.suppress(OSError):
+            blob = Blob(source.location, 0, os.stat(source.location).st_size)
+    return (blob.size or otherwise, effort(blob)) if blob else (otherwise, 0)
 
 
 def _unpack(
