@@ -7,8 +7,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 
 ENTRY = 1 << 16
@@ -27,8 +30,8 @@ def effort(blob: Blob) -> int:
     """Bytes of data that would take as long as the archive: many small files take longer than their size says.
 
     The number of entries is reckoned from the headers in some parts of a plain archive. Only what is in the kernel's
-    memory anyway is looked at, so this takes less than a millisecond; what is not there, and what is compressed, counts
-    by its size.
+    memory anyway is looked at, and no disk is asked for the rest, so this takes a millisecond; what is not there, and
+    what is compressed, counts by its size.
     """
     return blob.size + ENTRY * _entries(blob) if blob.size and _NOWAIT else blob.size
 
@@ -44,12 +47,27 @@ def _entries(blob: Blob) -> int:
     try:
         # In the middle of each step: an archive mostly begins with more headers than it goes on with.
         for at in range(max(0, min(step, blob.size) - _PART) // 2, blob.size, step):
+            first = -(-(blob.offset + at) // mmap.PAGESIZE) * mmap.PAGESIZE
+            length = min(_PART, blob.offset + blob.size - first)
             try:
-                got = os.preadv(descriptor, [memoryview(part)[: blob.size - at]], blob.offset + at, _NOWAIT)
-            except OSError:
-                continue
+                if length <= 0 or not _in_memory(descriptor, first, length):
+                    continue
+                got = os.preadv(descriptor, [memoryview(part)[:length]], first, _NOWAIT)
+            except (OSError, ValueError):
+                continue  # gone from memory since, or the file has become shorter: likewise
             seen += part.count(_MAGIC, 0, got)
             read += got
     finally:
         os.close(descriptor)
     return seen * blob.size // read if read else 0
+
+
+def _in_memory(descriptor: int, at: int, length: int) -> bool:
+    """Whether ``length`` bytes of a file, from a page's first one at ``at``, are in the kernel's memory: mincore(2).
+
+    RWF_NOWAIT alone waits for none that are not, but has the kernel begin to read them. ValueError past the end.
+    """
+    view = mmap.mmap(descriptor, length, access=mmap.ACCESS_COPY, offset=at)
+    pages = (ctypes.c_ubyte * -(-length // mmap.PAGESIZE))()
+    _kernel.libc("mincore", ctypes.byref(ctypes.c_char.from_buffer(view)), ctypes.c_size_t(length), pages)
+    return all(page & 1 for page in pages)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -58,8 +60,20 @@ def test_many_small_files_take_longer_than_a_large_one(place: Path) -> None:
 def test_an_archive_inside_another(place: Path) -> None:
     inner = archive(place / "a.tar", 500, 3000)
     outer = place / "outer.tar"
-    outer.write_bytes(b"ustar" * 200_000 + Path(inner.path).read_bytes() + b"ustar" * 200_000)
-    assert effort(Blob(str(outer), 1_000_000, inner.size)) == effort(inner)
+    around = b"ustar" * (1 << 18)
+    outer.write_bytes(around + Path(inner.path).read_bytes() + around)
+    assert effort(Blob(str(outer), len(around), inner.size)) == effort(inner)
+    for odd in (1, 511, 4095):
+        outer.write_bytes(around[:odd] + Path(inner.path).read_bytes() + around)
+        assert 0.5 < effort(Blob(str(outer), odd, inner.size)) / effort(inner) < 2
+
+
+def in_memory(blob: Blob) -> int:
+    """Bytes of the file that the kernel has in memory, as util-linux counts them."""
+    if not shutil.which("fincore"):
+        pytest.skip("needs fincore of util-linux-extra")
+    command = ["fincore", "--bytes", "--noheadings", "--output", "RES", blob.path]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def test_what_is_not_in_memory_is_not_read(place: Path) -> None:
@@ -67,7 +81,26 @@ def test_what_is_not_in_memory_is_not_read(place: Path) -> None:
     with Path(blob.path).open("rb") as stream:
         os.fsync(stream.fileno())
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if in_memory(blob):
+        pytest.skip("the temporary directory's file system keeps in memory what it may forget")
     assert effort(blob) == blob.size
+    assert in_memory(blob) == 0, "nor is the kernel made to begin reading"
+
+
+def test_parts_in_memory_stand_for_all(place: Path) -> None:
+    blob = archive(place / "a.tar", 9000, 2000)
+    whole_in_memory = effort(blob)
+    with Path(blob.path).open("rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 8 << 20, os.POSIX_FADV_DONTNEED)
+    assert 0.7 < effort(blob) / whole_in_memory < 1.4
+
+
+@pytest.mark.parametrize("left", [0, 1, 100, 4096, 1_000_000])
+def test_an_archive_that_is_shorter_by_now(place: Path, left: int) -> None:
+    blob = archive(place / "a.tar", 3000, 2000)
+    os.truncate(blob.path, left)
+    assert blob.size <= effort(blob) < 2 * (blob.size + 3000 * ENTRY)
 
 
 def test_compressed_archives_count_by_their_size(place: Path) -> None:
