@@ -65,7 +65,8 @@ def _entries(blob: Blob) -> int:
 def _in_memory(descriptor: int, at: int, length: int) -> bool:
     """Whether ``length`` bytes of a file, from a page's first one at ``at``, are in the kernel's memory: mincore(2).
 
-    RWF_NOWAIT alone waits for none that are not, but has the kernel begin to read them. ValueError past the end.
+    RWF_NOWAIT alone waits for none that are not, but has the kernel begin to read them. Whoever neither owns the file
+    nor may write to it is told yes, always. ValueError past the file's end.
     """
     view = mmap.mmap(descriptor, length, access=mmap.ACCESS_COPY, offset=at)
     pages = (ctypes.c_ubyte * -(-length // mmap.PAGESIZE))()
