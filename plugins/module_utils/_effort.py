@@ -39,7 +39,6 @@ def effort(blob: Blob) -> int:
 def _entries(blob: Blob) -> int:
     step = max(blob.size // _PARTS, _APART)
     seen = read = 0
-    part = bytearray(_PART)
     try:
         descriptor = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -47,28 +46,27 @@ def _entries(blob: Blob) -> int:
     try:
         # In the middle of each step: an archive mostly begins with more headers than it goes on with.
         for at in range(max(0, min(step, blob.size) - _PART) // 2, blob.size, step):
-            first = -(-(blob.offset + at) // mmap.PAGESIZE) * mmap.PAGESIZE
-            length = min(_PART, blob.offset + blob.size - first)
-            try:
-                if length <= 0 or not _in_memory(descriptor, first, length):
-                    continue
-                got = os.preadv(descriptor, [memoryview(part)[:length]], first, _NOWAIT)
-            except (OSError, ValueError):
-                continue  # gone from memory since, or the file has become shorter: likewise
-            seen += part.count(_MAGIC, 0, got)
-            read += got
+            part = _in_memory(descriptor, blob.offset + at, min(_PART, blob.size - at))
+            seen += part.count(_MAGIC)
+            read += len(part)
     finally:
         os.close(descriptor)
     return seen * blob.size // read if read else 0
 
 
-def _in_memory(descriptor: int, at: int, length: int) -> bool:
-    """Whether ``length`` bytes of a file, from a page's first one at ``at``, are in the kernel's memory: mincore(2).
+def _in_memory(descriptor: int, at: int, length: int) -> bytes:
+    """``length`` bytes of a file from ``at`` on, or none where the kernel has not all of them in memory: mincore(2).
 
-    RWF_NOWAIT alone waits for none that are not, but has the kernel begin to read them. Whoever neither owns the file
-    nor may write to it is told yes, always. ValueError past the file's end.
+    RWF_NOWAIT alone waits for none that are not there, but has the kernel begin to read them. It is for those that are
+    gone a moment later, and for whoever neither owns the file nor may write to it: to them mincore always says yes.
     """
-    view = mmap.mmap(descriptor, length, access=mmap.ACCESS_COPY, offset=at)
-    pages = (ctypes.c_ubyte * -(-length // mmap.PAGESIZE))()
-    _kernel.libc("mincore", ctypes.byref(ctypes.c_char.from_buffer(view)), ctypes.c_size_t(length), pages)
-    return all(page & 1 for page in pages)
+    before = at % mmap.PAGESIZE
+    part = bytearray(length)
+    try:
+        view = mmap.mmap(descriptor, before + length, access=mmap.ACCESS_COPY, offset=at - before)
+        pages = (ctypes.c_ubyte * -(-len(view) // mmap.PAGESIZE))()
+        _kernel.libc("mincore", ctypes.byref(ctypes.c_char.from_buffer(view)), ctypes.c_size_t(len(view)), pages)
+        there = all(page & 1 for page in pages)
+        return bytes(part[: os.preadv(descriptor, [part], at, _NOWAIT)]) if there else b""
+    except (OSError, ValueError):  # ValueError: the file has become shorter
+        return b""
