@@ -30,9 +30,9 @@ from ansible_collections.strata.overlay.tests.bench.measure import (
     row,
     seconds,
 )
-from ansible_collections.strata.overlay.tests.integration.aside import covered
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
 from ansible_collections.strata.overlay.tests.integration.host import free_port
+from ansible_collections.strata.overlay.tests.integration.isolation import covered
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHARES = (0.45, 0.25, 0.2, 0.1)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
 
 SECRET = "what the canary knows"

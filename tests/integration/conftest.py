@@ -24,14 +24,14 @@ from ansible_collections.strata.overlay.tests.integration.host import (
     Host,
     unmount_all,
 )
-from ansible_collections.strata.overlay.tests.integration.machine import Machine, machine
 from ansible_collections.strata.overlay.tests.integration.podman import stopped_podman
-from ansible_collections.strata.overlay.tests.integration.rights import (
+from ansible_collections.strata.overlay.tests.integration.privileges import (
     in_private_namespace,
     is_full_root,
     need_private_namespace,
 )
 from ansible_collections.strata.overlay.tests.integration.sshd import Sshd, running_sshd
+from ansible_collections.strata.overlay.tests.integration.systemd_machine import Machine, machine
 
 __all__ = ["ansible", "host", "stopped_docker", "stopped_podman"]
 

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
 
 PACKAGES = ("git", "iputils-ping", "perl", "python3")
 """What minbase lacks of a real system: hard links (perl), a file with a capability (ping), many small files."""

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.tests.integration.aside import apart
-from ansible_collections.strata.overlay.tests.integration.rights import need_full_root, need_private_namespace
+from ansible_collections.strata.overlay.tests.integration.isolation import apart
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root, need_private_namespace
 
 PROGRAMS = ("dockerd", "containerd", "docker", "busybox")
 _PATIENCE = 60

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.strata.overlay.tests.integration.aside import apart
 from ansible_collections.strata.overlay.tests.integration.debian_root import (
     CONTROLLER,
     UnavailableError,
     debian_root,
 )
+from ansible_collections.strata.overlay.tests.integration.isolation import apart
 from ansible_collections.strata.overlay.tests.integration.podman import Podman
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.host import Ansible
-from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
 
 COUNT = 12
 """Hosts of the fleet that tests have."""

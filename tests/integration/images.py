@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.tests.integration.aside import apart
+from ansible_collections.strata.overlay.tests.integration.isolation import apart
 
 Layer = dict[str, str | bytes | None]
 """Content by path; None is a whiteout."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.tests.integration.aside import apart
 from ansible_collections.strata.overlay.tests.integration.docker import write_base
-from ansible_collections.strata.overlay.tests.integration.rights import need_full_root, need_private_namespace
+from ansible_collections.strata.overlay.tests.integration.isolation import apart
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root, need_private_namespace
 
 _PATIENCE = 120
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.host import free_port
-from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
 
 PROGRAM = "/usr/sbin/sshd"
 

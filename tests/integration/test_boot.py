@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
-from ansible_collections.strata.overlay.tests.integration.machine import Machine, install_app
+from ansible_collections.strata.overlay.tests.integration.systemd_machine import Machine, install_app
 
 BASE = inline("base", etc__os="base", version="base")
 APP = inline("app", version="new")

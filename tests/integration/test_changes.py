@@ -34,8 +34,8 @@ from ansible_collections.strata.overlay.tests.integration.docker import Docker, 
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import Layout, sha256, skopeo
 from ansible_collections.strata.overlay.tests.integration.layers import inline
-from ansible_collections.strata.overlay.tests.integration.rights import in_private_namespace
-from ansible_collections.strata.overlay.tests.integration.scripts import (
+from ansible_collections.strata.overlay.tests.integration.privileges import in_private_namespace
+from ansible_collections.strata.overlay.tests.integration.random_changes import (
     Change,
     layer_tars,
     run_script,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.layers import inline
-from ansible_collections.strata.overlay.tests.integration.machine import Machine
+from ansible_collections.strata.overlay.tests.integration.systemd_machine import Machine
 
 BASE = inline("base", etc__os="base")
 WRITING = "while :; do echo x >> /srv/web/log; sleep 0.005; done"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
-from ansible_collections.strata.overlay.tests.integration.crashes import (
+from ansible_collections.strata.overlay.tests.integration.crash_cases import (
     Played,
     Point,
     Scenario,
@@ -32,8 +32,8 @@ from ansible_collections.strata.overlay.tests.integration.crashes import (
 )
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import simple_layout
-from ansible_collections.strata.overlay.tests.integration.interrupted import KILL, works_here
 from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.syscall_faults import KILL, works_here
 
 
 def archive(host: Host, name: str) -> str:

@@ -30,7 +30,7 @@ from ansible_collections.strata.overlay.tests.integration.debian_root import (
     UnavailableError,
     debian_root,
 )
-from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
 
 TAR = ("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--warning=no-timestamp")

@@ -22,8 +22,8 @@ from ansible_collections.strata.overlay.tests.integration.debian_root import Una
 from ansible_collections.strata.overlay.tests.integration.docker import missing_programs, running_docker
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import skopeo
+from ansible_collections.strata.overlay.tests.integration.privileges import need_private_namespace
 from ansible_collections.strata.overlay.tests.integration.registry import running_registry
-from ansible_collections.strata.overlay.tests.integration.rights import need_private_namespace
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
 
 NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.strata.overlay.tests.integration.fleet import USER, Fleet
-from ansible_collections.strata.overlay.tests.integration.person import login
+from ansible_collections.strata.overlay.tests.integration.ssh_login import login
 from ansible_collections.strata.overlay.tests.integration.test_fleet import definition
 
 ACCESS = {"/srv/web": "ro", "/srv/tools": "ro", "/srv/jobs": "rw", "/srv/test": "rw"}

@@ -20,11 +20,11 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_helper
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
-from ansible_collections.strata.overlay.tests.integration.crashes import Played, run_module, text_of
+from ansible_collections.strata.overlay.tests.integration.crash_cases import Played, run_module, text_of
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Host
-from ansible_collections.strata.overlay.tests.integration.interrupted import Interrupted
 from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.syscall_faults import Interrupted
 
 
 @pytest.fixture

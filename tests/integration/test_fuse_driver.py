@@ -30,8 +30,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+from ansible_collections.strata.overlay.tests.integration.random_changes import run_script, scripts, tar_layers
 from ansible_collections.strata.overlay.tests.integration.readers import Readers
-from ansible_collections.strata.overlay.tests.integration.scripts import run_script, scripts, tar_layers
 from ansible_collections.strata.overlay.tests.integration.test_copy_driver import comes_back_at_boot
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
 from hypothesis import HealthCheck, given, settings

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.tests.integration.fleet import Fleet, Played
 from ansible_collections.strata.overlay.tests.integration.layers import inline
-from ansible_collections.strata.overlay.tests.integration.machine import COLLECTIONS, Machine
-from ansible_collections.strata.overlay.tests.integration.person import login
+from ansible_collections.strata.overlay.tests.integration.ssh_login import login
+from ansible_collections.strata.overlay.tests.integration.systemd_machine import COLLECTIONS, Machine
 from ansible_collections.strata.overlay.tests.integration.test_fleet import definition
 
 # A disk of its own.

@@ -29,7 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._helperfiles import
 )
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
-from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
 
 BASE = inline("base", etc__os="base")
 APP = inline("app", bin__run="app")

@@ -20,8 +20,8 @@ import yaml
 from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import Told, fleet
 from ansible_collections.strata.overlay.plugins.plugin_utils._page import page
 from ansible_collections.strata.overlay.tests.integration.chromium import Browser, chromium
-from ansible_collections.strata.overlay.tests.integration.fleets import store, told
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, free_port, snapshot, unmount_all
+from ansible_collections.strata.overlay.tests.integration.report_data import store, told
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 HOSTS = ("one", "two", "three")

@@ -21,8 +21,8 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
-from ansible_collections.strata.overlay.tests.integration.ordinary import FIRST, ID, NAME, Ordinary, ordinary_user
-from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
+from ansible_collections.strata.overlay.tests.integration.ordinary_user import FIRST, ID, NAME, Ordinary, ordinary_user
+from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
 
 BASE = inline("base", etc__os="base", both="base")
 APP = inline("app", bin__run="app", both="app")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.strata.overlay.tests.integration.layers import inline
-from ansible_collections.strata.overlay.tests.integration.machine import Machine, install_app
+from ansible_collections.strata.overlay.tests.integration.systemd_machine import Machine, install_app
 
 BASE = inline("base", etc__os="base", version="base")
 OLD = inline("app", version="old")

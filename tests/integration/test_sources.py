@@ -22,7 +22,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.images import simple_layout
-from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
 from ansible_collections.strata.overlay.tests.integration.test_ansible import executions
 from ansible_collections.strata.overlay.tests.integration.web import serving
 

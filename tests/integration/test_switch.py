@@ -23,8 +23,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import Moun
 from ansible_collections.strata.overlay.plugins.module_utils._quota import quota_fault
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
 from ansible_collections.strata.overlay.tests.integration.readers import Readers
-from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
 
 BASE = inline("base", etc__os="base", both="base")
 APP = inline("app", bin__run="app", both="app")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import Told, fleet, number, real, text
 from ansible_collections.strata.overlay.plugins.plugin_utils._page import disk, page, seconds_text
-from ansible_collections.strata.overlay.tests.integration.fleets import digest, run, store, told
+from ansible_collections.strata.overlay.tests.integration.report_data import digest, run, store, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -17,7 +17,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.strata.overlay.tests.integration.rights import need_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
 from hypothesis import strategies
 
 NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")

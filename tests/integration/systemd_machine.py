@@ -30,7 +30,7 @@ from ansible_collections.strata.overlay.tests.integration.debian_root import (
     UnavailableError,
     locked_cache,
 )
-from ansible_collections.strata.overlay.tests.integration.rights import is_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
 
 PACKAGES = ("dbus", "mount", "python3", "systemd", "systemd-sysv")
 RECIPE = (

@@ -33,7 +33,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._commit import comm
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
 from ansible_collections.strata.overlay.tests.integration.host import Host
-from ansible_collections.strata.overlay.tests.integration.interrupted import Interrupted, Verdict, interrupt
+from ansible_collections.strata.overlay.tests.integration.syscall_faults import Interrupted, Verdict, interrupt
 from ansible_collections.strata.overlay.tests.integration.trees import tree_of
 
 Parameters = dict[str, Any]
