@@ -8,7 +8,7 @@ SHELL := bash
 # One thing after the other: what they print stays readable, and a measurement has the machine to itself.
 .NOTPARALLEL:
 
-.PHONY: help demo test lint types sanity unit integration test-vm bench format setup clean
+.PHONY: help demo test check lint types sanity unit integration test-vm bench format setup clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,12 +16,11 @@ help: ## show this
 demo: ## import layers, mount a stack, upgrade it, roll it back, on this machine
 	@./scripts/demo
 
-# CI ends a run after 90 minutes, and then nothing counts. On a machine so slow that the last scenarios cannot be done by
-# then, they are left out, and the output says which.
-test: export VM_BEGIN_UNTIL := $(shell expr $$(date +%s) + 70 \* 60)
-test: lint types sanity unit integration test-vm ## everything below, with all set-up
+test: setup ## everything below, with all set-up; says at the end what each part took
+	@./scripts/test
 
-BY_EVERY_DRIVER = $(addprefix tests/integration/test_,stacks.py switch.py health.py mount_helper.py prune.py check.py)
+check: setup ## for the loop while coding: lint, types, unit tests and one real stack
+	@./scripts/test lint types unit smoke
 
 lint: setup ## ruff, yamllint, ansible-lint, shellcheck, licences, changelog fragments
 	@./scripts/lint
@@ -32,14 +31,11 @@ types: setup ## mypy, strict
 sanity: setup ## ansible-test sanity, every test, on every Python of this machine that it supports
 	@./scripts/sanity
 
-unit: setup ## unit tests
-	@.venv/bin/pytest --numprocesses auto tests/unit
+unit: setup ## unit tests, and what they cover
+	@./scripts/unit
 
-integration: export LANES ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 integration: setup ## real overlays, in a mount namespace of their own; then the same stacks by the other drivers
-	@./scripts/integration
-	@DRIVER=fuse-overlayfs ./scripts/integration $(BY_EVERY_DRIVER) tests/integration/test_commit.py
-	@DRIVER=copy ./scripts/integration $(BY_EVERY_DRIVER)
+	@./scripts/test integration integration:fuse-overlayfs integration:copy
 
 test-vm: setup ## molecule scenarios in virtual machines; SCENARIO=default runs one of them
 	@./scripts/vm $(SCENARIO)
