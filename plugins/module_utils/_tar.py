@@ -21,6 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
     BLOCK,
     HEADER,
+    MAX_SIZE,
     NANOSECONDS,
     POSIX_MAGIC,
     Entry,
@@ -39,6 +40,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
 from ansible_collections.strata.overlay.plugins.module_utils._tarsparse import (
     SparseMap,
     check_extents,
+    is_sparse,
     old_gnu_map,
     pax_map,
 )
@@ -67,8 +69,8 @@ _KINDS = {
     b"D": "directory",
     b"6": "fifo",
 }
-_WITH_DATA = (b"\x00", b"0", b"7", b"S", b"D")
-"""Types whose size field counts stored bytes; for the others GNU tar, Go and Docker read none whatever it says."""
+_DUMP = b"D"
+"""A directory of GNU tar's incremental archives: its data is the list of what was in it."""
 
 
 class _Source:
@@ -314,15 +316,17 @@ class TarReader:
             entry.target = extension.long_target
         if self._globals or extension.records:
             _apply_records(entry, {**self._globals, **dict(extension.records)})
-        stored = entry.size if flag in _WITH_DATA else 0
         if entry.kind == "file" and entry.name.endswith(b"/"):
             entry.kind = "directory"  # how tar said it before there was a type for it
+        # What it is comes before how much of it there is: directories, links, devices and fifos have no data, whatever
+        # the header or a record says (as GNU tar and Go have it; of old directories bsdtar and Python say the same).
+        stored = entry.size if entry.kind == "file" or flag == _DUMP else 0
+        if not 0 <= stored < MAX_SIZE:
+            raise ValueError(f"a size of {stored} bytes is out of range")
         if entry.kind != "file":
             entry.size = 0
         check_ranges(entry)
-        if stored < 0 or stored >= 2**63:
-            raise ValueError(f"a size of {stored} bytes is out of range")
-        sparse = self._sparse_map(block, flag, extension.records, stored)
+        sparse = self._sparse_map(entry, block, flag, extension.records)
         if sparse is not None:
             entry.size, entry.sparse = check_extents(sparse, stored)
         self._source.entry = entry.name
@@ -330,10 +334,13 @@ class TarReader:
         self._padding = -stored % BLOCK
         return entry
 
-    def _sparse_map(self, block: bytes, flag: bytes, records: List[Record], stored: int) -> Optional[SparseMap]:
-        if flag == b"S":
-            return old_gnu_map(block, self._source.exactly)
-        return pax_map(records, self._source.exactly, stored) if records else None
+    def _sparse_map(self, entry: Entry, block: bytes, flag: bytes, records: List[Record]) -> Optional[SparseMap]:
+        if flag != b"S" and not (records and is_sparse(records)):
+            return None
+        if entry.kind != "file":
+            raise ValueError("it has the map of a sparse file, and is none")
+        take = self._source.exactly
+        return old_gnu_map(block, take) if flag == b"S" else pax_map(records, take, entry.size)
 
 
 def _believable(size: int) -> None:

@@ -11,7 +11,7 @@ Source: GNU tar manual, appendix "Sparse Formats" (old GNU format, PAX formats 0
 from __future__ import annotations
 
 import itertools
-from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
     BLOCK,
@@ -54,9 +54,16 @@ def _old_extents(block: bytes, start: int, count: int) -> Extents:
     return pairs
 
 
-def pax_map(records: Sequence[Record], take: Callable[[int], bytes], stored: int) -> Optional[SparseMap]:
-    """The map that PAX records give or announce; None for a file that is not sparse.
+def is_sparse(records: Sequence[Record]) -> bool:
+    """Whether PAX records give or announce a map."""
+    values = dict(records)
+    return bool(values.get(b"GNU.sparse.major")) or b"GNU.sparse.map" in values or b"GNU.sparse.size" in values
 
+
+def pax_map(records: Sequence[Record], take: Callable[[int], bytes], stored: int) -> SparseMap:
+    """The map that PAX records give or announce.
+
+    :param records: such that ``is_sparse``.
     :param take: reads exactly so many bytes of the member's stored data, where format 1.0 keeps its map.
     :param stored: bytes of stored data, which the map may not exceed.
     :raises ValueError: the map contradicts itself.
@@ -70,11 +77,9 @@ def pax_map(records: Sequence[Record], take: Callable[[int], bytes], stored: int
     if b"GNU.sparse.map" in values:
         numbers = [read_decimal(text) for text in values[b"GNU.sparse.map"].split(b",") if text]
         return SparseMap(_size(values, b"GNU.sparse.size"), _pairs(numbers), 0)
-    if b"GNU.sparse.size" in values:
-        wanted = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
-        numbers = [read_decimal(value) for key, value in records if key in wanted]
-        return SparseMap(_size(values, b"GNU.sparse.size"), _pairs(numbers), 0)
-    return None
+    wanted = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
+    numbers = [read_decimal(value) for key, value in records if key in wanted]
+    return SparseMap(_size(values, b"GNU.sparse.size"), _pairs(numbers), 0)
 
 
 def _size(values: Dict[bytes, bytes], key: bytes) -> int:

@@ -166,6 +166,56 @@ def test_types_without_data_have_none_whatever_their_size_says() -> None:
     assert [entry.kind for entry, _data in read(small(b"name", b"abc") + link + END)] == ["file", "hardlink"]
 
 
+SIZED = {
+    "directory": patched(header(Entry(b"app/", "directory", 0o755)), 124, b"00000010000\0"),
+    "directory without slash": patched(small(b"app"), 124, b"00000010000\0" + b"1700000000\0\0" + b" " * 8 + b"5"),
+    "old directory": patched(small(b"app/"), 124, b"00000010000\0" + b"1700000000\0\0" + b" " * 8 + b"\0"),
+    "file with a slash": patched(small(b"app/"), 124, b"00000010000\0"),
+    "contiguous file with a slash": patched(
+        small(b"app/"), 124, b"00000010000\0" + b"1700000000\0\0" + b" " * 8 + b"7"
+    ),
+    "hard link": patched(header(Entry(b"app", "hardlink", 0o644, target=b"f0")), 124, b"00000010000\0"),
+    "link": patched(header(Entry(b"app", "symlink", 0o777, target=b"f0")), 124, b"00000010000\0"),
+    "device": patched(header(Entry(b"app", "char", 0o644, device=(1, 3))), 124, b"00000010000\0"),
+    "fifo": patched(header(Entry(b"app", "fifo", 0o644)), 124, b"00000010000\0"),
+}
+"""Entries without data of which the header says that they have 4096 bytes."""
+
+
+@pytest.mark.parametrize("name", SIZED)
+@pytest.mark.parametrize("where", ["header", "record", "record for all"])
+def test_entry_without_data_with_a_size_swallows_nothing(name: str, where: str, tmp_path: Path) -> None:
+    """As GNU tar unpacks it, and, of the header's own size, bsdtar."""
+    files = [small(b"f%d" % number, b"abc") for number in range(4)]
+    entry = SIZED[name]
+    if where == "record":
+        entry = pax((b"size", b"4096")) + patched(entry, 124, b"00000000000\0")
+    elif where == "record for all":
+        files = [pax((b"size", b"3")) + file for file in files]
+        entry = pax((b"size", b"4096"), flag=b"g") + entry
+    archive = files[0] + entry + b"".join(files[1:]) + END
+    found = read(archive)
+    assert [entry.name.rstrip(b"/") for entry, _data in found] == [b"f0", b"app", b"f1", b"f2", b"f3"]
+    assert [data for _entry, data in found] == [b"abc", b"", b"abc", b"abc", b"abc"]
+    assert found[1][0].size == 0
+    for program in ("tar", "bsdtar"):
+        # bsdtar takes a record's word for it, which neither GNU tar nor Go does.
+        if shutil.which(program) and (program == "tar" or where == "header"):
+            top = tmp_path / program
+            top.mkdir()
+            subprocess.run([program, "-C", top, "-xf", "-"], input=archive, check=True)
+            assert sorted(path.name for path in top.iterdir()) == ["app", "f0", "f1", "f2", "f3"]
+            assert (top / "app").is_dir() == (found[1][0].kind == "directory")
+
+
+def test_incremental_directory_has_data() -> None:
+    archive = patched(small(b"d/", b"Yf0\0\0")[:512], 156, b"D") + b"Yf0\0\0".ljust(512, b"\0") + small(b"d/f0") + END
+    assert [(entry.kind, entry.size, data) for entry, data in read(archive)] == [
+        ("directory", 0, b"Yf0\0\0"),
+        ("file", 0, b""),
+    ]
+
+
 def test_contiguous_files_and_old_directories() -> None:
     archive = patched(small(b"seven", b"7")[:512], 156, b"7") + b"7" + bytes(511)
     archive += patched(small(b"old/"), 156, b"\0") + END

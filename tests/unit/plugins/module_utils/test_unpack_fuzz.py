@@ -37,31 +37,45 @@ PLAIN = ["a", "b", "c"]
 
 @dataclass(frozen=True)
 class Part:
-    """One entry of an archive: a type as tar has it, a name, where it points, what is in it."""
+    """One entry of an archive: a type as tar has it, a name, where it points, what is in it.
+
+    :ivar claimed: the size that it is said to have where it is no file, in the header or, below zero, in a record.
+    """
 
     kind: bytes
     name: str
     target: str = ""
     content: bytes = b""
+    claimed: int = 0
 
 
-kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+OLD_DIRECTORY = tarfile.AREGTYPE
+"""As tar wrote directories before there was a type for them: by a slash at the end of the name."""
+
+kinds = st.sampled_from(
+    [tarfile.REGTYPE, tarfile.DIRTYPE, OLD_DIRECTORY, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE]
+)
+claims = st.sampled_from([0, 3, 512, 4096, 1 << 40, -512, -4096])
 names = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("/".join)
-parts = st.builds(Part, kinds, names, st.one_of(st.sampled_from(LINKS), names), st.binary(max_size=40))
+parts = st.builds(Part, kinds, names, st.one_of(st.sampled_from(LINKS), names), st.binary(max_size=40), claims)
 plain_names = st.lists(st.sampled_from(PLAIN), min_size=1, max_size=3).map("/".join)
-plain_kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE])
-plain_parts = st.builds(Part, plain_kinds, plain_names, st.just(""), st.binary(max_size=40))
+plain_kinds = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, OLD_DIRECTORY])
+plain_parts = st.builds(Part, plain_kinds, plain_names, st.just(""), st.binary(max_size=40), claims)
 
 
 def archive(entries: list[Part]) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as writer:
         for entry in entries:
-            member = tarfile.TarInfo(entry.name)
+            member = tarfile.TarInfo(entry.name + "/" * (entry.kind == OLD_DIRECTORY))
             member.type, member.linkname, member.mode = entry.kind, entry.target, 0o755
-            data = entry.content if entry.kind == tarfile.REGTYPE else b""
-            member.size = len(data)
-            writer.addfile(member, io.BytesIO(data))
+            if entry.kind == tarfile.REGTYPE:
+                member.size = len(entry.content)
+                writer.addfile(member, io.BytesIO(entry.content))
+            else:
+                member.size = max(entry.claimed, 0)
+                member.pax_headers = {"size": str(-entry.claimed)} if entry.claimed < 0 else {}
+                writer.addfile(member)
     return stream.getvalue()
 
 
