@@ -578,6 +578,66 @@ PROBLEMS = [
     ),
 ]
 
+PROBLEMS += [
+    (
+        "no overlay, and a volatile stack finds no driver by itself",
+        {"stacks": [stack(writable="volatile")]},
+        settled(stacks=[], mounts=[], abilities=NO_OVERLAY),
+        [
+            (
+                "stack web: option 'writable': volatile: this kernel (6.12.0) has no overlay file system; load or "
+                "build it, install fuse-overlayfs, or use driver: copy with writable: none or persistent"
+            )
+        ],
+    ),
+    (
+        "a copy in memory",
+        {"stacks": [stack(writable="volatile", driver="copy")]},
+        settled(stacks=[], mounts=[]),
+        [
+            (
+                "stack web: option 'writable': volatile: driver: copy has no changes in memory; use driver: overlay, "
+                "or writable: persistent"
+            )
+        ],
+    ),
+    (
+        "fuse-overlayfs is asked for and not there",
+        {"stacks": [stack(driver="fuse-overlayfs")]},
+        settled(stacks=[], mounts=[]),
+        [
+            (
+                "stack web: option 'driver': the program fuse-overlayfs is not installed on this host, or /dev/fuse "
+                "cannot be used; install the package of this name, or leave the option out"
+            )
+        ],
+    ),
+    (
+        "other layers below what was written into a copy",
+        {"stacks": [stack(layers=["base", "app"], writable="persistent", driver="copy")]},
+        settled(stacks=[record(writable="persistent", driver="copy")], mounts=[]),
+        [
+            (
+                "stack web: option 'layers': the stack is a copy that can be written (driver: copy), so other layers "
+                "cannot come below what was written; set on_change: reset to begin with a new copy, and the old one "
+                "is set aside"
+            )
+        ],
+    ),
+    (
+        "a generation that is not kept",
+        {"stacks": [{"name": "web", "generation": "7"}]},
+        settled(),
+        ["stack web: option 'generation': the stack has no generation 7; there is: 1 (base, app, conf)"],
+    ),
+    (
+        "back from the only generation",
+        {"stacks": [{"name": "web", "generation": "previous"}]},
+        settled(),
+        ["stack web: option 'generation': the stack has no generation before this one; there is: 1 (base, app, conf)"],
+    ),
+]
+
 
 @pytest.mark.parametrize(("definition", "host", "expected"), [pytest.param(*row[1:], id=row[0]) for row in PROBLEMS])
 def test_problems(definition: dict[str, Any], host: Host, expected: list[str]) -> None:
@@ -774,3 +834,32 @@ def test_results_are_what_modules_return() -> None:
         {"action": "import_content", "object": A, "text": "import content aaaaaaaaaaaa from /base.tar", "bytes": 1000},
         {"action": "set_name", "object": "layer base", "text": "name content aaaaaaaaaaaa 'base'", "bytes": 0},
     ]
+
+
+def generations(*chains: list[str], back_to: int = 0) -> StackRecord:
+    """A stack that has had these chains, the last one now."""
+    kept = [
+        Generation(number, tuple(DIFF_IDS[name] for name in names), tuple(names), "2026-01-01T00:00:00Z")
+        for number, names in enumerate(chains, 1)
+    ]
+    kept[-1] = replace(kept[-1], back_to=back_to)
+    return replace(record(), history=tuple(reversed(kept)))
+
+
+@pytest.mark.parametrize(
+    ("generation", "layers", "back_to"),
+    [("previous", ("base", "app"), 2), ("1", ("base",), 1), ("3", ("base", "app", "conf"), 3)],
+)
+def test_stack_goes_back_to_the_chain_of_a_generation(generation: str, layers: tuple[str, ...], back_to: int) -> None:
+    host = settled(stacks=[generations(["base"], ["base", "app"], ALL)])
+    desired = desire(
+        normalise("apply", {"stacks": [{"name": "web", "generation": generation}]})[0], {}, host.known(), []
+    )
+    assert [(one.layers, one.back_to) for one in desired.stacks] == [(layers, back_to)]
+
+
+@pytest.mark.parametrize("generation", ["previous", "1"])
+def test_going_back_twice_is_the_same_as_once(generation: str) -> None:
+    host = settled(stacks=[generations(["base"], ["base", "app"], ["base"], back_to=1)])
+    definition = {"stacks": [{"name": "web", "generation": generation}]}
+    assert steps(definition, host) == []

@@ -6,18 +6,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _steps
+from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import BootEntry
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import (
+    RemoveUnit,
+    StartServices,
+    StopServices,
+    WriteUnit,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord
+from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+    CompareUpper,
+    CopyLayers,
     CreateStore,
     ImportContent,
     LinkLayer,
     Plan,
+    SetTop,
     Step,
     Unmount,
+    origins_of,
+    staging,
 )
 
 A = "sha256:" + "a" * 64
@@ -60,3 +78,48 @@ def test_results_of_a_plan_keep_the_order() -> None:
         {"action": "create_store", "object": "store /s", "text": "create the store /s", "bytes": 0},
         {"action": "import_content", "object": A, "text": "import content aaaaaaaaaaaa from /a.tar", "bytes": 12},
     ]
+
+
+def desired_stack(**options: Any) -> DesiredStack:
+    definition, problems = normalise("apply", {"stacks": [{"name": "web", "path": "/w", "layers": ["a"], **options}]})
+    assert not problems
+    return DesiredStack(definition.stacks[0], (A,), ("a",))
+
+
+CHANGE = ChangeRecord("web")
+UNIT = BootEntry("web", "/etc/systemd/system/srv-web.mount", "[Mount]\n")
+LINE = BootEntry("web", "/etc/fstab", "web /srv/web strata defaults 0 0\n")
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (
+            SetTop(desired_stack(writable="persistent", mode="0750", owner=7, group=8)),
+            "set owner 7, group 8, mode 0750 of /w",
+        ),
+        (
+            CompareUpper("web", Restack("kept", "/upper", b"")),
+            "see that nothing in stack web has changed since layer 'kept' was made of it",
+        ),
+        (
+            CopyLayers("web", Origin(A, 12, "the layers a, b", Source(""))),
+            "copy the layers a, b into a writable layer of stack web",
+        ),
+        (StopServices(CHANGE, ("a.service", "b.service")), "stop a.service, b.service"),
+        (StartServices(CHANGE, (("start", "a.service"), ("reload", "b.service"))), "start a.service, reload b.service"),
+        (WriteUnit(UNIT, frozenset()), "write srv-web.mount, which mounts stack web at boot"),
+        (WriteUnit(LINE, frozenset()), "write the line of stack web into /etc/fstab"),
+        (RemoveUnit(UNIT), "remove srv-web.mount: stack web is not mounted there at boot"),
+        (RemoveUnit(LINE), "remove the line of stack web from /etc/fstab"),
+    ],
+)
+def test_step_says_what_it_does_to_what(step: Step, words: str) -> None:
+    assert step.result() == {"action": step.action, "object": "stack web", "text": words, "bytes": 0}
+
+
+def test_what_has_to_be_staged_are_contents_and_copies() -> None:
+    content = ImportContent(Origin(A, 12, "/a.tar", Source("src", "/a.tar")))
+    copy = CopyLayers("web", Origin(A, 12, "the layers a, b", Source("")))
+    assert staging([CreateStore("/s"), content, copy]) == [content, copy]
+    assert origins_of([content, copy]) == [content.origin, copy.origin]
