@@ -29,7 +29,7 @@ from ansible_collections.strata.overlay.tests.integration.debian_root import (
     debian_root,
 )
 from ansible_collections.strata.overlay.tests.integration.isolation import apart
-from ansible_collections.strata.overlay.tests.integration.podman import Podman
+from ansible_collections.strata.overlay.tests.integration.podman import RUNTIME, Podman
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -45,10 +45,11 @@ driver = "overlay"
 graphroot = "{root}"
 runroot = "{state}"
 """
-_CONTAINERS = """
+_CONTAINERS = f"""
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [engine]
+runtime = "{RUNTIME}"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 """
@@ -112,8 +113,9 @@ def built_environment(top: Path) -> Iterator[Environment]:
 
     :raises UnavailableError: Podman or the base cannot be had here.
     """
-    if shutil.which("podman") is None:
-        raise UnavailableError("building an image needs the Debian package podman")
+    lacking = [name for name in ("podman", RUNTIME) if shutil.which(name) is None]
+    if lacking:
+        raise UnavailableError(f"building an image needs the Debian packages {' and '.join(lacking)}")
     base = debian_root(CONTROLLER)
     # Of a length that Podman takes: at most 50 characters.
     state = Path(tempfile.mkdtemp(prefix="strata-podman.", dir="/tmp"))

@@ -18,6 +18,9 @@ from ansible_collections.strata.overlay.tests.integration.docker import write_ba
 from ansible_collections.strata.overlay.tests.integration.isolation import apart
 from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root, need_private_namespace
 
+RUNTIME = "runc"
+"""Named, since Podman takes crun where that is installed, which wants more of /dev than a test's namespace has."""
+
 _PATIENCE = 120
 
 CONTAINERFILE = """
@@ -41,7 +44,7 @@ class Podman:
     def call(self, *arguments: str, stdin: bytes = b"", patience: float = _PATIENCE) -> str:
         """``podman ARGUMENTS``: what it printed; AssertionError with its words where it fails."""
         command = ["podman", "--root", str(self.root), "--runroot", str(self.state), "--storage-driver", "overlay"]
-        command += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        command += ["--runtime", RUNTIME, "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
         done = subprocess.run(
             apart([*command, *arguments]), input=stdin, capture_output=True, check=False, timeout=patience
         )
@@ -61,7 +64,7 @@ def stopped_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]
     """A root with an image ``app:1`` of three layers, and a container ``held`` of it. To be read, never changed."""
     need_private_namespace()
     need_full_root("is not whom podman is run as here")
-    lacking = [name for name in ("podman", "busybox") if not shutil.which(name)]
+    lacking = [name for name in ("podman", RUNTIME, "busybox") if not shutil.which(name)]
     if lacking:
         pytest.skip(f"needs {', '.join(lacking)}: scripts/setup --packages installs them")
     top = tmp_path_factory.mktemp("podman")
