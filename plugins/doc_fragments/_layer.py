@@ -44,7 +44,29 @@ url:
     - Where the connection breaks, it goes on from there, if the server marks what it has by a strong C(ETag) or by
       C(Last-Modified).
     - With O(NAME.digest) and the content in the store already, nothing is asked.
+    - A user and password in it, and values of its query, are neither shown nor kept. Messages, plans, records and lock
+      files have V(https://example.org/app.tar.gz?sig=***); a lock file tells URLs that differ in such a value apart by
+      a slow digest of it.
   type: str
+username:
+  description:
+    - User of O(NAME.url), together with O(NAME.password). Both are sent at once and to this server only, not to where
+      it redirects.
+  type: str
+password:
+  description: Password or token of that user. It is not kept on the host.
+  type: str
+headers:
+  description:
+    - Headers that are sent with a request for O(NAME.url), such as one with a token. Like the password they go to no
+      other server and are not kept.
+  type: dict
+auth_file:
+  description:
+    - A file on the host with logins, as C(docker login) and C(podman login) write it, in which the server of
+      O(NAME.url) is found by its name and port. Used when no user is given. With the playbook C(strata.overlay.lock), a
+      file on the controller.
+  type: path
 dir:
   description:
     - A directory whose tree becomes the layer, on the controller unless O(NAME.remote_src=true).

@@ -33,6 +33,10 @@ def _source_spec() -> Spec:
     return {
         "src": {"type": "path"},
         "url": {"type": "str"},
+        "username": {"type": "str"},
+        "password": {"type": "str", "no_log": True},
+        "headers": {"type": "dict", "no_log": True},
+        "auth_file": {"type": "path"},
         "dir": {"type": "path"},
         "files": {"type": "list", "elements": "dict", "options": _file_spec()},
         "remote_src": {"type": "bool", "default": False},

@@ -51,7 +51,8 @@ class Definition(NamedTuple):
     def secrets(self) -> Set[str]:
         """What no message and no log may show."""
         headers = [text for stack in self.stacks if stack.health for text in stack.health.headers.values()]
-        return {*headers, *(image.access.password for image in self.images)} - {""}
+        urls = [text for layer in self.sources() if layer.source.access for text in layer.source.access.secrets()]
+        return {*headers, *urls, *(image.access.password for image in self.images)} - {""}
 
 
 def told(parameters: Mapping[str, Any]) -> Dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import told
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
@@ -69,6 +69,10 @@ class Run:
             course = Course(self._request, self._cache, self._check_mode, self._report)
             return course.run(room.pop_all(), ahead)
 
+    def secrets(self) -> Set[str]:
+        """What no message and no log may show."""
+        return self._request.definition.secrets()
+
     def _look_ahead(self) -> Tuple[Dict[Source, Digested], List[Source]]:
         request = self._request
         if self._check_mode or request.problems:
@@ -108,6 +112,9 @@ def run_module(module: AnsibleModule, name: str) -> NoReturn:
 
     def run() -> Dict[str, Any]:
         with progress_file(str(told(module.params).get("progress", ""))) as report:
-            return Run(name, module.params, module.check_mode, report).execute()
+            call = Run(name, module.params, module.check_mode, report)
+            # AnsibleModule knows only of those in its options, and some came in the controller's words.
+            module.no_log_values |= call.secrets()
+            return call.execute()
 
     exit_module(module, guarded(module, run, changes=True, keep=not module.check_mode))

@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA25
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._http import skip
 from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES, Sleep
+from ansible_collections.strata.overlay.plugins.module_utils._urltext import shown_url
 
 _TIMEOUT = 60
 _NOT_MODIFIED = 304
@@ -42,13 +43,22 @@ class UrlStream(io.RawIOBase):
     :ivar size: bytes, None where the server does not say.
     """
 
-    def __init__(self, url: str, seen: Optional[Mapping[str, str]] = None, sleep: Sleep = time.sleep) -> None:
+    def __init__(
+        self,
+        url: str,
+        seen: Optional[Mapping[str, str]] = None,
+        sleep: Sleep = time.sleep,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> None:
         """
         :param seen: ``marks`` of an earlier stream.
+        :param headers: for the URL's own server: who asks.
         :raises StrataError: the server does not give it.
         """
         super().__init__()
         self._url = url
+        self._shown = shown_url(url)
+        self._headers = dict(headers or {})
         self._sleep = sleep
         self._at = 0
         self._breaks = 0
@@ -116,8 +126,8 @@ class UrlStream(io.RawIOBase):
                 reason = str(error)
         of = f" of {self.size}" if self.size is not None else ""
         raise StrataError(
-            f"the download of {self._url} broke off after {self._at}{of} bytes: {reason}. Nothing of it was kept; run "
-            "again"
+            f"the download of {self._shown} broke off after {self._at}{of} bytes: {reason}. Nothing of it was kept; "
+            "run again"
         )
 
     def _rest(self) -> Any:
@@ -140,16 +150,23 @@ class UrlStream(io.RawIOBase):
     def _ask(self, headers: Mapping[str, str]) -> Any:
         """The server's answer, None where it was asked whether something has changed, and nothing has."""
         try:
-            return open_url(self._url, headers=dict(headers), timeout=_TIMEOUT, decompress=False)
+            return open_url(
+                self._url,
+                headers={**self._headers, **headers},
+                timeout=_TIMEOUT,
+                decompress=False,
+                unredirected_headers=list(self._headers),
+                use_netrc=False,
+            )
         except HTTPError as error:
             with error:
                 if error.code == _NOT_MODIFIED and not headers.keys().isdisjoint(_CONDITIONS.values()):
                     return None
                 raise StrataError(
-                    f"the server answered {error.code} {error.reason} to a request for {self._url}"
+                    f"the server answered {error.code} {error.reason} to a request for {self._shown}"
                 ) from error
         except (URLError, OSError, HTTPException, ValueError) as error:
-            raise StrataError(f"cannot fetch {self._url}: {getattr(error, 'reason', error)}") from error
+            raise StrataError(f"cannot fetch {self._shown}: {getattr(error, 'reason', error)}") from error
 
 
 class _OtherError(StrataError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
@@ -18,10 +18,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLE
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
+    from ansible_collections.strata.overlay.plugins.module_utils._urltext import UrlAccess
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
 _LONGEST_FILE_NAME = 240
 _SOURCES = ("src", "url", "dir", "files")
+_OF_URLS = ("username", "password", "headers", "auth_file")
 
 
 class Source(NamedTuple):
@@ -29,10 +31,11 @@ class Source(NamedTuple):
 
     :ivar kind: ``src``, ``url``, ``dir``, ``files``, ``upper`` (a stack's writable layer, which no user writes), or
         ``""`` where the controller has resolved it already.
-    :ivar location: path or URL, ``""`` for inline files.
+    :ivar location: path, or URL without userinfo; ``""`` for inline files. A URL is shown by ``describe`` only.
     :ivar on_host: read on the managed host and not on the controller.
     :ivar limits: beyond which its archive is refused.
     :ivar stack: whose writable layer it is; ``fuse``: and fuse-overlayfs has written it.
+    :ivar access: who asks for what lies under a URL; None for all else.
     """
 
     kind: str
@@ -42,6 +45,7 @@ class Source(NamedTuple):
     limits: Limits = UNLESS_SET
     stack: str = ""
     fuse: bool = False
+    access: Optional[UrlAccess] = None
 
 
 class LayerSpec(NamedTuple):
@@ -93,15 +97,22 @@ def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], proble
         problems.append(f"{where}: exactly one of src, url, dir, files says where the layer comes from; {found}")
         return Source("")
     kind = given[0]
+    if kind == "url":
+        # Loaded when it is needed: most definitions have no URL.
+        from ansible_collections.strata.overlay.plugins.module_utils._urltext import read_url
+
+        location, access = read_url(item, where, problems)
+        return Source(kind, location, True, limits=limits, access=access)
+    for key in _OF_URLS:
+        if item[key] is not None:
+            problems.append(f"{where}: option '{key}' is of no use with {kind}; leave it out")
     if kind == "files":
         # Loaded when it is needed: a host is told of such a layer by its digest.
         from ansible_collections.strata.overlay.plugins.module_utils._inline import inline_files
 
         return Source(kind, files=inline_files(where, item["files"], problems), limits=limits)
     location = item[kind]
-    if kind == "url" and not re.match(r"^(https?|file)://", location):
-        problems.append(f"{where}: option 'url': {location!r} must begin with https://, http:// or file://")
-    on_host = kind == "url" or item["remote_src"]
-    if on_host and kind != "url" and not os.path.isabs(location):
+    on_host = item["remote_src"]
+    if on_host and not os.path.isabs(location):
         problems.append(f"{where}: option '{kind}': {location!r} must be absolute, since remote_src is true")
     return Source(kind, location, on_host, limits=limits)

@@ -54,7 +54,12 @@ def sent(facts: Mapping[str, Any]) -> Origin:
 
 
 def describe(source: Source) -> str:
-    """A source in a few words, for plans and records."""
+    """A source in a few words, for plans and records; a URL without what may be a secret in it."""
+    if source.kind == "url":
+        # Loaded when it is needed: most definitions have no URL.
+        from ansible_collections.strata.overlay.plugins.module_utils._urltext import shown_url
+
+        return shown_url(source.location)
     words = {
         "files": "inline files",
         "dir": f"directory {source.location}",

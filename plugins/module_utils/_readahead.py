@@ -121,7 +121,7 @@ def _unread(source: Source) -> Unread:
         return Unread(source)
     from ansible_collections.strata.overlay.plugins.module_utils._urls import Download
 
-    download = Download(source.location)
+    download = Download(source)
     return Unread(source, download, download.told)
 
 

@@ -188,6 +188,11 @@ def load(kind: Type[_Record], text: str, path: str) -> _Record:
                 raise ValueError("its image id is no digest")
         elif kind is ChangeRecord and data["back"]:
             _check_chain(_tuples(data)["back"])
+        if "://" in str(data.get("source")):
+            # Loaded when it is needed. Earlier releases kept URLs whole.
+            from ansible_collections.strata.overlay.plugins.module_utils._urltext import shown_url
+
+            data["source"] = shown_url(data["source"])
         return kind(**_tuples(data))
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise StrataError(

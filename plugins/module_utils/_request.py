@@ -43,9 +43,13 @@ class Request:
         self.notes_use = bool(controller.get("notes_use"))
         self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
         resolved = (*self.provided, *self.provided_images)
-        self.definition, self.problems = (
-            (definition, []) if definition else normalise(module, controller.get("definition", parameters), resolved)
-        )
+        written = controller.get("definition", parameters)
+        if controller.get("hidden"):
+            # Loaded when it is needed: most definitions have no URL.
+            from ansible_collections.strata.overlay.plugins.module_utils._hidden import reveal
+
+            written = reveal(written, controller["hidden"])
+        self.definition, self.problems = (definition, []) if definition else normalise(module, written, resolved)
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = Store(self.definition.root)

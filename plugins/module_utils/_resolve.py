@@ -77,5 +77,5 @@ class Resolver:
         urls = Urls(self._store, self._cache)
         found = self._read.get(layer.source) or urls.settled(layer) or urls.look(layer)
         check_digest(layer, found)
-        opener = Download(layer.source.location)
+        opener = Download(layer.source)
         return Origin(found.diff_id, found.size, describe(layer.source), layer.source, opener=opener, remote=True)

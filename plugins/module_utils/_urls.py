@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import IO, TYPE_CHECKING, ContextManager, Dict, Mapping, Optional, cast
+from urllib.parse import urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._source import digest_tar, open_tar
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
 class Download:
     """Opens the archive under a URL, each time anew; an ``Opener``."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._stream: Optional[UrlStream] = None
 
     def __call__(self) -> ContextManager[IO[bytes]]:
         """:raises StrataError: the server does not give it."""
-        self._stream = _open(self._url)
+        self._stream = _open(self._source)
         return cast("ContextManager[IO[bytes]]", self._stream)
 
     def told(self) -> Mapping[str, str]:
@@ -62,7 +65,7 @@ class Urls:
         facts = self._seen(layer)
         if not facts:
             return None
-        with _open(layer.source.location, facts) as stream:
+        with _open(layer.source, facts) as stream:
             return _digested(facts) if stream.unchanged else None
 
     def look(self, layer: LayerSpec) -> Digested:
@@ -71,7 +74,7 @@ class Urls:
         :raises StrataError: it cannot be had, or is no archive.
         """
         facts = self._seen(layer)
-        with _open(layer.source.location, facts) as stream:
+        with _open(layer.source, facts) as stream:
             if stream.unchanged:
                 return _digested(facts)
             with open_tar(layer.source, lambda: cast("ContextManager[IO[bytes]]", stream)) as read:
@@ -99,11 +102,48 @@ class Urls:
         return facts if known and (facts.get("etag") or facts.get("last_modified")) else {}
 
 
-def _open(url: str, seen: Optional[Mapping[str, str]] = None) -> UrlStream:
+def _open(source: Source, seen: Optional[Mapping[str, str]] = None) -> UrlStream:
     # Loaded when it is needed: it is large, and a run without URLs shall not pay for it.
     from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
 
-    return UrlStream(url, seen)
+    return UrlStream(source.location, seen, headers=_headers(source))
+
+
+def _headers(source: Source) -> Dict[str, str]:
+    """What the server is told of who asks, for this server only.
+
+    :raises StrataError: the file of logins cannot be read, or has none for it.
+    """
+    access = source.access
+    if access is None:
+        return {}
+    headers = dict(access.headers)
+    if access.username:
+        headers["Authorization"] = _basic(access.username, access.password)
+    elif access.auth_file and "authorization" not in (name.lower() for name in headers):
+        headers["Authorization"] = _of_file(source.location, access.auth_file)
+    return headers
+
+
+def _of_file(url: str, path: str) -> str:
+    # Loaded when it is needed: few have such a file.
+    from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import find_login
+
+    parts = urlsplit(url)
+    login = find_login(parts.netloc.lower(), parts.path.strip("/"), path, {})
+    if login.registry_token:
+        return f"Bearer {login.registry_token}"
+    if not login.username:
+        kind = "an identity token, which only registries take," if login.identity_token else "no login"
+        raise StrataError(
+            f"the file of logins {path} has {kind} for {parts.netloc}; correct auth_file, or give username and password"
+        )
+    return _basic(login.username, login.password)
+
+
+def _basic(username: str, password: str) -> str:
+    """Source: RFC 7617."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def _told(stream: UrlStream) -> Dict[str, str]:
@@ -115,4 +155,6 @@ def _digested(facts: Mapping[str, str]) -> Digested:
 
 
 def _key(source: Source) -> str:
-    return hashlib.sha256(f"url\0{source.location}".encode()).hexdigest()
+    """Query values are in it, since they may choose the file; a password is not. Only the store's owner can see it."""
+    name = f"\0{source.access.username}" if source.access and source.access.username else ""
+    return hashlib.sha256(f"url\0{source.location}{name}".encode("utf-8", "surrogateescape")).hexdigest()

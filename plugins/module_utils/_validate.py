@@ -112,7 +112,8 @@ def _check_option(
         return default
     value, wanted = _CONVERT[option.get("type", "str")](raw)
     if wanted:
-        problems.append(f"{prefix}option '{key}' must be {wanted}, not {_shown(raw)}")
+        found = "what is given, which is not shown" if option.get("no_log") or key == "url" else _shown(raw)
+        problems.append(f"{prefix}option '{key}' must be {wanted}, not {found}")
         return default
     if "choices" in option and value not in option["choices"]:
         choices = ", ".join(option["choices"])

@@ -9,10 +9,12 @@
 
     layers:
       files/base.tar.zst: sha256:...      # DiffID of what src, dir or url gave
+      https://example.org/app?sig=***#9f86d081884c7d65: sha256:...
     images:
       registry.example.com/app:1.4: sha256:...
 
-A layer's key is its source as it is written; files written in a definition are their own lock.
+A layer's key is its source as it is written, but that of a URL holds no user, password or value of a query: the file
+is made to be committed. Files written in a definition are their own lock.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._urltext import lock_key, shown_url
 
 Lock = Mapping[str, Mapping[str, str]]
 
@@ -83,7 +86,10 @@ def source_of(item: Mapping[str, Any], kinds: tuple[str, ...], home: str) -> str
     """
     if item.get("state") == "absent":
         return ""
-    source = next((str(item[kind]) for kind in kinds if item.get(kind) is not None), "")
+    kind = next((kind for kind in kinds if item.get(kind) is not None), "")
+    source = str(item[kind]) if kind else ""
+    if kind == "url":
+        return lock_key(source)
     return source[len(home) + 1 :] if home and source.startswith(f"{home}/") else source
 
 
@@ -94,6 +100,12 @@ def _locked(item: Any, kinds: tuple[str, ...], digests: Mapping[str, str], where
     if not source:
         return item
     name = f"{'image' if kinds is IMAGE_SOURCES else 'layer'} {item.get('name') or source}"
+    whole = str(item.get("url")) if kinds is LAYER_SOURCES else ""
+    if source not in digests and whole in digests:
+        raise StrataError(
+            f"{name}: {where} was written by an earlier release and holds the URL {shown_url(whole)} with what may be "
+            "secrets in it; run the playbook strata.overlay.lock, and change them where others could read the file"
+        )
     if source not in digests:
         raise StrataError(f"{name}: {source} is not in {where}; run the playbook strata.overlay.lock")
     if item.get("digest") not in (None, "", digests[source]):

@@ -22,7 +22,7 @@ def digest_of_url(source: Source) -> str:
 
     :raises StrataError: what the server said, or what is wrong with the archive.
     """
-    with open_tar(source, Download(source.location)) as read:
+    with open_tar(source, Download(source)) as read:
         return digest_tar(read, source.limits).diff_id
 
 

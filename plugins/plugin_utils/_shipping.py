@@ -290,10 +290,14 @@ class ShippingAction(ActionBase):
         return self._run_module("plan", {"root": definition.root}, told)
 
     def _run_module(self, module: str, arguments: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+        # Loaded by the run that Ansible packs modules for anyway.
+        from ansible_collections.strata.overlay.plugins.module_utils._hidden import hide
+
+        plain, hidden = hide(arguments)
         reply: dict[str, Any] = self._execute_module(
             module_name=f"strata.overlay.{module}",
             # What Ansible's templates make of values is of types of its own; all of them can be written as text.
-            module_args={**arguments, "_controller": json.dumps(told, default=str)},
+            module_args={**plain, "_controller": json.dumps({**told, "hidden": hidden}, default=str)},
             task_vars=self._variables,
         )
         return reply

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,12 +105,18 @@ def test_locked_sources(ansible: Ansible, inventory: Path, served: str, tmp_path
         reference = f"{registry.host}/team/app:1.0"
         variables = definition(overlay_images=[{"name": "image", "registry": reference}])
         variables["overlay_layers"].append({"name": "web", "url": served})
+        signed = f"{served.replace('//', '//someone:s3cret@')}?sig=t0ken&part="
+        variables["overlay_layers"] += [{"name": part, "url": signed + part} for part in ("first", "second")]
         done = play(ansible, inventory, "lock", variables)
         assert done.returncode == 0, done.stdout
         text = (inventory / "overlay.lock.yml").read_text()
         lock = yaml.safe_load(text)
         assert lock["images"] == {reference: layout.entries[0]["digest"]}
-        assert set(lock["layers"]) == {"files/app.tar", "files", served}
+        shown = f"{served}?sig=***&part=***#"
+        keys = [key for key in lock["layers"] if key.startswith(shown)]
+        assert set(lock["layers"]) == {"files/app.tar", "files", served, *keys}
+        assert len(keys) == 2, "URLs that differ in a value of the query are told apart"
+        assert not {"someone", "s3cret", "t0ken"} & set(re.findall(r"\w+", text)), "the file is made to be committed"
         again = play(ansible, inventory, "lock", variables)
         assert "changed=1" not in again.stdout
         assert (inventory / "overlay.lock.yml").read_text() == text

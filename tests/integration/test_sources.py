@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import http.server
@@ -314,6 +315,126 @@ def test_the_digest_of_what_lies_under_a_url(
     with pytest.raises(DefinitionError, match=f"has DiffID sha256:[0-9a-f]* and the file itself {blob}; correct"):
         host.run(**web(host, url=url, digest="sha256:" + "1" * 64))
     assert [code for _path, code in _Server.asked] == [200, 304]
+
+
+class _Guarded(_Server):
+    """Gives files to who has the password or the token, and knows who has asked with what."""
+
+    seen: list[tuple[str, str]] = []  # noqa: RUF012
+    elsewhere = ""
+
+    def do_GET(self) -> None:
+        given = self.headers.get("Authorization") or self.headers.get("X-Token") or ""
+        self.seen.append((self.path, given))
+        path, _mark, _query = self.path.partition("?")
+        if path == "/moved.tar":
+            self.send_response(302)
+            self.send_header("Location", f"{self.elsewhere}/app.tar")
+            self.end_headers()
+        elif given not in (BASIC, "t0ken"):
+            self.send_error(401)
+        else:
+            super().do_GET()
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.replace("/file?name=", "/"))
+
+
+BASIC = "Basic " + base64.b64encode(b"someone:s3@cret").decode()
+
+
+@pytest.fixture
+def guarded(tree: Path) -> Iterator[str]:
+    """A web server that wants a password, with an archive app.tar: its host and port."""
+    _Guarded.seen.clear()
+    archive(tree, "app.tar")
+    with serving(functools.partial(_Guarded, directory=str(tree.parent))) as listening:
+        yield f"127.0.0.1:{listening.server_port}"
+
+
+def secrets_in(text: str) -> set[str]:
+    return {secret for secret in ("someone", "s3@cret", "s3%40cret", "t0ken", BASIC[6:], "s1gned") if secret in text}
+
+
+def kept(host: Host) -> str:
+    """All that the store remembers, names of files too."""
+    files = [path for path in (host.root / "strata").rglob("*") if path.is_file()]
+    return "".join(f"{path}\n{path.read_text()}\n" for path in files)
+
+
+def test_a_url_with_credentials(host: Host, guarded: str, tmp_path: Path) -> None:
+    logins = tmp_path / "auth.json"
+    logins.write_text(json.dumps({"auths": {guarded: {"auth": BASIC[6:]}}}))
+    ways: list[dict[str, Any]] = [
+        {"url": f"http://someone:s3%40cret@{guarded}/app.tar?sig=s1gned"},
+        {"url": f"http://{guarded}/app.tar", "username": "someone", "password": "s3@cret"},
+        {"url": f"http://{guarded}/app.tar?way=3", "headers": {"X-Token": "t0ken"}},
+        {"url": f"http://{guarded}/app.tar?way=4", "auth_file": str(logins)},
+    ]
+    definition = web(host, **ways[0])
+    announced = host.run(check=True, **definition)
+    done = host.run(**definition)
+    assert announced["plan"] == done["plan"]
+    assert done["changed"]
+    assert f"http://{guarded}/app.tar?sig=***" in json.dumps(done["plan"])
+    for way in ways[1:]:
+        assert not host.run(**web(host, **way))["changed"]
+    assert not secrets_in(json.dumps([announced, done]) + kept(host))
+    assert {given for _path, given in _Guarded.seen} == {BASIC, "t0ken"}
+
+
+def test_credentials_that_are_refused_are_not_repeated(host: Host, guarded: str, tmp_path: Path) -> None:
+    refused = mistake(host, url=f"http://someone:t0ken@{guarded}/app.tar?sig=s1gned")
+    assert "the server answered 401" in refused
+    assert not secrets_in(refused)
+    logins = tmp_path / "auth.json"
+    logins.write_text(json.dumps({"auths": {"example.org": {"auth": BASIC[6:]}}}))
+    assert f"no login for {guarded}" in mistake(host, url=f"http://{guarded}/app.tar", auth_file=str(logins))
+
+
+def test_urls_that_differ_in_the_query_are_two_files(host: Host, tree: Path, guarded: str) -> None:
+    (tree / "etc/app.conf").write_text("other\n")
+    archive(tree, "other.tar")
+    access = {"headers": {"X-Token": "t0ken"}}
+    first = host.run(**web(host, url=f"http://{guarded}/file?name=app.tar", **access))
+    second = host.run(**web(host, url=f"http://{guarded}/file?name=other.tar", **access))
+    assert first["diff_ids"] != second["diff_ids"]
+    assert host.tree("web")["etc/app.conf"] == "other\n"
+
+
+def test_credentials_stay_with_the_server_that_they_are_for(
+    host: Host, guarded: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+
+    def do_get(handler: Any) -> None:
+        given.append([name for name in handler.headers if name in ("Authorization", "X-Token")])
+        http.server.SimpleHTTPRequestHandler.do_GET(handler)
+
+    monkeypatch.setattr(_Guarded, "elsewhere", server)
+    monkeypatch.setattr(_Server, "do_GET", do_get)
+    access = {"username": "someone", "password": "s3@cret", "headers": {"X-Token": "t0ken"}}
+    assert host.run(**web(host, url=f"http://{guarded}/moved.tar", **access))["changed"]
+    assert given == [[]]
+
+
+def test_secrets_of_a_url_are_in_nothing_that_ansible_shows(host: Host, ansible: Ansible, guarded: str) -> None:
+    def apply(name: str) -> str:
+        in_place = {"url": f"http://{guarded}/app.tar?way=2", "username": "someone", "password": "s3@cret"}
+        definition = {
+            "root": str(host.root),
+            "layers": [{"name": "app", "url": f"http://someone:s3%40cret@{guarded}/{name}?sig=s1gned"}],
+            "stacks": [{"name": "web", "path": host.path("web"), "layers": ["app", in_place]}],
+        }
+        flags = ("-vvv", "--diff", "-a", json.dumps(definition))
+        done = ansible.call("ansible", "localhost", "-m", "strata.overlay.apply", *flags)
+        return done.stdout + done.stderr
+
+    failed = apply("missing.tar")
+    assert f"http://{guarded}/missing.tar?sig=***" in failed
+    changed = apply("app.tar")
+    assert "CHANGED" in changed, changed
+    assert not secrets_in(failed + changed)
 
 
 def test_one_of_several_urls_does_not_work(host: Host, tree: Path, server: str) -> None:

@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What may be a secret in a URL is in no text; and options with secrets are in no argument that a host logs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._hidden import hide, reveal
+from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, dump, load
+from ansible_collections.strata.overlay.plugins.module_utils._urltext import UrlAccess, lock_key, shown_url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.org/app.tar.gz", "https://example.org/app.tar.gz"),
+        ("https://user:pw@example.org:8443/x", "https://example.org:8443/x"),
+        ("https://user:p@w@example.org/@scope/x", "https://example.org/@scope/x"),
+        ("https://token@[::1]:80/x?a=1&b=&flag;c=2#part", "https://[::1]:80/x?a=***&b=***&***;c=***"),
+        ("http://h?secret", "http://h?***"),
+        ("http://user:p/w@example.org/x", "***"),
+        ("file:///srv/a.tar", "file:///srv/a.tar"),
+        ("user:pw@example.org/x", "***"),
+        ("http://[::1?a=b", "http://[::1?a=***"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_secret(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+    assert shown_url(shown) == shown
+
+
+def test_a_key_tells_queries_apart_and_not_users() -> None:
+    one, other = (lock_key(f"https://u:{pw}@h/x?v={value}") for pw, value in (("a", "1"), ("b", "2")))
+    assert one != other
+    assert one == lock_key("https://h/x?v=1")
+    assert one.startswith("https://h/x?v=***#")
+    assert lock_key("https://u:pw@h/x") == "https://h/x"
+
+
+def layer(**options: Any) -> tuple[Any, list[str]]:
+    definition, problems = normalise("apply", {"layers": [{"name": "app", **options}]})
+    return definition.layers[0].source, problems
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"url": "s3cret@h/x"}, "option 'url' must begin with https://"),
+        ({"url": "ftp://s3cret@h/x"}, "option 'url' must begin with https://"),
+        ({"url": "http://s3cret@[::1/x"}, "option 'url' must have a host"),
+        ({"url": "http://a..b/x?s3cret"}, "option 'url' must have a host"),
+        ({"url": "http://h:70000/x?s3cret"}, "option 'url' must have a host"),
+        ({"url": "http://u:s3c/ret@h/x"}, "option 'url' must have a host"),
+        ({"url": "http://h/x s3cret"}, "option 'url' has spaces"),
+        ({"url": ["http://s3cret@h/"]}, "option 'url' must be a string, not what is given, which is not shown"),
+        ({"url": "http://h/x", "password": "s3cret"}, "option 'password' is given without 'username'"),
+        ({"url": "http://u:p@h/x", "username": "a", "password": "s3cret"}, "leave out one of them"),
+        ({"url": "http://h/x", "username": "a:b", "password": "s3cret"}, "option 'username' has a colon"),
+        ({"url": "http://h/x", "headers": {"X-Token": "s3cret\r\nHost: h"}}, "the value of X-Token has letters"),
+        ({"url": "http://h/x", "headers": {"Range": "s3cret"}}, "Range is for a download to set"),
+        ({"url": "http://h/x", "headers": {"a b": "s3cret"}}, "'a b' is no name of a header"),
+        ({"url": "http://u@h/x", "headers": {"authorization": "s3cret"}}, "leave out one of them"),
+        ({"url": "file:///x", "headers": {"a": "s3cret"}}, "of no use with it"),
+        ({"src": "x.tar", "username": "a", "password": "s3cret"}, "option 'username' is of no use with src"),
+    ],
+)
+def test_a_mistake_is_told_without_the_secret(options: dict[str, Any], fault: str) -> None:
+    _source, problems = layer(**options)
+    assert problems
+    assert problems[0].startswith("layer app: ")
+    assert fault in problems[0]
+    assert not any("s3c" in problem for problem in problems)
+
+
+def test_userinfo_is_no_part_of_the_location() -> None:
+    source, problems = layer(url="https://user:s3%40cret@h/x?sig=1#part")
+    assert problems == []
+    assert source.location == "https://h/x?sig=1"
+    assert source.access == UrlAccess("user", "s3@cret")
+    assert "s3@cret" not in f"{source!r} {source}"
+
+
+def test_secrets_travel_beside_the_arguments() -> None:
+    secret = {"url": "https://u:s3cret@h/x", "headers": {"X": "s3cret"}}
+    parameters: dict[str, Any] = {
+        "layers": [{"name": "plain", "url": "https://h/x"}, {"name": "app", **secret}, {"name": "f", "files": []}],
+        "stacks": [
+            {
+                "name": "web",
+                "layers": ["app", {"url": "https://h/y?s3cret=s3cret"}],
+                "health": {**secret, "retries": 1},
+            },
+            {"name": "b", "layers": None, "health": None},
+        ],
+    }
+    before = json.dumps(parameters)
+    plain, hidden = hide(parameters)
+    assert "s3cret" not in json.dumps(plain)
+    assert len(hidden) == 3
+    assert plain["layers"][0] == parameters["layers"][0]
+    assert reveal(plain, hidden) == parameters
+    assert json.dumps(parameters) == before
+    alone, hidden = hide({"name": "app", "state": "present", **secret})
+    assert "s3cret" not in json.dumps(alone)
+    assert reveal(alone, hidden) == {"name": "app", "state": "present", **secret}
+
+
+def test_a_record_of_an_earlier_release_is_shown_without_secrets() -> None:
+    record = ContentRecord("sha256:" + "1" * 64, 1, 1, "http://u:s3cret@h/x?sig=s3cret", "2026-01-01T00:00:00Z")
+    assert load(ContentRecord, dump(record), "x").source == "http://h/x?sig=***"
