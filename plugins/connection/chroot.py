@@ -16,9 +16,13 @@ description:
   - Runs every command of a play inside a directory tree of a host, such as a stack that is mounted there, by
     C(chroot(8)). The host is reached as it always is, over SSH or any other connection. The playbook
     C(strata.overlay.build) builds layers with it.
-  - Each command has mount and process namespaces of its own (C(unshare(1))), with C(/proc), C(/dev), C(/sys) and
-    C(/run) in the tree. They end with the command, and with them whatever it has left running or mounted, also when it
-    is killed.
+  - Each command has namespaces of its own (C(unshare(1))) for mounts, processes, the host's name and IPC. They end with
+    the command, and with them whatever it has left running or mounted, also when it is killed.
+  - As with Docker's C(RUN), C(/proc/sys), C(/proc/sysrq-trigger) and C(/sys) are read-only, what tells of the host's
+    hardware and keys is masked, C(/dev) holds C(null), C(zero), C(full), C(random), C(urandom), C(tty), terminals and
+    a C(/dev/shm) of its own, and C(/run) is I(run_directory). Capabilities that reach the kernel of the whole host,
+    such as setting its clock, loading modules and changing its firewall, are dropped.
+  - The network is the host's. This keeps a build from changing its host by accident. It is no sandbox for hostile code.
   - Tasks are root in the tree. The tree needs what Ansible needs of any host, for most modules Python.
 options:
   path:
@@ -55,6 +59,8 @@ options:
     default: root
     vars:
       - name: ansible_strata_chroot_user
+requirements:
+  - C(unshare), C(setpriv) and C(mount) of util-linux on the host
 notes:
   - A task with C(delegate_to) goes where it is delegated to, as ever, and not into the tree.
 seealso:
@@ -96,27 +102,83 @@ from ansible.plugins.loader import connection_loader
 ENTER = r"""
 set -eu
 tree=$1 run=$2 command=$3
+fail() {
+    echo "strata.overlay.chroot: $1" >&2
+    exit 125
+}
+command -v setpriv >/dev/null || fail "this host has no setpriv, which belongs to util-linux; install it"
 for place in proc dev sys run; do
-    if [ -L "$tree/$place" ] || ! [ -d "$tree/$place" ]; then
-        echo "strata.overlay.chroot: $tree/$place is no directory, so nothing can run in there" >&2
-        exit 125
+    [ -d "$tree/$place" ] && ! [ -L "$tree/$place" ] ||
+        fail "$tree/$place is no directory, so nothing can run in there"
+done
+
+mount -t proc -o nosuid,nodev,noexec proc "$tree/proc"
+for place in bus fs irq sys sysrq-trigger; do
+    [ ! -e "$tree/proc/$place" ] ||
+        mount -o bind,ro,nosuid,nodev,noexec "$tree/proc/$place" "$tree/proc/$place"
+done
+
+if ! mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$tree/sys" 2>/dev/null; then
+    # In a user namespace without a network of its own. What lies below comes with it, so all of it is made read-only.
+    mount --rbind /sys "$tree/sys"
+    while read -r id parent device root place rest; do
+        place=$(printf '%bx' "$place") # octal escapes; the x keeps a newline at its end
+        place=${place%x}
+        case $place in "$tree/sys" | "$tree/sys/"*) mount -o remount,bind,ro,nosuid,nodev,noexec "$place" ;; esac
+    done </proc/self/mountinfo
+fi
+
+mount -t tmpfs -o nosuid,noexec,mode=755,size=64k tmpfs "$tree/dev"
+(
+    cd "$tree/dev"
+    umask 022
+    for device in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0"; do
+        name=${device%% *}
+        # In a user namespace nobody makes devices. The host's, read-only, takes writes and keeps its mode and owner.
+        mknod -m 666 "$name" c ${device#* } 2>/dev/null || {
+            : >"$name"
+            mount -o bind,ro "/dev/$name" "$name"
+        }
+    done
+    mkdir pts shm mqueue
+    mount -t devpts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=0620 devpts pts
+    mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs shm
+    mount -t mqueue -o nosuid,nodev,noexec mqueue mqueue 2>/dev/null || rmdir mqueue # not every kernel has them
+    ln -s pts/ptmx ptmx
+    ln -s /proc/self/fd fd
+    ln -s fd/0 stdin
+    ln -s fd/1 stdout
+    ln -s fd/2 stderr
+)
+for place in proc/acpi proc/asound proc/interrupts proc/kcore proc/keys proc/latency_stats proc/sched_debug proc/scsi \
+    proc/timer_list proc/timer_stats sys/devices/virtual/powercap sys/firmware; do
+    if [ -d "$tree/$place" ]; then
+        mount -t tmpfs -o ro,nosuid,nodev,noexec,size=4k tmpfs "$tree/$place"
+    elif [ -e "$tree/$place" ]; then
+        mount -o bind,ro "$tree/dev/null" "$tree/$place"
     fi
 done
-mount -t proc proc "$tree/proc"
-mount --rbind /dev "$tree/dev"
-mount -t sysfs -o ro sysfs "$tree/sys" 2>/dev/null || mount --rbind /sys "$tree/sys"
+
 mount --bind "$run" "$tree/run"
 for name in http_proxy https_proxy ftp_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
     eval "value=\${$name-}"
     [ -z "$value" ] || set -- "$@" "$name=$value"
 done
 shift 3
-exec env -i "$@" HOME=/root USER=root LOGNAME=root LANG=C.UTF-8 \
+exec setpriv --inh-caps=-all --bounding-set="-all,+audit_write,+chown,+dac_override,+dac_read_search,+fowner,+fsetid,\
++ipc_lock,+ipc_owner,+kill,+lease,+linux_immutable,+mknod,+net_bind_service,+net_raw,+setfcap,+setgid,+setpcap,+setuid,\
++sys_admin,+sys_chroot,+sys_nice,+sys_ptrace,+sys_resource" \
+    env -i "$@" HOME=/root USER=root LOGNAME=root LANG=C.UTF-8 \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot "$tree" /bin/sh -c "$command"
 """
-"""Run in namespaces of its own. Nothing of it is seen outside them, and nothing outlives them."""
+"""Run in namespaces of its own. Nothing of it is seen outside them, and nothing outlives them.
 
-NAMESPACES = "unshare --mount --propagation private --pid --fork --kill-child"
+What is read-only, masked and in ``/dev`` is what Docker has for ``RUN`` (moby ``oci/defaults.go``). The capabilities
+kept are Docker's, and those that act on the tree and on the build's own namespaces, so that a build may mount; those
+that reach the kernel of the whole host (its clock, modules, firewall, log) are gone.
+"""
+
+NAMESPACES = "unshare --mount --propagation private --uts --ipc --pid --fork --kill-child"
 
 
 def entering(path: str, run_directory: str, command: str, sudo: bool) -> str:

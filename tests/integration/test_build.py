@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.strata.overlay.tests.integration.busybox_root import busybox_root
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
 from ansible_collections.strata.overlay.tests.integration.fleet import Fleet
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 
-BUSYBOX = "/bin/busybox"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/built-layer"
 PATIENCE = 60
 
@@ -42,19 +42,6 @@ ROLE = """
   ansible.builtin.raw: "touch /run/waiting; sleep 1000"
   when: word == 'wait'
 """
-
-
-def busybox_root(top: Path) -> Path:
-    """A tree in which a shell runs, and nothing else."""
-    if not os.path.exists(BUSYBOX):
-        pytest.skip("the Debian package busybox-static is missing")
-    for name in ("bin", "etc", "tmp", "var/tmp", "root"):
-        (top / name).mkdir(parents=True)
-    shutil.copy(BUSYBOX, top / "bin/busybox")
-    (top / "etc/old").write_text("of the base\n")
-    for name in ("sh", "cat", "chmod", "echo", "false", "id", "ls", "mkdir", "rm", "sleep", "touch"):
-        (top / "bin" / name).symlink_to("busybox")
-    return top
 
 
 def role(top: Path, tasks: str = ROLE) -> Path:
