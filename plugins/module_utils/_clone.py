@@ -14,7 +14,9 @@ import errno
 import fcntl
 import os
 import stat
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, List, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._holes import data_ranges
 
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
@@ -140,24 +142,10 @@ def _copy_content(source: int, target: int) -> None:
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
-    size = os.fstat(source).st_size
-    os.ftruncate(target, size)
-    for start, end in _extents(source, size):
+    status = os.fstat(source)
+    os.ftruncate(target, status.st_size)
+    for start, end in data_ranges(source, status):
         _copy_range(source, target, start, end)
-
-
-def _extents(source: int, size: int) -> Iterator[Tuple[int, int]]:
-    """(start, end) of each piece of a file that holds data."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(source, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # nothing but a hole from here on
-            raise
-        end = os.lseek(source, start, os.SEEK_HOLE)
-        yield start, end
 
 
 def _copy_range(source: int, target: int, start: int, end: int) -> None:

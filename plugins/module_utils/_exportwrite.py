@@ -20,6 +20,7 @@ from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Protocol
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, short
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage, to_json
+from ansible_collections.strata.overlay.plugins.module_utils._holes import write_stream
 from ansible_collections.strata.overlay.plugins.module_utils._imagearchive import read_archive
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import OCI_MANIFEST, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._store import sync_directory
@@ -101,8 +102,7 @@ class DockerArchive:
 
     def write(self) -> None:
         with _replaced(self._path) as stream:
-            for chunk in self._chunks():
-                stream.write(chunk)
+            write_stream(stream, self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
         image = self._image
@@ -170,8 +170,7 @@ class OciLayout:
 
     def _put(self, name: str, chunks: Iterable[bytes]) -> None:
         with _replaced(f"{self._path}/{name}") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
+            write_stream(stream, chunks)
 
     def _has(self, digest: str, size: int) -> bool:
         """By its size as well: a file that was cut short is none."""

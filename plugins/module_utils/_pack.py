@@ -18,6 +18,7 @@ import stat
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._holes import read_file
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding, show
 
@@ -26,7 +27,6 @@ EPOCH = 315532800
 """Seconds since 1970 of 1980-01-01, the time of every packed file: the oldest that zip can hold."""
 
 _EPOCH_NS = EPOCH * 10**9
-_CHUNK = 1 << 20
 _MARK_MODE = 0o600
 _DEFAULT_MODES = {"file": 0o644, "directory": 0o755, "link": 0o777, "absent": _MARK_MODE}
 _KINDS = {
@@ -226,13 +226,10 @@ class TreePacker:
                 raise changed(entry.name)
             entry.size = left = status.st_size
             yield header(entry)
-            while left:
-                chunk = os.read(descriptor, min(left, _CHUNK))
-                if not chunk:
-                    raise changed(entry.name)
+            for chunk in read_file(descriptor, status):
                 left -= len(chunk)
                 yield chunk
-            if os.read(descriptor, 1):
+            if left or os.fstat(descriptor).st_size != entry.size:
                 raise changed(entry.name)
             yield padding(entry.size)
         finally:

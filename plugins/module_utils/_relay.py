@@ -26,9 +26,10 @@ from typing import Any, Callable, Deque, Iterator, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._holes import write_all
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry
-from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member, write_all
+from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member
 from ansible_collections.strata.overlay.plugins.module_utils._workers import how_it_ended
 
 RING = 8 << 20

@@ -20,13 +20,12 @@ import hashlib
 import os
 import stat
 import time
-import zlib
 from types import MappingProxyType
 from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._holes import file_crc32
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure, allocated, open_quietly
 
-_PIECE = 1 << 20
 _LONG_PATH = 2048
 """Bytes, far enough below those of the longest path (PATH_MAX, 4096): a name has 255 at most."""
 
@@ -172,11 +171,8 @@ def _attributes(path: str) -> List[bytes]:
 
 
 def _checksum(path: str) -> int:
-    found = 0
     descriptor = open_quietly(path, 0)
     try:
-        for piece in iter(lambda: os.read(descriptor, _PIECE), b""):
-            found = zlib.crc32(piece, found)
+        return file_crc32(descriptor)
     finally:
         os.close(descriptor)
-    return found

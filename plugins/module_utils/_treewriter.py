@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import stat
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
-from zlib import crc32
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._holes import HoleWriter, write_all
 from ansible_collections.strata.overlay.plugins.module_utils._latelinks import LateLinks
 from ansible_collections.strata.overlay.plugins.module_utils._layername import Place, join, link_target, split
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import apply_to_descriptor, apply_to_name, naming
@@ -126,13 +126,13 @@ class TreeWriter:
             os.close(descriptor)
 
     def _write_plain(self, descriptor: int, data: Iterable[memoryview]) -> None:
-        checksum = 0
+        writer = HoleWriter(descriptor)
         for chunk in data:
-            checksum = crc32(chunk, checksum)
-            write_all(descriptor, chunk)
+            writer.write(chunk)
+        writer.finish()
         number = os.fstat(descriptor).st_ino
         if number in self.checksums or len(self.checksums) < _MOST_CHECKSUMS:
-            self.checksums[number] = checksum
+            self.checksums[number] = writer.checksum
 
     def _make_node(self, entry: Entry, where: Place) -> None:
         """A symbolic link, device or fifo."""
@@ -306,13 +306,6 @@ def _is_directory(parent: int, name: bytes) -> bool:
 def _same_inode(parent: int, name: bytes, other: os.stat_result) -> bool:
     status = _status(parent, name)
     return status is not None and (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
-
-
-def write_all(descriptor: int, chunk: memoryview) -> None:
-    """:raises OSError: as the kernel says."""
-    written = os.write(descriptor, chunk)
-    while written < len(chunk):
-        written += os.write(descriptor, chunk[written:])
 
 
 def _write_sparse(descriptor: int, extents: Extents, chunks: Iterator[memoryview]) -> None:

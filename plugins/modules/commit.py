@@ -16,6 +16,8 @@ description:
     and the task fails; O(services) keeps the stack's services still for so long.
   - The same changes make the same layer, to the byte. Owners, modes, times, attributes, devices and hard links are
     kept; sockets are left out.
+  - Holes of sparse files stay holes and are not read. In the layer's archive they are zeros, as everywhere, so a hole
+    takes the time that SHA-256 needs for as many bytes, some seconds for 8 GiB.
 author:
   - strata.overlay contributors (@strata-overlay)
 extends_documentation_fragment:
