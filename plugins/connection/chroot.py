@@ -98,6 +98,7 @@ from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import connection_loader
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
 
 ENTER = r"""
 set -eu
@@ -237,7 +238,7 @@ class Connection(ConnectionBase):
     def _checked(self, command: str, data: bytes | None, what: str) -> bytes:
         code, output, errors = self.exec_command(command, in_data=data)
         if code != 0:
-            raise AnsibleError(f"cannot {what} in {self._option('path')}: {to_text(errors).strip()}")
+            raise AnsibleError(one_line(f"cannot {what} in {self._option('path')}: {to_text(errors).strip()}"))
         return output
 
     def close(self) -> None:

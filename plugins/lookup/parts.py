@@ -48,6 +48,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
 from ansible_collections.strata.overlay.plugins.plugin_utils._lockfile import (
     check_lock,
     lock_image,
@@ -78,5 +79,5 @@ class LookupModule(LookupBase):
                     items = [_LOCKS[base](item, lock, path, str(known.get("inventory_dir") or "")) for item in items]
                 found += items
         except (StrataError, KeyError) as error:
-            raise AnsibleError(f"strata.overlay.parts: {error}") from error
+            raise AnsibleError(one_line(f"strata.overlay.parts: {error}")) from error
         return found

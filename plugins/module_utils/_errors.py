@@ -11,6 +11,8 @@ import contextlib
 import errno
 from typing import Iterator, Sequence
 
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
+
 
 class StrataError(Exception):
     """What was being done, to which layer or stack, what is wrong, and what to do: one message in full words."""
@@ -35,7 +37,7 @@ class DefinitionError(StrataError):
     """Mistakes in a definition, all of them."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(dict.fromkeys(problems))
+        self.problems = list(dict.fromkeys(one_line(problem) for problem in problems))
         count = len(self.problems)
         head = "1 mistake" if count == 1 else f"{count} mistakes"
         listed = "".join(f"\n  - {problem}" for problem in self.problems)

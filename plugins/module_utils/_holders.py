@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
 
 _MOST_SHOWN = 10
 
@@ -28,9 +29,9 @@ class Holder(NamedTuple):
         return self._asdict()
 
     def words(self) -> str:
-        return (
-            f"{self.command} (process {self.pid}) holds {self.holds}" if self.pid else f"{self.command} on {self.holds}"
-        )
+        """On one line: any user can give a process, or a mount, a name with ends of lines in it."""
+        holds = f"(process {self.pid}) holds" if self.pid else "on"
+        return one_line(f"{self.command} {holds} {self.holds}")
 
 
 def holders(path: str) -> List[Holder]:

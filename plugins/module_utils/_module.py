@@ -18,6 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import (
     advice,
     said,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line, readable
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -41,7 +42,7 @@ def guarded(
         module.fail_json(msg=readable(str(error)), problems=readable(error.problems))
     except UnhealthyError as error:
         # The run did change the host, though all of it may be as it was before.
-        module.fail_json(msg=readable(str(error)), changed=True, unhealthy=error.name)
+        module.fail_json(msg=readable(str(error)), changed=True, unhealthy=readable(error.name))
     except StrataError as error:
         module.fail_json(msg=readable(str(error)))
     except OSError as error:
@@ -62,7 +63,7 @@ def _enter_own(module: AnsibleModule, changes: bool, keep: bool) -> dict[str, t.
 def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
     """End a module with a result, in which ``diff`` is shown to those who ask for it and ``warnings`` are texts."""
     for words in result.pop("warnings", ()):
-        module.warn(words)
+        module.warn(one_line(words))
     if not module._diff:
         result.pop("diff", None)
     # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
@@ -74,25 +75,3 @@ def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
     # Python looks for reference cycles in all that is loaded before it ends: a tenth of a short module's time.
     gc.freeze()
     module.exit_json(invocation={"module_args": shown}, **result)
-
-
-def readable(value: t.Any) -> t.Any:
-    """A result with every byte that is no UTF-8 (names of files may have such) written ``\\xNN``.
-
-    ansible-core 2.19 takes no other result, and calls the task failed.
-    """
-    if isinstance(value, str):
-        return value if value.isascii() else _without_surrogates(value)
-    if isinstance(value, dict):
-        return {readable(key): readable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [readable(item) for item in value]
-    return value
-
-
-def _without_surrogates(text: str) -> str:
-    try:
-        raw = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raw = text.encode("utf-8", "backslashreplace")
-    return raw.decode("utf-8", "backslashreplace")

@@ -36,6 +36,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
+from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
@@ -76,13 +77,13 @@ def main(arguments: Sequence[str]) -> int:
         call = read_call(arguments)
         done = mount(call)
     except CallError as error:
-        sys.stderr.write(f"mount.strata: {error}\n")
+        sys.stderr.write(f"mount.strata: {readable(str(error))}\n")
         return _WRONG_CALL
     except (StrataError, OSError) as error:
-        sys.stderr.write(f"mount.strata: {said(error)}\n")
+        sys.stderr.write(f"mount.strata: {readable(said(error))}\n")
         return _FAILED
     if call.verbose:
-        sys.stdout.write(f"mount.strata: {done}\n")
+        sys.stdout.write(f"mount.strata: {readable(done)}\n")
     return 0
 
 

@@ -12,6 +12,7 @@ import sys
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line, readable
 
 
 def main(options: str) -> int:
@@ -22,9 +23,9 @@ def main(options: str) -> int:
     try:
         result = prune(json.loads(options), False)
     except StrataError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{readable(str(error))}\n")
         return 1
     sys.stdout.write(f"{len(result['removed'])} removed, {result['reclaimed_bytes']} bytes\n")
     for entry in result["removed"]:
-        sys.stdout.write(f"{entry['kind']} {entry['id']}: {entry['bytes']} bytes\n")
+        sys.stdout.write(f"{entry['kind']} {one_line(entry['id'])}: {entry['bytes']} bytes\n")
     return 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Plan
 
@@ -148,7 +149,7 @@ def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str,
                 "writable": stack.spec.writable,
                 "state": stack.spec.state,
             }
-    steps = "".join(f"# {number}. {step.words()}\n" for number, step in enumerate(planned.steps, 1))
+    steps = "".join(f"# {number}. {one_line(step.words())}\n" for number, step in enumerate(planned.steps, 1))
     return {"before": before, "after": after, **({"prepared": steps} if steps else {})}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, normalise
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
 from ansible_collections.strata.overlay.plugins.plugin_utils._shipping import ShippingAction
 
 
@@ -29,8 +30,8 @@ class ControllerAction(ShippingAction):
         self._let_go()
         if problems:
             error = DefinitionError(problems)
-            return {**result, "failed": True, "msg": str(error), "problems": error.problems}
-        return {**result, "changed": False, **found}
+            return {**result, "failed": True, "msg": readable(str(error)), "problems": error.problems}
+        return {**result, "changed": False, **readable(found)}
 
     def answer(self, definition: Definition, problems: list[str]) -> Mapping[str, Any]:
         """What is returned when nothing is wrong; what is wrong goes to ``problems``."""

@@ -27,6 +27,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible.utils.display import Display
 from ansible_collections.strata.overlay.plugins.module_utils._progressfile import PREFIX
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
 
 VARIABLE = "overlay_progress"
 """Variable of inventories and plays: ``auto``, ``false``, or seconds between two lines."""
@@ -107,7 +108,7 @@ class Progress:
             with contextlib.suppress(Exception):  # the task itself will say what is wrong with the host
                 line = ask()
                 if line not in ("", told) and not over.is_set():
-                    display.display(f"{self._host}: {line}")
+                    display.display(one_line(f"{self._host}: {line}"))
                     told = line
 
     @contextlib.contextmanager
@@ -174,7 +175,7 @@ def module_line(said: str, speed: Speed) -> str:
 
 def _plain(words: str) -> str:
     """What a host says, without anything that a terminal would obey."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in str(words))
+    shown = one_line(str(words))
     half = (_LONGEST_WORDS - 3) // 2
     return shown if len(shown) <= _LONGEST_WORDS else f"{shown[:half]}...{shown[-half:]}"
 

@@ -30,6 +30,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
@@ -152,7 +153,7 @@ class ShippingAction(ActionBase):
                 try:
                     sent = self._ship([each for each in missing if each not in places], local)
                 except (StrataError, OSError) as error:
-                    return {"failed": True, "msg": f"Cannot send what the host lacks: {error}"}
+                    return {"failed": True, "msg": one_line(f"Cannot send what the host lacks: {error}")}
                 if not sent:
                     return {"failed": True, "msg": "The host lost layers while they were being sent to it; run again."}
                 places.update(sent)

@@ -437,6 +437,23 @@ def test_secrets_of_a_url_are_in_nothing_that_ansible_shows(host: Host, ansible:
     assert not secrets_in(failed + changed)
 
 
+def test_what_a_server_says_cannot_speak_to_the_terminal(
+    host: Host, ansible: Ansible, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handler: Any) -> None:
+        handler.send_response_only(404, "gone\x1b[2J\x9b31m\x07")
+        handler.end_headers()
+
+    monkeypatch.setattr(_Server, "do_GET", refuse)
+    arguments = json.dumps({"root": str(host.root), "name": "app", "url": f"{server}/x.tar"})
+    command = ("ansible", "localhost", "-m", "strata.overlay.layer", "-a", arguments)
+    ansible.environment["ANSIBLE_CALLBACK_RESULT_FORMAT"] = "yaml"  # which writes such letters as they are
+    done = ansible.call(*command)
+    said = done.stdout + done.stderr
+    assert "the server answered 404 gone" in said
+    assert not {"\x1b", "\x9b", "\x07"} & set(said)
+
+
 def test_one_of_several_urls_does_not_work(host: Host, tree: Path, server: str) -> None:
     archive(tree, "app.tar.gz", "--gzip")
     layers = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes, same_time
-from ansible_collections.strata.overlay.plugins.module_utils._module import readable
+from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
 
 SECOND = 10**9
 

@@ -105,7 +105,7 @@ def line(**facts: Any) -> str:
 def test_lines() -> None:
     assert line() == "layer 1 of 4, 0 B"
     assert line(finished=4, done=7_000, total=7_000) == "layer 4 of 4, 7.0 of 7.0 kB"
-    assert line(running=[["content from\x1b[31m\nhost", 5, 0]]) == "layer 1 of 4, 0 B: content from?[31m?host 5 B"
+    assert line(running=[["content from\x1b[31m\nhost", 5, 0]]) == "layer 1 of 4, 0 B: content from\\x1b[31m\\nhost 5 B"
     assert line(running=[["a" * 50 + "z" * 49, 5, 10]]).endswith(f": {'a' * 30}...{'z' * 30} 5 of 10 B")
 
 

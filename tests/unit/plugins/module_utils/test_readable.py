@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What comes from outside cannot speak to a terminal."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _mounthelper
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._holders import Holder
+from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line, readable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, \u00fcber, \u65e5\u672c and\u00a0space", None),
+        ("\x1b[2J\x07\x00", "\\x1b[2J\\x07\\x00"),
+        ("\x9b31m\x7f", "\\x9b31m\\x7f"),
+        ("one\rtwo", "one\\rtwo"),
+        ("abc\u202egnp.exe\u2066", "abc\\u202egnp.exe\\u2066"),
+        ("a\u2028b\u200b\ufeff", "a\\u2028b\\u200b\\ufeff"),
+        ("tag\U000e0041", "tag\\U000e0041"),
+        (os.fsdecode(b"\xff\x1b"), "\\xff\\x1b"),
+    ],
+)
+def test_a_text_is_shown_without_what_a_terminal_obeys(text: str, shown: str | None) -> None:
+    assert readable([{text: text}]) == [{shown or text: shown or text}]
+    assert one_line(text) == (shown or text)
+
+
+def test_lines_are_kept_in_texts_of_several_lines_only() -> None:
+    assert readable("a\n\tb\x1bc") == "a\n\tb\\x1bc"
+    assert one_line("a\n\tb\x1bc") == "a\\n\\tb\\x1bc"
+
+
+def test_no_control_character_is_left() -> None:
+    every = "".join(map(chr, range(0x20000)))
+    left = {letter for letter in readable(every) if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    assert left == {"\n", "\t"}
+
+
+def test_a_mistake_cannot_feign_another() -> None:
+    error = DefinitionError(["layer app: the server said x\n  - stack web: gone"])
+    assert str(error).count("\n") == 1
+
+
+def test_the_name_of_a_process_cannot_feign_a_line() -> None:
+    assert Holder(7, "sh\nok: [host]\x1b[2J", "/srv").words() == "sh\\nok: [host]\\x1b[2J (process 7) holds /srv"
+
+
+def test_the_mount_helper_says_nothing_that_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _mounthelper.main(["web", "/srv/web", "-o", f"root={tmp_path}/\x1b[2J"]) == 32
+    assert (
+        capsys.readouterr().err
+        == f"mount.strata: there is no store at {tmp_path}/\\x1b[2J; name it by the option root\n"
+    )
