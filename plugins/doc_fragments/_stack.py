@@ -55,8 +55,12 @@ driver:
       kernel. A persistent stack has a copy of its own, into which is written. What is written there is no layer of
       itself, so other layers cannot come below it without C(on_change=reset), and it can neither be committed nor
       limited in size. There are no volatile copies.
-    - V(auto) is the first of these three that the host has; it is what a new stack has when this is left out. A
-      persistent layer stays with the driver that it was written with. The result tells which it is, and why.
+    - V(auto) is the first of these three that the host has and that works where the store lies, which is found by
+      trying before anything is imported; it is what a new stack has when this is left out. A persistent layer stays
+      with the driver that it was written with. The result tells which it is, and why.
+    - Where the store itself lies on an overlay, as in most containers, V(overlay) can have no persistent layer. On a
+      file system without d_type (xfs made with C(-n ftype=0), ext4 with C(-O ^filetype)) it would list what is deleted
+      and is refused. One read-only layer alone needs no driver.
   type: str
   choices: [auto, overlay, fuse-overlayfs, copy]
 on_change:

@@ -37,6 +37,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import
 )
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import driver_at, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
     StackRecord,
@@ -62,7 +63,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, new_id
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
-from ansible_collections.strata.overlay.plugins.module_utils._unionmount import union_driver
 
 _MOST_LEFT = 20
 
@@ -376,7 +376,9 @@ class Applier:
             record = self._recorded(name)
             path = os.path.realpath(record.path)
             held = holders(path)
-            devices = [line.device for line in by_path(read()).get(path, []) if union_driver(line)]
+            mounts = read()
+            place = root_on_device(mounts, self._store.root)
+            devices = [line.device for line in by_path(mounts).get(path, []) if driver_at(line, place)]
             try:
                 switched = self._mounter.switch(step.before, record, step.count)
             except (OSError, StrataError) as error:

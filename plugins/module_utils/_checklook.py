@@ -41,6 +41,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     load,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import types_fault
 
 _AnyRecord = TypeVar("_AnyRecord", NameRecord, ContentRecord, StackRecord, ChangeRecord)
 
@@ -126,6 +127,8 @@ class _Look:
             mounted=mounts.states,
             unknown_mounts=mounts.unknown,
             changed=changed,
+            apart=mounts.apart,
+            untyped="; ".join(filter(None, types_fault(self._root))),
             # Last: the looks above have filled these.
             foreign=tuple(self._foreign),
             damaged=tuple(self._damaged),

@@ -29,6 +29,10 @@ def find_places(picture: Picture) -> Iterator[Finding]:
             kind = "short_links_replaced" if path == "overlay2/l" else "directory_wrong"
             message = f"{words} is in the place of a directory of the store"
             yield Finding(kind, path, message, f"{KEPT}, and make the directory", Keep(path))
+    for path in picture.apart:
+        words = "it lies on another file system than the store: something is mounted there, or it is another subvolume"
+        advice = "unmount it there, or move what it holds; a store lies on one file system as a whole"
+        yield Finding("directory_apart", path, words, advice)
     for record in picture.damaged:
         advice = f"{KEPT}; the next run with the definition writes it anew"
         yield Finding(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Dict, Iterator, List
 
 from ansible_collections.strata.overlay.plugins.module_utils._checkplaces import KEPT
+from ansible_collections.strata.overlay.plugins.module_utils._driver import needs_driver
 from ansible_collections.strata.overlay.plugins.module_utils._finding import (
     Discard,
     Finding,
@@ -25,6 +26,7 @@ def find_stacks(picture: Picture) -> Iterator[Finding]:
     yield from _writables(picture)
     yield from _orphaned_records(picture)
     yield from _shared(picture)
+    yield from _untyped(picture)
     yield from _mounts(picture)
 
 
@@ -87,6 +89,13 @@ def _shared(picture: Picture) -> Iterator[Finding]:
         words += "and what comes of it is undefined"
         advice = "stop what writes there and unmount all of them but one; findmnt -t overlay shows where they are"
         yield Finding("upper_shared", path, words, advice)
+
+
+def _untyped(picture: Picture) -> Iterator[Finding]:
+    why, _semicolon, cure = picture.untyped.partition("; ")
+    for name, record in picture.stacks.items() if why else ():
+        if record.driver == "overlay" and needs_driver(len(record.diff_ids), record.writable):
+            yield Finding("d_type_missing", f"stack {name}", why, cure)
 
 
 def _mounts(picture: Picture) -> Iterator[Finding]:

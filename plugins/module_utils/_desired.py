@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Op
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, is_whole, shown_chain
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
-from ansible_collections.strata.overlay.plugins.module_utils._driver import choose_driver, needs_driver
+from ansible_collections.strata.overlay.plugins.module_utils._driver import Drivers, choose_driver, needs_driver
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
@@ -113,13 +113,13 @@ def desire(
     known: Known,
     problems: List[str],
     images: Optional[Mapping[str, ImageOrigin]] = None,
-    usable: Sequence[str] = ("overlay",),
+    drivers: Optional[Drivers] = None,
 ) -> Desired:
     """Resolve names to chains; what cannot be resolved is told in ``problems`` and left out.
 
     :param origins: by the layer's ``where``.
     :param images: by the image's ``where``.
-    :param usable: drivers that the host can use, the best one first.
+    :param drivers: what stacks can have here; None where that does not matter, as in a look for mistakes.
     """
     names = {
         layer.name: NameRecord(
@@ -135,7 +135,7 @@ def desire(
     by_diff_id.update({origin.diff_id: origin for origin in origins.values()})
     resolver = _Chains(definition, names, origins, known)
     found_stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
-    stacks = [_with_driver(stack, known, usable) for stack in found_stacks]
+    stacks = [_with_driver(stack, known, drivers) for stack in found_stacks]
     by_diff_id.update({stack.shown[0]: copied(stack) for stack in stacks if stack.shown != stack.diff_ids})
     dropped_stacks = _dropped_stacks(definition, known)
     _check_known_paths(stacks, known, dropped_stacks, problems)
@@ -151,9 +151,11 @@ def desire(
     )
 
 
-def _with_driver(stack: DesiredStack, known: Known, usable: Sequence[str]) -> DesiredStack:
+def _with_driver(stack: DesiredStack, known: Known, drivers: Optional[Drivers]) -> DesiredStack:
+    if drivers is None:
+        return stack
     record = known.stacks.get(stack.spec.name)
-    driver, reason = choose_driver(stack.spec, len(stack.diff_ids), record, usable)
+    driver, reason = choose_driver(stack.spec, len(stack.diff_ids), record, drivers)
     return stack._replace(driver=driver, driver_reason=reason)
 
 

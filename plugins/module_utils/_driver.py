@@ -11,28 +11,48 @@ the driver that it was written with, since each leaves marks of its own in it.
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import StoreFaults
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
-
-_NO_OVERLAY = "this kernel has no overlay file system"
-_REASONS = {
-    "overlay": "the kernel has it",
-    FUSE_OVERLAYFS: f"{_NO_OVERLAY}, and {FUSE_OVERLAYFS} is there",
-    "copy": f"{_NO_OVERLAY}, and {FUSE_OVERLAYFS} cannot be used",
-}
 
 _CAN_READ = {("overlay", FUSE_OVERLAYFS)}
 """Whose persistent layers another driver shows as they are: before -> after."""
 
 
-def usable_drivers(abilities: Abilities) -> Tuple[str, ...]:
-    """The drivers that this host can use, the best one first."""
-    able = (("overlay", abilities.overlay), (FUSE_OVERLAYFS, abilities.fuse_overlayfs), ("copy", True))
-    return tuple(name for name, can in able if can)
+class Drivers(NamedTuple):
+    """The drivers that stacks can have here.
+
+    :ivar faults: what the store cannot have where it lies.
+    """
+
+    abilities: Abilities
+    faults: StoreFaults = StoreFaults()
+
+    def usable(self, writable: str) -> Tuple[str, ...]:
+        """Those for a stack that has several layers, or is written to; the best one first.
+
+        :param writable: as in ``StackSpec``.
+        """
+        able = (
+            ("overlay", self.abilities.overlay and not self.faults.overlay(writable).why),
+            (FUSE_OVERLAYFS, self.abilities.fuse_overlayfs),
+            ("copy", True),
+        )
+        return tuple(name for name, can in able if can)
+
+    def reason(self, driver: str, writable: str) -> str:
+        """In words why the best one that is usable is this."""
+        if driver == "overlay":
+            return "the kernel has it"
+        fault = (
+            self.faults.overlay(writable).why if self.abilities.overlay else "this kernel has no overlay file system"
+        )
+        other = "is there" if driver == FUSE_OVERLAYFS else "cannot be used"
+        return f"{fault}, and {FUSE_OVERLAYFS} {other}"
 
 
 def needs_driver(count: int, writable: str) -> bool:
@@ -40,22 +60,22 @@ def needs_driver(count: int, writable: str) -> bool:
     return count > 1 or writable != "none"
 
 
-def choose_driver(spec: StackSpec, count: int, record: Optional[StackRecord], usable: Sequence[str]) -> Tuple[str, str]:
+def choose_driver(spec: StackSpec, count: int, record: Optional[StackRecord], drivers: Drivers) -> Tuple[str, str]:
     """The driver of a stack, and in words why.
 
     :param count: how many layers it has.
-    :param usable: the drivers of this host, the best one first.
     """
     if spec.driver != "auto":
         kept = "driver" in spec.left_out
         return spec.driver, "it is what the stack has" if kept else "the definition asks for it"
+    usable = drivers.usable(spec.writable)
     best = usable[0]
     if best != "overlay" and not needs_driver(count, spec.writable):
         return "overlay", "one layer alone needs none"
     before = record.driver if record and record.writable == spec.writable == "persistent" else best
     if before != best and before in usable:
         return before, "its persistent layer was written with it"
-    return best, _REASONS[best]
+    return best, drivers.reason(best, spec.writable)
 
 
 def cannot_take_over(before: StackRecord, spec: StackSpec, driver: str) -> str:

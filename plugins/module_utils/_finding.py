@@ -19,6 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Sta
 KINDS: Mapping[str, str] = {
     # The store's own directories.
     "directory_wrong": "error",
+    "directory_apart": "error",
     "foreign_file": "warning",
     "leftover": "notice",
     "record_damaged": "error",
@@ -50,6 +51,7 @@ KINDS: Mapping[str, str] = {
     "writable_orphaned": "warning",
     "writable_record_orphaned": "notice",
     "upper_shared": "error",
+    "d_type_missing": "error",
     "mount_missing": "warning",
     "mount_wrong": "error",
     "mount_unknown": "warning",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import List
 
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import FUSE_DEVICE, Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import FUSE_DEVICE
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
-from ansible_collections.strata.overlay.plugins.module_utils._driver import cannot_take_over, usable_drivers
+from ansible_collections.strata.overlay.plugins.module_utils._driver import Drivers, cannot_take_over
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
 
@@ -26,10 +26,10 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
         if spec.writable == "volatile":
             why = "driver: copy has no changes in memory; use driver: overlay, or writable: persistent"
             if spec.driver == "auto":
-                why = _unusable(stack, abilities)
+                why = _unusable(stack, observed)
             problems.append(f"{spec.where}: option 'writable': {spec.writable}: {why}")
-    elif stack.driver not in usable_drivers(abilities) and stack.needs_driver:
-        problems.append(f"{spec.where}: {_unusable(stack, abilities)}")
+    elif stack.needs_driver and stack.driver not in Drivers(abilities, observed.faults).usable(spec.writable):
+        problems.append(f"{spec.where}: {_unusable(stack, observed)}")
     elif count > limit:
         problems.append(
             f"{spec.where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
@@ -55,13 +55,18 @@ def _left_behind(stack: DesiredStack, observed: Observed) -> List[str]:
     return problems
 
 
-def _unusable(stack: DesiredStack, abilities: Abilities) -> str:
+def _unusable(stack: DesiredStack, observed: Observed) -> str:
     """What is missing for the driver of a stack, and what to do about it."""
+    abilities = observed.abilities
     if stack.driver == FUSE_OVERLAYFS:
         return (
             f"option 'driver': the program {FUSE_OVERLAYFS} is not installed on this host, or {FUSE_DEVICE} cannot be "
             "used; install the package of this name, or leave the option out"
         )
+    if abilities.overlay:
+        fault = observed.faults.overlay(stack.spec.writable)
+        option = "" if stack.spec.driver == "auto" else "option 'driver': "
+        return f"{option}{fault.why}; {fault.cure}"
     return (
         f"this kernel ({abilities.release}) has no overlay file system; load or build it, install {FUSE_OVERLAYFS}, or "
         "use driver: copy with writable: none or persistent"

@@ -17,13 +17,18 @@ from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import 
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored, stored_images
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import is_of_store, of_store_at, root_on_device
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
+    driver_at,
+    is_of_store,
+    of_store_at,
+    root_on_device,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded, stack_drift
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, lower_links, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._unionmount import served, union_driver
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import served
 from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
 
 if TYPE_CHECKING:
@@ -138,9 +143,9 @@ def _mounts(store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mo
         {
             "path": mount.path,
             "stack": names.get(mount.path, ""),
-            "type": union_driver(mount) or "bind",
+            "type": driver_at(mount, place) or "bind",
             "read_only": mount.read_only,
-            "layers": _layer_count(store, mount),
+            "layers": _layer_count(store, mount) if driver_at(mount, place) else 1,
         }
         for mount in mounts
         if is_of_store(mount, store.home, place)

@@ -30,7 +30,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
 from ansible_collections.strata.overlay.plugins.module_utils._picture import MountState
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import find_places_apart
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import union_driver, upper_of
 
 
@@ -42,6 +43,7 @@ class MountsSeen(NamedTuple):
     shared: Dict[str, Tuple[str, ...]]
     layers: Set[str]
     contents: Set[str]
+    apart: Tuple[str, ...]
 
 
 def look_at_mounts(store: Store, stacks: Mapping[str, StackRecord], layers: AbstractSet[str]) -> MountsSeen:
@@ -57,7 +59,8 @@ def look_at_mounts(store: Store, stacks: Mapping[str, StackRecord], layers: Abst
     mounts = read_mounts()
     states = {name: _state(store, record, mounts) for name, record in stacks.items()}
     unknown = _unknown(store, stacks, mounts)
-    return MountsSeen(states, unknown, _shared(store, everywhere), used_layers, contents)
+    apart = find_places_apart(store.root, (name for name, _mode in DIRECTORIES), mounts)
+    return MountsSeen(states, unknown, _shared(store, everywhere), used_layers, contents, apart)
 
 
 def _target(store: Store, layer_id: str) -> str:

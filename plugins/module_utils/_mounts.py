@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._unionmount import 
     is_served_from,
     read_source,
     served,
+    union_driver,
     upper_of,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
@@ -131,16 +132,32 @@ def path_in_store(place: Tuple[str, str], device: str, root: str) -> str:
     return os.path.relpath(root, place[1]) if device == place[0] and is_inside(root, place[1]) else ""
 
 
+def shows_file_system_of(place: Tuple[str, str], mount: Mount) -> bool:
+    """Whether a mount is one of the file system that a store lies on, whatever its type: a bind. Where that is an
+    overlay itself, as in a container, its options say nothing of the store's layers.
+
+    :param place: ``root_on_device`` of the store.
+    """
+    return bool(place[0]) and mount.device == place[0]
+
+
+def driver_at(mount: Mount, place: Tuple[str, str]) -> str:
+    """The driver that shows several layers of a store as one at a mount of it; "" for a bind of one directory."""
+    return "" if shows_file_system_of(place, mount) else union_driver(mount)
+
+
 def is_of_store(mount: Mount, home: str, place: Tuple[str, str]) -> bool:
     """Whether a mount shows layers of this store: a union of them, or a bind of a content or of a writable layer that
     is a whole tree.
 
     :param place: ``root_on_device`` of the store.
     """
-    if mount.fstype == FUSE:
-        return is_served_from(mount, home)
-    if mount.fstype == "overlay":
-        return any(is_inside(_absolute(home, name), home) for name in mount.lowers() if name.startswith(("/", "l/")))
+    if not shows_file_system_of(place, mount):
+        if mount.fstype == FUSE:
+            return is_served_from(mount, home)
+        if mount.fstype == "overlay":
+            lowers = (name for name in mount.lowers() if name.startswith(("/", "l/")))
+            return any(is_inside(_absolute(home, name), home) for name in lowers)
     parts = path_in_store(place, mount.device, mount.root).split("/")
     return (parts[:2] == ["content", "sha256"] and len(parts) > 2) or (parts[0] == "overlay2" and parts[2:] == ["diff"])
 
@@ -155,7 +172,7 @@ def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
     if not lines:
         return []
     # Only of binds it has to be known, and hosts may have a thousand mounts to look through.
-    binds = any(line.fstype != "overlay" for line in lines)
+    binds = any(line.fstype != "overlay" or line.root != "/" for line in lines)
     place = root_on_device(mounts, root) if binds else ("", "")
     return [line for line in lines if is_of_store(line, f"{root}/overlay2", place)]
 
@@ -232,8 +249,13 @@ def own_volatile(mount: Mount, home: str, record: StackRecord) -> bool:
     return _absolute(home, upper) in names
 
 
-def only_memory(mount: Mount, home: str, record: StackRecord) -> bool:
-    """Whether a mount writes nowhere, or into a volatile layer: this record's, or one that a killed run left."""
+def only_memory(mount: Mount, home: str, record: StackRecord, place: Tuple[str, str]) -> bool:
+    """Whether a mount writes nowhere, or into a volatile layer: this record's, or one that a killed run left.
+
+    :param place: ``root_on_device`` of the store.
+    """
+    if shows_file_system_of(place, mount):
+        return mount.read_only or record.writable != "persistent"
     upper = upper_of(mount, home)
     left = _VOLATILE.match(os.path.relpath(_absolute(home, upper), home)) if upper else None
     return not upper or left is not None or own_volatile(mount, home, record)

@@ -25,7 +25,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._layout import (
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path, read_near
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, has_entries, path_facts
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
+from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store, existing_above
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import StoreFaults, find_places_apart
 
 
 class Observed(NamedTuple):
@@ -44,6 +45,9 @@ class Observed(NamedTuple):
         them.
     :ivar quota_fault: why a persistent layer's size cannot be limited, where the definition does; "" where it can.
     :ivar idmap_fault: why owners cannot be mapped, where the definition does; "" where they can.
+    :ivar faults: what the store cannot have where it lies.
+    :ivar apart: directories of the store that lie on another file system, see ``find_places_apart``.
+    :ivar read_only: nothing can be written where the store lies.
     """
 
     root: str
@@ -64,6 +68,9 @@ class Observed(NamedTuple):
     tops: Mapping[str, Tuple[int, int, int]] = MappingProxyType({})
     quota_fault: str = ""
     idmap_fault: str = ""
+    faults: StoreFaults = StoreFaults()
+    apart: Tuple[str, ...] = ()
+    read_only: bool = False
 
     def mounts_of(self, path: str) -> List[Mount]:
         """Mounts at a stack's path, lowest first."""
@@ -127,6 +134,8 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) 
         tops=dict(_tops(desired)),
         quota_fault=_quota_fault(store, desired),
         idmap_fault=_idmap_fault(store, desired),
+        apart=find_places_apart(store.root, (name for name, _mode in DIRECTORIES), mounts),
+        read_only=bool(os.statvfs(existing_above(store.root)).f_flag & os.ST_RDONLY),
     )
 
 

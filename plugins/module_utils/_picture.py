@@ -85,6 +85,8 @@ class Picture:
     :ivar shared_uppers: upper directory -> devices of the overlays that write into it, where there are several.
     :ivar unknown_mounts: mounts of the store's layers that no stack's record speaks of.
     :ivar changed: by DiffID, from a deep look.
+    :ivar apart: directories of the store that lie on another file system than its root.
+    :ivar untyped: why the kernel's overlay shows deleted files here, and what to do; "" where it does not.
     """
 
     directories: Mapping[str, str]
@@ -112,6 +114,8 @@ class Picture:
     mounted: Mapping[str, MountState]
     unknown_mounts: Tuple[Mount, ...]
     changed: Mapping[str, Changed]
+    apart: Tuple[str, ...] = ()
+    untyped: str = ""
 
     def writables(self) -> Dict[str, StackRecord]:
         """Records of writable layers, of stacks and set aside, by their directory's name."""

@@ -80,9 +80,33 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if desired.stage:
         steps = [step for step in steps if isinstance(step, (ImportContent, LinkLayer))]
+    problems += _place_problems(steps, observed)
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
     return Plan(tuple(steps), tuple(problems))
+
+
+def _place_problems(steps: Sequence[Step], observed: Observed) -> List[str]:
+    """What cannot be done where the store lies, whatever the stacks."""
+    problems: List[str] = []
+    if steps and observed.read_only:
+        problems.append(
+            f"option 'root': the store {observed.root} lies on a file system that is read-only, so nothing can be "
+            "changed in it; mount it writable, or set root to a directory that can be written"
+        )
+    if steps and observed.apart:
+        places = [f"{observed.root}/{name}" for name in observed.apart]
+        verb = "lie" if len(places) > 1 else "lies"
+        problems.append(
+            f"option 'root': {' and '.join(places)} of the store {observed.root} {verb} on another file system than "
+            "the store itself: something is mounted there, or it is another subvolume. A store has to lie on one file "
+            f"system as a whole; unmount it there, and mount at {observed.root} what is to hold the store"
+        )
+    refused = observed.faults.mount
+    if refused.why:
+        mounting = (step for step in steps if isinstance(step, (Mount, Switch, Unmount)))
+        problems += [f"{step.object}: {refused.why}; {refused.cure}" for step in mounting]
+    return problems
 
 
 def _boot(desired: Desired, observed: Observed, problems: List[str]) -> Tuple[Sequence[Step], Sequence[Step]]:
@@ -275,7 +299,8 @@ class _Stack:
             return False
         if before.path != self._spec.path:
             return False
-        return all(only_memory(line, self._observed.home, before) for line in self._ours)
+        place = root_on_device(self._observed.mounts, self._observed.root)
+        return all(only_memory(line, self._observed.home, before, place) for line in self._ours)
 
     def _plan_switch(
         self, before: StackRecord, why: Tuple[str, ...], drift: str, records: List[Step], mounts: List[Step]

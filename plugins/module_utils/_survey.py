@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._desired import desire
-from ansible_collections.strata.overlay.plugins.module_utils._driver import usable_drivers
+from ansible_collections.strata.overlay.plugins.module_utils._driver import Drivers
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import names_are_used
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
@@ -31,6 +31,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Switch,
     Unmount,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import StoreFaults, find_store_faults
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -57,8 +58,12 @@ class Survey:
         problems = list(self._request.problems)
         known = remember(self._store)
         abilities = find_abilities()
-        desired = desire(self._request.definition, origins, known, problems, self._images, usable_drivers(abilities))
-        observed = observe(self._store, desired, known, abilities)
+        faults = StoreFaults()
+        if any(stack.state != "absent" for stack in self._request.definition.stacks):
+            faults = find_store_faults(self._store.root, abilities)
+        drivers = Drivers(abilities, faults)
+        desired = desire(self._request.definition, origins, known, problems, self._images, drivers)
+        observed = observe(self._store, desired, known, abilities)._replace(faults=faults)
         planned = plan(desired, observed)
         if problems or planned.problems:
             raise DefinitionError([*problems, *planned.problems])

@@ -441,6 +441,14 @@ abilities:
       description: The store's file system tells what each entry of a directory is, as writable layers need it.
       type: bool
       returned: always
+    faults:
+      description:
+        - Why some kinds of stacks cannot be had where the store lies, and what to do about each; empty where all can.
+        - Such are a file system without d_type, a store on an overlay (as in a container), and a process that may not
+          mount. O(strata.overlay.apply#module:stacks[].driver=auto) goes by the same.
+      type: list
+      elements: str
+      returned: always
     xattrs:
       description: The store's file system has the attributes that whiteouts and opaque directories are marked with.
       type: bool

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 
 SIZE = 64 << 20
 
@@ -34,6 +35,20 @@ def mounted_ext4(directory: Path, *options: str, size: int = SIZE) -> Iterator[P
     done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"this host mounts no image: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def mounted_overlay(directory: Path) -> Iterator[Path]:
+    """A writable overlay, such as the root of a container is."""
+    place = directory / "mounted"
+    for name in ("lower", "upper", "work", "mounted"):
+        (directory / name).mkdir()
+    options = f"lowerdir={directory}/lower,upperdir={directory}/upper,workdir={directory}/work"
+    _kernel.mount("overlay", str(place), "overlay", 0, options)
     try:
         yield place
     finally:

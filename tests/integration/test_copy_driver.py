@@ -336,12 +336,13 @@ def test_what_cannot_be_had_of_a_written_copy(host: Host) -> None:
 
 def test_nothing_is_left_of_a_copy_that_cannot_be_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full in the middle of it."""
+    host.root.mkdir()
+    _kernel.mount("tmpfs", str(host.root), "tmpfs", 0, "size=5m,mode=0711")
     host.run(layers=[BASE, APP, inline("big", big="x" * 3_000_000)])
-    _kernel.mount("tmpfs", str(host.root / "staging"), "tmpfs", 0, "size=1m,mode=0700")
     contents = sorted((host.root / "content/sha256").iterdir())
     with pytest.raises(StrataError, match="stack web: cannot copy the layers base, big: No space left on device"):
         host.run(stacks=[stack(host, layers=["base", "big"])])
-    unmount_all(host.top)
+    _kernel.mount("tmpfs", str(host.root), None, _kernel.MS_REMOUNT, "size=20m")
     assert sorted((host.root / "content/sha256").iterdir()) == contents
     assert host.store.stacks() == {}
     host.run(stacks=[stack(host, layers=["base", "big"])])

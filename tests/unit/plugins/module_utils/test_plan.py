@@ -15,7 +15,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._abilities import A
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Known, desire
-from ansible_collections.strata.overlay.plugins.module_utils._driver import usable_drivers
+from ansible_collections.strata.overlay.plugins.module_utils._driver import Drivers
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
@@ -32,6 +32,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Unmount,
     WriteStack,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import Fault, StoreFaults
 
 ROOT = "/var/lib/strata"
 HOME = f"{ROOT}/overlay2"
@@ -39,6 +40,8 @@ A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
 DIFF_IDS = {"base": A, "app": B, "conf": C, "app2": D}
 STACK_ID = "5" * 64
 KERNEL = Abilities("6.12.0", overlay=True, lowerdir_append=True, userxattr=False, page_size=4096, beneath=True)
+NO_FAULTS = StoreFaults()
+APPARMOR = StoreFaults(mount=Fault("this process may not mount (Permission denied)", "run it as root"))
 NO_OVERLAY = KERNEL._replace(overlay=False)
 DISK = Mount(20, 1, "8:1", "/", "/", ("rw",), "ext4", "/dev/sda1", ("rw",))
 ALL = ["base", "app", "conf"]
@@ -92,6 +95,9 @@ class Host:
     exists: bool = True
     abilities: Abilities = KERNEL
     labels: Mapping[str, str] = field(default_factory=dict)
+    store_faults: StoreFaults = NO_FAULTS
+    apart: tuple[str, ...] = ()
+    read_only: bool = False
 
     def known(self) -> Known:
         names = {
@@ -117,7 +123,7 @@ def make_plan(definition: Mapping[str, Any], host: Host) -> Plan:
         for spec in wanted.sources()
     }
     known = host.known()
-    desired = desire(wanted, origins, known, problems, usable=usable_drivers(host.abilities))
+    desired = desire(wanted, origins, known, problems, drivers=Drivers(host.abilities, host.store_faults))
     mounts = [DISK, *(host.mounts if host.mounts is not None else [mounted(one) for one in host.stacks])]
     paths = {one.spec.path for one in desired.stacks} | {one.path for one in host.stacks}
     occupied = {mount.path for mount in mounts}
@@ -138,6 +144,9 @@ def make_plan(definition: Mapping[str, Any], host: Host) -> Plan:
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
         sizes={},
+        faults=host.store_faults,
+        apart=host.apart,
+        read_only=host.read_only,
     )
     planned = plan(desired, observed)
     return planned._replace(problems=(*problems, *planned.problems))
@@ -564,6 +573,37 @@ PROBLEMS = [
         {"stacks": [stack(layers=["base"] * 200)]},
         settled(stacks=[], abilities=OLD_KERNEL),
         [f"stack web: option 'layers' has 200 layers; this kernel (5.10.0) mounts at most {OLD_KERNEL.layer_limit()}"],
+    ),
+    (
+        "no right to mount",
+        {"stacks": [stack()]},
+        settled(mounts=[], store_faults=APPARMOR),
+        ["stack web: this process may not mount (Permission denied); run it as root"],
+    ),
+    ("no right to mount, and all is mounted", {"stacks": [stack()]}, settled(store_faults=APPARMOR), []),
+    (
+        "a store that cannot be written",
+        {"stacks": [stack()]},
+        settled(mounts=[], read_only=True),
+        [
+            (
+                "option 'root': the store /var/lib/strata lies on a file system that is read-only, so nothing can be "
+                "changed in it; mount it writable, or set root to a directory that can be written"
+            )
+        ],
+    ),
+    ("a store that cannot be written, and all is right", {"stacks": [stack()]}, settled(read_only=True), []),
+    (
+        "a disk in the store",
+        {"stacks": [stack()]},
+        settled(stacks=[], apart=("content",)),
+        [
+            (
+                "option 'root': /var/lib/strata/content of the store /var/lib/strata lies on another file system than "
+                "the store itself: something is mounted there, or it is another subvolume. A store has to lie on one "
+                "file system as a whole; unmount it there, and mount at /var/lib/strata what is to hold the store"
+            )
+        ],
     ),
     (
         "no overlay, and it is asked for",

@@ -1,0 +1,223 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Which kinds of stacks a store cannot have where it lies, found by trying there. Nothing is mounted, nothing written.
+
+Sources: Documentation/filesystems/overlayfs.rst ("Upper and Lower", d_type); getdents64(2), statfs(2), mount(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+from typing import Iterable, Iterator, NamedTuple, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mountapi import FsContext
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._store import existing_above
+
+_FIRST_OF_NAME = struct.Struct("=QqHB")
+"""struct linux_dirent64 up to its name: inode, offset, length of the entry, type."""
+_BUFFER = 1 << 15
+_GETDENTS64 = {"x86_64": 217, "aarch64": 61, "riscv64": 61, "ppc64le": 202, "s390x": 220}
+"""For libc without a function of this name (glibc before 2.30)."""
+
+_STATFS_BYTES = 256
+_OVERLAYFS = 0x794C7630
+_TAKEN_AS_LOWERS = frozenset((0xEF53, 0x58465342, 0x9123683E, 0x01021994))
+"""ext2 to ext4, xfs, btrfs, tmpfs: to try an overlay of them would take each run milliseconds for nothing."""
+
+
+class Fault(NamedTuple):
+    """Why something cannot be had, in words, and what to do about it; both "" where it can be had."""
+
+    why: str = ""
+    cure: str = ""
+
+
+_NO_FAULT = Fault()
+
+
+class StoreFaults(NamedTuple):
+    """What a store cannot have where it lies.
+
+    :ivar mount: any mount: this process may not mount.
+    :ivar layers: layers shown by the kernel's overlay.
+    :ivar upper: a writable layer of the kernel's overlay, in the store.
+    """
+
+    mount: Fault = _NO_FAULT
+    layers: Fault = _NO_FAULT
+    upper: Fault = _NO_FAULT
+
+    def overlay(self, writable: str) -> Fault:
+        """Why the kernel's overlay cannot show a stack of several layers or a writable one.
+
+        :param writable: ``none``, ``persistent`` or ``volatile``; a volatile layer does not lie in the store.
+        """
+        return self.layers if self.layers.why or writable != "persistent" else self.upper
+
+
+def find_store_faults(root: str, abilities: Abilities) -> StoreFaults:
+    """Try what stacks of a store need; where the store is yet to be made, in the nearest directory above it."""
+    layers = upper = _NO_FAULT
+    if abilities.overlay:
+        layers = types_fault(root)
+        kind = _file_system(existing_above(root))
+        if not layers.why:
+            layers = _layers_fault(root, kind, abilities)
+        upper = _upper_fault(root, kind)
+    return StoreFaults(_mount_fault(), layers, upper)
+
+
+def find_places_apart(root: str, names: Iterable[str], mounts: Iterable[Mount]) -> Tuple[str, ...]:
+    """Directories of a store on which something else is mounted, or that are another subvolume: nothing can be renamed
+    into them or out of them.
+
+    :param names: of the directories, relative to the root.
+    :param mounts: those of the mount table that lie within the root.
+    """
+    points = {mount.path for mount in mounts}
+    found = []
+    with contextlib.suppress(OSError):
+        device = os.stat(root).st_dev
+        for name in filter(None, names):
+            path = f"{root}/{name}"
+            with contextlib.suppress(OSError):
+                if path in points or os.lstat(path).st_dev != device:
+                    found.append(name)
+    # What lies below one of them is not told again.
+    return tuple(name for name in found if not any(name.startswith(f"{above}/") for above in found))
+
+
+def _mount_fault() -> Fault:
+    """mount(2) looks at rights before it looks at what is to be mounted, and here that is nothing."""
+    try:
+        _kernel.mount("none", "/", None, 0)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EACCES):
+            return Fault(
+                f"this process may not mount ({error.strerror})",
+                "run it as root (become: true); give a container CAP_SYS_ADMIN and a profile that allows mount "
+                "(docker run --privileged, or --cap-add SYS_ADMIN --security-opt apparmor=unconfined)",
+            )
+    return _NO_FAULT
+
+
+def tells_types(directory: str) -> bool:
+    """Whether directories say of each entry what it is (getdents64(2)): overlayfs finds whiteouts by that."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    buffer = ctypes.create_string_buffer(_BUFFER)
+    try:
+        filled = _getdents(descriptor, buffer)
+    finally:
+        os.close(descriptor)
+    offset, kinds = 0, []
+    while offset < filled:
+        _inode, _next, length, kind = _FIRST_OF_NAME.unpack_from(buffer.raw, offset)
+        kinds.append(kind)
+        offset += length
+    return all(kinds)
+
+
+def _getdents(descriptor: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    try:
+        return _kernel.libc("getdents64", ctypes.c_int(descriptor), buffer, ctypes.c_size_t(_BUFFER))
+    except AttributeError:
+        number = _GETDENTS64.get(os.uname().machine)
+        return _kernel.syscall(number, descriptor, buffer, _BUFFER) if number else 0
+
+
+def types_fault(root: str) -> Fault:
+    """Why layers in a store would show what is deleted in them."""
+    try:
+        told = tells_types(existing_above(root))
+    except OSError:
+        return _NO_FAULT  # it cannot be listed: others say so
+    if told:
+        return _NO_FAULT
+    return Fault(
+        f"the file system of {root} has no d_type (it does not say in a directory what an entry is), so the "
+        "kernel's overlay would go on listing what is deleted",
+        "make it anew with d_type (mkfs.xfs -n ftype=1, mkfs.ext4 -O filetype) or put the store on another one; "
+        "driver: copy and fuse-overlayfs do without",
+    )
+
+
+def _file_system(directory: str) -> int:
+    """The number by which statfs(2) tells what kind of file system it is; 0 where it tells nothing."""
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    try:
+        _kernel.libc("statfs", os.fsencode(directory), buffer)
+    except OSError:
+        return 0
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+
+
+def _layers_fault(root: str, kind: int, abilities: Abilities) -> Fault:
+    """Why the kernel takes nothing of a store as a layer; with an empty tmpfs as the other one."""
+    try:
+        with _opened(existing_above(root)) as path, FsContext("overlay") as context:
+            if kind in _TAKEN_AS_LOWERS:
+                context.set("lowerdir", path)  # Linux 6.5 and later look at it now
+                return _NO_FAULT
+            with FsContext("tmpfs") as scratch, scratch.tree(0) as other:
+                if abilities.userxattr:
+                    context.flag("userxattr")
+                context.set("lowerdir", f"{path}:/proc/self/fd/{other.fd}")
+                os.close(context.tree(0).fd)
+    except OSError as error:
+        # A kernel before 5.2, or no right to mount, says nothing about the file system.
+        if error.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+            return _NO_FAULT
+        where = " (it is an overlay itself, as the root of a container is)" if kind == _OVERLAYFS else ""
+        return Fault(
+            f"the kernel takes nothing on the file system of {root}{where} as a layer of an overlay: {_answer(error)}",
+            _ELSEWHERE,
+        )
+    return _NO_FAULT
+
+
+def _upper_fault(root: str, kind: int) -> Fault:
+    """Why the kernel puts no writable layer into a store."""
+    if kind == _OVERLAYFS:
+        return Fault(
+            f"the file system of {root} is an overlay itself, as the root of a container is, and the kernel puts "
+            "no writable layer on one",
+            _ELSEWHERE,
+        )
+    try:
+        with _opened(existing_above(root)) as path, FsContext("overlay") as context:
+            context.set("upperdir", path)  # Linux 6.5 and later look at it now
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+            words = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
+            return Fault(words, _ELSEWHERE)
+    return _NO_FAULT
+
+
+_ELSEWHERE = (
+    "put the store on ext4, xfs or btrfs (a volume of the container, mounted at the store's root), or leave 'driver' "
+    "out, so that one is taken which works here"
+)
+
+
+@contextlib.contextmanager
+def _opened(directory: str) -> Iterator[str]:
+    """A name for a directory that has no letters which mount options give a meaning to, and fits in one."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _answer(error: OSError) -> str:
+    return (error.strerror or str(error)).rstrip(":' ")

@@ -1,0 +1,206 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stores on file systems that cannot hold every kind of stack: what is promised can be had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
+from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4, mounted_overlay
+from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
+from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
+
+pytestmark = pytest.mark.drivers("overlay")
+
+BASE = inline("base", etc__os="base", both="base")
+APP = inline("app", bin__run="app", both="app")
+NEW = inline("app", bin__run="new", both="new")
+SHOWN = {"bin/run": "app", "both": "app", "etc/os": "base"}
+
+
+def stack(host: Host, **options: Any) -> dict[str, Any]:
+    return {"name": "web", "path": host.path("web"), "layers": ["base", "app"], **options}
+
+
+@pytest.fixture
+def nested(host: Host, tmp_path: Path) -> Iterator[Host]:
+    """A host whose store lies on an overlay, as in a container."""
+    with mounted_overlay(tmp_path) as place:
+        yield Host(place)
+
+
+@pytest.fixture
+def untyped(host: Host, tmp_path: Path) -> Iterator[Host]:
+    """A host whose store lies on a file system without d_type."""
+    with mounted_ext4(tmp_path, "-O", "^filetype") as place:
+        yield Host(place)
+
+
+def next_driver() -> str:
+    return "fuse-overlayfs" if find_abilities().fuse_overlayfs else "copy"
+
+
+def kinds(host: Host) -> set[str]:
+    return {finding["kind"] for finding in host.check(deep=True)["findings"]}
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
+def test_overlay_on_a_file_system_without_d_type_is_refused(untyped: Host, writable: str) -> None:
+    wanted: dict[str, Any] = {"layers": [BASE, APP], "stacks": [stack(untyped, driver="overlay", writable=writable)]}
+    for check in (True, False):
+        with pytest.raises(
+            DefinitionError, match=r"stack web: option 'driver': .* has no d_type .*mkfs.xfs -n ftype=1"
+        ):
+            untyped.run(check=check, **wanted)
+    assert not untyped.root.exists()
+
+
+def test_auto_on_a_file_system_without_d_type_takes_the_next_driver(untyped: Host) -> None:
+    gone = {"name": "app", "files": [{"path": "etc/os", "state": "absent"}, {"path": "both", "content": "app"}]}
+    done = untyped.four_steps(layers=[BASE, gone], stacks=[stack(untyped)])
+    assert done["stacks"][0]["driver"] == next_driver()
+    assert "has no d_type" in done["stacks"][0]["driver_reason"]
+    assert os.listdir(f"{untyped.path('web')}/etc") == [], "what is deleted is not listed"
+    assert kinds(untyped) == set(), "nothing there has a use for d_type"
+    abilities = store_info(untyped.store)["abilities"]
+    assert abilities["d_type"] is False
+    assert "has no d_type" in abilities["faults"][0]
+
+
+def test_one_layer_on_a_file_system_without_d_type_is_shown(untyped: Host) -> None:
+    done = untyped.four_steps(layers=[BASE], stacks=[stack(untyped, layers=["base"])])
+    assert done["stacks"][0]["driver"] == "overlay"
+    assert kinds(untyped) == set()
+
+
+def test_a_store_that_was_copied_to_a_file_system_without_d_type_is_found(host: Host, tmp_path: Path) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host), stack(host, name="one", path=host.path("one"), layers=["base"])])
+    unmount_all(host.top)
+    with mounted_ext4(tmp_path, "-O", "^filetype") as place:
+        subprocess.run(["cp", "-a", host.root, place], check=True)
+        copied = Host(place)
+        found = [finding["object"] for finding in copied.check()["findings"] if finding["kind"] == "d_type_missing"]
+        assert found == ["stack web"]
+
+
+def test_a_persistent_layer_on_an_overlay_is_refused_before_anything_is_imported(nested: Host) -> None:
+    wanted: dict[str, Any] = {"layers": [BASE, APP], "stacks": [stack(nested, driver="overlay", writable="persistent")]}
+    for check in (True, False):
+        with pytest.raises(DefinitionError, match="stack web: option 'driver': .* is an overlay itself"):
+            nested.run(check=check, **wanted)
+    assert not nested.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "driver"),
+    [
+        ({}, "overlay"),
+        ({"writable": "volatile"}, "overlay"),
+        ({"layers": ["base"]}, "overlay"),
+        ({"writable": "persistent"}, ""),
+        ({"driver": "copy"}, "copy"),
+        ({"driver": "copy", "writable": "persistent"}, "copy"),
+    ],
+)
+def test_a_stack_of_a_store_on_an_overlay_is_made_kept_and_taken_away(
+    nested: Host, options: dict[str, Any], driver: str
+) -> None:
+    """The whole life of each kind, and a prune in the middle of it."""
+    done = nested.four_steps(layers=[BASE, APP], stacks=[stack(nested, **options)])
+    assert done["stacks"][0]["driver"] == driver or next_driver()
+    shown = {"both": "base", "etc/os": "base"} if "layers" in options else SHOWN
+    assert nested.tree("web") == shown
+    (mount,) = store_info(nested.store)["mounts"]
+    unions = {"overlay": "overlay", "fuse-overlayfs": "fuse-overlayfs", "copy": "bind"}
+    bound = "layers" in options or done["stacks"][0]["driver"] == "copy"
+    assert mount["type"] == ("bind" if bound else unions[done["stacks"][0]["driver"]])
+    nested.prune()
+    assert nested.tree("web") == shown
+    assert kinds(nested) == set()
+    nested.four_steps(stacks=[{"name": "web", "state": "absent"}])
+    assert nested.mounts("web") == []
+    assert kinds(nested) == set()
+
+
+def test_a_copy_on_an_overlay_is_switched_without_a_gap(nested: Host) -> None:
+    nested.run(layers=[BASE, APP], stacks=[stack(nested, driver="copy")])
+    with open(f"{nested.path('web')}/both", encoding="ascii"):
+        switched = nested.run(layers=[BASE, NEW], stacks=[stack(nested, driver="copy")])
+    assert [step["action"] for step in switched["plan"]][-1] == "switch"
+    assert nested.store.stacks()["web"].left == (), "the device of the old tree is that of the whole store"
+    assert nested.tree("web")["both"] == "new"
+
+
+def test_a_content_that_is_mounted_without_a_record_outlives_a_prune(nested: Host) -> None:
+    nested.run(layers=[BASE], stacks=[stack(nested, layers=["base"])])
+    other = nested.top / "elsewhere"
+    other.mkdir()
+    _kernel.mount(nested.path("web"), str(other), None, _kernel.MS_BIND)
+    nested.run(stacks=[{"name": "web", "state": "absent"}], layers=[{"name": "base", "state": "absent"}])
+    assert not [item for item in nested.prune()["removed"] if item["kind"] == "content"]
+    assert (other / "both").read_text() == "base"
+
+
+def test_a_stack_on_a_file_system_that_is_read_only_is_refused_while_planning(host: Host) -> None:
+    host.run(layers=[BASE], stacks=[stack(host, layers=["base"])])
+    _kernel.mount(str(host.root), str(host.root), None, _kernel.MS_BIND)
+    _kernel.mount("", str(host.root), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY)
+    assert host.run(layers=[BASE], stacks=[stack(host, layers=["base"])])["changed"] is False
+    for check in (True, False):
+        with pytest.raises(DefinitionError, match="lies on a file system that is read-only"):
+            host.run(check=check, layers=[BASE, APP], stacks=[stack(host)])
+
+
+def test_a_process_that_may_not_mount_is_told_while_planning(host: Host) -> None:
+    """As root of a container that lacks CAP_SYS_ADMIN."""
+    need_full_root("may mount in its own namespace")
+    code = """
+import sys
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.tests.integration.test_store_places import APP, BASE, stack
+from ansible_collections.strata.overlay.tests.integration.host import Host
+from pathlib import Path
+host = Host(Path(sys.argv[1]))
+try:
+    host.run(layers=[BASE, APP], stacks=[stack(host)])
+except DefinitionError as error:
+    print(error)
+"""
+    command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", code, str(host.top)]
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    assert "stack web: this process may not mount (Operation not permitted); run it as root" in said
+    assert not host.root.exists()
+
+
+@pytest.mark.parametrize("same_disk", [True, False])
+def test_a_mount_inside_the_store_is_named(host: Host, same_disk: bool) -> None:
+    host.run(layers=[BASE])
+    content = str(host.root / "content")
+    if same_disk:
+        _kernel.mount(content, content, None, _kernel.MS_BIND)
+    else:
+        _kernel.mount("disk", content, "tmpfs", 0, "mode=0700")
+        (host.root / "content/sha256").mkdir()
+    for check in (True, False):
+        with pytest.raises(DefinitionError, match=f"option 'root': {content} of the store .* unmount it there"):
+            host.run(check=check, layers=[BASE, APP])
+    assert ("directory_apart", "content") in {
+        (finding["kind"], finding["object"]) for finding in host.check()["findings"]
+    }
+    unmount_all(host.top)
+    assert host.run(layers=[BASE, APP])["changed"]
+    assert kinds(host) == set()
