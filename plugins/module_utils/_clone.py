@@ -16,6 +16,7 @@ import os
 import stat
 from typing import Dict, List, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_file_systems
 from ansible_collections.strata.overlay.plugins.module_utils._holes import data_ranges
 
 _FICLONE = 0x40049409
@@ -27,7 +28,8 @@ _CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOT
 def clone_tree(source: str, target: str) -> None:
     """Copy a directory tree to ``target``, which must not exist.
 
-    Kept are hard links, owners, modes, times to the nanosecond, every attribute, devices, fifos and holes. Links are
+    Kept are hard links, owners, modes, times to the nanosecond, every attribute but the file system's own, devices,
+    fifos and holes. Links are
     never followed. After an error the target is incomplete, for ``remove_tree``.
 
     :raises OSError: as the kernel says; FileExistsError when the target exists.
@@ -128,7 +130,7 @@ class Copier:
         from_path = b"/proc/self/fd/%d/%s" % (source, name)
         to_path = b"/proc/self/fd/%d/%s" % (self._target, name)
         for attribute in os.listxattr(from_path, follow_symlinks=False):
-            if not attribute.startswith(self._left_out):
+            if not (attribute.startswith(self._left_out) or is_file_systems(attribute)):
                 value = os.getxattr(from_path, attribute, follow_symlinks=False)
                 os.setxattr(to_path, attribute, value, follow_symlinks=False)
         times = (status.st_atime_ns, status.st_mtime_ns)

@@ -44,7 +44,7 @@ def _content(store: Store, diff_id: str) -> Optional[Changed]:
         return None  # a prune took it meanwhile, or it is what `_checklook` tells of
     except OSError as error:
         return Changed(f"it cannot be read: {said(error)}", os.lstat(path).st_ino)
-    if record is None or not record.has_digest or record.digest == now.digest:
+    if record is None or not record.has_digest or record.digest in (now.digest, now.with_all):
         return None  # of a record without a digest `_checklook` tells
     return Changed(f"its tree is another one than when it was imported{_which(now)}", now.inode)
 

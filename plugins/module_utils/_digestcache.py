@@ -25,7 +25,7 @@ _DIFF_IDS = re.compile(r"sha256:[0-9a-f]{64}")
 
 _RECORD = ".json"
 
-PACKING = 1
+PACKING = 2
 """Part of every key; one more whenever `_pack` makes other bytes of the same input."""
 
 

@@ -35,7 +35,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._validate import ne
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 
-PACKING = 1
+PACKING = 2
 """Part of what a packed layer's digest is remembered by; one more whenever `_packcontent` makes other bytes."""
 
 _CREATED = "1980-01-01T00:00:00Z"

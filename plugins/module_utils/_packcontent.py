@@ -18,6 +18,7 @@ import os
 import stat
 from typing import Dict, Iterator, List, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_files
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import OPAQUE, WHITEOUT
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import (
@@ -30,9 +31,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks impor
 )
 from ansible_collections.strata.overlay.plugins.module_utils._pack import Directory, TreePacker, changed, mark
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, show
-
-_NOT_TAKEN = ("security.selinux", "security.ima", "security.evm")
-"""Attributes that belong to this host: its policy and its keys."""
 
 _ELSEWHERE = {
     "redirect": "it is a renamed directory whose files are in a layer below (redirect_dir)",
@@ -151,7 +149,7 @@ class _ContentPacker(TreePacker):
         for attribute in sorted(os.listxattr(place, follow_symlinks=False)):
             if attribute.startswith(OVERLAY_PREFIXES):
                 self._check_own(directory.name(base), attribute)
-            elif attribute not in _NOT_TAKEN and not (self._fuse and attribute.startswith(FUSE_PREFIX)):
+            elif is_files(attribute) and not (self._fuse and attribute.startswith(FUSE_PREFIX)):
                 kept[attribute] = os.getxattr(place, attribute, follow_symlinks=False)
         return kept
 

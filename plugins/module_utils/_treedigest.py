@@ -23,6 +23,7 @@ import time
 from types import MappingProxyType
 from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_files
 from ansible_collections.strata.overlay.plugins.module_utils._holes import file_crc32
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure, allocated, open_quietly
 
@@ -36,6 +37,7 @@ _SLACK = 5
 class TreeDigest(NamedTuple):
     """A tree as it is now.
 
+    :ivar with_all: the digest with all attributes, also those of file system and host, as records had it before.
     :ivar inode: of its top directory.
     :ivar size: bytes of its regular files, hard links counted once.
     :ivar entries: below the top directory.
@@ -44,6 +46,7 @@ class TreeDigest(NamedTuple):
     """
 
     digest: str
+    with_all: str
     inode: int
     size: int
     entries: int
@@ -59,16 +62,16 @@ def tree_digest(top: str, imported: str = "", checksums: Mapping[int, int] = Map
     :raises OSError: as the kernel says; FileNotFoundError where something went while it was read.
     """
     limit = _seconds(imported)
-    total = hashlib.sha256()
+    total = _Total()
     first = os.lstat(top)
-    total.update(_text("", top, first, checksums))
+    total.add(*_text("", top, first, checksums))
     measure = Measure()
     on_disk = allocated(first)
     size = entries = late_entries = 0
     late: List[str] = []
     for name, path, facts in _walk(top, first.st_dev):
         entries += 1
-        total.update(_text(name, path, facts, checksums))
+        total.add(*_text(name, path, facts, checksums))
         if measure.is_new(facts):
             on_disk += allocated(facts)
             size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
@@ -76,7 +79,28 @@ def tree_digest(top: str, imported: str = "", checksums: Mapping[int, int] = Map
             late_entries += 1
             late += [name] if len(late) < 3 else []
     later = () if late_entries == entries else tuple(late)
-    return TreeDigest(total.hexdigest(), first.st_ino, size, entries, on_disk, later)
+    return TreeDigest(*total.digests(), first.st_ino, size, entries, on_disk, later)
+
+
+class _Total:
+    """The digest, and the other one from the first entry on for which they differ: nearly no tree has such."""
+
+    def __init__(self) -> None:
+        self._files = hashlib.sha256()
+        self._all = self._files
+
+    def add(self, text: bytes, with_all: bytes) -> None:
+        """
+        :param with_all: the same with all attributes; the very same object where the entry has no others.
+        """
+        if with_all is not text and self._all is self._files:
+            self._all = self._files.copy()
+        self._files.update(text)
+        if self._all is not self._files:
+            self._all.update(with_all)
+
+    def digests(self) -> Tuple[str, str]:
+        return self._files.hexdigest(), self._all.hexdigest()
 
 
 def _seconds(moment: str) -> Optional[float]:
@@ -142,8 +166,8 @@ def _leave(level: _Level) -> None:
         os.close(level.descriptor)
 
 
-def _text(name: str, path: str, facts: os.stat_result, checksums: Mapping[int, int]) -> bytes:
-    """All that is to be digested of one entry."""
+def _text(name: str, path: str, facts: os.stat_result, checksums: Mapping[int, int]) -> Tuple[bytes, bytes]:
+    """All that is to be digested of one entry, without and with what is the file system's or the host's."""
     mode, size, device, content = facts.st_mode, facts.st_size, 0, b""
     if stat.S_ISREG(mode):
         known = checksums.get(facts.st_ino)
@@ -156,18 +180,24 @@ def _text(name: str, path: str, facts: os.stat_result, checksums: Mapping[int, i
         device = facts.st_rdev
     raw = os.fsencode(name)
     numbers = b"%d %d %d %d %d %d" % (mode, facts.st_uid, facts.st_gid, size, facts.st_mtime_ns, device)
-    attributes = _attributes(path)
     # Each part with its length, so that no two lists read the same.
-    text = b"%d\n%d:%b%d:%b%d:%b" % (3 + len(attributes), len(raw), raw, len(numbers), numbers, len(content), content)
-    return text + b"".join([b"%d:%b" % (len(part), part) for part in attributes]) if attributes else text
+    parts = b"%d:%b%d:%b%d:%b" % (len(raw), raw, len(numbers), numbers, len(content), content)
+    attributes = _attributes(path)
+    own = [text for name, text in attributes if is_files(name)]
+    text = b"%d\n" % (3 + len(own)) + parts + b"".join(own)
+    if len(own) == len(attributes):
+        return text, text
+    return text, b"%d\n" % (3 + len(attributes)) + parts + b"".join([each for _name, each in attributes])
 
 
-def _attributes(path: str) -> List[bytes]:
+def _attributes(path: str) -> List[Tuple[str, bytes]]:
+    """The name of each attribute, and what is digested of it."""
     try:
         names = sorted(os.listxattr(path, follow_symlinks=False))
     except OSError:
         return []
-    return [os.fsencode(name) + b"=" + os.getxattr(path, name, follow_symlinks=False) for name in names]
+    texts = [os.fsencode(name) + b"=" + os.getxattr(path, name, follow_symlinks=False) for name in names]
+    return [(name, b"%d:%b" % (len(text), text)) for name, text in zip(names, texts)]
 
 
 def _checksum(path: str) -> int:

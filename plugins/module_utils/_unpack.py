@@ -16,6 +16,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator, Optional, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_file_systems
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
 from ansible_collections.strata.overlay.plugins.module_utils._layername import check_entry, place
@@ -70,6 +71,8 @@ class _Walk:
             meter.count(entry, position)
             where = place(entry)
             meter.check_depth(where.depth)
+            if entry.xattrs:
+                entry.xattrs = {name: value for name, value in entry.xattrs.items() if not is_file_systems(name)}
             check_entry(entry, where)
             if where.role == "entry":
                 self.size += entry.size

@@ -18,20 +18,36 @@ from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 SIZE = 64 << 20
 
 
-@contextlib.contextmanager
-def mounted_ext4(directory: Path, *options: str, size: int = SIZE) -> Iterator[Path]:
+XFS_SIZE = 320 << 20
+"""The least that mkfs.xfs makes is 300 MB, nearly all of them a hole."""
+
+
+def mounted_ext4(directory: Path, *options: str, size: int = SIZE) -> contextlib.AbstractContextManager[Path]:
     """An ext4, mounted; skips the test where that cannot be done.
 
     :param options: for mkfs.ext4.
     :param size: in bytes, 64 MB.
     """
-    if not shutil.which("mkfs.ext4"):
-        pytest.skip("needs mkfs.ext4")
+    return _mounted(directory, "ext4", options, size)
+
+
+def mounted_xfs(directory: Path, *options: str) -> contextlib.AbstractContextManager[Path]:
+    """An XFS, mounted; skips the test where that cannot be done.
+
+    :param options: for mkfs.xfs.
+    """
+    return _mounted(directory, "xfs", options, XFS_SIZE)
+
+
+@contextlib.contextmanager
+def _mounted(directory: Path, kind: str, options: tuple[str, ...], size: int) -> Iterator[Path]:
+    if not shutil.which(f"mkfs.{kind}"):
+        pytest.skip(f"needs mkfs.{kind}")
     image, place = directory / "disk", directory / "mounted"
     place.mkdir()
     with image.open("wb") as stream:
         stream.truncate(size)
-    subprocess.run(["mkfs.ext4", "-q", *options, image], check=True)
+    subprocess.run([f"mkfs.{kind}", "-q", *options, image], check=True)
     done = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"this host mounts no image: {done.stderr.strip()}")

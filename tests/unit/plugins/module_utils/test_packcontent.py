@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
-from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, TarReader
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member
 
 OPAQUE = "trusted.overlay.opaque"
 
@@ -86,6 +88,17 @@ def test_what_is_unpacked_is_what_was_packed(tree: Path, tmp_path: Path) -> None
     assert os.stat(copy / "etc").st_mtime_ns == 1_500_000_000_000_000_009
     assert os.listxattr(copy / "etc") == []
     assert "trusted.overlay.origin" not in os.listxattr(copy / "etc/file")
+
+
+def test_attributes_of_file_system_and_host_are_left_out(tree: Path, tmp_path: Path) -> None:
+    archive = packed(tree)
+    for name in ("trusted.SGI_ACL_FILE", "security.selinux"):
+        os.setxattr(tree / "etc/file", name, b"x")
+    assert packed(tree) == archive
+    clone_tree(str(tree), str(tmp_path / "clone"))
+    assert "trusted.SGI_ACL_FILE" not in os.listxattr(tmp_path / "clone/etc/file")
+    with_them = member(b"f", xattrs={"trusted.SGI_ACL_FILE": b"x", "btrfs.compression": b"zstd", "user.a": b"b"})
+    assert os.listxattr(unpacked(with_them + END, tmp_path / "top") / "f") == ["user.a"]
 
 
 def test_names_and_order(tree: Path) -> None:

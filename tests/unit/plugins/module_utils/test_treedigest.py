@@ -68,6 +68,27 @@ def test_every_change_is_seen(tree: Path, change: str) -> None:
 
 
 @needs_root
+def test_attributes_of_file_system_and_host_are_no_part_of_it(tmp_path: Path) -> None:
+    """XFS lists access lists once more, and a host gives labels; records of trees with such know the digest with all
+    of them.
+    """
+    top = tmp_path / "tree"
+    top.mkdir(mode=0o755)
+    (top / "f").write_text("x")
+    (top / "f").chmod(0o644)
+    os.setxattr(top / "f", "user.note", b"kept")
+    for path in (top / "f", top):
+        os.utime(path, ns=(1, 1))
+    without = tree_digest(str(top))
+    assert without.with_all == without.digest
+    os.setxattr(top / "f", "trusted.SGI_ACL_FILE", b"acl")
+    os.setxattr(top, "security.selinux", b"system_u:object_r:var_lib_t:s0\0")
+    found = tree_digest(str(top))
+    assert found.digest == without.digest
+    assert found.with_all == "b5b7d83cbb3c9c506a9d3986cdce661a94c49c257384fe5f2d3328810580ad53"
+
+
+@needs_root
 def test_another_owner_or_link_is_seen(tree: Path) -> None:
     before = tree_digest(str(tree)).digest
     os.chown(tree / "etc/link", 7, 7, follow_symlinks=False)
