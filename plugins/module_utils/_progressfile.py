@@ -6,7 +6,8 @@
 """How far a run is, in a small file on the host that the controller reads while the module runs.
 
 Ansible hears nothing of a module before it ends. The file is for the user who has logged in and for nobody else, is
-made when there is something to tell, and goes with the run. Telling never fails a run.
+made when there is something to tell, and goes with the run. Telling never fails a run. It lies where no other user can
+put anything, under a name that nobody has to know: what the controller knows it by, the token, is in it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import contextlib
 import json
 import os
 import re
-import tempfile
+import stat
 import time
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress, Report
 
@@ -31,14 +32,14 @@ _STALE = 24 * 3600
 """Seconds after which what a killed run left is swept."""
 
 
-def places() -> List[str]:
-    """Directories where the file may be, the best first."""
-    return ["/run", tempfile.gettempdir()]
+def places() -> List[Tuple[str, str]]:
+    """Directories where the file may be, the best first, and how names begin there."""
+    return [("/run", PREFIX), (os.path.expanduser("~"), f".{PREFIX}")]
 
 
 @contextlib.contextmanager
 def progress_file(token: str) -> Iterator[Optional[Report]]:
-    """A report that writes the file of this token; None where the controller gave none.
+    """A report that writes a file with this token in it; None where the controller gave none.
 
     :param token: 32 hexadecimal digits that nobody else knows.
     """
@@ -54,7 +55,7 @@ def progress_file(token: str) -> Iterator[Optional[Report]]:
 
 class _File:
     def __init__(self, token: str) -> None:
-        self._name = PREFIX + token
+        self._token = token
         self._path = ""
         self._descriptor = -1
         self._refused = False
@@ -67,7 +68,7 @@ class _File:
             if self._descriptor < 0 and not self._open():
                 self._refused = True
                 return
-            text = _text(jobs)
+            text = _text(self._token, jobs)
             os.pwrite(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
 
@@ -76,39 +77,52 @@ class _File:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
                 os.unlink(self._path)
+            self._descriptor = -1
 
     def _open(self) -> bool:
-        for directory in places():
-            self._path = os.path.join(directory, self._name)
+        login = os.environ.get("SUDO_UID", "")
+        for directory, prefix in places():
+            self._path = os.path.join(directory, prefix + os.urandom(8).hex())
             # O_EXCL: nobody can have put a file or a link of this name there.
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                _sweep(directory)
+                if not _is_own(directory):
+                    continue
+                _sweep(directory, prefix)
                 self._descriptor = os.open(self._path, flags, 0o600)
             except OSError:
                 continue
-            login = os.environ.get("SUDO_UID", "")
-            if login.isdigit():
-                with contextlib.suppress(OSError):
+            try:
+                if login.isdigit():
                     os.fchown(self._descriptor, int(login), -1)
+            except OSError:  # who runs this is neither root nor who has logged in: the file would be of no use
+                self.close()
+                return False
             return True
         return False
 
 
-def _sweep(directory: str) -> None:
+def _is_own(directory: str) -> bool:
+    """Whether nobody but this user and root can put anything into a directory."""
+    facts = os.stat(directory)
+    return facts.st_uid in (0, os.geteuid()) and not stat.S_IMODE(facts.st_mode) & 0o022
+
+
+def _sweep(directory: str, prefix: str) -> None:
     """Remove what runs that were killed have left."""
     limit = time.time() - _STALE
     for name in os.listdir(directory):
-        if name.startswith(PREFIX):
+        if name.startswith(prefix):
             path = os.path.join(directory, name)
             with contextlib.suppress(OSError):
                 if os.lstat(path).st_mtime < limit:
                     os.unlink(path)
 
 
-def _text(jobs: Sequence[Progress]) -> bytes:
+def _text(token: str, jobs: Sequence[Progress]) -> bytes:
     running = [job for job in jobs if job.state == "running"]
     facts = {
+        "token": token,
         "time": time.monotonic(),
         "layers": len(jobs),
         "finished": sum(job.state == "finished" for job in jobs),

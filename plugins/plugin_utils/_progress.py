@@ -40,9 +40,20 @@ _LAST_ANSWER = 10.0
 """Seconds for which an answer that is under way is awaited when there is nothing more to tell."""
 
 _LONGEST_WORDS = 63
+_MOST_NAMED = 3
 
-# Places of the file: `places` of module_utils/_progressfile, on the host.
-_READ = f"cat /run/{PREFIX}{{token}} ${{{{TMPDIR:-/tmp}}}}/{PREFIX}{{token}} 2>/dev/null"
+_MOST_READ = 1 << 16
+"""Bytes of all files of one login; one has less than a thousandth of it."""
+
+# Places of the files: `places` of module_utils/_progressfile, on the host. Only regular files that are the login's own
+# are opened, so that nobody else can give another one; their number, size and time are bounded all the same. Which of
+# them is this run's, what is in it tells: nothing that others could use is in the list of processes.
+READ = (
+    "limit=; command -v timeout >/dev/null && limit='timeout 5'; "
+    f'for file in /run/{PREFIX}* "$HOME"/.{PREFIX}*; do '
+    '[ -f "$file" ] && [ ! -L "$file" ] && [ -O "$file" ] && $limit head -c 8192 "$file" && echo; '
+    f"done 2>/dev/null | head -c {_MOST_READ}"
+)
 
 Ask = Callable[[], str]
 """A line to be shown, "" for none."""
@@ -113,11 +124,11 @@ class Progress:
 
     @contextlib.contextmanager
     def of_module(self) -> Iterator[None]:
-        """Tell how far the module is that writes the file of this token."""
+        """Tell how far the module is that writes this token into its file."""
         speed = Speed()
 
         def ask() -> str:
-            return module_line(self._run(_READ.format(token=self.token)), speed)
+            return module_line(of_run(self._run(READ), self.token), speed)
 
         with self.shown(ask):
             yield
@@ -142,7 +153,7 @@ class Progress:
         connection = copy.copy(self._connection)
         connection.become = None
         _code, output, _error = connection.exec_command(f"/bin/sh -c {shlex.quote(command)}", sudoable=False)
-        return bytes(output).decode("utf-8", "replace")
+        return bytes(output[:_MOST_READ]).decode("utf-8", "replace")
 
 
 class Speed:
@@ -161,14 +172,24 @@ class Speed:
         return self._words
 
 
+def of_run(said: str, token: str) -> str:
+    """What the file of one run says, of those of all runs of this login; "" where it has none yet."""
+    for line in said.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            facts = json.loads(line)
+            if isinstance(facts, dict) and facts.get("token") == token:
+                return line
+    return ""
+
+
 def module_line(said: str, speed: Speed) -> str:
     """What the file of a run says, as a line; "" where it says nothing that can be understood."""
     try:
         facts = json.loads(said)
         line = f"layer {min(facts['finished'] + 1, facts['layers'])} of {int(facts['layers'])}"
         line += f", {amounts(facts['done'], facts['total'])}{speed.words(float(facts['time']), int(facts['done']))}"
-        running = [f"{_plain(words)} {amounts(done, total)}" for words, done, total in facts["running"]]
-    except (ValueError, TypeError, KeyError):
+        running = [f"{_plain(words)} {amounts(done, total)}" for words, done, total in facts["running"][:_MOST_NAMED]]
+    except (ValueError, TypeError, KeyError, OverflowError):
         return ""
     return f"{line}: {'; '.join(running)}" if running else line
 

@@ -45,7 +45,7 @@ def playbook(ansible: Ansible, host: Host, layers: list[dict[str, Any]], hosts: 
 
 
 def left_behind() -> list[str]:
-    return [name for name in (*os.listdir("/run"), *os.listdir("/tmp")) if name.startswith("strata.overlay-progress-")]
+    return [name for name in os.listdir("/run") if name.startswith("strata.overlay-progress-")]
 
 
 def on_terminal(command: list[str], ansible: Ansible) -> str:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from ansible.errors import AnsibleError
 from ansible_collections.strata.overlay.plugins.module_utils import _progressfile
 from ansible_collections.strata.overlay.plugins.module_utils._progressfile import progress_file
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress
+from ansible_collections.strata.overlay.plugins.plugin_utils import _progress as module
 from ansible_collections.strata.overlay.plugins.plugin_utils._progress import (
     IN_LOG,
     Speed,
@@ -36,7 +40,8 @@ JOBS = [
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only place where the file may be."""
-    monkeypatch.setattr(_progressfile, "places", lambda: [str(tmp_path / "no such"), str(tmp_path)])
+    places = [(str(tmp_path / "no such"), "x"), (str(tmp_path), _progressfile.PREFIX)]
+    monkeypatch.setattr(_progressfile, "places", lambda: places)
     return tmp_path
 
 
@@ -73,10 +78,19 @@ def test_no_file_without_a_token(directory: Path, token: str) -> None:
         assert report is None
 
 
-def test_what_is_in_the_way_is_left_alone(directory: Path) -> None:
+def test_a_directory_that_others_may_write_to_is_not_used(directory: Path) -> None:
+    directory.chmod(0o1777)
+    with progress_file(TOKEN) as report:
+        assert report is not None
+        report(JOBS)
+        assert list(directory.iterdir()) == []
+
+
+def test_what_is_in_the_way_is_left_alone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = directory / "victim"
     victim.write_text("precious")
-    (directory / f"strata.overlay-progress-{TOKEN}").symlink_to(victim)
+    monkeypatch.setattr(os, "urandom", lambda size: b"\0" * size)
+    (directory / f"strata.overlay-progress-{'00' * 8}").symlink_to(victim)
     with progress_file(TOKEN) as report:
         assert report is not None
         report(JOBS)
@@ -95,6 +109,65 @@ def test_what_killed_runs_left_is_swept(directory: Path) -> None:
         report(JOBS)
         assert not old.exists()
     assert sorted(directory.iterdir()) == sorted([new, other])
+
+
+@dataclass
+class Shell:
+    """A connection to this machine, with a home of its own, that keeps what it was asked to run."""
+
+    home: Path
+    commands: list[str] = field(default_factory=list)
+
+    def exec_command(self, command: str, sudoable: bool) -> tuple[int, bytes, bytes]:
+        self.commands.append(command)
+        environment = {"HOME": str(self.home), "PATH": os.environ["PATH"]}
+        done = subprocess.run(command, shell=True, capture_output=True, check=False, env=environment, timeout=20)
+        return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setattr(_progressfile, "places", lambda: [(str(tmp_path), f".{_progressfile.PREFIX}")])
+    return Shell(tmp_path)
+
+
+def ask(shell: Shell, progress: module.Progress) -> str:
+    return module.of_run(progress._run(module.READ), progress.token)
+
+
+def test_the_file_of_this_run_is_read_and_its_token_is_on_no_command_line(shell: Shell) -> None:
+    progress = module.Progress("host", shell, 1)
+    with progress_file("f" * 32) as other, progress_file(progress.token) as report:
+        assert other is not None
+        assert report is not None
+        other([JOBS[0]])
+        assert ask(shell, progress) == ""
+        report(JOBS)
+        assert json.loads(ask(shell, progress))["layers"] == 3
+    assert ask(shell, progress) == ""
+    assert not any(progress.token in command for command in shell.commands)
+
+
+def test_only_regular_files_of_the_login_are_read_and_not_endless(shell: Shell) -> None:
+    """What a user of the host could put there: fifos would stall the controller, and devices fill it."""
+    fifo, link, great = (shell.home / f".{_progressfile.PREFIX}{name}" for name in ("fifo", "link", "great"))
+    os.mkfifo(fifo)
+    link.symlink_to("/dev/zero")
+    for number in range(20):
+        great.with_name(f"{great.name}{number}").write_bytes(b"x" * 2_000_000)
+    progress = module.Progress("host", shell, 1)
+    begun = time.monotonic()
+    assert len(progress._run(module.READ)) == 1 << 16
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to somebody else")
+def test_a_file_of_somebody_else_is_not_read(shell: Shell) -> None:
+    other = shell.home / f".{_progressfile.PREFIX}1"
+    other.write_text("{}")
+    assert module.Progress("host", shell, 1)._run(module.READ) == "{}\n"
+    os.chown(other, 12345, 12345)
+    assert module.Progress("host", shell, 1)._run(module.READ) == ""
 
 
 def line(**facts: Any) -> str:
