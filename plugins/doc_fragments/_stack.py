@@ -74,8 +74,14 @@ on_change:
   default: keep
 mount_options:
   description:
-    - Flags of the mount, of V(nosuid), V(nodev), V(noexec), V(nosymfollow), V(noatime), V(nodiratime), V(relatime) and
-      V(strictatime).
+    - Flags of the mount, of V(nosuid), V(nodev), V(dev), V(noexec), V(nosymfollow), V(noatime), V(nodiratime),
+      V(relatime) and V(strictatime).
+    - Every stack has V(nodev) unless V(dev) is given, and of V(nosuid), V(noexec) and V(nosymfollow) those that are
+      given, whatever its layers, its driver, and the flags of the file system of the store. So say here what a
+      hardened C(/var) has, if stacks are to have it too. In a user namespace the kernel keeps the flags of that file
+      system for a stack that is one directory (one read-only layer, or V(copy)).
+    - A stack that is one directory has times of access as the file system of the store, unless one is given.
+    - What an earlier release has mounted gets V(nodev) when it is mounted next.
   type: list
   elements: str
 propagation:

@@ -37,6 +37,8 @@ ATTR_TIMES = 0x70
 ATTR_NODIRATIME = 0x80
 ATTR_IDMAP = 0x100000
 ATTR_NOSYMFOLLOW = 0x200000
+ATTR_RESTRICTIONS = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC | ATTR_NOSYMFOLLOW
+"""The bits that restrict what may be done with files; a bind mount has those of the mount that it is made from."""
 
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_BENEATH = 0x200

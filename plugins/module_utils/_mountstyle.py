@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
 from ansible_collections.strata.overlay.plugins.module_utils._value import Value
@@ -43,6 +43,7 @@ class _Flag(NamedTuple):
 _FLAGS: Dict[str, _Flag] = {
     "nosuid": _Flag(_kernel.MS_NOSUID, _mountapi.ATTR_NOSUID, "nosuid"),
     "nodev": _Flag(_kernel.MS_NODEV, _mountapi.ATTR_NODEV, "nodev"),
+    "dev": _Flag(0, 0, ""),
     "noexec": _Flag(_kernel.MS_NOEXEC, _mountapi.ATTR_NOEXEC, "noexec"),
     "nosymfollow": _Flag(_kernel.MS_NOSYMFOLLOW, _mountapi.ATTR_NOSYMFOLLOW, "nosymfollow"),
     "noatime": _Flag(_kernel.MS_NOATIME, _mountapi.ATTR_NOATIME, "noatime"),
@@ -51,6 +52,8 @@ _FLAGS: Dict[str, _Flag] = {
     "strictatime": _Flag(_kernel.MS_STRICTATIME, _mountapi.ATTR_STRICTATIME, ""),
 }
 FLAG_NAMES: Tuple[str, ...] = tuple(_FLAGS)
+_EXCLUSIVE = (_TIMES, ("nodev", "dev"))
+"""Options of which a mount has one."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,17 +123,29 @@ class MountStyle(Value):
         """Whether a mount of the one need not be made anew for the other: the top can be changed in place."""
         return replace(self, owner=None, group=None, mode=None) == replace(other, owner=None, group=None, mode=None)
 
+    @property
+    def _set(self) -> Iterator[_Flag]:
+        """The flags that a mount gets: device files work only where they are asked for, since layers may come from
+        anywhere.
+        """
+        names = {*self.options, *(() if "dev" in self.options else ("nodev",))}
+        return (_FLAGS[name] for name in names)
+
     def ms_flags(self) -> int:
         """For mount(2)."""
-        return sum(_FLAGS[name].ms for name in self.options)
+        return sum(flag.ms for flag in self._set)
 
     def attributes(self) -> int:
         """For fsmount(2) and mount_setattr(2)."""
-        return sum(_FLAGS[name].attribute for name in self.options)
+        return sum(flag.attribute for flag in self._set)
 
     def cleared(self) -> int:
         """What mount_setattr(2) has to take away first: the kernel sets one of the times only in place of another."""
         return _mountapi.ATTR_TIMES if any(name in _TIMES for name in self.options) else 0
+
+    def not_inherited(self) -> int:
+        """What mount_setattr(2) has to take away of the flags of the file system that a bind mount shows."""
+        return _mountapi.ATTR_RESTRICTIONS & ~self.attributes()
 
     def missing_from(self, options: Tuple[str, ...], optional: Tuple[str, ...]) -> List[str]:
         """What of this a mount does not have, in words.
@@ -213,9 +228,10 @@ def _options(given: List[Any], where: str, problems: List[str]) -> Tuple[str, ..
     tell = f"{where}: option 'mount_options'"
     unknown = [name for name in given if name not in FLAG_NAMES]
     problems += [f"{tell}: {name!r} is none of {', '.join(FLAG_NAMES)}" for name in unknown]
-    times = [name for name in _TIMES if name in given]
-    if len(times) > 1:
-        problems.append(f"{tell}: {' and '.join(times)} exclude each other; keep one")
+    for names in _EXCLUSIVE:
+        several = [name for name in names if name in given]
+        if len(several) > 1:
+            problems.append(f"{tell}: {' and '.join(several)} exclude each other; keep one")
     return tuple(sorted({name for name in given if name in FLAG_NAMES}))
 
 

@@ -127,9 +127,10 @@ def _bind_tree(request: MountRequest) -> Tree:
         tree = clone_mount(directory)
     try:
         tree.set(0 if request.upper else _mountapi.ATTR_RDONLY, propagation=_kernel.MS_PRIVATE)
-        if request.style.options:
-            with _telling_of_times(request):
-                tree.set(request.style.attributes(), clear=request.style.cleared())
+        with contextlib.suppress(PermissionError):  # a user namespace may not take away what it was given
+            tree.set(clear=request.style.not_inherited())
+        with _telling_of_times(request):
+            tree.set(request.style.attributes(), clear=request.style.cleared())
     except (OSError, StrataError):
         os.close(tree.fd)
         raise
@@ -175,14 +176,17 @@ def _overlay_tree(request: MountRequest, userxattr: bool) -> Tree:
 def _bind(request: MountRequest, target: str) -> None:
     """Show one directory as it is (overlayfs refuses a single lower), by mount(2)."""
     _kernel.mount(os.path.join(request.home, request.bound), target, None, _kernel.MS_BIND)
-    # A user namespace may not drop the flags of the mount it binds from: say again those that are set.
-    inherited = (_kernel.MS_NOSUID, _kernel.MS_NODEV, _kernel.MS_NOEXEC)
-    kept = sum(flag for flag in inherited if os.statvfs(target).f_flag & flag)
-    flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | kept | request.ms_flags()
+    flags = _kernel.MS_REMOUNT | _kernel.MS_BIND | request.ms_flags()
     try:
         _kernel.mount("", target, None, _kernel.MS_PRIVATE)
-        with _telling_of_times(request):
+        try:
             _kernel.mount("", target, None, flags)
+        except PermissionError:
+            # A user namespace may not drop the flags of the mount it binds from: say again those that are set.
+            inherited = (_kernel.MS_NOSUID, _kernel.MS_NODEV, _kernel.MS_NOEXEC)
+            flags |= sum(flag for flag in inherited if os.statvfs(target).f_flag & flag)
+            with _telling_of_times(request):
+                _kernel.mount("", target, None, flags)
     except (OSError, StrataError):
         _kernel.umount(target, _kernel.MNT_DETACH)
         raise

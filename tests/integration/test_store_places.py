@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,7 @@ def test_a_process_that_may_not_mount_is_told_while_planning(host: Host) -> None
     need_full_root("may mount in its own namespace")
     code = """
 import sys
+import tarfile
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.test_store_places import APP, BASE, stack
 from ansible_collections.strata.overlay.tests.integration.host import Host
@@ -204,3 +207,66 @@ def test_a_mount_inside_the_store_is_named(host: Host, same_disk: bool) -> None:
     unmount_all(host.top)
     assert host.run(layers=[BASE, APP])["changed"]
     assert kinds(host) == set()
+
+
+RESTRICTIONS = _kernel.MS_NOSUID | _kernel.MS_NODEV | _kernel.MS_NOEXEC
+
+
+@pytest.fixture
+def hardened(host: Host) -> Host:
+    """A host whose store lies on a file system that is mounted as hardened ones have /var."""
+    need_full_root("may not take away flags of what it has not mounted")
+    host.root.mkdir()
+    _kernel.mount(str(host.root), str(host.root), None, _kernel.MS_BIND)
+    _kernel.mount("", str(host.root), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | RESTRICTIONS)
+    return host
+
+
+@pytest.mark.parametrize(
+    ("driver", "writable", "layers"),
+    [
+        ("overlay", "none", ["base"]),
+        ("overlay", "none", ["base", "app"]),
+        ("overlay", "persistent", ["base"]),
+        ("overlay", "volatile", ["base"]),
+        ("copy", "none", ["base", "app"]),
+        ("copy", "persistent", ["base", "app"]),
+        ("fuse-overlayfs", "persistent", ["base", "app"]),
+    ],
+)
+@pytest.mark.parametrize("asked", [[], ["nosuid", "dev"]])
+def test_all_kinds_of_stacks_have_the_flags_that_are_asked_for(
+    hardened: Host, driver: str, writable: str, layers: list[str], asked: list[str]
+) -> None:
+    if driver == "fuse-overlayfs" and not find_abilities().fuse_overlayfs:
+        pytest.skip("no fuse-overlayfs")
+
+    def flags() -> set[str]:
+        (mount,) = hardened.mounts("web")
+        return {*mount.options} & {"nosuid", "nodev", "noexec"}
+
+    wanted = stack(hardened, writable=writable, layers=layers, driver=driver, mount_options=asked)
+    hardened.four_steps(layers=[BASE, APP], stacks=[wanted])
+    assert flags() == ({"nosuid"} if asked else {"nodev"})
+    if (driver, writable) == ("copy", "persistent"):
+        return  # other layers cannot come below it
+    newer = inline("base", etc__os="newer", both="newer")
+    hardened.four_steps(layers=[newer, APP], stacks=[wanted])
+    assert flags() == ({"nosuid"} if asked else {"nodev"}), "after a switch too"
+
+
+@pytest.mark.parametrize(("asked", "works"), [([], False), (["dev"], True)])
+@pytest.mark.parametrize("layers", [["base"], ["base", "app"]])
+def test_device_files_of_layers_work_where_they_are_asked_for(
+    host: Host, asked: list[str], works: bool, layers: list[str]
+) -> None:
+    need_full_root("makes no device files")
+    archive = host.top / "base.tar"
+    with tarfile.open(archive, "w") as tar:
+        node = tarfile.TarInfo("null")
+        node.type, node.mode, node.devmajor, node.devminor = tarfile.CHRTYPE, 0o666, 1, 3
+        tar.addfile(node)
+    base = {"name": "base", "src": str(archive)}
+    host.four_steps(layers=[base, APP], stacks=[stack(host, layers=layers, mount_options=asked)])
+    with nullcontext() if works else pytest.raises(PermissionError):
+        Path(host.path("web"), "null").write_text("x")

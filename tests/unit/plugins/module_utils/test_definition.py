@@ -215,11 +215,15 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
         stack(mount_options=["nosuid", "nosiud", "noatime", "strictatime"]),
         [
             (
-                "stack web: option 'mount_options': 'nosiud' is none of nosuid, nodev, noexec, nosymfollow, noatime, "
-                "nodiratime, relatime, strictatime"
+                "stack web: option 'mount_options': 'nosiud' is none of nosuid, nodev, dev, noexec, nosymfollow, "
+                "noatime, nodiratime, relatime, strictatime"
             ),
             "stack web: option 'mount_options': noatime and strictatime exclude each other; keep one",
         ],
+    ),
+    (
+        stack(mount_options=["dev", "nodev"]),
+        ["stack web: option 'mount_options': nodev and dev exclude each other; keep one"],
     ),
     (
         stack(propagation="privat"),

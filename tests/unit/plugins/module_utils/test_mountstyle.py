@@ -16,8 +16,17 @@ ALL = MountStyle(("noexec", "nosuid", "strictatime"), "private")
 
 
 def test_each_interface_has_its_own_bits() -> None:
-    assert ALL.ms_flags() == _kernel.MS_NOEXEC | _kernel.MS_NOSUID | _kernel.MS_STRICTATIME
-    assert ALL.attributes() == _mountapi.ATTR_NOEXEC | _mountapi.ATTR_NOSUID | _mountapi.ATTR_STRICTATIME
+    ms = _kernel.MS_NOEXEC | _kernel.MS_NOSUID | _kernel.MS_STRICTATIME
+    attributes = _mountapi.ATTR_NOEXEC | _mountapi.ATTR_NOSUID | _mountapi.ATTR_STRICTATIME
+    assert ALL.ms_flags() == ms | _kernel.MS_NODEV, "device files work only where they are asked for"
+    assert ALL.attributes() == attributes | _mountapi.ATTR_NODEV
+    with_devices = replace(ALL, options=(*ALL.options, "dev"))
+    assert (with_devices.ms_flags(), with_devices.attributes()) == (ms, attributes)
+
+
+def test_flags_that_are_not_asked_for_are_not_inherited() -> None:
+    assert ALL.not_inherited() == _mountapi.ATTR_NOSYMFOLLOW
+    assert MountStyle(("dev",)).not_inherited() == _mountapi.ATTR_RESTRICTIONS
 
 
 @pytest.mark.parametrize(
@@ -36,9 +45,9 @@ def test_what_a_mount_lacks(options: tuple[str, ...], optional: tuple[str, ...],
     assert ALL.missing_from(options, optional) == missing
 
 
-@pytest.mark.parametrize("name", FLAG_NAMES)
+@pytest.mark.parametrize("name", sorted({*FLAG_NAMES} - {"dev"}))
 def test_every_flag_is_a_bit_of_mount(name: str) -> None:
-    assert MountStyle((name,)).ms_flags().bit_count() == 1
+    assert (MountStyle((name,)).ms_flags() & ~_kernel.MS_NODEV).bit_count() == (name != "nodev")
 
 
 def test_changes_in_words() -> None:
