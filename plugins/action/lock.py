@@ -38,12 +38,14 @@ class ActionModule(ControllerAction):
         found: dict[str, dict[str, str]] = {"layers": {}, "images": {}}
         for layer, item in layers:
             with _telling(problems):
-                digest = local[layer.where].found.diff_id if layer.where in local else _digest_of_layer(layer)
+                here = local.get(layer.where)
+                # Of what has no times of its own, what does not depend on when it was checked out.
+                digest = (here.found.source_digest or here.found.diff_id) if here else _digest_of_layer(layer)
                 found["layers"][source_of(item, LAYER_SOURCES, home)] = digest
         for spec, item in specs:
             with _telling(problems):
-                here = images.get(spec.where)
-                digest = digest_of_images(here.images) if here else _digest_of_image(spec)
+                image = images.get(spec.where)
+                digest = digest_of_images(image.images) if image else _digest_of_image(spec)
                 found["images"][source_of(item, IMAGE_SOURCES, home)] = digest
         found["layers"].pop("", None)  # files written in the definition
         return found

@@ -70,13 +70,14 @@ auth_file:
 dir:
   description:
     - A directory whose tree becomes the layer, on the controller unless O(NAME.remote_src=true).
-    - Owners become root and times a fixed date, so the same tree is the same layer on any machine at any time;
-      permission
-      bits are kept as they are. Names that begin with C(.wh.) are OCI whiteouts.
+    - Owners become root; permission bits are kept as they are, and so are times, see O(NAME.times). The same tree is
+      the same layer on any machine at any time.
+    - Names that begin with C(.wh.) are OCI whiteouts.
   type: path
 files:
   description:
-    - Files written here in the definition. The same files are the same layer on any machine at any time.
+    - Files written here in the definition. The same files are the same layer on any machine at any time, whatever
+      their times, see O(NAME.times).
     - A directory on the way that is not listed is made with mode C(0755) and owner root, and shows so in the stack.
   type: list
   elements: dict
@@ -114,11 +115,23 @@ remote_src:
   description: O(NAME.src) and O(NAME.dir) are paths on the host.
   type: bool
   default: false
+times:
+  description:
+    - Times of modification in a layer that comes from O(NAME.dir) or O(NAME.files). They never count for whether the
+      layer has changed; that goes by its source digest, the DiffID that it would have with fixed times.
+    - V(keep) gives files of a directory the times that they have there, and files of the definition the time at which
+      their content last changed. A file whose content changes never keeps both size and time.
+      So compiled Python stays valid and no cache takes the new file for the old one.
+    - V(fixed) gives all of them 1980-01-01, so the DiffID is the same everywhere. Python, web servers and browsers may
+      then take a new file for the old one where both have the same size.
+  type: str
+  choices: [keep, fixed]
+  default: keep
 digest:
   description:
     - C(sha256:) and 64 hexadecimal digits. Either the DiffID (of the uncompressed tar) or the digest of the
-      archive as it
-      lies there; anything else fails before the host is changed.
+      archive as it lies there, or the source digest of a directory or files; anything else fails before the host is
+      changed.
   type: str
 labels:
   description: Keys and values kept with the name.

@@ -40,6 +40,7 @@ def _source_spec() -> Spec:
         "dir": {"type": "path"},
         "files": {"type": "list", "elements": "dict", "options": _file_spec()},
         "remote_src": {"type": "bool", "default": False},
+        "times": {"type": "str", "choices": ["keep", "fixed"], "default": "keep"},
         "digest": {"type": "str"},
         "labels": {"type": "dict"},
         "limits": {"type": "dict", "options": _limits_spec()},

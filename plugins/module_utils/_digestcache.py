@@ -35,11 +35,18 @@ class Digested:
 
     :ivar size: bytes of the regular files in it.
     :ivar blob: digest of the archive as it lies where it comes from; "" where that is not known.
+    :ivar source_digest: of what was packed with its times, DiffID of the same with fixed ones; else "".
     """
 
     diff_id: str
     size: int
     blob: str = ""
+    source_digest: str = ""
+
+    def facts(self) -> Dict[str, str]:
+        """What the cache remembers of it."""
+        source = {"source_digest": self.source_digest} if self.source_digest else {}
+        return {"diff_id": self.diff_id, "size": str(self.size), **source}
 
 
 def remembered(source: Source, cache: DigestCache) -> Optional[Digested]:
@@ -51,7 +58,9 @@ def recall(key: str, cache: DigestCache) -> Optional[Digested]:
     """The same by the source's key."""
     known = cache.get(key) if key else None
     try:
-        return Digested(known["diff_id"], int(known["size"])) if known else None
+        if not known:
+            return None
+        return Digested(known["diff_id"], int(known["size"]), source_digest=known.get("source_digest", ""))
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -59,10 +68,10 @@ def recall(key: str, cache: DigestCache) -> Optional[Digested]:
 def source_key(source: Source) -> str:
     """A key that changes when the source does: names, sizes, times and inodes; "" where it may not be relied on."""
     if source.kind == "files":
-        return hashlib.sha256(f"files\0{PACKING}\0{source.files!r}".encode("utf-8", "surrogateescape")).hexdigest()
-    state = hashlib.sha256(
-        f"{source.kind}\0{PACKING}\0{os.path.abspath(source.location)}".encode("utf-8", "surrogateescape")
-    )
+        text = f"files\0{PACKING}\0{source.times}\0{source.files!r}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    text = f"{source.kind}\0{PACKING}\0{source.times}\0{os.path.abspath(source.location)}"
+    state = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
     newest = 0
     for path, facts in _walk(source.location):
         newest = max(newest, facts.st_mtime_ns, facts.st_ctime_ns)

@@ -27,6 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._readahead import (
     read_ahead,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._request import Request
+from ansible_collections.strata.overlay.plugins.module_utils._source import Unread
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
 
 if TYPE_CHECKING:
@@ -73,14 +74,14 @@ class Run:
         """What no message and no log may show."""
         return self._request.definition.secrets()
 
-    def _look_ahead(self) -> Tuple[Dict[Source, Digested], List[Source]]:
+    def _look_ahead(self) -> Tuple[Dict[Source, Digested], List[Unread]]:
         request = self._request
         if self._check_mode or request.problems:
             return {}, []
         return look_ahead(request.definition, request.provided, request.store, self._cache)
 
     def _read_ahead(
-        self, room: contextlib.ExitStack, known: Mapping[Source, Digested], sources: Sequence[Source]
+        self, room: contextlib.ExitStack, known: Mapping[Source, Digested], sources: Sequence[Unread]
     ) -> ReadAhead:
         """Unpack what has to be read anyway for the plan to be made.
 

@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
+from ansible_collections.strata.overlay.plugins.module_utils._sourcedigest import SourceDigests
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded, stack_drift
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, lower_links, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
@@ -43,15 +44,16 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
     records = ((name, store.name_record(name)) for name in store.names())
     names = {name: record for name, record in records if record is not None}
     stacks = store.stacks()
+    sources = SourceDigests(store)
     usage = Usage(store, names, stacks, size)
     mounts = _mountinfo.read()
     return {
         "exists": store.exists(),
         "engine": "strata",
-        "layers": _layers(store, names, stacks),
+        "layers": _layers(store, names, stacks, sources),
         "images": _images(store, names),
         "names": [{**vars(record), **usage.of_name(name)} for name, record in sorted(names.items())],
-        "stacks": _stacks(store, stacks, mounts, usage.uppers),
+        "stacks": _stacks(store, stacks, mounts, usage.uppers, sources),
         "mounts": _mounts(store, stacks, mounts),
         "usage": usage.totals(),
         "abilities": _abilities(store.root),
@@ -70,7 +72,9 @@ def _directories(path: str) -> List[str]:
         return []
 
 
-def _layers(store: Store, names: Mapping[str, NameRecord], stacks: Mapping[str, StackRecord]) -> List[Dict[str, Any]]:
+def _layers(
+    store: Store, names: Mapping[str, NameRecord], stacks: Mapping[str, StackRecord], sources: SourceDigests
+) -> List[Dict[str, Any]]:
     """Every layer in layerdb, and who uses it."""
     used_by: Dict[str, List[str]] = {}
     for name, record in sorted(stacks.items()):
@@ -88,6 +92,7 @@ def _layers(store: Store, names: Mapping[str, NameRecord], stacks: Mapping[str, 
             {
                 "chain_id": chain_id,
                 "diff_id": files["diff"] or "",
+                "source_digest": sources.of(files["diff"] or ""),
                 "parent": files["parent"] or "",
                 "size": int(size) if size.isdigit() else 0,
                 "names": named.get(chain_id, []),
@@ -116,7 +121,11 @@ def _images(store: Store, names: Mapping[str, NameRecord]) -> List[Dict[str, Any
 
 
 def _stacks(
-    store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mount], uppers: Mapping[str, Optional[int]]
+    store: Store,
+    stacks: Mapping[str, StackRecord],
+    mounts: Sequence[Mount],
+    uppers: Mapping[str, Optional[int]],
+    sources: SourceDigests,
 ) -> List[Dict[str, Any]]:
     found = []
     for name, record in sorted(stacks.items()):
@@ -127,6 +136,7 @@ def _stacks(
                 "state": "mounted" if ours else "unmounted",
                 "drift": stack_drift(store, record, mounts, ours),
                 **recorded(record),
+                "source_chain_id": chain_ids(tuple(map(sources.of, record.diff_ids)))[-1],
                 "writable_bytes": uppers[name],
             }
         )

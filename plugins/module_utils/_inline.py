@@ -30,6 +30,7 @@ class InlineFile(NamedTuple):
     :ivar content: of a file. :ivar target: of a link.
     :ivar mode: permission bits; None for 0644, and 0755 for a directory.
     :ivar opaque: of a directory: hide all that lower layers have there.
+    :ivar time: of its last change, in seconds since 1970; None for the fixed time of all packed files.
     """
 
     path: str
@@ -40,6 +41,7 @@ class InlineFile(NamedTuple):
     gid: int
     target: str
     opaque: bool
+    time: Optional[int] = None
 
 
 def inline_files(where: str, items: Sequence[Mapping[str, Any]], problems: List[str]) -> Tuple[InlineFile, ...]:

@@ -36,6 +36,7 @@ class Source(NamedTuple):
     :ivar limits: beyond which its archive is refused.
     :ivar stack: whose writable layer it is; ``fuse``: and fuse-overlayfs has written it.
     :ivar access: who asks for what lies under a URL; None for all else.
+    :ivar times: of files, of ``dir`` and ``files``: ``keep`` or ``fixed``.
     """
 
     kind: str
@@ -46,6 +47,12 @@ class Source(NamedTuple):
     stack: str = ""
     fuse: bool = False
     access: Optional[UrlAccess] = None
+    times: str = "keep"
+
+    @property
+    def keeps_times(self) -> bool:
+        """Whether its archive is packed here, with times that do not count for whether it has changed."""
+        return self.kind in ("dir", "files") and self.times == "keep"
 
 
 class LayerSpec(NamedTuple):
@@ -97,6 +104,8 @@ def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], proble
         problems.append(f"{where}: exactly one of src, url, dir, files says where the layer comes from; {found}")
         return Source("")
     kind = given[0]
+    if kind in ("src", "url") and item["times"] != "keep":
+        problems.append(f"{where}: option 'times' is for dir and files; the archive of '{kind}' has times of its own")
     if kind == "url":
         # Loaded when it is needed: most definitions have no URL.
         from ansible_collections.strata.overlay.plugins.module_utils._urltext import read_url
@@ -110,9 +119,9 @@ def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], proble
         # Loaded when it is needed: a host is told of such a layer by its digest.
         from ansible_collections.strata.overlay.plugins.module_utils._inline import inline_files
 
-        return Source(kind, files=inline_files(where, item["files"], problems), limits=limits)
+        return Source(kind, files=inline_files(where, item["files"], problems), limits=limits, times=item["times"])
     location = item[kind]
     on_host = item["remote_src"]
     if on_host and not os.path.isabs(location):
         problems.append(f"{where}: option '{kind}': {location!r} must be absolute, since remote_src is true")
-    return Source(kind, location, on_host, limits=limits)
+    return Source(kind, location, on_host, limits=limits, times=item["times"])

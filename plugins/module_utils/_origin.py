@@ -32,6 +32,7 @@ class Origin(Value):
     :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
         process than the one that made it; None where the source says where it is.
     :ivar blob: where the archive lies in a file, if that is known without looking.
+    :ivar source_digest: as in ``Digested``.
     """
 
     diff_id: str
@@ -45,12 +46,22 @@ class Origin(Value):
     declared: bool = False
     chain: Tuple[str, ...] = ()
     blob: Optional[Blob] = field(default=None, compare=False)
+    source_digest: str = ""
 
 
 def sent(facts: Mapping[str, Any]) -> Origin:
-    """The origin that the controller tells of: diff_id, size, words, and path when it has sent the archive."""
+    """The origin that the controller tells of: diff_id, size, words, source_digest where it has packed the archive with
+    its times, and path when it has sent it.
+    """
     path = facts.get("path") or ""
-    return Origin(facts["diff_id"], int(facts["size"]), facts["words"], Source("src", path, True), awaited=not path)
+    return Origin(
+        facts["diff_id"],
+        int(facts["size"]),
+        facts["words"],
+        Source("src", path, True),
+        awaited=not path,
+        source_digest=facts.get("source_digest") or "",
+    )
 
 
 def describe(source: Source) -> str:

@@ -5,8 +5,9 @@
 
 """A directory, or files written in a definition -> a layer's tar stream, always the same bytes for the same input.
 
-What differs from machine to machine or from day to day is left out: times are fixed, what a directory holds belongs to
-0:0, names of users are not written, the order is that of the bytes. Source: OCI image-spec layer.md.
+What differs from machine to machine is left out: what a directory holds belongs to 0:0, names of users are not written,
+the order is that of the bytes. Times are kept or fixed. Where they are kept, the source digest is the digest of the
+archive as it would be with fixed ones. Source: OCI image-spec layer.md; what BuildKit's COPY takes for a change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from dataclasses import replace
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holes import read_file
@@ -24,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._tar import END, En
 
 # What follows decides the bytes: when it changes, raise PACKING in _digestcache.
 EPOCH = 315532800
-"""Seconds since 1970 of 1980-01-01, the time of every packed file: the oldest that zip can hold."""
+"""Seconds since 1970 of 1980-01-01, the fixed time of packed files: the oldest that zip can hold."""
 
 _EPOCH_NS = EPOCH * 10**9
 _MARK_MODE = 0o600
@@ -37,6 +39,14 @@ _KINDS = {
     stat.S_IFBLK: "block",
     stat.S_IFIFO: "fifo",
 }
+
+
+Digest = Callable[[bytes], object]
+"""Told, piece by piece, the archive as it would be with fixed times."""
+
+
+def _untold(_piece: bytes) -> None:
+    pass
 
 
 class ChunkReader:
@@ -60,20 +70,27 @@ class ChunkReader:
         return piece
 
 
-def pack_files(files: Sequence[InlineFile]) -> Iterator[bytes]:
+def pack_files(files: Sequence[InlineFile], told: Digest = _untold) -> Iterator[bytes]:
     """The tar stream of files written in a definition, in the order of their paths' components.
 
     Directories above them are not written; unpacking makes them (0755, owner 0:0).
+
+    :param told: given the archive as it would be if none of the files had a time.
     """
     for file in sorted(files, key=lambda file: _encode(file.path).split(b"/")):
         yield from _pack_inline(file)
+        if told is not _untold:
+            for piece in _pack_inline(file._replace(time=None)):
+                told(piece)
+    told(END)
     yield END
 
 
 def _pack_inline(file: InlineFile) -> Iterator[bytes]:
     path = _encode(file.path)
     mode = _DEFAULT_MODES[file.state] if file.mode is None else file.mode
-    entry = Entry(path, "file", mode=mode, uid=file.uid, gid=file.gid, mtime_ns=_EPOCH_NS)
+    time_ns = _EPOCH_NS if file.time is None else file.time * 10**9
+    entry = Entry(path, "file", mode=mode, uid=file.uid, gid=file.gid, mtime_ns=time_ns)
     if file.state == "file":
         entry.size = len(file.content)
         yield header(entry) + file.content + padding(entry.size)
@@ -99,17 +116,20 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def pack_directory(path: str) -> Iterator[bytes]:
+def pack_directory(path: str, keep_times: bool = False, told: Digest = _untold) -> Iterator[bytes]:
     """The tar stream of all that lies in a directory: each directory before its contents, names in order of bytes.
 
-    The top itself has no entry, so a layer says nothing about the place it is unpacked to. Owner is 0:0 and the time is
-    EPOCH; permission bits, hard links, devices, user attributes and file capabilities are kept, other attributes
+    The top itself has no entry, so a layer says nothing about the place it is unpacked to. Owner is 0:0;
+    permission bits, hard links, devices, user attributes and file capabilities are kept, other attributes
     dropped, overlayfs's own among them. Names beginning with .wh. pass: they are OCI whiteouts.
 
+    :param keep_times: of modification, to the nanosecond; otherwise all are EPOCH.
+    :param told: given the archive as it would be with EPOCH.
     :raises StrataError: a socket, which no archive can hold; a file that changes meanwhile.
     :raises OSError: something cannot be read.
     """
-    yield from TreePacker().pack_tree(path)
+    yield from TreePacker(keep_times, told).pack_tree(path)
+    told(END)
     yield END
 
 
@@ -147,8 +167,10 @@ class Directory(NamedTuple):
 class TreePacker:
     """A tree -> the entries of an archive. What is kept of each is for subclasses to change."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_times: bool = False, told: Digest = _untold) -> None:
         self._links: Dict[Tuple[int, int], bytes] = {}
+        self._keep_times = keep_times
+        self._told = told
 
     def pack_tree(self, path: str) -> Iterator[bytes]:
         """All that lies in a directory. Memory and descriptors grow with its depth and its longest listing only."""
@@ -187,15 +209,21 @@ class TreePacker:
         if entry.kind == "file":
             yield from self._pack_file(directory, base, entry)
         else:
-            yield header(entry)
+            yield self._header(entry)
+
+    def _header(self, entry: Entry) -> bytes:
+        if self._told is not _untold:
+            self._told(header(replace(entry, mtime_ns=_EPOCH_NS)))
+        return header(entry)
 
     def entry(self, directory: Directory, base: bytes, status: os.stat_result) -> Entry:
-        """An entry with everything but owner and time, which are nobody's and EPOCH."""
+        """An entry with everything but its owner, which is nobody."""
         name = directory.name(base)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             raise StrataError(f"{show(name)} is a socket; a layer cannot hold it: remove it from the directory")
-        entry = Entry(name, kind, mode=stat.S_IMODE(status.st_mode), mtime_ns=_EPOCH_NS)
+        time_ns = status.st_mtime_ns if self._keep_times else _EPOCH_NS
+        entry = Entry(name, kind, mode=stat.S_IMODE(status.st_mode), mtime_ns=time_ns)
         if kind == "directory":
             entry.name += b"/"
         elif status.st_nlink > 1:
@@ -225,12 +253,14 @@ class TreePacker:
             if not stat.S_ISREG(status.st_mode):
                 raise changed(entry.name)
             entry.size = left = status.st_size
-            yield header(entry)
+            yield self._header(entry)
             for chunk in read_file(descriptor, status):
                 left -= len(chunk)
+                self._told(chunk)
                 yield chunk
             if left or os.fstat(descriptor).st_size != entry.size:
                 raise changed(entry.name)
+            self._told(padding(entry.size))
             yield padding(entry.size)
         finally:
             os.close(descriptor)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
@@ -26,9 +26,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
 )
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
-from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
+from ansible_collections.strata.overlay.plugins.module_utils._origin import describe, sent
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord
-from ansible_collections.strata.overlay.plugins.module_utils._source import Unread
+from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, read_source
+from ansible_collections.strata.overlay.plugins.module_utils._sourcedigest import StoredContents
 from ansible_collections.strata.overlay.plugins.module_utils._stage import content_record, stage_unread
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Report
@@ -54,10 +55,12 @@ _ASKED = ("upper", "url")
 
 _READ_HERE = ("src", "dir", *_ASKED)
 
+Found = Tuple[Dict[Source, Digested], List[Unread]]
+
 
 def look_ahead(
     definition: Definition, provided: Mapping[str, Mapping[str, Any]], store: Store, cache: DigestCache
-) -> Tuple[Dict[Source, Digested], List[Source]]:
+) -> Found:
     """What servers say is unchanged; and the sources of unknown DiffID whose content the store likely lacks.
 
     "Likely", because what was imported from the same place before is mostly there still: that is digested first, and
@@ -67,26 +70,80 @@ def look_ahead(
     :param provided: what the controller found out of its layers, by their ``where``.
     """
     known: Dict[Source, Digested] = {}
-    unread: Dict[Source, None] = {}
+    unread: Dict[Source, Unread] = {}
+    packed = _Packed(definition, store, cache)
     for layer in definition.sources():
         source = layer.source
-        if layer.where in provided or source.kind not in _READ_HERE or source in known or source in unread:
+        if layer.where in provided:
+            unread.update({item.source: item for item in packed.sent(layer, provided[layer.where])})
+            continue
+        if source.kind not in _READ_HERE or source in known or source in unread:
             continue
         if layer.digest and store.has_content(layer.digest):
+            continue
+        if source.keeps_times:
+            with contextlib.suppress(OSError, StrataError):
+                packed.look(layer, known, unread)
             continue
         with contextlib.suppress(OSError, StrataError):  # what is wrong with it is told when it is resolved
             found = _ask(layer, store, cache) if source.kind == "url" else recall(source_key(source), cache)
             if found is None:
-                unread[source] = None
+                unread[source] = _unread(source)
             elif source.kind == "url":
                 known[source] = found
-    before = store.imported_from() if any(source.kind not in _ASKED for source in unread) else set()
-    return known, [source for source in unread if source.kind in _ASKED or describe(source) not in before]
+    asked = [item for item in unread.values() if item.source.kind in _ASKED or item.words]
+    others = [item for item in unread.values() if item not in asked]
+    before = store.imported_from() if others else set()
+    return known, asked + [item for item in others if describe(item.source) not in before]
+
+
+class _Packed:
+    """Directories and inline files, whose times are settled against what they replace when they are unpacked: so they
+    are unpacked before the plan is made, for that is what tells their DiffID.
+    """
+
+    def __init__(self, definition: Definition, store: Store, cache: DigestCache) -> None:
+        self._contents = StoredContents(store, definition)
+        self._store = store
+        self._cache = cache
+        self._imported: Optional[Set[str]] = None
+
+    def sent(self, layer: LayerSpec, facts: Mapping[str, Any]) -> Iterator[Unread]:
+        """One that the controller has packed and sent, if the store has nothing of its source digest."""
+        origin = sent(facts)
+        if origin.source_digest and not origin.awaited and not self._store.has_content(origin.diff_id):
+            yield Unread(
+                origin.source._replace(limits=layer.source.limits),
+                words=origin.words,
+                diff_id=origin.diff_id,
+                source_digest=origin.source_digest,
+                before=self._before(layer),
+                inline=bool(facts.get("inline")),
+            )
+
+    def look(self, layer: LayerSpec, known: Dict[Source, Digested], unread: Dict[Source, Unread]) -> None:
+        """A directory on this host. One that was imported before is mostly the same still, and is only digested.
+
+        :raises StrataError: it is not usable; :raises OSError: it is not there.
+        """
+        source = layer.source
+        if self._imported is None:
+            self._imported = self._store.imported_from()
+        key = source_key(source)
+        if describe(source) in self._imported or recall(key, self._cache):
+            found = read_source(source, self._cache, lambda digest: self._contents.find(layer, digest))
+            if self._store.has_content(found.diff_id):
+                known[source] = found
+                return
+        unread[source] = Unread(source, words=describe(source), before=self._before(layer))
+
+    def _before(self, layer: LayerSpec) -> Tuple[str, ...]:
+        return tuple(map(self._store.content, self._contents.before(layer)))
 
 
 def read_ahead(
     workspace: str,
-    sources: Sequence[Source],
+    sources: Sequence[Unread],
     store: Store,
     cache: DigestCache,
     report: Optional[Report],
@@ -97,17 +154,18 @@ def read_ahead(
     :param report, meanwhile: as for ``run_jobs``.
     :raises StrataError: one of them is not usable; :raises OSError: it is not there.
     """
-    keys = ["" if source.kind == "url" else source_key(source) for source in sources]
-    results = stage_unread(workspace, [_unread(source) for source in sources], find_abilities(), report, meanwhile)
+    keys = ["" if item.source.kind == "url" or item.diff_id else source_key(item.source) for item in sources]
+    results = stage_unread(workspace, sources, find_abilities(), report, meanwhile)
     digests: Dict[Source, Digested] = {}
     staged: Dict[str, ContentRecord] = {}
-    for source, key, (unpacked, told) in zip(sources, keys, results):
-        digests[source] = Digested(unpacked.diff_id, unpacked.size)
-        staged[unpacked.diff_id] = content_record(unpacked, describe(source))
+    for item, key, (unpacked, told) in zip(sources, keys, results):
+        source, source_digest = item.source, told.get("source_digest", "")
+        digests[source] = Digested(unpacked.diff_id, unpacked.size, source_digest=source_digest)
+        staged[unpacked.diff_id] = content_record(unpacked, item.words or describe(source), source_digest)
         if source.kind == "url":
             digests[source] = _urls(store, cache).remember(source, digests[source], told)
         elif key and key == source_key(source):
-            cache.put(key, {"diff_id": unpacked.diff_id, "size": str(unpacked.size)})
+            cache.put(key, digests[source].facts())
     return ReadAhead(digests, staged, workspace)
 
 

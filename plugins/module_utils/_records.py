@@ -47,6 +47,7 @@ class ContentRecord(Value):
     :ivar size: bytes of its regular files, hard links counted once.
     :ivar allocated: bytes that its tree took on disk, directories too; -1 where it was not measured.
     :ivar digest: of its tree, see `_treedigest`; "" where it was not made.
+    :ivar source_digest: DiffID that it would have with fixed times; "" where that is its DiffID, or nobody knows.
     """
 
     diff_id: str
@@ -56,6 +57,7 @@ class ContentRecord(Value):
     imported: str
     allocated: int = -1
     digest: str = ""
+    source_digest: str = ""
 
     @property
     def has_digest(self) -> bool:
@@ -168,6 +170,8 @@ def dump(record: Any) -> str:
     data = asdict(record)
     if data.get("driver") == "overlay":
         del data["driver"]  # which a mount.strata of an earlier release, at the next boot, does not know
+    if not data.get("source_digest", True):
+        del data["source_digest"]  # the records of nearly all contents stay readable for earlier releases
     return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 

@@ -53,6 +53,10 @@ class Request:
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = Store(self.definition.root)
+        if any("source_digest" in facts for facts in self.provided.values()):
+            from ansible_collections.strata.overlay.plugins.module_utils._sourcedigest import with_stored
+
+            self.provided = with_stored(self.provided, self.definition, self.store)
         if controller.get("problems"):
             # Told by the controller, of the definition as it was written; what came here is only its outline.
             from ansible_collections.strata.overlay.plugins.module_utils._sketch import sketch_problems

@@ -16,6 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, describe, sent
 from ansible_collections.strata.overlay.plugins.module_utils._source import check_digest, read_source
+from ansible_collections.strata.overlay.plugins.module_utils._sourcedigest import StoredContents
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 
 
@@ -31,6 +32,7 @@ class Resolver:
         self._store = store
         self._provided = provided
         self._read: Mapping[Source, Digested] = {}
+        self._contents = StoredContents(store, Definition("", (), ()))
         self._cache = cache
 
     def resolve(
@@ -41,6 +43,7 @@ class Resolver:
         :param read: what this run has read already.
         """
         self._read = read or {}
+        self._contents = StoredContents(self._store, definition)
         origins: Dict[str, Origin] = {}
         for layer in definition.sources():
             if not layer.source.kind and layer.where not in self._provided:
@@ -57,18 +60,28 @@ class Resolver:
     def _origin(self, layer: LayerSpec) -> Origin:
         if layer.where in self._provided:
             origin = sent(self._provided[layer.where])
-            return replace(origin, source=origin.source._replace(limits=layer.source.limits))
-        if self._pinned_and_present(layer):
-            record = self._store.content_record(layer.digest)
-            return Origin(layer.digest, record.size if record else 0, describe(layer.source), layer.source)
+            origin = replace(origin, source=origin.source._replace(limits=layer.source.limits))
+            # Where it was unpacked, its times may have been settled.
+            found = self._read.get(origin.source)
+            return replace(origin, diff_id=found.diff_id) if found else origin
+        present = self._pinned_and_present(layer)
+        if present:
+            record = self._store.content_record(present)
+            return Origin(present, record.size if record else 0, describe(layer.source), layer.source)
         if layer.source.kind == "url":
             return self._from_url(layer)
-        found = self._read.get(layer.source) or read_source(layer.source, self._cache)
+        found = self._read.get(layer.source) or read_source(
+            layer.source, self._cache, lambda digest: self._contents.find(layer, digest)
+        )
         check_digest(layer, found)
-        return Origin(found.diff_id, found.size, describe(layer.source), layer.source)
+        words = describe(layer.source)
+        return Origin(found.diff_id, found.size, words, layer.source, source_digest=found.source_digest)
 
-    def _pinned_and_present(self, layer: LayerSpec) -> bool:
-        return bool(layer.digest) and self._store.has_content(layer.digest)
+    def _pinned_and_present(self, layer: LayerSpec) -> str:
+        """The DiffID of the content that the layer's ``digest`` asks for; "" where there is none."""
+        if not layer.digest or self._store.has_content(layer.digest):
+            return layer.digest
+        return self._contents.find(layer, layer.digest) if layer.source.keeps_times else ""
 
     def _from_url(self, layer: LayerSpec) -> Origin:
         # Loaded when it is needed: most definitions have no URL.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
-from typing import IO, Callable, Iterator, Mapping, Optional, cast
+from dataclasses import dataclass, replace
+from typing import IO, Callable, Iterator, Mapping, Optional, Tuple, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
@@ -36,24 +36,55 @@ class Unread:
 
     :ivar opener: as in ``open_tar``.
     :ivar told: called in the process that has read it to its end: what else is to be known of it.
+    :ivar words: what it is, in a few words.
+    :ivar diff_id: that it has to have before times are settled; "" for any. ``source_digest``: what is known of that.
+    :ivar before: trees that it replaces, against which its times are settled; ``inline``: and keep those they had.
     """
 
     source: Source
     opener: Optional[Opener] = None
     told: Callable[[], Mapping[str, str]] = dict
+    words: str = ""
+    diff_id: str = ""
+    source_digest: str = ""
+    before: Tuple[str, ...] = ()
+    inline: bool = False
+
+
+class SourceDigest:
+    """The digest of what is packed here, without the times of files: the DiffID that it has with fixed ones.
+
+    Whether a layer has changed goes by it. Made while the archive is packed, by the process that does it.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._hash = hashlib.sha256() if source.keeps_times else None
+
+    def update(self, piece: bytes) -> None:
+        """The next piece of the archive as it would be with fixed times."""
+        if self._hash is not None:
+            self._hash.update(piece)
+
+    def __str__(self) -> str:
+        """ "" for what is no such source."""
+        return SHA256 + self._hash.hexdigest() if self._hash is not None else ""
 
 
 @contextlib.contextmanager
 def open_tar(
-    source: Source, opener: Optional[Opener] = None, count: Optional[Callable[[int], None]] = None
+    source: Source,
+    opener: Optional[Opener] = None,
+    count: Optional[Callable[[int], None]] = None,
+    source_digest: Optional[SourceDigest] = None,
 ) -> Iterator[Read]:
     """The read function of a source's uncompressed tar.
 
     :param opener: opens the archive in place of the one at the source's location.
+    :param source_digest: of the source; complete when the tar has been read to its end.
     :param count: told with each read, by the thread that reads, how many bytes have been used so far: of an archive as
         it lies there, compressed or not; else of the tar.
     """
-    packed = _packed(source)
+    packed = _packed(source, source_digest)
     if packed is not None:
         tar = _Counted(packed)
         yield tar.telling(tar.read, count)
@@ -64,17 +95,18 @@ def open_tar(
                 yield archive.telling(plain.read, count)
 
 
-def _packed(source: Source) -> Optional[Read]:
+def _packed(source: Source, source_digest: Optional[SourceDigest]) -> Optional[Read]:
     """The read function of the tar of what is no archive; None for an archive."""
     if source.kind not in ("files", "dir", "upper"):
         return None
     # Loaded when it is needed: a host mostly gets archives.
     from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory, pack_files
 
+    told = {"told": source_digest.update} if source_digest and source.keeps_times else {}
     if source.kind == "files":
-        return ChunkReader(pack_files(source.files)).read
+        return ChunkReader(pack_files(source.files, **told)).read
     if source.kind == "dir":
-        return ChunkReader(pack_directory(source.location)).read
+        return ChunkReader(pack_directory(source.location, source.keeps_times, **told)).read
     # Never on a controller.
     from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
 
@@ -107,19 +139,23 @@ class _Counted:
         return read_and_tell
 
 
-def read_source(source: Source, cache: DigestCache) -> Digested:
+def read_source(source: Source, cache: DigestCache, stored: Callable[[str], str] = lambda _digest: "") -> Digested:
     """Digest a path or inline files, reading only what has changed since the cache saw it.
 
+    :param stored: source digest -> DiffID of the content that the store has of it, "" for none: the source is that one.
     StrataError says what is wrong with the archive or directory.
     """
     key = source_key(source)
     known = recall(key, cache)
     if known is not None:
-        return known
-    with open_tar(source) as read:
-        found = digest_tar(read, source.limits)
+        return replace(known, diff_id=(known.source_digest and stored(known.source_digest)) or known.diff_id)
+    state = SourceDigest(source)
+    with open_tar(source, source_digest=state) as read:
+        found = replace(digest_tar(read, source.limits), source_digest=str(state))
+    if found.source_digest:
+        found = replace(found, diff_id=stored(found.source_digest) or found.diff_id)
     if key and key == source_key(source):
-        cache.put(key, {"diff_id": found.diff_id, "size": str(found.size)})
+        cache.put(key, found.facts())
     return found
 
 
@@ -138,8 +174,8 @@ def blob_digest(stream: IO[bytes]) -> str:
 
 
 def check_digest(layer: LayerSpec, found: Digested) -> None:
-    """Hold a layer's ``digest`` against its DiffID and, for an archive, against the file as it lies there."""
-    if not layer.digest or layer.digest == found.diff_id:
+    """Hold a layer's ``digest`` against its DiffID and source digest and, for an archive, the file as it lies there."""
+    if not layer.digest or layer.digest in (found.diff_id, found.source_digest):
         return
     blob = found.blob
     if layer.source.kind == "src":
@@ -147,6 +183,7 @@ def check_digest(layer: LayerSpec, found: Digested) -> None:
             blob = blob_digest(raw)
     if layer.digest != blob:
         file_part = f" and the file itself {blob}" if blob else ""
+        file_part = f" and source digest {found.source_digest}" if found.source_digest else file_part
         raise StrataError(
             f"{layer.where}: option 'digest': expected {layer.digest}, but {describe(layer.source)} has DiffID "
             f"{found.diff_id}{file_part}; correct the digest if the source is the one you mean"

@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
-from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, open_tar
+from ansible_collections.strata.overlay.plugins.module_utils._source import SourceDigest, Unread, open_tar
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack, writer_apart
 from ansible_collections.strata.overlay.plugins.module_utils._workers import (
     Count,
@@ -63,7 +63,7 @@ def stage_contents(
     jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr, idle) for origin in read]
     copies = [origin for origin in needed.values() if origin.chain]
     for origin, result in zip(read, run_jobs(jobs, report, meanwhile=meanwhile)):
-        found[origin.diff_id] = content_record(Unpacked(*result), origin.words)
+        found[origin.diff_id] = content_record(Unpacked(*result), origin.words, origin.source_digest)
     if copies:
         # Loaded when it is needed: nearly all hosts have the overlay file system.
         from ansible_collections.strata.overlay.plugins.module_utils._merge import copy_job
@@ -99,10 +99,10 @@ def stage_unread(
     return results
 
 
-def content_record(unpacked: Unpacked, words: str) -> ContentRecord:
+def content_record(unpacked: Unpacked, words: str, source_digest: str = "") -> ContentRecord:
     """What the store remembers of a content that was unpacked a moment ago."""
     facts = unpacked.diff_id, unpacked.size, unpacked.entries
-    return ContentRecord(*facts, words, now(), unpacked.allocated, unpacked.digest)
+    return ContentRecord(*facts, words, now(), unpacked.allocated, unpacked.digest, source_digest)
 
 
 def _tree(workspace: str, diff_id: str) -> str:
@@ -139,14 +139,23 @@ def _other_content(origin: Origin, found: str) -> StrataError:
 
 
 def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
-    words = f"a layer from {describe(item.source)}"
+    words = f"a layer from {item.words or describe(item.source)}"
     size, effort = _extent(item.source, item.opener)
     download = item.source.kind == "url"
     apart = idle and is_worth_forking(size, download)
 
     def work(count: Count) -> Tuple[Any, ...]:
-        unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count, apart=apart)
-        return astuple(unpacked), dict(item.told())
+        state = SourceDigest(item.source)
+        unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count, apart=apart, source_digest=state)
+        if item.diff_id and item.diff_id != unpacked.diff_id:
+            raise StrataError(f"Cannot unpack {words}: it changed on its way here; nothing of it was kept, run again")
+        if item.before:
+            # Loaded when it is needed: most layers are archives, and have times of their own.
+            from ansible_collections.strata.overlay.plugins.module_utils._filetimes import settle_times
+
+            unpacked = settle_times(tree, unpacked, item.before, item.inline, userxattr, item.source.limits)
+        source_digest = item.source_digest or str(state)
+        return astuple(unpacked), {**item.told(), **({"source_digest": source_digest} if source_digest else {})}
 
     return Job(words, work, size, download, effort)
 
@@ -170,12 +179,20 @@ def _extent(
 
 
 def _unpack(
-    tree: str, source: Source, opener: Optional[Opener], userxattr: bool, words: str, count: Count, *, apart: bool
+    tree: str,
+    source: Source,
+    opener: Optional[Opener],
+    userxattr: bool,
+    words: str,
+    count: Count,
+    *,
+    apart: bool,
+    source_digest: Optional[SourceDigest] = None,
 ) -> Unpacked:
     os.mkdir(tree, 0o700)
     try:
         beside = writer_apart(tree, userxattr, source.limits) if apart else contextlib.nullcontext()
-        with beside as relay, open_tar(source, opener, count) as read:
+        with beside as relay, open_tar(source, opener, count, source_digest) as read:
             return unpack(read, tree, userxattr, source.limits, relay)
     except OSError as error:
         raise StrataError(

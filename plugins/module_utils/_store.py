@@ -215,12 +215,16 @@ class Store:
         found = ((name, self.stack_record(name)) for name in self._recorded("stacks"))
         return {name: record for name, record in found if record is not None}
 
+    def recorded_contents(self) -> List[str]:
+        """DiffIDs of the contents that have a record."""
+        return [f"sha256:{name}" for name in self._recorded("contents")]
+
     def imported_from(self) -> Set[str]:
         """Where contents came from, in the words of their records; those that cannot be read say nothing."""
         found: Set[str] = set()
-        for name in self._recorded("contents"):
+        for diff_id in self.recorded_contents():
             with contextlib.suppress(StrataError):
-                record = self.content_record(f"sha256:{name}")
+                record = self.content_record(diff_id)
                 found |= {record.source} if record is not None else set()
         return found
 

@@ -84,6 +84,12 @@ layers:
       description: DiffID of its content.
       type: str
       returned: always
+    source_digest:
+      description:
+        - What the same content has on every host, whatever the times of its files. DiffID that it would have with fixed
+          times where it was a directory or files of a definition, else its DiffID.
+      type: str
+      returned: for a store
     parent:
       description: ChainID of the layer below, empty for a base layer.
       type: str
@@ -324,6 +330,10 @@ stacks:
       returned: always
     chain_id:
       description: ChainID of its uppermost layer.
+      type: str
+      returned: always
+    source_chain_id:
+      description: The same made of source digests. Hosts with the same layers have the same, whatever their times.
       type: str
       returned: always
     generation:

@@ -130,6 +130,7 @@ def _stack(entry: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> dict
         "rolled_back_to": number(generations[0].get("back_to")) if generations else 0,
         "layers": _texts(entry, "layers"),
         "chain_id": text(entry.get("chain_id")),
+        "source_chain_id": text(entry.get("source_chain_id")) or text(entry.get("chain_id")),
         "writable_bytes": number(entry.get("writable_bytes")),
         "drift": text(entry.get("drift")),
         "pending": sum(step["object"] == f"stack {name}" for step in steps),
@@ -220,15 +221,20 @@ def _summary(hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _stacks(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every stack of the fleet, with the chains that it has and on how many hosts, the commonest first."""
+    """Every stack of the fleet, with the chains that it has and on how many hosts, the commonest first. Chains that
+    differ in the times of files only are one, with the ChainID that most hosts have.
+    """
     chains: dict[str, Counter[str]] = {}
+    chain_ids: dict[str, Counter[str]] = {}
     layers: dict[str, list[str]] = {}
     mounted: Counter[str] = Counter()
     drifted: Counter[str] = Counter()
     for host in hosts:
         for stack in host["stacks"]:
-            chains.setdefault(stack["name"], Counter())[stack["chain_id"]] += 1
-            layers.setdefault(stack["chain_id"], stack["layers"])
+            source = stack["source_chain_id"]
+            chains.setdefault(stack["name"], Counter())[source] += 1
+            chain_ids.setdefault(source, Counter())[stack["chain_id"]] += 1
+            layers.setdefault(source, stack["layers"])
             mounted[stack["name"]] += stack["state"] == "mounted"
             drifted[stack["name"]] += bool(stack["drift"] or stack["pending"])
     return [
@@ -238,8 +244,8 @@ def _stacks(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "mounted": mounted[name],
             "drifted": drifted[name],
             "chains": [
-                {"chain_id": chain_id, "hosts": count, "layers": layers[chain_id]}
-                for chain_id, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+                {"chain_id": _commonest(chain_ids[source]), "hosts": count, "layers": layers[source]}
+                for source, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             ],
         }
         for name, counts in sorted(chains.items())
@@ -247,36 +253,47 @@ def _stacks(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _layers(told: Sequence[Told], hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every content of the fleet, with how many hosts have it, the most widely shared first."""
+    """Every content of the fleet, with how many hosts have it, the most widely shared first. Those that differ in the
+    times of files only are one, with the DiffID that most hosts have.
+    """
     known = {host["name"] for host in hosts if host["state"] not in ("unreachable", "failed")}
     count: Counter[str] = Counter()
     users: Counter[str] = Counter()
     sizes: dict[str, int] = {}
     names: dict[str, set[str]] = {}
+    diff_ids: dict[str, Counter[str]] = {}
     for one in told:
         here: dict[str, set[str]] = {}
+        sources: dict[str, str] = {}
         store = (one.store or {}) if text(one.name) in known else {}
         for layer in _entries(store, "layers"):
             diff_id = text(layer.get("diff_id"))
-            sizes[diff_id] = max(sizes.get(diff_id, 0), number(layer.get("size")))
-            here.setdefault(diff_id, set()).update(_texts(layer, "stacks"))
+            source = sources.setdefault(diff_id, text(layer.get("source_digest")) or diff_id)
+            sizes[source] = max(sizes.get(source, 0), number(layer.get("size")))
+            here.setdefault(source, set()).update(_texts(layer, "stacks"))
+        for diff_id, source in sources.items():
+            diff_ids.setdefault(source, Counter())[diff_id] += 1
         for entry in _entries(store, "names"):
             chain = _texts(entry, "diff_ids")
             if chain:
-                names.setdefault(chain[-1], set()).add(text(entry.get("name")))
-        for diff_id, stacks in here.items():
-            count[diff_id] += 1
-            users[diff_id] += len(stacks)
+                names.setdefault(sources.get(chain[-1], chain[-1]), set()).add(text(entry.get("name")))
+        for source, stacks in here.items():
+            count[source] += 1
+            users[source] += len(stacks)
     return [
         {
-            "diff_id": diff_id,
-            "size": sizes[diff_id],
-            "names": sorted(names.get(diff_id, ())),
+            "diff_id": _commonest(diff_ids[source]),
+            "size": sizes[source],
+            "names": sorted(names.get(source, ())),
             "hosts": hosts_with,
-            "stacks": users[diff_id],
+            "stacks": users[source],
         }
-        for diff_id, hosts_with in sorted(count.items(), key=lambda item: (-item[1], -sizes[item[0]], item[0]))
+        for source, hosts_with in sorted(count.items(), key=lambda item: (-item[1], -sizes[item[0]], item[0]))
     ]
+
+
+def _commonest(counts: Counter[str]) -> str:
+    return min(counts, key=lambda each: (-counts[each], each))
 
 
 # Values that hosts have said -> values of a known type.

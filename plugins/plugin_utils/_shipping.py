@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.plugin_utils._progress import Progress
 
 # What says where a layer or image comes from. Which platform of an image it is to be is for the host to say.
-_SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "digest", "reference")
+_SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "times", "digest", "reference")
 _LONGEST_DIGESTING = 24 * 3600
 
 
@@ -55,11 +55,12 @@ class _Local:
 
         :param path: of its archive on the host, "" while it has not been sent.
         """
+        packed = {"source_digest": self.found.source_digest, "inline": "yes" if self.source.files else ""}
         return {
-            "diff_id": self.found.diff_id,
-            "size": str(self.found.size),
+            **self.found.facts(),
             "words": describe(self.layer.source),
             "path": path,
+            **(packed if self.found.source_digest else {}),
         }
 
 
@@ -171,7 +172,7 @@ class ShippingAction(ActionBase):
         for layer in definition.sources():
             if layer.source.kind and not layer.source.on_host:
                 try:
-                    source = self._find(layer.source)
+                    source = self._find(layer.source, cache)
                     digested = self._digest_once(source, cache)
                     _check_digest(layer._replace(source=source), digested)
                     found[layer.where] = _Local(layer, source, digested)
@@ -202,10 +203,14 @@ class ShippingAction(ActionBase):
             cache.flush()
         return found
 
-    def _find(self, source: Source) -> Source:
-        if source.kind == "files":
+    def _find(self, source: Source, cache: DigestCache) -> Source:
+        if source.kind != "files":
+            return source._replace(location=self._found(source.location))
+        if not source.keeps_times:
             return source
-        return source._replace(location=self._found(source.location))
+        from ansible_collections.strata.overlay.plugins.plugin_utils._inlinetimes import with_times
+
+        return with_times(source, cache, _cache_directory(), _LONGEST_DIGESTING)
 
     def _found(self, location: str) -> str:
         """Where a path on the controller leads: as Ansible searches, and then from the directory of the inventory, for
@@ -355,7 +360,7 @@ class ShippingAction(ActionBase):
 
 
 def _check_digest(layer: LayerSpec, found: Digested) -> None:
-    if layer.digest and layer.digest != found.diff_id:
+    if layer.digest and layer.digest not in (found.diff_id, found.source_digest):
         from ansible_collections.strata.overlay.plugins.module_utils._source import check_digest
 
         check_digest(layer, found)

@@ -47,6 +47,10 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"prune": []}, ["option 'prune' must be a dictionary, not a list"]),
     (
+        {"layers": [{"name": "base", "src": "/a", "times": "fixed"}]},
+        ["layer base: option 'times' is for dir and files; the archive of 'src' has times of its own"],
+    ),
+    (
         {"prune": {"unused_for": "soon", "max_bytes": "-1", "kep": []}},
         [
             "prune: unknown option 'kep'; did you mean 'keep'?",
@@ -61,7 +65,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
         [
             (
                 "layer base: unknown option '_controller'; known are auth_file, digest, dir, files, headers, "
-                "labels, limits, name, password, remote_src, src, state, url, username"
+                "labels, limits, name, password, remote_src, src, state, times, url, username"
             )
         ],
     ),

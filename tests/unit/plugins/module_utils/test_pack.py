@@ -198,3 +198,24 @@ def test_chunk_reader(size: int) -> None:
 def test_chunk_reader_reads_all() -> None:
     reader = ChunkReader(iter([b"abc", b"def"]))
     assert (reader.read(2), reader.read(-1), reader.read()) == (b"ab", b"cdef", b"")
+
+
+def test_what_is_told_of_a_directory_with_times_is_the_archive_with_fixed_ones(tree: Path) -> None:
+    told: list[bytes] = []
+    os.utime(tree, (5, 5))
+    kept = b"".join(pack_directory(str(tree), True, told.append))
+    assert b"".join(told) == b"".join(pack_directory(str(tree))) != kept
+
+
+def test_times_of_a_directory_are_kept_to_the_nanosecond(tree: Path) -> None:
+    path = next(path for path in sorted(tree.rglob("*")) if path.is_file() and not path.is_symlink())
+    os.utime(path, ns=(1, 1_500_000_000_123_456_789))
+    found = {entry.name: entry.mtime_ns for entry in entries(pack_directory(str(tree), True))}
+    assert found[os.fsencode(path.relative_to(tree))] == 1_500_000_000_123_456_789
+
+
+def test_what_is_told_of_inline_files_with_times_is_the_archive_with_fixed_ones() -> None:
+    told: list[bytes] = []
+    timed = [file._replace(time=1_500_000_000) for file in FILES]
+    kept = b"".join(pack_files(timed, told.append))
+    assert b"".join(told) == b"".join(pack_files(FILES)) != kept

@@ -83,6 +83,18 @@ def test_stacks_tell_how_many_hosts_have_which_chain() -> None:
     ]
 
 
+def test_chains_and_layers_that_differ_in_times_only_are_one() -> None:
+    def told(name: str, diff_id: str) -> Told:
+        stack = {"name": "web", "layers": ["app"], "chain_id": diff_id, "source_chain_id": "s"}
+        layer = {"diff_id": diff_id, "source_digest": "s", "size": 1, "stacks": ["web"]}
+        named = {"name": "app", "diff_ids": [diff_id]}
+        return Told(name, {"exists": True, "engine": "strata", "stacks": [stack], "layers": [layer], "names": [named]})
+
+    found = model(told("a", "x"), told("b", "y"), told("c", "y"))
+    assert found["stacks"][0]["chains"] == [{"chain_id": "y", "hosts": 3, "layers": ["app"]}]
+    assert found["layers"] == [{"diff_id": "y", "size": 1, "names": ["app"], "hosts": 3, "stacks": 3}]
+
+
 def test_a_run_is_what_was_said_now_else_what_was_known_before() -> None:
     now = one(Told("a", store(1), None, run(5)))["run"]
     assert (now["time"], now["changed"], now["seconds"], now["bytes"]) == (TIME, True, 3.2, 10_000_000)
