@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import stat
 import time
-from email.utils import mktime_tz, parsedate_tz
-from http.client import HTTPException
-from typing import Any, Dict, Mapping, Optional
-from urllib.error import HTTPError, URLError
+from typing import IO, Any, Dict, Mapping, Optional, Union, cast
+from urllib.parse import unquote, urlsplit
 
-from ansible.module_utils.urls import open_url
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._http import skip
-from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES, Sleep
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, said
+from ansible_collections.strata.overlay.plugins.module_utils._http import (
+    Client,
+    RequestError,
+    Response,
+    http_date,
+    skip,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._retry import ENOUGH, PAUSES, Sleep
 from ansible_collections.strata.overlay.plugins.module_utils._urltext import shown_url
 
-_TIMEOUT = 60
 _NOT_MODIFIED = 304
 _PARTIAL = 206
 _CUT_SHORT = "the server ended the connection too early"
@@ -62,13 +66,14 @@ class UrlStream(io.RawIOBase):
         self._sleep = sleep
         self._at = 0
         self._breaks = 0
+        self._got = 0
         self._hash = hashlib.sha256()
         self._response: Any = None
         seen = seen or {}
         answer = self._ask(_conditions(seen))
         self.unchanged = answer is None
         self.marks: Mapping[str, str] = seen if answer is None else _marks(answer)
-        self.size: Optional[int] = None if answer is None else _length(answer)
+        self.size: Optional[int] = None if answer is None else answer.length
         self._validator = "" if answer is None else _validator(answer)
         self._response = answer
 
@@ -101,13 +106,14 @@ class UrlStream(io.RawIOBase):
         while True:
             try:
                 piece: bytes = self._response.read(size)
-                if piece:
-                    self._breaks = 0
+                self._got += len(piece)
+                if self._got >= ENOUGH:
+                    self._breaks, self._got = 0, 0
                 if piece or self.size is None or self._at == self.size:
                     return piece
                 reason = _CUT_SHORT
-            except (OSError, HTTPException) as error:
-                reason = str(error) or type(error).__name__
+            except (StrataError, OSError) as error:
+                reason = said(error)
             self._go_on(reason)
 
     def _go_on(self, reason: str) -> None:
@@ -122,7 +128,7 @@ class UrlStream(io.RawIOBase):
             except _OtherError as error:
                 reason = str(error)
                 break
-            except (StrataError, OSError, HTTPException) as error:
+            except StrataError as error:
                 reason = str(error)
         of = f" of {self.size}" if self.size is not None else ""
         raise StrataError(
@@ -130,67 +136,95 @@ class UrlStream(io.RawIOBase):
             "run again"
         )
 
-    def _rest(self) -> Any:
+    def _rest(self) -> Response:
         """An answer that begins with the byte that is wanted next; of a changed file, all of it would come."""
         answer = self._ask({"Range": f"bytes={self._at}-", "If-Range": self._validator})
         try:
-            if getattr(answer, "status", None) == _PARTIAL:
-                if not str(answer.headers.get("Content-Range")).startswith(f"bytes {self._at}-"):
+            if not isinstance(answer, Response):
+                raise _OtherError("the server answers what was not asked")
+            if answer.status == _PARTIAL:
+                if not answer.header("Content-Range").startswith(f"bytes {self._at}-"):
                     raise _OtherError("the server gives another part than it was asked for")
             else:
-                if _validator(answer) != self._validator or _length(answer) != self.size:
+                if _validator(answer) != self._validator or answer.length != self.size:
                     raise _OtherError("it has changed on the server")
                 if not skip(answer.read, self._at):
                     raise StrataError(_CUT_SHORT)
         except BaseException:
-            answer.close()
+            if answer is not None:
+                answer.close()
             raise
         return answer
 
-    def _ask(self, headers: Mapping[str, str]) -> Any:
+    def _ask(self, headers: Mapping[str, str]) -> Optional[_Answer]:
         """The server's answer, None where it was asked whether something has changed, and nothing has."""
+        if urlsplit(self._url).scheme == "file":
+            return _open_file(self._url)
         try:
-            return open_url(
-                self._url,
-                headers={**self._headers, **headers},
-                timeout=_TIMEOUT,
-                decompress=False,
-                unredirected_headers=list(self._headers),
-                use_netrc=False,
-            )
-        except HTTPError as error:
-            with error:
-                if error.code == _NOT_MODIFIED and not headers.keys().isdisjoint(_CONDITIONS.values()):
-                    return None
-                raise StrataError(
-                    f"the server answered {error.code} {error.reason} to a request for {self._shown}"
-                ) from error
-        except (URLError, OSError, HTTPException, ValueError) as error:
-            raise StrataError(f"cannot fetch {self._shown}: {getattr(error, 'reason', error)}") from error
+            answer = Client().open(self._url, {**self._headers, **headers})
+        except RequestError as error:
+            raise StrataError(f"cannot fetch {self._shown}: {error}") from error
+        if answer.is_good:
+            return answer
+        answer.close()
+        if answer.status == _NOT_MODIFIED and not headers.keys().isdisjoint(_CONDITIONS.values()):
+            return None
+        by = f"{answer.host}, to which the server redirects," if answer.redirected else "the server"
+        raise StrataError(f"{by} answered {answer.status} {answer.reason} to a request for {self._shown}")
 
 
 class _OtherError(StrataError):
     """What the server has now is not what was begun."""
 
 
+class _File:
+    """A file of this host in place of an answer."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.read = stream.read
+        self.close = stream.close
+        self.length = os.fstat(stream.fileno()).st_size
+
+    def header(self, _name: str) -> str:
+        return ""
+
+
+_Answer = Union[Response, _File]
+
+
+def _open_file(url: str) -> _File:
+    """
+    :raises StrataError: it cannot be opened, or may have no end.
+    """
+    parts = urlsplit(url)
+    try:
+        if parts.netloc not in ("", "localhost"):
+            raise OSError(f"{parts.netloc.rpartition('@')[2]} is another host")
+        # Nobody may ever write into a FIFO.
+        descriptor = os.open(unquote(parts.path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        stream = os.fdopen(descriptor, "rb", buffering=0)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            stream.close()
+            raise OSError("it is no regular file")
+    except (OSError, ValueError) as error:
+        raise StrataError(f"cannot fetch {shown_url(url)}: {said(error)}") from error
+    return _File(cast("IO[bytes]", stream))
+
+
 def _conditions(seen: Mapping[str, str]) -> Dict[str, str]:
     return {header: seen[mark] for mark, header in _CONDITIONS.items() if seen.get(mark)}
 
 
-def _marks(answer: Any) -> Mapping[str, str]:
-    return {"etag": answer.headers.get("ETag") or "", "last_modified": answer.headers.get("Last-Modified") or ""}
+def _marks(answer: _Answer) -> Mapping[str, str]:
+    return {"etag": answer.header("ETag"), "last_modified": answer.header("Last-Modified")}
 
 
-def _validator(answer: Any) -> str:
+def _validator(answer: _Answer) -> str:
     """The mark that stands for these very bytes; "" where there is none. Source: RFC 9110, 8.8.2.2 and 8.8.3.1."""
-    etag, modified, date = (answer.headers.get(name) or "" for name in ("ETag", "Last-Modified", "Date"))
+    etag, modified, date = (answer.header(name) for name in ("ETag", "Last-Modified", "Date"))
     if etag and not etag.startswith("W/"):
-        return str(etag)
-    changed, sent = parsedate_tz(modified), parsedate_tz(date)
+        return etag
+    changed, sent = http_date(modified), http_date(date)
     # A file can change twice in the second in which it was sent.
-    return str(modified) if changed and sent and mktime_tz(sent) - mktime_tz(changed) >= 1 else ""
-
-
-def _length(answer: Any) -> Optional[int]:
-    text = answer.headers.get("Content-Length") or ""
-    return int(text) if text.isdigit() else None
+    return modified if changed is not None and sent is not None and sent - changed >= 1 else ""

@@ -17,12 +17,9 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import Callable, List
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _MOST_SHOWN = 300
 """Characters of what a failing command said that are told."""
 
@@ -76,31 +73,19 @@ def _reach(spec: HealthSpec) -> str:
 
 def _get(spec: HealthSpec) -> str:
     # Loaded when it is needed: few stacks have a URL, and this pulls in much.
-    from ansible.module_utils import urls
+    from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError
 
     wanted = " or ".join(str(status) for status in spec.statuses)
-    redirects = "none" if any(300 <= status < 400 for status in spec.statuses) else "safe"
+    client = Client(validate_certs=spec.validate_certs, timeout=spec.timeout, total=spec.timeout)
+    follow = not any(300 <= status < 400 for status in spec.statuses)
     try:
-        answer = urls.open_url(
-            spec.url,
-            method="GET",
-            headers=dict(spec.headers),
-            # A proxy does not know what "localhost" is here.
-            use_proxy=urlsplit(spec.url).hostname not in _LOCAL,
-            timeout=spec.timeout,
-            validate_certs=spec.validate_certs,
-            http_agent="strata.overlay",
-            follow_redirects=redirects,
-        )
-    except HTTPError as error:
-        found = error.code
-        error.close()
-    except (urls.ConnectionError, urls.SSLValidationError, urls.NoSSLError, ValueError) as error:
+        with client.open(spec.url, spec.headers, follow=follow) as answer:
+            found, host, redirected = answer.status, answer.host, answer.redirected
+    except RequestError as error:
         return str(error)
-    else:
-        found = answer.getcode()
-        answer.close()
-    return "" if found in spec.statuses else f"answered {found}, not {wanted}"
+    if found in spec.statuses:
+        return ""
+    return f"{f'redirected to {host}, which ' if redirected else ''}answered {found}, not {wanted}"
 
 
 def _run(spec: HealthSpec) -> str:

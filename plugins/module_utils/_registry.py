@@ -16,6 +16,7 @@ from typing import IO, Callable, ContextManager, Dict, List, Optional, Sequence,
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._http import Body, Client, RequestError, Response
+from ansible_collections.strata.overlay.plugins.module_utils._httporigin import Origin, origin_of
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import INDEXES, MANIFESTS, MAX_MANIFEST, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener
 from ansible_collections.strata.overlay.plugins.module_utils._reference import (
@@ -137,14 +138,15 @@ class Endpoint:
         self._address = address
         self._repository = repository
         self._plain_http = plain_http
-        self._authorizer = Authorizer(client, f"repository:{repository}:{actions}", login, lambda: self._plain_http)
+        self._says_plain_http = plain_http
+        self._authorizer = Authorizer(client, f"repository:{repository}:{actions}", login, self._may_ask_for_tokens)
 
     def manifest(self, wanted: str) -> Served:
         """:raises StrataError: what it said, or what is wrong with what it served."""
         what = f"manifest {wanted}"
         with self._get(f"manifests/{wanted}", {"Accept": _ACCEPT}, what) as response:
             body = response.body(MAX_MANIFEST)
-            media_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+            media_type = response.header("Content-Type").partition(";")[0].strip().lower()
         if len(body) > MAX_MANIFEST:
             raise RequestError(f"{self.words}: {what} has more than {MAX_MANIFEST} bytes, which are not read")
         digest = sha256(body)
@@ -170,15 +172,26 @@ class Endpoint:
     def _ask(self, path: str, headers: Dict[str, str], data: Optional[Body] = None, method: str = "") -> Response:
         """Any answer; one that asks who wants to know is answered first."""
         response = self._open(path, headers, data, method)
-        if response.status == 401 and self._authorize(response):
+        # Whoever the registry leads to may ask for a login too, and gets none: it is the registry's.
+        if response.status == 401 and self._is_own(response.origin) and self._authorize(response, path):
             response.close()
             response = self._open(path, headers, data, method)
         return response
 
-    def _authorize(self, response: Response) -> bool:
+    def _is_own(self, origin: Origin) -> bool:
+        return origin == origin_of(self._url(""))
+
+    def _may_ask_for_tokens(self, origin: Origin) -> bool:
+        """A login goes without TLS only where the user wrote so, or where it does not leave this machine."""
+        if origin.scheme == "https" or self._says_plain_http:
+            return True
+        return self._plain_http and is_loopback(str(origin))
+
+    def _authorize(self, response: Response, path: str) -> bool:
         """Get what an answer without success asks for; whether there is something new to be sent."""
         try:
-            return self._authorizer.answer(parse_challenges(response.all("WWW-Authenticate")))
+            challenges = parse_challenges(response.all("WWW-Authenticate"))
+            return self._authorizer.answer(challenges, self._url(path))
         except RequestError as error:
             message = f"{self.words}: {error}"
             raise RequestError(message, error.passing, error.wait, error.status) from error

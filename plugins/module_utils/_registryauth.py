@@ -11,23 +11,26 @@ Sources: RFC 9110, 11.6.1 (WWW-Authenticate); distribution.github.io/distributio
 
 from __future__ import annotations
 
-import base64
-import json
+import math
 import re
 import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError
+from ansible_collections.strata.overlay.plugins.module_utils._httporigin import Origin, basic, origin_of, resolve
+from ansible_collections.strata.overlay.plugins.module_utils._manifest import read_object
 from ansible_collections.strata.overlay.plugins.module_utils._registryerror import refusal
 from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import Login
 
 _CLIENT_ID = "strata.overlay"
 _MAX_TOKEN = 1 << 20
 _LIFETIME = 60.0
-"""Seconds that a token is good for where nothing is said, as the specification has it."""
+"""Seconds that a token is good for where nothing is said, or less, as Docker has it."""
 
+_LONGEST_LIFETIME = 86_400.0
 _EARLY = 10.0
 """Seconds before its end from which a token is not used any more."""
 
@@ -66,18 +69,18 @@ class Authorizer:
         client: Client,
         scope: str,
         login: Callable[[], Login],
-        plain_http: Callable[[], bool],
+        may_ask: Callable[[Origin], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         :param scope: what is wanted, where the registry does not say it itself.
         :param login: finds the login; called when the registry asks for the first time.
-        :param plain_http: whether the registry is spoken to without TLS.
+        :param may_ask: whether a server of tokens may get the login: where it is spoken to without TLS, only some may.
         """
         self._client = client
         self._scope = scope
         self._find = login
-        self._plain_http = plain_http
+        self._may_ask = may_ask
         self._clock = clock
         self._login: Optional[Login] = None
         self._basic = ""
@@ -93,7 +96,7 @@ class Authorizer:
         """What must be in no message, as far as it has been used."""
         login = self._login.secrets if self._login else ()
         # Servers of tokens get the login so too, and may say in an error what they were sent.
-        basic = (_basic(self._login).partition(" ")[2],) if self._login and self._login.username else ()
+        basic = (_login_header(self._login).partition(" ")[2],) if self._login and self._login.username else ()
         return (*login, *basic, *(token for token, _until in self._tokens.values()))
 
     def headers(self) -> Dict[str, str]:
@@ -105,9 +108,10 @@ class Authorizer:
                 return {"Authorization": f"Bearer {token}"}
         return {}
 
-    def answer(self, challenges: Sequence[Challenge]) -> bool:
+    def answer(self, challenges: Sequence[Challenge], url: str) -> bool:
         """Get what the registry asks for; False where there is nothing new to answer with.
 
+        :param url: what was asked for; realms may be relative to it.
         :raises RequestError: whoever gives out tokens has refused, or cannot be reached.
         :raises StrataError: the login cannot be found out.
         """
@@ -115,10 +119,10 @@ class Authorizer:
         login = self._known_login()
         for challenge in sorted(challenges, key=lambda each: each.scheme != "bearer"):
             if challenge.scheme == "bearer":
-                self._bear(challenge.parameters, login)
+                self._bear(challenge.parameters, url, login)
                 return True
             if login.username:
-                sent, self._basic = self._basic, _basic(login)
+                sent, self._basic = self._basic, _login_header(login)
                 return sent != self._basic
         return False
 
@@ -127,17 +131,22 @@ class Authorizer:
             self._login = self._find()
         return self._login
 
-    def _bear(self, parameters: Mapping[str, str], login: Login) -> None:
+    def _bear(self, parameters: Mapping[str, str], url: str, login: Login) -> None:
         scope = parameters.get("scope") or self._scope
         if login.registry_token:
             self._tokens[scope] = (login.registry_token, float("inf"))
             return
-        realm = parameters.get("realm") or ""
-        parts = urlsplit(realm)
-        if parts.scheme != "https" and not (parts.scheme == "http" and self._plain_http()):
+        try:
+            realm = resolve(url, parameters["realm"])
+            origin = origin_of(realm)
+        except KeyError as error:
+            raise RequestError("it wants tokens and does not say from where") from error
+        except ValueError as error:
+            raise RequestError(f"it wants tokens from an address that is none: {error}") from error
+        if not self._may_ask(origin):
             raise RequestError(
-                "it wants tokens from an address without TLS, to which no login is sent; whoever runs the registry has "
-                "to correct its realm"
+                f"it wants tokens from {origin.scheme}://{origin}, an address without TLS, to which no login is sent; "
+                "whoever runs the registry has to correct its realm"
             )
         self._tokens[scope] = self._fetch(realm, parameters.get("service") or "", scope, login)
 
@@ -158,7 +167,7 @@ class Authorizer:
         else:
             if login.username:
                 fields.append(("account", login.username))
-                headers["Authorization"] = _basic(login)
+                headers["Authorization"] = _login_header(login)
             realm += ("&" if "?" in realm else "?") + urlencode(fields)
         with self._client.open(realm, headers, data) as response:
             if not response.is_good:
@@ -166,17 +175,19 @@ class Authorizer:
             return _read_token(response.body(_MAX_TOKEN), response.host, asked)
 
 
-def _basic(login: Login) -> str:
-    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+def _login_header(login: Login) -> str:
+    return basic(login.username, login.password)
 
 
 def _read_token(body: bytes, host: str, asked: float) -> Tuple[str, float]:
     try:
-        facts = json.loads(body)
-        token = facts.get("token") or facts.get("access_token")
-        lifetime = float(facts.get("expires_in") or _LIFETIME)
-    except (ValueError, TypeError, AttributeError):
-        token, lifetime = "", 0.0
-    if not isinstance(token, str) or not token or not token.isprintable():
-        raise RequestError(f"{host}, asked for a token, gave none")
-    return token, asked + max(lifetime - _EARLY, lifetime / 2)
+        facts = read_object(body, "the answer")
+    except StrataError as error:
+        raise RequestError(f"{host}, asked for a token, gave none: {error}") from error
+    token = facts.get("token") or facts.get("access_token")
+    if not isinstance(token, str) or not re.match(r"^[\x21-\x7e]+\Z", token):
+        raise RequestError(f"{host}, asked for a token, gave none that could be sent")
+    lifetime = facts.get("expires_in")
+    if not isinstance(lifetime, (int, float)) or not math.isfinite(lifetime):
+        lifetime = _LIFETIME
+    return token, asked + min(max(lifetime, _LIFETIME), _LONGEST_LIFETIME) - _EARLY

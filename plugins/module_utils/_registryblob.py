@@ -20,9 +20,9 @@ from typing import Any, List, Optional, Protocol, Sequence
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._http import RequestError, Response, skip
-from ansible_collections.strata.overlay.plugins.module_utils._retry import Sleep, is_worth_waiting
+from ansible_collections.strata.overlay.plugins.module_utils._retry import ENOUGH, Sleep, is_worth_waiting
 
-_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)\Z")
+_RANGE = re.compile(r"^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
 
 
 class BlobSource(Protocol):
@@ -58,6 +58,7 @@ class BlobStream(io.RawIOBase):
         self._hash = hashlib.sha256()
         self._response: Optional[Response] = None
         self._breaks = 0
+        self._got = 0
         self._reasons: List[str] = []
         self._whole = False
 
@@ -90,7 +91,9 @@ class BlobStream(io.RawIOBase):
                     self._response = self._connect()
                 piece = self._response.read(size)
                 if piece:
-                    self._breaks = 0
+                    self._got += len(piece)
+                    if self._got >= ENOUGH:
+                        self._breaks, self._got = 0, 0
                     return piece
                 raise RequestError(f"{self._sources[0].words} ended the connection too early", passing=True)
             except RequestError as error:
@@ -110,7 +113,7 @@ class BlobStream(io.RawIOBase):
     def _skip(self, response: Response) -> None:
         """Stand at the byte that is wanted next, whatever the server begins with."""
         if response.status == 206:
-            found = _RANGE.match((response.headers.get("Content-Range") or "").strip())
+            found = _RANGE.match(response.header("Content-Range"))
             if not found or int(found.group(1)) != self._at:
                 raise RequestError(f"{self._sources[0].words} gives another part of the blob than was asked for")
             return
@@ -129,7 +132,7 @@ class BlobStream(io.RawIOBase):
             self._sleep(max(source.pauses[self._breaks], wait))
             self._breaks += 1
             return
-        self._breaks = 0
+        self._breaks, self._got = 0, 0
         self._reasons.append(str(error))
         self._sources.pop(0)
         if not self._sources:

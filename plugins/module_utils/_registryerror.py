@@ -28,12 +28,11 @@ def refusal(response: Response, asked: str, login: Login, secrets: Sequence[str]
     """
     said = said_by(response, secrets)
     answer = f"{response.status} {http.client.responses.get(response.status, '')}".strip()
-    words = f"asked {asked} answered {answer}" + (f" ({said})" if said else "")
+    by = f"redirects to {response.host}, which " if response.redirected else ""
+    words = f"asked {asked} {by}answered {answer}" + (f" ({said})" if said else "")
     if response.wait:
         words += f", and to come back in {response.wait:.0f} seconds"
-    return RequestError(
-        f"{words}. {_advice(response.status, login)}", response.may_pass, response.wait, response.status
-    )
+    return RequestError(f"{words}. {_advice(response, login)}", response.may_pass, response.wait, response.status)
 
 
 def said_by(response: Response, secrets: Sequence[str]) -> str:
@@ -66,7 +65,10 @@ def _conceal(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
-def _advice(status: int, login: Login) -> str:
+def _advice(response: Response, login: Login) -> str:
+    status = response.status
+    if status in (401, 403) and response.redirected:
+        return "It gets no login: it is not who was asked. Whoever runs that one has to correct where it leads"
     if status in (401, 403):
         if login.is_anonymous:
             return "Give username and password, or an auth_file with a login for it, and check the repository's name"

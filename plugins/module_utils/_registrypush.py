@@ -11,12 +11,13 @@ Source: OCI distribution-spec, "Push": "POST then PUT".
 from __future__ import annotations
 
 from typing import Iterable, Iterator, List
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import short
 from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage
 from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import ExportStep, blob_steps
 from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError, Response
+from ansible_collections.strata.overlay.plugins.module_utils._httporigin import origin_of, redirect_target
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     INDEXES,
     MANIFESTS,
@@ -99,7 +100,7 @@ class _PushEndpoint(Endpoint):
             place = self._upload_place(response)
         url = f"{place}{'&' if '?' in place else '?'}digest={quote(digest, safe='')}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        if urlsplit(url).netloc == urlsplit(self._url("")).netloc:
+        if self._is_own(origin_of(url)):
             headers.update(self._authorizer.headers())
         failure = _Failure()
         try:
@@ -112,12 +113,13 @@ class _PushEndpoint(Endpoint):
             self._expect(response, (201, 204), f"to take blob {digest}")
 
     def _upload_place(self, response: Response) -> str:
-        location = response.headers.get("Location")
-        place = urljoin(self._url("blobs/uploads/"), location or "")
-        scheme = urlsplit(place).scheme
-        if not location or scheme not in ("http", "https") or (scheme == "http" and not self._plain_http):
-            raise RequestError(f"{self.words} says of no place with TLS where a blob is to be sent")
-        return place
+        location = response.header("Location")
+        if not location:
+            raise RequestError(f"{self.words} does not say where a blob is to be sent")
+        try:
+            return redirect_target(self._url("blobs/uploads/"), location)
+        except ValueError as error:
+            raise RequestError(f"{self.words} wants a blob to be sent to {error}") from error
 
     def tag(self, tag: str, manifest: bytes) -> None:
         """Make what has been pushed an image."""

@@ -18,6 +18,10 @@ PAUSES = (0.5, 1.0, 2.0, 4.0)
 ONE_MORE = PAUSES[:1]
 """For a server that another one can stand in for."""
 
+ENOUGH = 1 << 18
+"""Bytes between two breaks of a connection after which breaks are counted anew; with fewer, a server could break it for
+ever, a byte at a time."""
+
 _LONGEST_WAIT = 60.0
 """Seconds; a server that asks for more is not waited for: somebody sits in front of this run."""
 

@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from typing import IO, TYPE_CHECKING, ContextManager, Dict, Mapping, Optional, cast
 from urllib.parse import urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._httporigin import basic
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._source import digest_tar, open_tar
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
@@ -119,7 +119,7 @@ def _headers(source: Source) -> Dict[str, str]:
         return {}
     headers = dict(access.headers)
     if access.username:
-        headers["Authorization"] = _basic(access.username, access.password)
+        headers["Authorization"] = basic(access.username, access.password)
     elif access.auth_file and "authorization" not in (name.lower() for name in headers):
         headers["Authorization"] = _of_file(source.location, access.auth_file)
     return headers
@@ -138,12 +138,7 @@ def _of_file(url: str, path: str) -> str:
         raise StrataError(
             f"the file of logins {path} has {kind} for {parts.netloc}; correct auth_file, or give username and password"
         )
-    return _basic(login.username, login.password)
-
-
-def _basic(username: str, password: str) -> str:
-    """Source: RFC 7617."""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    return basic(login.username, login.password)
 
 
 def _told(stream: UrlStream) -> Dict[str, str]:

@@ -91,7 +91,7 @@ def test_a_password_before_the_host_is_refused_and_not_repeated(text: str) -> No
 class Answer:
     """As much of a response as an error is made of."""
 
-    status, wait, may_pass, host = 401, 0.0, False, "r.example.com"
+    status, wait, may_pass, host, redirected = 401, 0.0, False, "r.example.com", False
 
     def __init__(self, message: str) -> None:
         self._message = message
