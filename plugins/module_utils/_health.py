@@ -76,7 +76,8 @@ def _get(spec: HealthSpec) -> str:
     from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError
 
     wanted = " or ".join(str(status) for status in spec.statuses)
-    client = Client(validate_certs=spec.validate_certs, timeout=spec.timeout, total=spec.timeout)
+    # One second more than it is waited for, so that no thread is left behind for long.
+    client = Client(validate_certs=spec.validate_certs, timeout=spec.timeout, total=spec.timeout + 1)
     follow = not any(300 <= status < 400 for status in spec.statuses)
     try:
         with client.open(spec.url, spec.headers, follow=follow) as answer:
