@@ -173,10 +173,17 @@ class Endpoint:
         """Any answer; one that asks who wants to know is answered first."""
         response = self._open(path, headers, data, method)
         # Whoever the registry leads to may ask for a login too, and gets none: it is the registry's.
-        if response.status == 401 and self._is_own(response.origin) and self._authorize(response, path):
+        if response.status != 401 or not self._is_own(response.origin):
+            return response
+        try:
+            has_more = self._authorize(response, path)
+        except BaseException:
             response.close()
-            response = self._open(path, headers, data, method)
-        return response
+            raise
+        if not has_more:
+            return response
+        response.close()
+        return self._open(path, headers, data, method)
 
     def _is_own(self, origin: Origin) -> bool:
         return origin == origin_of(self._url(""))
