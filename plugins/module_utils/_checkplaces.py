@@ -30,7 +30,7 @@ def find_places(picture: Picture) -> Iterator[Finding]:
             message = f"{words} is in the place of a directory of the store"
             yield Finding(kind, path, message, f"{KEPT}, and make the directory", Keep(path))
     for path in picture.apart:
-        words = "it lies on another file system than the store: something is mounted there, or it is another subvolume"
+        words = "something is mounted on it, or it is another subvolume, so nothing can be renamed into it or out of it"
         advice = "unmount it there, or move what it holds; a store lies on one file system as a whole"
         yield Finding("directory_apart", path, words, advice)
     for record in picture.damaged:

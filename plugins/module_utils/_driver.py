@@ -39,7 +39,7 @@ class Drivers(NamedTuple):
         """
         able = (
             ("overlay", self.abilities.overlay and not self.faults.overlay(writable).why),
-            (FUSE_OVERLAYFS, self.abilities.fuse_overlayfs),
+            (FUSE_OVERLAYFS, self.abilities.fuse_overlayfs and not (writable != "none" and self.faults.served.why)),
             ("copy", True),
         )
         return tuple(name for name, can in able if can)

@@ -48,6 +48,10 @@ _ADVICE = {
     errno.ENOSPC: "Make room on that file system (df -h, df -i; strata.overlay.prune frees what nothing uses)",
     errno.EDQUOT: "Make room within that quota, or raise it (strata.overlay.prune frees what nothing uses)",
     errno.EROFS: "Make that file system writable; where it became read-only by itself, the kernel's log says why",
+    errno.EXDEV: (
+        "A store has to lie on one file system as a whole: unmount what is mounted on its directories "
+        "(strata.overlay.store_check names them)"
+    ),
     errno.EIO: "Look into the kernel's log (dmesg): the disk or its file system may be failing",
     errno.EACCES: "Run it as root (become: true); where it is, see whether SELinux or AppArmor forbids it",
     errno.EPERM: "Run it as root (become: true); where it is, see whether a container or SELinux forbids it",

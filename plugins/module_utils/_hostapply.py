@@ -89,7 +89,7 @@ class HostApplier:
 
     def _is_mounted(self, name: str) -> bool:
         record = self._store.stack_record(name)
-        mounts = _mountinfo.read()
+        mounts = _mountinfo.read(self._store.home)
         return record is not None and bool(of_store_at(mounts, os.path.realpath(record.path), self._store.root))
 
     def _attempt(self, verb: str, unit: str) -> str:

@@ -58,6 +58,8 @@ def _left_behind(stack: DesiredStack, observed: Observed) -> List[str]:
 def _unusable(stack: DesiredStack, observed: Observed) -> str:
     """What is missing for the driver of a stack, and what to do about it."""
     abilities = observed.abilities
+    if stack.driver == FUSE_OVERLAYFS and abilities.fuse_overlayfs:
+        return f"option 'driver': {observed.faults.served.why}; {observed.faults.served.cure}"
     if stack.driver == FUSE_OVERLAYFS:
         return (
             f"option 'driver': the program {FUSE_OVERLAYFS} is not installed on this host, or {FUSE_DEVICE} cannot be "

@@ -46,7 +46,7 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
     stacks = store.stacks()
     sources = SourceDigests(store)
     usage = Usage(store, names, stacks, size)
-    mounts = _mountinfo.read()
+    mounts = _mountinfo.read(store.home)
     return {
         "exists": store.exists(),
         "engine": "strata",

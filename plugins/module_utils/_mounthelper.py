@@ -183,7 +183,7 @@ def _by_path(store: Store, call: Call) -> Optional[StackRecord]:
 
 def _is_mounted(store: Store, record: StackRecord) -> bool:
     """Whether it is mounted as it should be; StrataError where another tree of the store is in its place."""
-    mounts = _mountinfo.read()
+    mounts = _mountinfo.read(store.home)
     ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
     if not ours:
         return False

@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+_NAMING = ("lowerdir", "lowerdir+", "upperdir", "workdir")
+_IN_HOME = re.compile(r"^(/.*)/(l/[A-Z0-9]{26}|[0-9a-f]{64}/(?:volatile/)?(?:diff|work))\Z", re.DOTALL)
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
@@ -97,10 +100,45 @@ def parse(table: bytes, near: Callable[[str], bool] = lambda path: True) -> List
     return mounts
 
 
-def read() -> List[Mount]:
-    """The mounts that this process sees now."""
+def read(home: str = "") -> List[Mount]:
+    """The mounts that this process sees now.
+
+    :param home: ``overlay2/`` of a store whose mounts are looked for, see ``named_from``.
+    """
     with open("/proc/self/mountinfo", "rb") as table:
-        return parse(table.read())
+        mounts = parse(table.read())
+    return named_from(mounts, home) if home else mounts
+
+
+def named_from(mounts: Iterable[Mount], home: str) -> List[Mount]:
+    """Mounts, and in overlays that name parts of a store by another path to it (a bind mount), this path.
+
+    :param home: ``overlay2/`` of the store. A file system is asked only about overlays that name another one.
+    """
+    same: Dict[str, bool] = {home: False}
+
+    def here(option: str) -> str:
+        key, _sep, name = option.partition("=")
+        parts = split_name(name) if key in _NAMING else None
+        if parts is None:
+            return option
+        if parts[0] not in same:
+            with contextlib.suppress(OSError):
+                same[parts[0]] = os.path.samestat(os.stat(parts[0]), os.stat(home))
+        return f"{key}={home}/{parts[1]}" if same.get(parts[0]) else option
+
+    return [
+        mount._replace(super_options=tuple(map(here, mount.super_options))) if mount.fstype == "overlay" else mount
+        for mount in mounts
+    ]
+
+
+def split_name(name: str) -> Optional[Tuple[str, str]]:
+    """The absolute name of a lower, upper or work directory -> ``overlay2/`` of its store, and the name within that;
+    None where it cannot be of one.
+    """
+    match = _IN_HOME.match(name)
+    return (match.group(1), match.group(2)) if match else None
 
 
 def read_near(paths: Iterable[str], directory: str) -> List[Mount]:

@@ -17,9 +17,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._everymount import 
     mounts_everywhere,
     used_by_mounts,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, split_name
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import read as read_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
+    driver_at,
     is_of_store,
     mismatch,
     mount_request,
@@ -28,11 +29,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
+from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._picture import MountState
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store
 from ansible_collections.strata.overlay.plugins.module_utils._storefaults import find_places_apart
-from ansible_collections.strata.overlay.plugins.module_utils._unionmount import union_driver, upper_of
+from ansible_collections.strata.overlay.plugins.module_utils._unionmount import upper_of
 
 
 class MountsSeen(NamedTuple):
@@ -56,7 +58,7 @@ def look_at_mounts(store: Store, stacks: Mapping[str, StackRecord], layers: Abst
     by_link = {link_id(name): name for name in layers} if used.links else {}
     used_layers = used.layers | {by_link[link] for link in used.links if link in by_link}
     contents = {os.path.basename(_target(store, name)) for name in used_layers} | used.contents
-    mounts = read_mounts()
+    mounts = read_mounts(store.home)
     states = {name: _state(store, record, mounts) for name, record in stacks.items()}
     unknown = _unknown(store, stacks, mounts)
     apart = find_places_apart(store.root, (name for name, _mode in DIRECTORIES), mounts)
@@ -80,14 +82,33 @@ def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState
 
 
 def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount]) -> Tuple[Mount, ...]:
-    """Unions of the store that are neither at a stack's path nor the same file system as one that is."""
+    """Mounts of the store that are neither at a stack's path nor show the same as one that is; and those that name the
+    store by a path that leads nowhere any more, wherever they are.
+    """
     paths = {os.path.realpath(record.path) for record in stacks.values()}
     place = root_on_device(mounts, store.root)
     ours = [mount for mount in mounts if is_of_store(mount, store.home, place)]
-    devices = {mount.device for mount in ours if mount.path in paths}
-    return tuple(
-        mount for mount in ours if union_driver(mount) and mount.path not in paths and mount.device not in devices
-    )
+    known = [mount for mount in ours if mount.path in paths]
+    unions = {mount.device for mount in known if driver_at(mount, place)}
+    bound = [mount.root for mount in known if not driver_at(mount, place)]
+
+    def is_known(mount: Mount) -> bool:
+        if driver_at(mount, place):
+            return mount.device in unions
+        return any(is_inside(mount.root, root) for root in bound)
+
+    left = [mount for mount in ours if mount.path not in paths and not is_known(mount)]
+    return (*left, *(mount for mount in mounts if _named_before(mount, store, place)))
+
+
+def _named_before(mount: Mount, store: Store, place: Tuple[str, str]) -> bool:
+    """Whether an overlay has layers that this store has, from a directory that is not there: it has been renamed."""
+    if driver_at(mount, place) != "overlay":
+        return False
+    names = [split_name(name) for name in filter(None, (*mount.lowers(), mount.option("upperdir")))]
+    if not names or any(name is None or os.path.lexists(name[0]) for name in names):
+        return False
+    return all(name is not None and os.path.lexists(f"{store.home}/{name[1]}") for name in names)
 
 
 def _shared(store: Store, everywhere: Everywhere) -> Dict[str, Tuple[str, ...]]:

@@ -91,7 +91,8 @@ def mount_request(home: str, record: StackRecord) -> MountRequest:
         writable = f"{record.stack_id}{'/volatile' if record.writable == 'volatile' else ''}"
     parts = (f"{writable}/diff", f"{writable}/work") if writable else ("", "")
     longest = max(len(os.fsencode(f"{home}/{name}")) for name in (*links, *parts))
-    prefix = f"{home}/" if longest <= _LONGEST_VALUE else ""
+    # The kernel takes a backslash in the name of an upper for an escape, and shows the name as it was given.
+    prefix = f"{home}/" if longest <= _LONGEST_VALUE and "\\" not in home else ""
     upper, work = ((prefix + part if part else "") for part in parts)
     short_upper = f"l/{link_id(record.stack_id)}" if upper else ""
     source = fuse_source(home, layers[0], writable) if record.fuse else ""

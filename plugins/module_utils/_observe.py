@@ -22,7 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layout import (
     inspect_writable,
     layer_links,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path, read_near
+from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path, named_from, read_near
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, has_entries, path_facts
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store, existing_above
@@ -114,7 +114,7 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) 
         path: path_facts(path)
         for path in {stack.spec.path for stack in desired.stacks} | {record.path for record in stacks + dropped}
     }
-    mounts = read_near([facts.resolved for facts in paths.values()], store.root)
+    mounts = named_from(read_near([facts.resolved for facts in paths.values()], store.root), store.home)
     return Observed(
         root=store.root,
         home=store.home,

@@ -46,6 +46,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Unmount,
     WriteStack,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import apart_text
 
 
 def plan(desired: Desired, observed: Observed) -> Plan:
@@ -95,13 +96,7 @@ def _place_problems(steps: Sequence[Step], observed: Observed) -> List[str]:
             "changed in it; mount it writable, or set root to a directory that can be written"
         )
     if steps and observed.apart:
-        places = [f"{observed.root}/{name}" for name in observed.apart]
-        verb = "lie" if len(places) > 1 else "lies"
-        problems.append(
-            f"option 'root': {' and '.join(places)} of the store {observed.root} {verb} on another file system than "
-            "the store itself: something is mounted there, or it is another subvolume. A store has to lie on one file "
-            f"system as a whole; unmount it there, and mount at {observed.root} what is to hold the store"
-        )
+        problems.append(f"option 'root': {apart_text(observed.root, observed.apart)}")
     refused = observed.faults.mount
     if refused.why:
         mounting = (step for step in steps if isinstance(step, (Mount, Switch, Unmount)))

@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import AbstractSet, Dict, List, Mapping, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._foretell import after, leaving
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
@@ -23,7 +25,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._prune import Measu
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._removal import Key, PrunePlan, Removal
 from ansible_collections.strata.overlay.plugins.module_utils._steps import Plan, Step
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import apart_text, find_places_apart
 from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
 
 
@@ -67,8 +70,19 @@ def choose(store: Store, inventory: Inventory, spec: PruneSpec, protected: Abstr
         sizes = _sizes(removable(store, inventory, spec, protected))
         measured = Measured(Measure().tree(store.root), sizes)
     plan = plan_prune(store, inventory, spec, protected, time.time(), measured)
+    if plan.removals:
+        _refuse_apart(store)
     sizes = _sizes(plan.removals)
     return replace(plan, removals=tuple(replace(item, bytes=sizes[item.key]) for item in plan.removals))
+
+
+def _refuse_apart(store: Store) -> None:
+    """StrataError where a directory of the store is a mount point: nothing could be moved to ``trash/``, and a list of
+    what goes would hold up every later change.
+    """
+    apart = find_places_apart(store.root, (name for name, _mode in DIRECTORIES), _mountinfo.read())
+    if apart:
+        raise StrataError(f"Nothing was removed: {apart_text(store.root, apart)}.")
 
 
 def choose_after(

@@ -25,7 +25,7 @@ def sketch_problems(store: Store, told: Mapping[str, Any]) -> List[str]:
         own layers.
     """
     problems: List[str] = []
-    mounts = read()
+    mounts = read(store.home)
     known = {*told["defined"], *store.names()}
     for stack in told["stacks"]:
         where = f"stack {stack['name']}"

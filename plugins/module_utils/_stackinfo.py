@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def stack_info(store: Store, name: str, changes: bool = False) -> Dict[str, Any]:
     """What the module ``stack_info`` returns; StrataError where the store knows no such stack."""
     record = known_stack(store, name)
-    mounts = _mountinfo.read()
+    mounts = _mountinfo.read(store.home)
     ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
     seen = {line.device for line in mounts}
     changed = {"changes": [change._asdict() for change in stack_changes(store, record)]} if changes else {}

@@ -15,7 +15,7 @@ import ctypes
 import errno
 import os
 import struct
-from typing import Iterable, Iterator, NamedTuple, Tuple
+from typing import Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
@@ -51,11 +51,13 @@ class StoreFaults(NamedTuple):
     :ivar mount: any mount: this process may not mount.
     :ivar layers: layers shown by the kernel's overlay.
     :ivar upper: a writable layer of the kernel's overlay, in the store.
+    :ivar served: a writable layer of fuse-overlayfs.
     """
 
     mount: Fault = _NO_FAULT
     layers: Fault = _NO_FAULT
     upper: Fault = _NO_FAULT
+    served: Fault = _NO_FAULT
 
     def overlay(self, writable: str) -> Fault:
         """Why the kernel's overlay cannot show a stack of several layers or a writable one.
@@ -74,7 +76,7 @@ def find_store_faults(root: str, abilities: Abilities) -> StoreFaults:
         if not layers.why:
             layers = _layers_fault(root, kind, abilities)
         upper = _upper_fault(root, kind)
-    return StoreFaults(_mount_fault(), layers, upper)
+    return StoreFaults(_mount_fault(), layers, upper, _served_fault(root))
 
 
 def find_places_apart(root: str, names: Iterable[str], mounts: Iterable[Mount]) -> Tuple[str, ...]:
@@ -97,6 +99,16 @@ def find_places_apart(root: str, names: Iterable[str], mounts: Iterable[Mount]) 
     return tuple(name for name in found if not any(name.startswith(f"{above}/") for above in found))
 
 
+def _served_fault(root: str) -> Fault:
+    """fuse-overlayfs takes the name of a writable layer apart at colons, whatever comes before them."""
+    if ":" not in root:
+        return _NO_FAULT
+    return Fault(
+        f"fuse-overlayfs can write to no directory whose path has a colon, as {root} has",
+        "name a directory without one as root, or use another driver",
+    )
+
+
 def _mount_fault() -> Fault:
     """mount(2) looks at rights before it looks at what is to be mounted, and here that is nothing."""
     try:
@@ -109,6 +121,16 @@ def _mount_fault() -> Fault:
                 "(docker run --privileged, or --cap-add SYS_ADMIN --security-opt apparmor=unconfined)",
             )
     return _NO_FAULT
+
+
+def apart_text(root: str, apart: Sequence[str]) -> str:
+    """What is wrong with directories of a store that ``find_places_apart`` has found, and what to do."""
+    places = " and on ".join(f"{root}/{name}" for name in apart)
+    return (
+        f"something is mounted on {places} in the store {root}, or it is another subvolume. A store has to lie on one "
+        "file system as a whole, since everything comes into it and leaves it by renaming; unmount it there, and mount "
+        f"at {root} what is to hold the store"
+    )
 
 
 def tells_types(directory: str) -> bool:

@@ -12,14 +12,17 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _survey
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
+from ansible_collections.strata.overlay.plugins.module_utils._mounts import mount_request
+from ansible_collections.strata.overlay.plugins.module_utils._overlay import mount_at
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4, mounted_overlay
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
@@ -172,7 +175,7 @@ def test_a_process_that_may_not_mount_is_told_while_planning(host: Host) -> None
     code = """
 import sys
 import tarfile
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.tests.integration.test_store_places import APP, BASE, stack
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from pathlib import Path
@@ -191,7 +194,8 @@ except DefinitionError as error:
 
 @pytest.mark.parametrize("same_disk", [True, False])
 def test_a_mount_inside_the_store_is_named(host: Host, same_disk: bool) -> None:
-    host.run(layers=[BASE])
+    host.run(layers=[BASE, NEW])
+    host.run(layers=[{"name": "app", "state": "absent"}])
     content = str(host.root / "content")
     if same_disk:
         _kernel.mount(content, content, None, _kernel.MS_BIND)
@@ -199,11 +203,16 @@ def test_a_mount_inside_the_store_is_named(host: Host, same_disk: bool) -> None:
         _kernel.mount("disk", content, "tmpfs", 0, "mode=0700")
         (host.root / "content/sha256").mkdir()
     for check in (True, False):
-        with pytest.raises(DefinitionError, match=f"option 'root': {content} of the store .* unmount it there"):
+        with pytest.raises(DefinitionError, match=f"option 'root': something is mounted on {content} .* unmount"):
             host.run(check=check, layers=[BASE, APP])
     assert ("directory_apart", "content") in {
         (finding["kind"], finding["object"]) for finding in host.check()["findings"]
     }
+    if same_disk:
+        for check in (True, False):
+            with pytest.raises(StrataError, match=f"Nothing was removed: something is mounted on {content} "):
+                host.prune(check=check)
+    assert host.store.condemnations() == []
     unmount_all(host.top)
     assert host.run(layers=[BASE, APP])["changed"]
     assert kinds(host) == set()
@@ -270,3 +279,86 @@ def test_device_files_of_layers_work_where_they_are_asked_for(
     host.four_steps(layers=[base, APP], stacks=[stack(host, layers=layers, mount_options=asked)])
     with nullcontext() if works else pytest.raises(PermissionError):
         Path(host.path("web"), "null").write_text("x")
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
+@pytest.mark.parametrize("letters", ["back\\slash\\", "\\072:,=x", " \"#'\u00fc"])
+def test_letters_that_mount_options_give_a_meaning_to_are_taken_in_paths(
+    host: Host, letters: str, writable: str
+) -> None:
+    other = Host(host.top / letters)
+    web = {"name": "web", "path": other.path(letters), "layers": ["base", "app"], "writable": writable}
+    other.four_steps(layers=[BASE, APP], stacks=[web])
+    if writable != "none":
+        Path(other.path(letters), "both").write_text("written")
+    other.four_steps(layers=[BASE, NEW], stacks=[web])
+    assert other.tree(letters)["both"] == ("written" if writable == "persistent" else "new")
+    assert kinds(other) == set()
+    other.four_steps(stacks=[{"name": "web", "state": "absent"}])
+    assert other.mounts(letters) == []
+
+
+@pytest.mark.parametrize("driver", ["auto", "fuse-overlayfs"])
+def test_fuse_overlayfs_in_a_path_with_a_colon_is_refused_or_passed_over(
+    host: Host, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not find_abilities().fuse_overlayfs:
+        pytest.skip("no fuse-overlayfs")
+    other = Host(host.top / "a:b")
+    wanted = stack(other, driver=driver, writable="persistent")
+    if driver == "auto":
+        monkeypatch.setattr(_survey, "find_abilities", lambda: find_abilities()._replace(overlay=False))
+        assert other.run(layers=[BASE, APP], stacks=[wanted])["stacks"][0]["driver"] == "copy"
+        return
+    with pytest.raises(DefinitionError, match="stack web: option 'driver': .* whose path has a colon"):
+        other.run(layers=[BASE, APP], stacks=[wanted])
+    assert not other.root.exists()
+
+
+def unknown(host: Host) -> list[str]:
+    return [finding["object"] for finding in host.check()["findings"] if finding["kind"] == "mount_unknown"]
+
+
+@pytest.mark.parametrize("writable", ["none", "persistent"])
+def test_a_store_that_is_reached_by_a_second_name_is_the_same_store(host: Host, writable: str) -> None:
+    web = stack(host, writable=writable)
+    host.run(layers=[BASE, APP], stacks=[web])
+    second = host.top / "second"
+    (second / "store").mkdir(parents=True)
+    _kernel.mount(str(host.root), str(second / "store"), None, _kernel.MS_BIND)
+    other = Host(second)
+    assert other.run(layers=[BASE, APP], stacks=[web])["changed"] is False
+    assert kinds(other) == set()
+    elsewhere = host.top / "elsewhere"
+    elsewhere.mkdir()
+    request = mount_request(host.store.home, host.store.stacks()["web"])
+    mount_at(replace(request, upper="", work=""), str(elsewhere), find_abilities())
+    assert (unknown(host), unknown(other)) == ([str(elsewhere)], [str(elsewhere)])
+    other.run(layers=[NEW], stacks=[web])
+    assert host.tree("web")["both"] == "new"
+    other.run(stacks=[{"name": "web", "state": "absent"}])
+    assert host.mounts("web") == []
+
+
+def test_mounts_of_a_store_that_was_renamed_are_found(host: Host) -> None:
+    one = stack(host, name="one", path=host.path("one"), layers=["base"])
+    host.run(layers=[BASE, APP], stacks=[stack(host), one])
+    host.root.rename(host.top / "renamed")
+    (host.top / "other").mkdir()
+    other = Host(host.top / "other")
+    (host.top / "renamed").rename(other.root)
+    assert unknown(other) == [host.path("web")], "a bind is known by device and root"
+    other.run(layers=[{"name": name, "state": "absent"} for name in ("base", "app")])
+    other.prune()
+    assert host.tree("web") == SHOWN, "what is mounted stays"
+
+
+def test_a_bind_of_a_content_that_no_stack_has_is_unknown(host: Host) -> None:
+    host.run(layers=[BASE, APP], stacks=[stack(host, layers=["base"])])
+    places = [host.top / name for name in ("known", "inside", "unknown")]
+    for place in places:
+        place.mkdir()
+    app = host.store.content(host.store.name_record("app").diff_ids[0])  # type: ignore[union-attr]
+    for source, place in zip((host.path("web"), f"{host.path('web')}/etc", app), places, strict=True):
+        _kernel.mount(source, str(place), None, _kernel.MS_BIND)
+    assert unknown(host) == [str(places[2])]

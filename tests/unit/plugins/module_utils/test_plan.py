@@ -599,9 +599,9 @@ PROBLEMS = [
         settled(stacks=[], apart=("content",)),
         [
             (
-                "option 'root': /var/lib/strata/content of the store /var/lib/strata lies on another file system than "
-                "the store itself: something is mounted there, or it is another subvolume. A store has to lie on one "
-                "file system as a whole; unmount it there, and mount at /var/lib/strata what is to hold the store"
+                "option 'root': something is mounted on /var/lib/strata/content in the store /var/lib/strata, or it is "
+                "another subvolume. A store has to lie on one file system as a whole, since everything comes into it "
+                "and leaves it by renaming; unmount it there, and mount at /var/lib/strata what is to hold the store"
             )
         ],
     ),
