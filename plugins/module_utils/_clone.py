@@ -10,17 +10,21 @@ For a DiffID that stands twice in one chain: overlayfs refuses one directory as 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_file_systems
 from ansible_collections.strata.overlay.plugins.module_utils._holes import data_ranges
 
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
+_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONG_PATH = 3072
+"""Bytes, far enough below those of the longest path (PATH_MAX, 4096): a name has 255 at most."""
 LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EBADF)
 
@@ -53,7 +57,7 @@ def _clone(source: int, copier: Copier) -> None:
         directory = waiting.pop()
         directories.append(directory)
         for name in names_in(source, directory):
-            status = os.stat(name, dir_fd=source, follow_symlinks=False)
+            status = status_at(source, name)
             if stat.S_ISDIR(status.st_mode):
                 copier.make_directory(name)
                 waiting.append(name)
@@ -61,12 +65,12 @@ def _clone(source: int, copier: Copier) -> None:
                 copier.copy(source, name, status)
     # A directory's time changes with everything made in it, so its own metadata is last, the top's the very last.
     for directory in reversed(directories):
-        copier.copy_metadata(source, directory, os.stat(directory, dir_fd=source, follow_symlinks=False))
+        copier.copy_metadata(source, directory, status_at(source, directory))
 
 
 def names_in(root: int, directory: bytes) -> List[bytes]:
     """What lies in a directory, each name relative to the root, as the directory's is."""
-    descriptor = os.open(directory, LISTED, dir_fd=root)
+    descriptor = open_at(root, directory, LISTED)
     try:
         return [directory + b"/" + os.fsencode(name) for name in os.listdir(descriptor)]
     finally:
@@ -87,7 +91,8 @@ class Copier:
 
     def make_directory(self, name: bytes) -> None:
         """Make a directory, as yet without what ``copy_metadata`` brings."""
-        os.mkdir(name, 0o700, dir_fd=self._target)
+        with near(self._target, name) as (target, base):
+            os.mkdir(base, 0o700, dir_fd=target)
 
     def copy(self, source: int, name: bytes, status: os.stat_result) -> None:
         """Copy what is no directory.
@@ -97,44 +102,83 @@ class Copier:
         if status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), name)
             if first != name:
-                os.link(first, name, src_dir_fd=self._target, dst_dir_fd=self._target, follow_symlinks=False)
+                with near(self._target, first) as (old, old_base), near(self._target, name) as (new, base):
+                    os.link(old_base, base, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
                 return
-        if stat.S_ISREG(status.st_mode):
-            self._copy_file(source, name)
-        elif stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=self._target)
-        else:
-            os.mknod(name, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev, dir_fd=self._target)
-        self.copy_metadata(source, name, status)
-
-    def _copy_file(self, root: int, name: bytes) -> None:
-        flags = os.O_NOFOLLOW | os.O_CLOEXEC
-        source = os.open(name, os.O_RDONLY | flags, dir_fd=root)
-        try:
-            target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=self._target)
-            try:
-                _copy_content(source, target)
-            finally:
-                os.close(target)
-        finally:
-            os.close(source)
+        with near(source, name) as (place, base), near(self._target, name) as (target, _base):
+            if stat.S_ISREG(status.st_mode):
+                _copy_file(place, target, base)
+            elif stat.S_ISLNK(status.st_mode):
+                os.symlink(os.readlink(base, dir_fd=place), base, dir_fd=target)
+            else:
+                os.mknod(base, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev, dir_fd=target)
+            self._copy_metadata(place, target, base, status)
 
     def copy_metadata(self, source: int, name: bytes, status: os.stat_result) -> None:
         """Owner, mode, attributes and times, in the order that keeps them all: chown(2) clears setuid bits and
         capabilities.
         """
-        os.chown(name, status.st_uid, status.st_gid, dir_fd=self._target, follow_symlinks=False)
+        with near(source, name) as (place, base), near(self._target, name) as (target, _base):
+            self._copy_metadata(place, target, base, status)
+
+    def _copy_metadata(self, source: int, target: int, name: bytes, status: os.stat_result) -> None:
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
-            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=self._target)
+            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=target)
         # By way of /proc, because a link or device must not be opened and these calls take no directory descriptor.
         from_path = b"/proc/self/fd/%d/%s" % (source, name)
-        to_path = b"/proc/self/fd/%d/%s" % (self._target, name)
+        to_path = b"/proc/self/fd/%d/%s" % (target, name)
         for attribute in os.listxattr(from_path, follow_symlinks=False):
             if not (attribute.startswith(self._left_out) or is_file_systems(attribute)):
                 value = os.getxattr(from_path, attribute, follow_symlinks=False)
                 os.setxattr(to_path, attribute, value, follow_symlinks=False)
         times = (status.st_atime_ns, status.st_mtime_ns)
-        os.utime(name, ns=times, dir_fd=self._target, follow_symlinks=False)
+        os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
+
+
+def _copy_file(place: int, there: int, name: bytes) -> None:
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    source = os.open(name, os.O_RDONLY | flags, dir_fd=place)
+    try:
+        target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=there)
+        try:
+            _copy_content(source, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+@contextlib.contextmanager
+def near(root: int, name: bytes) -> Iterator[Tuple[int, bytes]]:
+    """A descriptor and a name that lead to what ``name`` leads to below ``root``: others where a call, by way of /proc
+    too, does not take a path that long.
+    """
+    descriptor = -1
+    try:
+        while len(name) > _LONG_PATH:
+            end = name.rfind(b"/", 0, _LONG_PATH)
+            below = os.open(name[:end], _HANDLE, dir_fd=root)
+            if descriptor >= 0:
+                os.close(descriptor)
+            root = descriptor = below
+            name = name[end + 1 :]
+        yield root, name
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def open_at(root: int, name: bytes, flags: int) -> int:
+    """open(2) below a root, whatever the length of the name."""
+    with near(root, name) as (place, base):
+        return os.open(base, flags, dir_fd=place)
+
+
+def status_at(root: int, name: bytes) -> os.stat_result:
+    """lstat(2) below a root, whatever the length of the name."""
+    with near(root, name) as (place, base):
+        return os.stat(base, dir_fd=place, follow_symlinks=False)
 
 
 def _copy_content(source: int, target: int) -> None:

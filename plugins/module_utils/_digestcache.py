@@ -14,9 +14,12 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from functools import partial
+from typing import Dict, Iterator, Mapping, Optional, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+from ansible_collections.strata.overlay.plugins.module_utils._walk import walk
 
 _FRESH_NS = 2 * 10**9
 """A file changed less than this before it was read may change again within one tick of its clock: not remembered."""
@@ -73,22 +76,27 @@ def source_key(source: Source) -> str:
     text = f"{source.kind}\0{PACKING}\0{source.times}\0{os.path.abspath(source.location)}"
     state = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
     newest = 0
-    for path, facts in _walk(source.location):
+    for path, facts in _facts(source.location):
         newest = max(newest, facts.st_mtime_ns, facts.st_ctime_ns)
         line = (facts.st_mode, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_dev)
         state.update(os.fsencode(path) + f"\0{line}\0".encode())
     return "" if time.time_ns() - newest < _FRESH_NS else state.hexdigest()
 
 
-def _walk(top: str) -> Iterator[Tuple[str, os.stat_result]]:
+def _facts(top: str) -> Iterator[Tuple[str, os.stat_result]]:
+    """Of a source and all that is in it: how deep it lies with its name, and what stat(2) says."""
     yield top, os.stat(top)
-    pending: List[str] = [top] if os.path.isdir(top) else []
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                yield entry.path, entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+    if os.path.isdir(top):
+        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for item in walk(descriptor, partial(_fail, top), mounts=True):
+                yield f"{item.depth}/{item.name}", item.facts
+        finally:
+            os.close(descriptor)
+
+
+def _fail(top: str, path: str, why: str) -> None:
+    raise StrataError(f"{top}/{path} cannot be read: {why}")
 
 
 class DigestCache:

@@ -47,6 +47,7 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
     sources = SourceDigests(store)
     usage = Usage(store, names, stacks, size)
     mounts = _mountinfo.read(store.home)
+    totals = usage.totals()
     return {
         "exists": store.exists(),
         "engine": "strata",
@@ -55,7 +56,8 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
         "names": [{**vars(record), **usage.of_name(name)} for name, record in sorted(names.items())],
         "stacks": _stacks(store, stacks, mounts, usage.uppers, sources),
         "mounts": _mounts(store, stacks, mounts),
-        "usage": usage.totals(),
+        "usage": totals,
+        **({"warnings": usage.missed()} if usage.missed() else {}),
         "abilities": _abilities(store.root),
     }
 

@@ -19,7 +19,13 @@ import stat
 from dataclasses import astuple
 from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._clone import LISTED, Copier, names_in
+from ansible_collections.strata.overlay.plugins.module_utils._clone import (
+    LISTED,
+    Copier,
+    names_in,
+    near,
+    status_at,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import OVERLAY_PREFIXES, is_whiteout
@@ -98,7 +104,7 @@ class _Merger:
                 waiting.append(below)
         for directory in reversed(done):
             root = directory.roots[0]
-            status = os.stat(directory.name, dir_fd=root, follow_symlinks=False)
+            status = status_at(root, directory.name)
             self._copier.copy_metadata(root, directory.name, status)
 
     def _fill(self, directory: _Directory) -> List[_Directory]:
@@ -109,7 +115,7 @@ class _Merger:
             for name in names_in(root, directory.name):
                 if name in closed:
                     continue
-                status = os.stat(name, dir_fd=root, follow_symlinks=False)
+                status = status_at(root, name)
                 if stat.S_ISDIR(status.st_mode):
                     below.setdefault(name, _Directory(name, [])).roots.append(root)
                     if _is_opaque(root, name):
@@ -123,7 +129,8 @@ class _Merger:
 
 
 def _is_opaque(root: int, name: bytes) -> bool:
-    path = b"/proc/self/fd/%d/%s" % (root, name)
-    found = os.listxattr(path, follow_symlinks=False)
     marks = [f"{prefix}opaque" for prefix in OVERLAY_PREFIXES]
-    return any(mark in found and os.getxattr(path, mark, follow_symlinks=False) == b"y" for mark in marks)
+    with near(root, name) as (place, base):
+        path = b"/proc/self/fd/%d/%s" % (place, base)
+        found = os.listxattr(path, follow_symlinks=False)
+        return any(mark in found and os.getxattr(path, mark, follow_symlinks=False) == b"y" for mark in marks)

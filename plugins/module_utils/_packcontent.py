@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from functools import partial
 from typing import Dict, Iterator, List, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_files
@@ -31,6 +32,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks impor
 )
 from ansible_collections.strata.overlay.plugins.module_utils._pack import Directory, TreePacker, changed, mark
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, show
+from ansible_collections.strata.overlay.plugins.module_utils._walk import walk
 
 _ELSEWHERE = {
     "redirect": "it is a renamed directory whose files are in a layer below (redirect_dir)",
@@ -70,20 +72,18 @@ def pack_content(path: str, userxattr: bool, live: bool = False, fuse: bool = Fa
 def picture(top: str) -> bytes:
     """What stays the same as long as nobody changes anything in a tree: a digest."""
     total = hashlib.sha256()
+    descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for _path, directories, files, descriptor in os.fwalk(top, onerror=_fail):
-            directories.sort()
-            total.update(repr(_stamp(os.fstat(descriptor))).encode())
-            for name in sorted(directories + files):
-                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                total.update(repr((name, _stamp(status))).encode())
-    except FileNotFoundError:
-        return os.urandom(32)  # the same as nothing
+        total.update(repr(_stamp(os.fstat(descriptor))).encode())
+        for item in walk(descriptor, partial(_fail, top)):
+            total.update(repr((item.name, item.depth, _stamp(item.facts))).encode())
+    finally:
+        os.close(descriptor)
     return total.digest()
 
 
-def _fail(error: OSError) -> None:
-    raise error
+def _fail(top: str, path: str, why: str) -> None:
+    raise StrataError(f"{top}/{path} cannot be read: {why}; nothing can be said of what is below it")
 
 
 class _ContentPacker(TreePacker):

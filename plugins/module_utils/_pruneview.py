@@ -66,14 +66,19 @@ def choose(store: Store, inventory: Inventory, spec: PruneSpec, protected: Abstr
     :param protected: names that stay because the definition at hand has them.
     """
     measured = None
+    missed: List[str] = []
     if spec.max_bytes is not None:
-        sizes = _sizes(removable(store, inventory, spec, protected))
-        measured = Measured(Measure().tree(store.root), sizes)
+        whole = Measure()
+        measured = Measured(whole.tree(store.root), _sizes(removable(store, inventory, spec, protected), Freed()))
+        missed += whole.missed
     plan = plan_prune(store, inventory, spec, protected, time.time(), measured)
     if plan.removals:
         _refuse_apart(store)
-    sizes = _sizes(plan.removals)
-    return replace(plan, removals=tuple(replace(item, bytes=sizes[item.key]) for item in plan.removals))
+    freed = Freed()
+    sizes = _sizes(plan.removals, freed)
+    missed += freed.missed
+    removals = tuple(replace(item, bytes=sizes[item.key]) for item in plan.removals)
+    return replace(plan, removals=removals, incomplete=tuple(dict.fromkeys(missed)))
 
 
 def _refuse_apart(store: Store) -> None:
@@ -98,6 +103,5 @@ def choose_after(
     return chosen, planned._replace(steps=(*planned.steps, *removals))
 
 
-def _sizes(removals: Sequence[Removal]) -> Mapping[Key, int]:
-    freed = Freed()
+def _sizes(removals: Sequence[Removal], freed: Freed) -> Mapping[Key, int]:
     return {removal.key: sum(freed.tree(path) for path in removal.paths) for removal in removals}

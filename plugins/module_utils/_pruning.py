@@ -11,19 +11,19 @@ import errno
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Tuple
+from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
 from ansible_collections.strata.overlay.plugins.module_utils._condemned import sentence
 from ansible_collections.strata.overlay.plugins.module_utils._definition import check_root
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._everymount import mounts_everywhere, used_by_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory, take_inventory
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
-from ansible_collections.strata.overlay.plugins.module_utils._pruneview import choose
-from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
+from ansible_collections.strata.overlay.plugins.module_utils._pruneview import Freed, choose
+from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan, Removal
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
@@ -127,10 +127,10 @@ class Pruning:
             plan = choose(store, inventory, replace(self._spec, max_bytes=None), names)
             store.tidy()
             for removal in plan.removals:
-                for path in removal.paths:
+                for path in _moved(store, removal):
                     store.discard(path)
                 store.tidy()
-        return plan
+        return _settled(store, plan, [])
 
     def _look(self) -> _Sight:
         with self._store.reading(self._timeout):
@@ -149,7 +149,7 @@ class Pruning:
         store = self._store
         done: Pruned | None = None
         try:
-            with store.workspace() as workspace, sentence(store, workspace, _paths(sight.plan)) as made:
+            with store.workspace() as workspace, sentence(store, workspace, _paths(store, sight.plan)) as made:
                 tags = self._tags_without(sight.plan, workspace)
                 with store.changing(self._timeout):
                     started = time.monotonic()
@@ -167,19 +167,14 @@ class Pruning:
         except BaseException:
             store.tidy()
             raise
-        self._delete()
-        return done
-
-    def _delete(self) -> None:
-        left = self._store.tidy()
-        if left:
-            raise StrataError(f"prune: what was to go is removed. {left}")
+        left = store.empty_trash()
+        return replace(done, plan=_settled(store, done.plan, left)) if done else None
 
     def _remove_locked(self, workspace: str) -> Pruned:
         """The same on a store that others change all the time: everything but deleting under its lock."""
         started = time.monotonic()
         plan = self._choose(take_inventory(self._store))
-        with sentence(self._store, workspace, _paths(plan)) as made:
+        with sentence(self._store, workspace, _paths(self._store, plan)) as made:
             self._tags_without(plan, workspace).commit()
             made.pronounce()
             made.execute()
@@ -221,8 +216,24 @@ class Pruning:
         )
 
 
-def _paths(plan: PrunePlan) -> List[str]:
-    return [path for removal in plan.removals for path in removal.paths]
+def _paths(store: Store, plan: PrunePlan) -> List[str]:
+    return [path for removal in plan.removals for path in _moved(store, removal)]
+
+
+def _moved(store: Store, removal: Removal) -> List[str]:
+    """Of a removal's paths those that have to be moved into trash/ before they are deleted."""
+    return [path for path in removal.paths if not path.startswith(f"{store.root}/trash/")]
+
+
+def _settled(store: Store, plan: PrunePlan, left: Sequence[str]) -> PrunePlan:
+    """A plan as it was carried out: what lay in trash/ and still lies there was not removed.
+
+    :param left: what could not be deleted and why, in words.
+    """
+    gone = [item for item in plan.removals if _moved(store, item) or not os.path.lexists(item.paths[0])]
+    kept = Freed().tree(f"{store.root}/trash") - Freed().alone(f"{store.root}/trash") if left else 0
+    kept -= sum(item.bytes for item in plan.removals if item not in gone)
+    return replace(plan, removals=tuple(gone), incomplete=(*plan.incomplete, *left), kept_bytes=max(0, kept))
 
 
 def _stamp(store: Store) -> Tuple[Tuple[object, ...], float]:
@@ -243,6 +254,7 @@ def prune_result(pruned: Pruned) -> Dict[str, Any]:
     return {
         "changed": bool(plan.removals),
         **plan.result(),
+        **({"warnings": list(plan.incomplete)} if plan.incomplete else {}),
         "locked_ms": round(pruned.locked * 1000, 1),
         "diff": _difference(plan),
     }

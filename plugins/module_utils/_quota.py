@@ -15,9 +15,12 @@ import errno
 import fcntl
 import os
 import stat
-from typing import Collection, Iterator
+from functools import partial
+from typing import Collection, Iterator, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._walk import Item, walk
 
 FIRST_PROJECT = 0x53540000
 """Our own range of project ids, far from those that people give by hand (from 1 on)."""
@@ -108,8 +111,13 @@ def limit(directory: str, project: int, size: int) -> None:
 
     Files may not be renamed from one project to another, so the work directory of an overlay belongs in the same one.
     """
-    for path in _everything(directory):
-        _mark(path, project)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _mark(descriptor, project)
+        for item in _everything(descriptor, directory):
+            _mark_entry(item, project)
+    finally:
+        os.close(descriptor)
     quota = _Quota(hard=_blocks(directory, size), soft=0, valid=_BLOCK_LIMITS)
     _control(directory, _SETQUOTA, project, quota)
 
@@ -120,16 +128,20 @@ def _blocks(directory: str, size: int) -> int:
     return (size + unit - 1) // unit * (unit // _BLOCK)
 
 
-def _everything(directory: str) -> Iterator[str]:
-    """The directory, and every directory and regular file below it: others have no project of their own."""
-    yield directory
-    for above, directories, files in os.walk(directory):
-        yield from (f"{above}/{name}" for name in directories if not os.path.islink(f"{above}/{name}"))
-        yield from (path for path in (f"{above}/{name}" for name in files) if stat.S_ISREG(os.lstat(path).st_mode))
+def _everything(descriptor: int, directory: str) -> Iterator[Item]:
+    """Every directory and regular file below a directory: others have no project of their own."""
+    for item in walk(descriptor, partial(_fail, directory)):
+        if stat.S_ISDIR(item.facts.st_mode) or stat.S_ISREG(item.facts.st_mode):
+            yield item
 
 
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _fail(directory: str, path: str, why: str) -> None:
+    """What is not marked would not be limited."""
+    raise StrataError(f"{directory}/{path} cannot be limited in size: {why}")
+
+
+def _open(path: str, directory: Optional[int] = None) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
 
 
 def _attributes(path: str) -> _Attributes:
@@ -142,14 +154,21 @@ def _attributes(path: str) -> _Attributes:
         os.close(descriptor)
 
 
-def _mark(path: str, project: int) -> None:
-    descriptor = _open(path)
+def _mark_entry(item: Item, project: int) -> None:
     try:
-        found = _Attributes()
-        fcntl.ioctl(descriptor, _GETXATTR, found)
-        found.project = project
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            found.flags |= _PROJECT_INHERIT
-        fcntl.ioctl(descriptor, _SETXATTR, found)
+        descriptor = _open(item.name, item.directory)
+    except FileNotFoundError:
+        return  # deleted in this moment
+    try:
+        _mark(descriptor, project)
     finally:
         os.close(descriptor)
+
+
+def _mark(descriptor: int, project: int) -> None:
+    found = _Attributes()
+    fcntl.ioctl(descriptor, _GETXATTR, found)
+    found.project = project
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        found.flags |= _PROJECT_INHERIT
+    fcntl.ioctl(descriptor, _SETXATTR, found)

@@ -42,16 +42,22 @@ class Removal:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """What goes, and in words what could not be decided or reached."""
+    """What goes, and in words what could not be decided or reached.
+
+    :ivar incomplete: what could not be measured or deleted, in words; all else was.
+    :ivar kept_bytes: of what was to go and could not be deleted.
+    """
 
     removals: Tuple[Removal, ...]
     notes: Tuple[str, ...]
+    incomplete: Tuple[str, ...] = ()
+    kept_bytes: int = 0
 
     @property
     def bytes(self) -> int:
-        return sum(removal.bytes for removal in self.removals)
+        return max(0, sum(removal.bytes for removal in self.removals) - self.kept_bytes)
 
     def result(self) -> Dict[str, Any]:
         """As ``prune``, and ``apply`` where it prunes, return it."""
         removed = [removal.result() for removal in self.removals]
-        return {"removed": removed, "reclaimed_bytes": self.bytes, "notes": list(self.notes)}
+        return {"removed": removed, "reclaimed_bytes": self.bytes, "notes": [*self.notes, *self.incomplete]}

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Deleting a tree that may be hostile: no link followed, no mount entered, any depth with three descriptors.
+"""Deleting a tree that may be hostile: no link followed, no mount entered, any depth with few descriptors.
 
 Directories are entered one after the other, as long as few of them are open. What lies deeper is first renamed to the
 top of the rest under a name of its own, then emptied there: so depth never grows and paths never get too long. A mount
@@ -12,6 +12,7 @@ point is met before it is entered: the kernel refuses to open it for us, and to 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -31,6 +32,8 @@ _RESOLVE_NO_XDEV = 0x01
 
 def remove_tree(path: str) -> None:
     """Delete what is at ``path``, a whole tree or a single file or link. Nothing there is no error.
+
+    What cannot be deleted does not keep the rest of the tree: the first error is raised when all else is gone.
 
     :raises StrataError: something is mounted in the tree.
     :raises OSError: as the kernel says, with the path.
@@ -65,11 +68,19 @@ def _remove_directory(parent: int, name: bytes, depth: int) -> None:
     directory = _open_directory(parent, name)
     try:
         if depth < _OPEN_AT_ONCE:
-            below = _unlink_all_files(directory)
+            failed: List[Exception] = []
+            below = _unlink_all_files(directory, failed)
             if depth == 0 and len(below) >= _WORTH_SHARING:
                 below = _share(directory, below)
             for inner in below:
-                _remove_directory(directory, inner, depth + 1)
+                try:
+                    _remove_directory(directory, inner, depth + 1)
+                except FileNotFoundError:
+                    continue  # another run is deleting the same
+                except (OSError, StrataError) as error:
+                    failed.append(error)
+            if failed:
+                raise failed[0]
         else:
             _empty(directory)
     finally:
@@ -78,9 +89,9 @@ def _remove_directory(parent: int, name: bytes, depth: int) -> None:
 
 
 def _share(directory: int, names: List[bytes]) -> List[bytes]:
-    """Delete half of many directories here and the other half in a second process; returns what that could not.
+    """Delete half of many directories here and the other half in a second process; returns those that are still there.
 
-    That one says nothing of what stopped it: whoever tries again meets the same.
+    Nothing is said of what keeps them: whoever tries again meets the same.
     """
     if len(os.sched_getaffinity(0)) < 2:
         return names
@@ -90,25 +101,30 @@ def _share(directory: int, names: List[bytes]) -> List[bytes]:
         try:
             _kernel.die_with_parent()
             for name in theirs:
-                _remove_directory(directory, name, 1)
+                with contextlib.suppress(OSError, StrataError):
+                    _remove_directory(directory, name, 1)
         finally:
             os._exit(0)
     try:
         for name in names[::2]:
-            _remove_directory(directory, name, 1)
+            with contextlib.suppress(OSError, StrataError):
+                _remove_directory(directory, name, 1)
     finally:
         os.waitpid(helper, 0)
     left = {os.fsencode(name) for name in os.listdir(directory)}
-    return [name for name in theirs if name in left]
+    return [name for name in names if name in left]
 
 
-def _unlink_all_files(directory: int) -> List[bytes]:
+def _unlink_all_files(directory: int, failed: List[Exception]) -> List[bytes]:
     """Unlink all that is not a directory; returns the directories."""
     with os.scandir(directory) as listing:
         found = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
     for name, is_directory in found:
         if not is_directory:
-            os.unlink(name, dir_fd=directory)
+            try:
+                os.unlink(name, dir_fd=directory)
+            except OSError as error:
+                failed += [] if isinstance(error, FileNotFoundError) else [error]
     return [os.fsencode(name) for name, is_directory in found if is_directory]
 
 

@@ -62,6 +62,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
     """
     steps = view.plan.steps
     pruned = outcome.pruned or view.pruned
+    warnings = [*outcome.warnings, *(pruned.incomplete if pruned else ())]
     diff_ids = [diff_id for record in view.desired.names.values() for diff_id in record.diff_ids]
     diff_ids += [diff_id for stack in view.desired.stacks for diff_id in stack.diff_ids]
     return {
@@ -89,7 +90,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
         **({"staged": view.desired.stage} if module == "apply" else {}),
         **(pruned.result() if pruned else {}),
         "diff": view.difference,
-        **({"warnings": outcome.warnings} if outcome.warnings else {}),
+        **({"warnings": warnings} if warnings else {}),
     }
 
 

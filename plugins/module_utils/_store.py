@@ -380,29 +380,40 @@ class Store:
         """Names in staging/ of what no run uses any more."""
         return abandoned(f"{self.root}/staging")
 
-    def empty_trash(self) -> None:
-        """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads."""
+    def empty_trash(self) -> List[str]:
+        """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads.
+
+        :returns: what could not be deleted and why, in words; all else was.
+        """
         # Loaded when it is needed, as all that only a run with changes needs.
         from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 
         self._refuse_misplaced()
         trash = f"{self.root}/trash"
+        left: List[str] = []
         for name in os.listdir(trash):
-            # Another run may be deleting the same.
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 remove_tree(f"{trash}/{name}")
+            except FileNotFoundError:
+                continue  # another run may be deleting the same
+            except (OSError, StrataError) as error:
+                then = advice(error) if isinstance(error, OSError) else ""
+                why = error.strerror if isinstance(error, OSError) else error
+                left.append(f"{trash}/{name} is not deleted: {why}. {then}".rstrip())
+        return left
 
     def tidy(self) -> str:
         """The same at the end of a run, of which it is no failure if that does not work: then the words say so."""
         try:
-            self.empty_trash()
+            left = self.empty_trash()
         except (OSError, StrataError) as error:
-            then = advice(error) if isinstance(error, OSError) else ""
-            return (
-                f"What was thrown away in {self.root}/trash is not deleted yet: {said(error)}. The next change, or a "
-                f"prune, deletes it. {then}"
-            ).rstrip()
-        return ""
+            left = [said(error)]
+        if not left:
+            return ""
+        return (
+            f"Not all that was thrown away in {self.root}/trash is deleted yet; the next change or prune tries again: "
+            + " ".join(left)
+        )
 
 
 def _make_directories(path: str, mode: int) -> List[str]:

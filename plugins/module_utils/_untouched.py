@@ -16,9 +16,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from functools import partial
 from typing import Iterator, List, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountapi
+from ansible_collections.strata.overlay.plugins.module_utils._walk import walk
 
 _NOATIME = getattr(os, "O_NOATIME", 0)
 
@@ -96,10 +98,13 @@ def allocated(facts: os.stat_result) -> int:
 class Measure:
     """Bytes that trees take on their file system (``st_blocks``, directories too), each file counted once however many
     hard links lead to it and however many trees of this measure it is in.
+
+    :ivar missed: what could not be measured and is not counted, in words.
     """
 
     def __init__(self) -> None:
         self._seen: Set[Tuple[int, int]] = set()
+        self.missed: List[str] = []
 
     def alone(self, path: str) -> int:
         """Bytes of one file or directory without what is in it; 0 where there is nothing."""
@@ -107,43 +112,33 @@ class Measure:
             return self._one(os.lstat(path))
         except FileNotFoundError:
             return 0
+        except OSError as error:
+            self._miss(path, str(error.strerror))
+            return 0
 
     def tree(self, top: str) -> int:
         """Bytes of a tree or file, without what is mounted in it; 0 where there is nothing."""
         try:
             facts = os.lstat(top)
-        except FileNotFoundError:
+            total = self._one(facts)
+            if not stat.S_ISDIR(facts.st_mode):
+                return total
+            descriptor = open_quietly(top, os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
             return 0
-        total = self._one(facts)
-        pending = [top] if stat.S_ISDIR(facts.st_mode) else []
-        while pending:
-            found, below = self._directory(pending.pop(), facts.st_dev)
-            total += found
-            pending += below
-        return total
-
-    def _directory(self, path: str, device: int) -> Tuple[int, List[str]]:
+        except OSError as error:
+            self._miss(top, str(error.strerror))
+            return 0
         try:
-            descriptor = open_quietly(path, os.O_DIRECTORY)
-        except FileNotFoundError:
-            return 0, []
-        try:
-            total = 0
-            below: List[str] = []
-            with os.scandir(descriptor) as listing:
-                for entry in listing:
-                    try:
-                        facts = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue  # deleted in this moment, as runs do with what lies in staging/ and trash/
-                    if facts.st_dev != device:
-                        continue
-                    total += self._one(facts)
-                    if stat.S_ISDIR(facts.st_mode):
-                        below.append(f"{path}/{entry.name}")
-            return total, below
+            return total + sum(self._one(item.facts) for item in walk(descriptor, partial(self._miss_below, top)))
         finally:
             os.close(descriptor)
+
+    def _miss_below(self, top: str, path: str, why: str) -> None:
+        self._miss(f"{top}/{path}", why)
+
+    def _miss(self, path: str, why: str) -> None:
+        self.missed.append(f"{path} is not measured: {why}")
 
     def is_new(self, facts: os.stat_result) -> bool:
         """Whether no other hard link to it has been counted; from now on it has."""

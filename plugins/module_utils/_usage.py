@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Dict, Iterable, Mapping, Optional
+from typing import Dict, Iterable, List, Mapping, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, StackRecord
@@ -32,6 +32,7 @@ class Usage:
     ) -> None:
         self._store = store
         self._measure = measure
+        self._missed: List[str] = []
         self._names = {name: set(record.diff_ids) for name, record in names.items()}
         self._present = [set(record.diff_ids) for record in stacks.values()]
         self._kept = {d for record in stacks.values() for generation in record.history for d in generation.diff_ids}
@@ -44,7 +45,17 @@ class Usage:
         }
 
     def _tree(self, path: str) -> Optional[int]:
-        return Measure().tree(path) if self._measure else None
+        return self._measured(path) if self._measure else None
+
+    def _measured(self, path: str) -> int:
+        measure = Measure()
+        found = measure.tree(path)
+        self._missed += measure.missed
+        return found
+
+    def missed(self) -> List[str]:
+        """What could not be measured, in words; all else is counted. Call it when all has been measured."""
+        return list(dict.fromkeys(self._missed))
 
     def _content_sizes(self) -> Dict[str, int]:
         directory = os.path.dirname(self._store.content(f"{SHA256}x"))
@@ -53,7 +64,7 @@ class Usage:
             diff_id = SHA256 + name
             record = self._store.content_record(diff_id)
             known = record.allocated if record is not None else -1
-            sizes[diff_id] = known if known >= 0 else Measure().tree(f"{directory}/{name}")
+            sizes[diff_id] = known if known >= 0 else self._measured(f"{directory}/{name}")
         return sizes
 
     def of_name(self, name: str) -> Dict[str, int]:
@@ -90,9 +101,11 @@ class Usage:
         measure = Measure()
         places = [self._store.root, os.path.dirname(contents), contents]
         total = sum(measure.alone(place) for place in places)
-        return total + sum(
+        total += sum(
             measure.tree(f"{self._store.root}/{name}") for name in entries(self._store.root) if name != "content"
         )
+        self._missed += measure.missed
+        return total
 
     def _sum(self, chosen: Iterable[str]) -> int:
         return sum(self._sizes.get(diff_id, 0) for diff_id in set(chosen))

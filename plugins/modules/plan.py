@@ -226,7 +226,9 @@ reclaimed_bytes:
   returned: when O(prune) is given
   type: int
 notes:
-  description: What was kept because it could not be looked at, and whether O(prune.max_bytes) could not be reached.
+  description:
+    - What was kept because it could not be looked at, and whether O(prune.max_bytes) could not be reached.
+    - What could not be measured or deleted, with the reason; all else is. These are warnings too.
   returned: when O(prune) is given
   type: list
   elements: str

@@ -104,7 +104,10 @@ reclaimed_bytes:
   type: int
   sample: 1073152
 notes:
-  description: What was kept because it could not be looked at, and whether O(max_bytes) could not be reached.
+  description:
+    - What was kept because it could not be looked at, and whether O(max_bytes) could not be reached.
+    - What could not be measured or deleted, with the reason; all else is. These are warnings too. Bytes that could not
+      be deleted are no part of RV(reclaimed_bytes), and a later prune tries again.
   returned: success
   type: list
   elements: str

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 from ansible_collections.strata.overlay.plugins.module_utils import _quota
@@ -35,5 +36,9 @@ def test_only_directories_and_regular_files_are_marked(tmp_path: Path) -> None:
     (tmp_path / "directory/file").write_text("x")
     (tmp_path / "link").symlink_to("directory")
     (tmp_path / "broken").symlink_to("nowhere")
-    found = {str(Path(path).relative_to(tmp_path)) for path in _quota._everything(str(tmp_path))}
-    assert found == {".", "directory", "directory/file"}
+    top = os.open(tmp_path, os.O_RDONLY)
+    try:
+        found = {item.name for item in _quota._everything(top, str(tmp_path))}
+    finally:
+        os.close(top)
+    assert found == {"directory", "file"}
