@@ -124,7 +124,14 @@ on_busy:
     - What to do when the mounted tree has to go and processes use it.
     - V(fail) changes nothing and names them. A read-only or volatile stack can change under processes, so for it only
       mounts inside the tree are in the way.
-    - V(detach) takes the tree from the path; those processes keep the old one until they close it.
+    - V(detach) takes the tree from the path; those processes keep the old one until they close it. A writable layer
+      that the stack gives up with it is set aside, also an empty one, and kept until it is pruned.
+    - V(detach) is refused where a persistent layer has to be mounted again, since one layer in two mounts is undefined
+      and processes of the old tree could not write any more. Name what uses the stack in C(services), so that it is
+      stopped meanwhile, or begin with a new writable layer (C(on_change=reset)).
+    - Whatever is said here, a persistent layer is neither mounted again nor given up while another mount uses it, such
+      as a bind mount of the tree or one in a container; the message names it. Mounts that go together with the unmount
+      are not in the way. Where such a mount stays, only V(detach) with C(state=unmounted) leaves it alone.
   type: str
   choices: [fail, detach]
   default: fail

@@ -18,7 +18,7 @@ import os
 import time
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
@@ -63,6 +63,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, new_id
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._upperuse import left_by_all, refuse_uses
 
 _MOST_LEFT = 20
 
@@ -77,6 +78,8 @@ class Applier:
         self._mounter = Mounter(store, workspace, abilities)
         self._before: Dict[str, StackRecord] = {}
         self._unmounted: Dict[str, Tuple[str, float]] = {}
+        self._given_up: Set[str] = set()
+        self._again: Set[str] = set()
         self._host = HostApplier(store, workspace)
         self.outcome = Outcome()
 
@@ -100,6 +103,12 @@ class Applier:
             StopServices: self._stop_services,
         }
         self._host.begin(steps)
+        self._again = {
+            step.stack.spec.name
+            for step in steps
+            if isinstance(step, Mount) and step.stack.spec.writable == "persistent"
+        }
+        self._given_up = {step.record.stack_id for step in steps if isinstance(step, SetAside)}
         try:
             for kind, group in groupby(steps, key=type):
                 if kind in batches:
@@ -239,6 +248,8 @@ class Applier:
 
     def _set_aside(self, steps: List[SetAside]) -> None:
         for step in steps:
+            # It may be used though nothing is mounted at the stack's path.
+            refuse_uses(self._store.root, step.record)
             if step.written:
                 with self._transaction() as transaction:
                     transaction.write(self._store.aside_file(step.record.stack_id), dump(step.record))
@@ -293,14 +304,27 @@ class Applier:
             started = time.monotonic()
             path = os.path.realpath(step.path)
             held = holders(path) if step.detach else []
-            for _mount in range(step.count):
-                self._unmount(step, path)
+            record = self._before.get(step.name) or self._store.stack_record(step.name)
+            try:
+                with left_by_all(self._store.root, None if self._keeps_layer(step, record) else record, path):
+                    for _mount in range(step.count):
+                        self._unmount(step, path)
+            except BusyError:
+                self._put_record_back(step.name)
+                raise
             if held:
                 self.outcome.held_by[step.name] = held
             self._unmounted[path] = (step.name, started)
-            record = self._before.get(step.name) or self._store.stack_record(step.name)
             if record is not None and record.writable == "volatile":
                 self._mounter.unmount_volatile(record.stack_id)
+
+    def _keeps_layer(self, step: Unmount, record: Optional[StackRecord]) -> bool:
+        """Whether nobody minds who uses a stack's layer after an unmount: it is no persistent one, or stays the stack's
+        and is not mounted again.
+        """
+        if record is None or record.writable != "persistent":
+            return True
+        return step.detach and record.stack_id not in self._given_up
 
     def _unmount(self, step: Unmount, path: str) -> None:
         try:
@@ -308,7 +332,8 @@ class Applier:
         except OSError as error:
             self._put_record_back(step.name)
             if error.errno == errno.EBUSY:
-                raise BusyError(busy_message(step.name, path, holders(path))) from error
+                again = step.name in self._again
+                raise BusyError(busy_message(step.name, path, holders(path), again)) from error
             words = f"cannot unmount {path}: {error.strerror}. It stays mounted.{_then(error)}"
             raise StrataError(f"stack {step.name}: {words}") from error
 
@@ -336,6 +361,8 @@ class Applier:
                 self._mounter.mount(record)
             except (OSError, StrataError) as error:
                 back = self._mount_again(name, path)
+                if isinstance(error, BusyError):
+                    raise BusyError(f"{error} {back}") from error
                 raise StrataError(f"stack {name}: cannot mount {path}: {said(error)}. {back}{_then(error)}") from error
             if path in self._unmounted:
                 self.outcome.gaps[name] = round((time.monotonic() - self._unmounted[path][1]) * 1000, 1)

@@ -28,10 +28,16 @@ _PINNED = re.compile(r"^mnt:\[([0-9]+)\]$")
 
 @dataclass(frozen=True)
 class Namespace:
-    """The mounts that one kind of process sees; ``root`` is a path by which its root directory can be reached."""
+    """The mounts that one kind of process sees.
+
+    :ivar root: a path by which its root directory can be reached. :ivar name: such as ``mnt:[4026531841]``.
+    :ivar pid: the first process that lives in it, 0 where none does.
+    """
 
     root: str
     mounts: Tuple[Mount, ...]
+    name: str = ""
+    pid: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,25 +48,43 @@ class Everywhere:
     unreadable: Tuple[str, ...]
 
 
-def mounts_everywhere() -> Everywhere:
-    """Read the mount table of every namespace now."""
+def mounts_everywhere(needles: Sequence[str] = ()) -> Everywhere:
+    """Read the mount table of every namespace now.
+
+    :param needles: where there are any, tables in which none of these words occurs need not be read in full.
+    """
+    words = (*map(os.fsencode, needles), b" nsfs ") if needles else ()
     tables, unreadable = _tables_of_processes()
-    namespaces = [Namespace(root, tuple(_mountinfo.parse(table))) for table, root in tables.items()]
-    known = {name for name in (_namespace(pid) for pid in _processes()) if name}
-    for pin in _pinned(namespaces, known):
+    namespaces = [
+        Namespace(f"/proc/{pid}/root", _parsed(table, words), namespace_of(pid), int(pid))
+        for table, pid in tables.items()
+    ]
+    known = {name for name in (namespace_of(pid) for pid in _processes()) if name}
+    for name, pin in _pinned(namespaces, known).items():
         table = _enter(pin)
         if table is None:
             unreadable.append(f"the mount namespace kept by {pin} cannot be read")
         else:
-            namespaces.append(Namespace("", tuple(_mountinfo.parse(table))))
+            namespaces.append(Namespace("", _parsed(table, words), name))
     return Everywhere(tuple(namespaces), tuple(unreadable))
 
 
+def _parsed(table: bytes, words: Sequence[bytes]) -> Tuple[Mount, ...]:
+    wanted = not words or any(word in table for word in words)
+    return tuple(_mountinfo.parse(table)) if wanted else ()
+
+
+def processes_in(namespace: str) -> List[int]:
+    """The processes that live in a mount namespace now."""
+    return [int(pid) for pid in _processes() if namespace_of(pid) == namespace]
+
+
 def _processes() -> List[str]:
-    return [name for name in os.listdir("/proc") if name.isdigit()]
+    return sorted((name for name in os.listdir("/proc") if name.isdigit()), key=int)
 
 
-def _namespace(pid: str) -> str:
+def namespace_of(pid: str) -> str:
+    """The name of a process's mount namespace, such as ``mnt:[4026531841]``; "" where that is not for us to see."""
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:
@@ -68,7 +92,7 @@ def _namespace(pid: str) -> str:
 
 
 def _tables_of_processes() -> Tuple[Dict[bytes, str], List[str]]:
-    """Every different table, with the root directory of a process that has it; and who cannot be read, in words."""
+    """Every different table, with a process that has it; and who cannot be read, in words."""
     tables: Dict[bytes, str] = {}
     seen: Set[Tuple[str, int, int]] = set()
     unreadable: List[str] = []
@@ -78,7 +102,7 @@ def _tables_of_processes() -> Tuple[Dict[bytes, str], List[str]]:
             continue
         try:
             with open(f"/proc/{pid}/mountinfo", "rb") as stream:
-                tables.setdefault(stream.read(), f"/proc/{pid}/root")
+                tables.setdefault(stream.read(), pid)
         except PermissionError:
             unreadable.append(f"the mounts of process {pid} cannot be read")
         except OSError:
@@ -98,14 +122,14 @@ def _view_of(pid: str) -> Optional[Tuple[str, int, int]]:
         return None
 
 
-def _pinned(namespaces: Sequence[Namespace], known: Set[str]) -> List[str]:
-    """Files that keep namespaces alive in which no process lives."""
+def _pinned(namespaces: Sequence[Namespace], known: Set[str]) -> Dict[str, str]:
+    """Files that keep namespaces alive in which no process lives, by the names of these."""
     found: Dict[str, str] = {}
     for namespace in namespaces:
         for mount in namespace.mounts:
             if mount.fstype == "nsfs" and _PINNED.match(mount.root) and mount.root not in known:
                 found.setdefault(mount.root, f"{namespace.root}{mount.path}")
-    return list(found.values())
+    return found
 
 
 def _enter(pin: str) -> Optional[bytes]:
@@ -164,7 +188,7 @@ def used_by_mounts(everywhere: Everywhere, root: str, leaving: AbstractSet[str] 
                 _add(used, path_in_store(place, parent.device, inner))
             if mount.fstype == "overlay":
                 for name in [*mount.lowers(), mount.option("upperdir"), mount.option("workdir")]:
-                    _add(used, _named(name, same))
+                    _add(used, path_of_name(name, same))
             elif mount.fstype == FUSE:
                 for name in _served(mount, root):
                     _add(used, f"overlay2/{name}")
@@ -204,7 +228,7 @@ class SameDirectory:
         return self._known[path]
 
 
-def _named(name: str, same: Callable[[str], bool]) -> str:
+def path_of_name(name: str, same: Callable[[str], bool]) -> str:
     """Path within the store of a lower, upper or work directory as a mount names it."""
     if not name.startswith("/"):
         return f"overlay2/{name}" if name else ""

@@ -52,8 +52,9 @@ def _target(store: Store, desired: Desired, name: str) -> Tuple[Optional[Desired
         layers = ", ".join(change.back_layers)
         words = f"The stack went back to the generation before ({layers}){running}."
         # A writable layer that began anew with the change has nothing in it that would have to begin anew again, but
-        # where it is a copy of what the change brought.
-        spec = replace(stack.spec, on_change="reset" if stack.whole else "keep")
+        # where it is a copy of what the change brought, or processes may keep the tree that is detached.
+        anew = stack.whole or stack.spec.on_busy == "detach"
+        spec = replace(stack.spec, on_change="reset" if anew else "keep")
         number = _generation(store, change)
         target = stack._replace(spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number)
         return target, words

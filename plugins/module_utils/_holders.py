@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
@@ -15,6 +16,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._pathname import is
 from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
 
 _MOST_SHOWN = 10
+_NO_TREE = ("/memfd:", "/dev/", "/SYSV", "/anon_hugepage", "/proc/")
+"""What the kernel keeps on file systems of its own that nobody can mount, and devices."""
 
 
 class Holder(NamedTuple):
@@ -42,12 +45,37 @@ def holders(path: str) -> List[Holder]:
         if pid != os.getpid() and _namespace(str(pid)) == here:
             held = next((target for target in _held(pid) if is_inside(target, path)), None)
             if held is not None:
-                found.append(Holder(pid, _command(pid), held))
+                found.append(Holder(pid, command_of(pid), held))
     return found
 
 
 def _processes() -> List[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def holders_of_unmounted(mounted: Set[str]) -> List[Holder]:
+    """Processes that use a tree which is mounted nowhere any more, such as one that was detached while it was open.
+
+    :param mounted: the devices (``major:minor``) of all mounts in all namespaces.
+    """
+    found: List[Holder] = []
+    for pid in _processes():
+        for link in _links(pid):
+            target = next(iter(_target(link)), "")
+            if target.startswith("/") and not target.startswith(_NO_TREE) and _lies_on_other(link, mounted):
+                found.append(Holder(pid, command_of(pid), target))
+                break
+    return found
+
+
+def _lies_on_other(link: str, mounted: Set[str]) -> bool:
+    """Whether it is on a file system without a disk that is none of these."""
+    try:
+        facts = os.stat(link)
+    except OSError:
+        return False
+    device = f"{os.major(facts.st_dev)}:{os.minor(facts.st_dev)}"
+    return (stat.S_ISDIR(facts.st_mode) or stat.S_ISREG(facts.st_mode)) and device[:2] == "0:" and device not in mounted
 
 
 def holders_of_devices(devices: Set[str]) -> List[Holder]:
@@ -60,7 +88,7 @@ def holders_of_devices(devices: Set[str]) -> List[Holder]:
     for pid in _processes() if devices else ():
         held = next((link for link in _links(pid) if _device(link) in devices), None)
         if held is not None:
-            found.append(Holder(pid, _command(pid), next(iter(_target(held)), "")))
+            found.append(Holder(pid, command_of(pid), next(iter(_target(held)), "")))
     return found
 
 
@@ -89,12 +117,17 @@ def tell(found: List[Holder]) -> str:
     return ", ".join(holder.words() for holder in found[:_MOST_SHOWN]) + rest
 
 
-def busy_message(name: str, path: str, found: List[Holder]) -> str:
-    """Why a stack was not touched, and what to do."""
-    return (
-        f"stack {name}: {path} is busy: {tell(found)}. Nothing was unmounted. Stop what holds it, or set "
-        "on_busy: detach to let it keep the old tree while new processes see the new one."
+def busy_message(name: str, path: str, found: List[Holder], again: bool = False) -> str:
+    """Why a stack was not touched, and what to do.
+
+    :param again: its persistent layer is mounted again, so that nobody may keep the old tree.
+    """
+    other = (
+        "name the services that use it in services, so that they are stopped meanwhile"
+        if again
+        else "set on_busy: detach to let it keep the old tree while new processes see the new one"
     )
+    return f"stack {name}: {path} is busy: {tell(found)}. Nothing was unmounted. Stop what holds it, or {other}."
 
 
 def _namespace(pid: str) -> Optional[str]:
@@ -132,7 +165,8 @@ def _target(link: str) -> Tuple[str, ...]:
     return (target[: -len(deleted)] if target.endswith(deleted) else target,)
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """The name of a process's program, for messages."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
             return stream.read().strip()

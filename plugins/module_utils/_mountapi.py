@@ -156,7 +156,11 @@ class FsContext:
         """One option without a value."""
         self._config(_SET_FLAG, key, None)
 
+    def create(self) -> None:
+        """Create the super block; it goes with the context where no mount of it is made."""
+        self._config(_CMD_CREATE, None, None)
+
     def tree(self, attributes: int) -> Tree:
         """Create the super block; a mount of it with these ATTR_* bits that hangs nowhere yet."""
-        self._config(_CMD_CREATE, None, None)
+        self.create()
         return Tree(syscall(FSMOUNT, self._fd, _CLOEXEC, attributes))

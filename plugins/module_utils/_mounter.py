@@ -30,6 +30,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._upperuse import refuse_second
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Mounter:
         directories that overlayfs wants on one file system.
         """
         if record.writable == "persistent":
+            refuse_second(self._store.root, record)
             set_top(f"{self._store.layer(record.stack_id)}/diff", record.style)
         if record.writable != "volatile":
             yield

@@ -78,6 +78,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         problems += services_told(desired, observed.host)
         changes = with_services(changes, desired, observed.host)
     steps += [*removals, *changes, *writes]
+    problems += _detached_again(steps, observed)
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if desired.stage:
         steps = [step for step in steps if isinstance(step, (ImportContent, LinkLayer))]
@@ -203,6 +204,25 @@ def _covered(steps: List[Step], observed: Observed) -> List[str]:
     return problems
 
 
+def _detached_again(steps: List[Step], observed: Observed) -> List[str]:
+    """Persistent layers that were to be mounted again while whoever uses the old tree keeps that: two mounts of one
+    layer. The kernel does not define what comes of it; processes of the old tree lose the right to write.
+    """
+    mounted = {step.stack.spec.name for step in steps if isinstance(step, Mount)}
+    given_up = {step.record.stack_id for step in steps if isinstance(step, SetAside)}
+    problems: List[str] = []
+    for step in steps:
+        before = observed.known.stacks.get(step.name) if isinstance(step, Unmount) and step.detach else None
+        if before and before.writable == "persistent" and before.name in mounted and before.stack_id not in given_up:
+            problems.append(
+                f"{step.object}: option 'on_busy': detach cannot be used here: {before.path} has to be unmounted, and "
+                "its persistent layer mounted again, while processes of the old tree may still write to it. Use "
+                "on_busy: fail and name what uses the stack in services, so that it is stopped meanwhile; or "
+                "on_change: reset, which begins with a new writable layer and sets the old one aside"
+            )
+    return problems
+
+
 def _drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
     record = observed.known.stacks[name]
     steps: List[Step] = []
@@ -210,9 +230,14 @@ def _drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
     if ours:
         steps.append(Unmount(name, record.path, len(ours), detach, "the stack goes away"))
     if record.stack_id:
-        steps.append(SetAside(record, name in observed.written_uppers))
+        steps.append(SetAside(record, _is_kept(record, detach and bool(ours), observed)))
     steps.append(ForgetStack(record))
     return steps
+
+
+def _is_kept(record: StackRecord, detached: bool, observed: Observed) -> bool:
+    """Whether a writable layer that its stack gives up stays: something is in it, or processes may write to it."""
+    return record.name in observed.written_uppers or (detached and record.writable == "persistent")
 
 
 def _lost_volatiles(known: Known, names: Set[str], planned: Set[str]) -> List[StackRecord]:
@@ -360,7 +385,8 @@ class _Stack:
             return None
         others = before.writable != self._spec.writable or before.whole != self._stack.whole
         if others or (self._stack.begins_anew(before) and before.writable == "persistent"):
-            return SetAside(before, before.name in self._observed.written_uppers)
+            detached = self._spec.on_busy == "detach" and bool(self._ours)
+            return SetAside(before, _is_kept(before, detached, self._observed))
         return None
 
     def _write(self, why: Tuple[str, ...], keep_id: bool) -> WriteStack:

@@ -26,7 +26,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._request import Req
 from ansible_collections.strata.overlay.plugins.module_utils._result import Outcome, View, difference, result_of
 from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     ImportContent,
+    Mount,
     Plan,
+    SetAside,
     StoreImage,
     Switch,
     Unmount,
@@ -77,11 +79,11 @@ class Survey:
         """
         with self._store.reading(self._request.timeout):
             view = complete(self.look(origins))
-        if any(isinstance(step, (Unmount, Switch)) for step in view.plan.steps):
+        if any(isinstance(step, (Unmount, Switch, Mount, SetAside)) for step in view.plan.steps):
             # Loaded when it is needed, as all that a host which is right does without.
             from ansible_collections.strata.overlay.plugins.module_utils._busy import refuse_busy
 
-            refuse_busy(view.plan)
+            refuse_busy(view.plan, view.observed)
         return view
 
     def note_use(self, view: View) -> None:

@@ -268,10 +268,12 @@ def test_a_busy_stack_is_refused_with_who_holds_it(host: Host) -> None:
                 assert f"sleep (process {holder.pid}) holds {host.path('web')}" in str(failure.value)
             assert host.tree("web")["both"] == "app"
             assert host.store.stacks()["web"].generation == 1
-            result = host.run(**changed(on_busy="detach"))
+            assert "on_busy: detach" not in str(failure.value), "it would be refused"
+            result = host.run(**changed(on_busy="detach", on_change="reset"))
             assert host.tree("web")["both"] == "new"
             assert [held["pid"] for held in result["stacks"][0]["held_by"]] == [holder.pid]
             assert Path(f"/proc/{holder.pid}/cwd/both").read_text() == "app", "it keeps the tree it had"
+            Path(f"/proc/{holder.pid}/cwd/both").write_text("kept")
         finally:
             holder.kill()
 

@@ -847,11 +847,24 @@ def test_generation_and_writable_layer_of_a_record(
 
 @pytest.mark.parametrize("on_busy", ["fail", "detach"])
 @pytest.mark.parametrize(
-    "change", [{"state": "absent"}, {"state": "unmounted"}, {"path": "/new"}, {"layers": ["base"]}]
+    "change", [{"state": "absent"}, {"state": "unmounted"}, {"layers": ["base"], "on_change": "reset"}]
 )
 def test_what_to_do_with_a_busy_stack_is_said_with_every_unmount(change: dict[str, Any], on_busy: str) -> None:
     definition = persistent(**change, on_busy=on_busy)
     assert step_of(Unmount, definition, settled(stacks=[PERSISTENT])).detach is (on_busy == "detach")
+
+
+@pytest.mark.parametrize("change", [{"path": "/new"}, {"layers": ["base"]}, {"mount_options": ["nosuid"]}])
+def test_a_persistent_layer_that_is_mounted_again_is_never_detached(change: dict[str, Any]) -> None:
+    planned = make_plan(persistent(**change, on_busy="detach"), settled(stacks=[PERSISTENT]))
+    assert [problem for problem in planned.problems if "option 'on_busy': detach cannot be used here" in problem]
+    assert not make_plan(persistent(**change), settled(stacks=[PERSISTENT])).problems
+
+
+@pytest.mark.parametrize("change", [{"state": "absent"}, {"layers": ["base"], "on_change": "reset"}])
+def test_an_empty_layer_that_is_detached_is_kept_for_those_who_write_to_it(change: dict[str, Any]) -> None:
+    assert step_of(SetAside, persistent(**change, on_busy="detach"), settled(stacks=[PERSISTENT])).written
+    assert not step_of(SetAside, persistent(**change), settled(stacks=[PERSISTENT])).written
 
 
 def test_every_mount_of_ours_is_counted() -> None:
