@@ -58,9 +58,10 @@ driver:
     - V(auto) is the first of these three that the host has and that works where the store lies, which is found by
       trying before anything is imported; it is what a new stack has when this is left out. A persistent layer stays
       with the driver that it was written with. The result tells which it is, and why.
-    - Where the store itself lies on an overlay, as in most containers, V(overlay) can have no persistent layer. On a
-      file system without d_type (xfs made with C(-n ftype=0), ext4 with C(-O ^filetype)) it would list what is deleted
-      and is refused. One read-only layer alone needs no driver.
+    - Where the store itself lies on an overlay, as in most containers, V(overlay) can have no persistent layer, and no
+      layer that deletes files of others can be imported. On a file system without d_type (xfs made with C(-n ftype=0),
+      ext4 with C(-O ^filetype)) it would list what is deleted and is refused. One read-only layer alone needs no
+      driver.
   type: str
   choices: [auto, overlay, fuse-overlayfs, copy]
 on_change:

@@ -7,13 +7,15 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import FUSE_DEVICE
 from ansible_collections.strata.overlay.plugins.module_utils._chain import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
 from ansible_collections.strata.overlay.plugins.module_utils._driver import Drivers, cannot_take_over
 from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Switch, Unmount
+from ansible_collections.strata.overlay.plugins.module_utils._storefaults import apart_text
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE_OVERLAYFS
 
 
@@ -35,7 +37,29 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
             f"{spec.where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
             f"{limit}"
         )
+    if spec.state == "mounted" and spec.path in observed.unmakeable:
+        problems.append(
+            f"{spec.where}: option 'path': {spec.path} is missing, and cannot be made: its file system is read-only. "
+            "Make the directory where that file system comes from, or choose another path"
+        )
     return problems + _left_behind(stack, observed) + _style_problems(stack, observed)
+
+
+def place_problems(steps: Sequence[Step], observed: Observed) -> List[str]:
+    """What cannot be done where the store lies, whatever the stacks."""
+    problems: List[str] = []
+    if steps and observed.read_only:
+        problems.append(
+            f"option 'root': the store {observed.root} lies on a file system that is read-only, so nothing can be "
+            "changed in it; mount it writable, or set root to a directory that can be written"
+        )
+    if steps and observed.apart:
+        problems.append(f"option 'root': {apart_text(observed.root, observed.apart)}")
+    refused = observed.faults.mount
+    if refused.why:
+        mounting = (step for step in steps if isinstance(step, (Mount, Switch, Unmount)))
+        problems += [f"{step.object}: {refused.why}; {refused.cure}" for step in mounting]
+    return problems
 
 
 def _left_behind(stack: DesiredStack, observed: Observed) -> List[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from types import MappingProxyType
-from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
@@ -48,6 +48,7 @@ class Observed(NamedTuple):
     :ivar faults: what the store cannot have where it lies.
     :ivar apart: directories of the store that lie on another file system, see ``find_places_apart``.
     :ivar read_only: nothing can be written where the store lies.
+    :ivar unmakeable: paths of stacks that are missing and cannot be made, since their file system is read-only.
     """
 
     root: str
@@ -71,6 +72,7 @@ class Observed(NamedTuple):
     faults: StoreFaults = StoreFaults()
     apart: Tuple[str, ...] = ()
     read_only: bool = False
+    unmakeable: Collection[str] = ()
 
     def mounts_of(self, path: str) -> List[Mount]:
         """Mounts at a stack's path, lowest first."""
@@ -135,8 +137,14 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) 
         quota_fault=_quota_fault(store, desired),
         idmap_fault=_idmap_fault(store, desired),
         apart=find_places_apart(store.root, (name for name, _mode in DIRECTORIES), mounts),
-        read_only=bool(os.statvfs(existing_above(store.root)).f_flag & os.ST_RDONLY),
+        read_only=_is_read_only(store.root),
+        unmakeable={path for path, facts in paths.items() if facts.kind == "missing" and _is_read_only(facts.resolved)},
     )
+
+
+def _is_read_only(path: str) -> bool:
+    """Whether nothing can be written where a path lies, or would lie."""
+    return bool(os.statvfs(existing_above(path)).f_flag & os.ST_RDONLY)
 
 
 def _image_faults(store: Store, desired: Desired, known: Known) -> Mapping[str, str]:

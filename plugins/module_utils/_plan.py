@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, short
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, Known, copied
-from ansible_collections.strata.overlay.plugins.module_utils._hostlimits import host_problems
+from ansible_collections.strata.overlay.plugins.module_utils._hostlimits import host_problems, place_problems
 from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount as MountLine
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
@@ -46,7 +46,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Unmount,
     WriteStack,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._storefaults import apart_text
 
 
 def plan(desired: Desired, observed: Observed) -> Plan:
@@ -82,27 +81,10 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     problems += [text for text in _covered(steps, observed) if text not in problems]
     if desired.stage:
         steps = [step for step in steps if isinstance(step, (ImportContent, LinkLayer))]
-    problems += _place_problems(steps, observed)
+    problems += place_problems(steps, observed)
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
     return Plan(tuple(steps), tuple(problems))
-
-
-def _place_problems(steps: Sequence[Step], observed: Observed) -> List[str]:
-    """What cannot be done where the store lies, whatever the stacks."""
-    problems: List[str] = []
-    if steps and observed.read_only:
-        problems.append(
-            f"option 'root': the store {observed.root} lies on a file system that is read-only, so nothing can be "
-            "changed in it; mount it writable, or set root to a directory that can be written"
-        )
-    if steps and observed.apart:
-        problems.append(f"option 'root': {apart_text(observed.root, observed.apart)}")
-    refused = observed.faults.mount
-    if refused.why:
-        mounting = (step for step in steps if isinstance(step, (Mount, Switch, Unmount)))
-        problems += [f"{step.object}: {refused.why}; {refused.cure}" for step in mounting]
-    return problems
 
 
 def _boot(desired: Desired, observed: Observed, problems: List[str]) -> Tuple[Sequence[Step], Sequence[Step]]:

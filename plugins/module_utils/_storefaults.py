@@ -225,6 +225,20 @@ def _upper_fault(root: str, kind: int) -> Fault:
     return _NO_FAULT
 
 
+def whiteout_fault(directory: int) -> Fault:
+    """Why nothing can be marked as deleted in a directory, after the kernel has refused it.
+
+    :param directory: a descriptor.
+    """
+    if _file_system(f"/proc/self/fd/{directory}") != _OVERLAYFS:
+        return _NO_FAULT
+    return Fault(
+        "the file system of the store is an overlay itself, as the root of a container is, and nobody can make the "
+        "mark of a deleted file (a device 0:0) on one",
+        "put the store on ext4, xfs or btrfs (a volume of the container, mounted at the store's root)",
+    )
+
+
 _ELSEWHERE = (
     "put the store on ext4, xfs or btrfs (a volume of the container, mounted at the store's root), or leave 'driver' "
     "out, so that one is taken which works here"

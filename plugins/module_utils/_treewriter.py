@@ -241,7 +241,16 @@ class TreeWriter:
         except NotADirectoryError:
             return False
         if not _exists(parent, name):
-            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+            try:
+                os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+            except PermissionError as error:
+                # Loaded when it is needed, which is next to never.
+                from ansible_collections.strata.overlay.plugins.module_utils._storefaults import whiteout_fault
+
+                fault = whiteout_fault(parent)
+                if not fault.why:
+                    raise
+                raise StrataError(f"{show(path)} is deleted in it: {fault.why}; {fault.cure}") from error
             return True
         if _is_directory(parent, name):
             self._set_opaque(path)

@@ -140,6 +140,14 @@ def test_a_stack_of_a_store_on_an_overlay_is_made_kept_and_taken_away(
     assert kinds(nested) == set()
 
 
+def test_a_layer_that_deletes_is_refused_on_an_overlay_with_the_reason(nested: Host) -> None:
+    gone = {"name": "app", "files": [{"path": "etc/os", "state": "absent"}]}
+    with pytest.raises(StrataError, match=r"layer app: .* 'etc/os' is deleted in it: .* an overlay itself"):
+        nested.run(layers=[BASE, gone], stacks=[stack(nested)])
+    assert nested.store.stacks() == {}
+    assert nested.store.names() == []
+
+
 def test_a_copy_on_an_overlay_is_switched_without_a_gap(nested: Host) -> None:
     nested.run(layers=[BASE, APP], stacks=[stack(nested, driver="copy")])
     with open(f"{nested.path('web')}/both", encoding="ascii"):
@@ -167,6 +175,19 @@ def test_a_stack_on_a_file_system_that_is_read_only_is_refused_while_planning(ho
     for check in (True, False):
         with pytest.raises(DefinitionError, match="lies on a file system that is read-only"):
             host.run(check=check, layers=[BASE, APP], stacks=[stack(host)])
+
+
+def test_a_missing_path_on_a_file_system_that_is_read_only_is_refused_while_planning(host: Host) -> None:
+    top = host.top / "srv"
+    (top / "there").mkdir(parents=True)
+    _kernel.mount(str(top), str(top), None, _kernel.MS_BIND)
+    _kernel.mount("", str(top), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY)
+    for check in (True, False):
+        with pytest.raises(DefinitionError, match=f"stack web: option 'path': {top}/web is missing, and cannot"):
+            host.run(check=check, layers=[BASE, APP], stacks=[stack(host)])
+    assert not host.root.exists()
+    host.four_steps(layers=[BASE, APP], stacks=[stack(host, path=host.path("there"))])
+    assert host.tree("there") == SHOWN
 
 
 def test_a_process_that_may_not_mount_is_told_while_planning(host: Host) -> None:
