@@ -326,7 +326,7 @@ def _failure(error: Exception, host: str, timeout: float, is_first: bool) -> Req
     if isinstance(reason, socket.timeout):
         return RequestError(f"{host} does not answer within {timeout:g} seconds", passing=True)
     if isinstance(reason, SlowError):
-        return RequestError(f"{host} is too slow: {reason}", passing=True)
+        return RequestError(f"{host} is too slow: {reason}", passing=reason.streams)
     if isinstance(reason, UnicodeError):
         return RequestError(f"cannot speak to {host}: its name, or that of its proxy, is not one")
     if isinstance(reason, http.client.IncompleteRead):

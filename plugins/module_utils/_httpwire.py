@@ -30,7 +30,14 @@ _LONGEST_LINE = 65_536
 
 
 class SlowError(OSError):
-    """A server that does answer, but too slowly."""
+    """A server that does answer, but too slowly.
+
+    :ivar streams: that a large body came slowly, of which another connection may bring the rest.
+    """
+
+    def __init__(self, message: str, streams: bool) -> None:
+        super().__init__(message)
+        self.streams = streams
 
 
 class Watch:
@@ -80,8 +87,8 @@ class Watch:
 
     def _slow(self) -> SlowError:
         if self._streams:
-            return SlowError(f"fewer than {_LEAST} bytes came within {_WINDOW:g} seconds")
-        return SlowError(f"its answer was not whole within {self._total:g} seconds")
+            return SlowError(f"fewer than {_LEAST} bytes came within {_WINDOW:g} seconds", True)
+        return SlowError(f"its answer was not whole within {self._total:g} seconds", False)
 
 
 class _WatchedReader(io.RawIOBase):

@@ -17,7 +17,13 @@ from typing import IO, Callable, ContextManager, Dict, List, Optional, Sequence,
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._http import Body, Client, RequestError, Response
 from ansible_collections.strata.overlay.plugins.module_utils._httporigin import Origin, origin_of
-from ansible_collections.strata.overlay.plugins.module_utils._manifest import INDEXES, MANIFESTS, MAX_MANIFEST, sha256
+from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
+    INDEXES,
+    MANIFESTS,
+    MAX_MANIFEST,
+    read_document,
+    sha256,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener
 from ansible_collections.strata.overlay.plugins.module_utils._reference import (
     Mirror,
@@ -82,7 +88,7 @@ class Registry:
 
         :raises StrataError: nobody has; what each of them said.
         """
-        return self._from_first(lambda endpoint: endpoint.manifest(wanted))
+        return self._from_first(lambda endpoint: endpoint.manifest(wanted), _check_document)
 
     def opener(self, digest: str, size: int) -> Opener:
         """Opens a blob, from its first byte each time; it connects when it is read. See `BlobStream`."""
@@ -93,11 +99,16 @@ class Registry:
 
         return opened
 
-    def _from_first(self, ask: Callable[[Endpoint], Result]) -> Result:
+    def _from_first(self, ask: Callable[[Endpoint], Result], check: Callable[[Result, str], object]) -> Result:
+        """
+        :param check: raises StrataError where what a mirror gives is no use. What the registry gives, others judge.
+        """
         reasons = list(self._reasons)
         for endpoint in list(self._endpoints[:-1]):
             try:
-                return persist(lambda one=endpoint: ask(one), endpoint.pauses)  # type: ignore[misc]
+                found = persist(lambda one=endpoint: ask(one), endpoint.pauses)  # type: ignore[misc]
+                check(found, endpoint.words)
+                return found
             except StrataError as error:
                 reasons.append(str(error))
                 if not isinstance(error, RequestError) or error.status != 404:
@@ -109,6 +120,10 @@ class Registry:
             return persist(lambda: ask(last), last.pauses)
         except StrataError as error:
             raise StrataError(last_of([*reasons, str(error)])) from error
+
+
+def _check_document(served: Served, words: str) -> None:
+    read_document(served.body, served.media_type, f"{words}: manifest {served.digest}")
 
 
 class Endpoint:

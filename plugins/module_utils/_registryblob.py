@@ -15,12 +15,15 @@ import hashlib
 import io
 import re
 import time
-from typing import Any, List, Optional, Protocol, Sequence
+from typing import Any, Dict, List, Optional, Protocol, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._http import RequestError, Response, skip
 from ansible_collections.strata.overlay.plugins.module_utils._retry import ENOUGH, Sleep, is_worth_waiting
+
+_SMALL = 1 << 20
+"""Bytes up to which a blob is held in memory until its digest is known to be right."""
 
 _RANGE = re.compile(r"^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
 
@@ -61,6 +64,8 @@ class BlobStream(io.RawIOBase):
         self._got = 0
         self._reasons: List[str] = []
         self._whole = False
+        self._small: Optional[io.BytesIO] = None
+        self._givers: Dict[str, None] = {}
 
     def readable(self) -> bool:
         return True
@@ -70,18 +75,48 @@ class BlobStream(io.RawIOBase):
 
         :raises StrataError: nobody has the rest; or, in place of the last bytes, the digest is wrong.
         """
+        if self._size <= _SMALL:
+            if self._small is None:
+                self._small = io.BytesIO(self._read_whole())
+            return self._small.readinto(buffer)
         view = memoryview(buffer)[: self._size - self._at]
-        piece = self._next(len(view)) if view else b""
-        self._hash.update(piece)
-        self._at += len(piece)
+        piece = self._piece(len(view)) if view else b""
         if self._at == self._size and not self._whole:
-            self._verify()
+            if not self._is_right():
+                raise self._damaged()
+            self._whole = True
         view[: len(piece)] = piece
         return len(piece)
 
     def close(self) -> None:
         self._disconnect()
         super().close()
+
+    def _read_whole(self) -> bytes:
+        """All of a small blob: of one who sends other bytes nothing has been used yet, and the next one is asked."""
+        while True:
+            pieces = []
+            while self._at < self._size:
+                pieces.append(self._piece(self._size - self._at))
+            if self._is_right():
+                return b"".join(pieces)
+            error = self._damaged()
+            self._disconnect()
+            if len(self._givers) < 2 and self._sources:
+                self._reasons.append(str(error))
+                self._sources.pop(0)
+            if not self._sources:
+                raise StrataError(last_of(self._reasons)) from error
+            self._at, self._breaks, self._got = 0, 0, 0
+            self._hash = hashlib.sha256()
+            self._givers.clear()
+
+    def _piece(self, size: int) -> bytes:
+        piece = self._next(size)
+        self._hash.update(piece)
+        self._at += len(piece)
+        self._givers.setdefault(self._sources[0].words)
+        return piece
 
     def _next(self, size: int) -> bytes:
         """At least one byte, from whoever has it."""
@@ -139,15 +174,15 @@ class BlobStream(io.RawIOBase):
             got = f" after {self._at} of {self._size} bytes" if self._at else ""
             raise StrataError(f"blob {self._digest}{got}: {last_of(self._reasons)}") from error
 
-    def _verify(self) -> None:
-        found = SHA256 + self._hash.hexdigest()
-        if found != self._digest:
-            source = f" from {self._sources[0].words}" if self._sources else ""
-            raise StrataError(
-                f"the blob{source} has digest {found} and should have {self._digest}; it is damaged. Run again, and if "
-                "it happens again, push the image anew"
-            )
-        self._whole = True
+    def _is_right(self) -> bool:
+        return SHA256 + self._hash.hexdigest() == self._digest
+
+    def _damaged(self) -> StrataError:
+        return StrataError(
+            f"the blob from {' and '.join(self._givers) or 'the registry'} has digest {SHA256}{self._hash.hexdigest()} "
+            f"and should have {self._digest}; it is damaged. Run again, and if it happens again, push the "
+            "image anew, or leave out the mirror that damages it"
+        )
 
     def _disconnect(self) -> None:
         if self._response is not None:

@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Servers that answer anything: whoever asks them gets what is right, or an error in words, and soon."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils import _registry, _registrypush
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
+from ansible_collections.strata.overlay.plugins.module_utils._health import check_health
+from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
+from ansible_collections.strata.overlay.plugins.module_utils._http import Client
+from ansible_collections.strata.overlay.plugins.module_utils._imagepull import pull
+from ansible_collections.strata.overlay.plugins.module_utils._platform import parse_platform
+from ansible_collections.strata.overlay.plugins.module_utils._reference import parse_reference
+from ansible_collections.strata.overlay.plugins.module_utils._registry import Access, Registry
+from ansible_collections.strata.overlay.plugins.module_utils._registryblob import BlobStream
+from ansible_collections.strata.overlay.tests.integration.nasty_answers import nasty_answer
+from ansible_collections.strata.overlay.tests.integration.registry import PASSWORD, USER
+from ansible_collections.strata.overlay.tests.integration.rogue_server import Asked, RogueRegistry, reply
+
+CASES = 250
+LONGEST = 5.0
+"""Seconds that one case may take; none waits for anything."""
+
+
+@pytest.fixture
+def rogue(monkeypatch: pytest.MonkeyPatch) -> Iterator[RogueRegistry]:
+    def at_once(_seconds: float) -> None:
+        pass
+
+    for module in (_registry, _registrypush):
+        monkeypatch.setattr(module, "persist", partial(module.persist, sleep=at_once))
+    monkeypatch.setattr(_registry, "BlobStream", partial(BlobStream, sleep=at_once))
+    with RogueRegistry().running() as made:
+        yield made
+
+
+def survives(rogue: RogueRegistry, ask: Callable[[random.Random], None], part: str = "") -> int:
+    """Ask again and again; how often it came out right in spite of all. Nothing but StrataError may come out otherwise.
+
+    :param part: the beginning of paths that are answered at random; the others are answered by the truth.
+    """
+    right = 0
+    for number in range(CASES):
+        chance = random.Random(f"{part} {number}")
+
+        def answer(asked: Asked, chance: random.Random = chance) -> bytes:
+            if chance.random() < 0.1:
+                return rogue.truth(asked)
+            return nasty_answer(chance, rogue.truth(asked).partition(b"\r\n\r\n")[2])
+
+        rogue.replaced = {part: answer}
+        rogue.server.asked.clear()
+        begin = time.monotonic()
+        said = ""
+        try:
+            ask(chance)
+            right += 1
+        except StrataError as error:
+            said = str(error)
+        except Exception as error:
+            error.add_note(f"case {number}")
+            raise
+        assert PASSWORD not in said
+        assert time.monotonic() - begin < LONGEST, f"case {number}"
+    return right
+
+
+def access(**options: Any) -> Access:
+    return Access(**{"username": USER, "password": PASSWORD, "timeout": 2, **options})
+
+
+def source(rogue: RogueRegistry, **options: Any) -> Registry:
+    return Registry(parse_reference(f"http://{rogue.host}/team/app:1.0", "app"), access(**options))
+
+
+def pulled(registry: Registry) -> None:
+    image = pull(registry, "1.0", parse_platform("linux/amd64"), "app", lambda _digest: None, lambda _digest: None)
+    for layer in image.layers:
+        assert layer.opener is not None
+        with layer.opener() as stream:
+            assert stream.read()
+
+
+@pytest.mark.parametrize("part", ["manifests/", "blobs/", ""])
+def test_a_pull_from_a_registry_that_answers_anything(rogue: RogueRegistry, part: str) -> None:
+    right = survives(rogue, lambda _chance: pulled(source(rogue)), part)
+    assert right < CASES
+    assert right or not part
+
+
+def test_tokens_of_a_server_that_answers_anything(rogue: RogueRegistry) -> None:
+    def ask(chance: random.Random) -> None:
+        tokens = rogue.replaced[""]
+        rogue.replaced = {
+            "/token": tokens,
+            "manifests/": lambda asked: (
+                rogue.truth(asked)
+                if "authorization" in asked.headers
+                else reply(401, b"", f'WWW-Authenticate: Bearer realm="/token",service="{chance.random()}"')
+            ),
+        }
+        source(rogue).manifest("1.0")
+
+    assert 0 < survives(rogue, ask) < CASES
+
+
+def test_mirrors_that_answer_anything_are_gone_on_from(rogue: RogueRegistry) -> None:
+    with RogueRegistry().running() as honest:
+
+        def ask(_chance: random.Random) -> None:
+            reference = parse_reference(f"http://{honest.host}/team/app:1.0", "app")
+            registry = Registry(reference, access(mirrors=(f"http://{rogue.host}",)))
+            served = registry.manifest("1.0")
+            if served.body == honest.manifest:
+                digest = json.loads(honest.manifest)["config"]["digest"]
+                with registry.opener(digest, len(honest.config))() as stream:
+                    assert stream.read(1 << 20) == honest.config
+
+        assert survives(rogue, ask) == CASES
+
+
+def test_a_push_to_a_registry_that_answers_anything(rogue: RogueRegistry) -> None:
+    def ask(_chance: random.Random) -> None:
+        endpoint = _registrypush._PushEndpoint(
+            Client(timeout=2),
+            rogue.host,
+            "team/app",
+            f"registry {rogue.host}",
+            _registry.login_finder(parse_reference(f"http://{rogue.host}/team/app:1.0", "app"), access()),
+            plain_http=True,
+            pauses=(),
+            actions="pull,push",
+        )
+        endpoint.tagged("1.0")
+        digest = json.loads(rogue.manifest)["config"]["digest"]
+        if not endpoint.has(digest):
+            endpoint.push(digest, len(rogue.config), [rogue.config])
+        endpoint.tag("1.0", rogue.manifest)
+
+    survives(rogue, ask)
+
+
+def test_a_download_from_a_server_that_answers_anything(rogue: RogueRegistry) -> None:
+    def ask(chance: random.Random) -> None:
+        login = "" if chance.random() < 0.5 else f"{USER}:{PASSWORD}@"
+        url = f"http://{login}{rogue.host}/v2/team/app/manifests/1.0"
+        seen = {"etag": "1", "last_modified": "x"} if chance.random() < 0.5 else None
+        with UrlStream(url, seen, sleep=lambda _seconds: None) as stream, contextlib.suppress(BufferError):
+            for _piece in range(100):
+                if not stream.read(4096):
+                    break
+
+    assert 0 < survives(rogue, ask) < CASES
+
+
+def test_a_health_check_of_a_server_that_answers_anything(rogue: RogueRegistry) -> None:
+    def ask(_chance: random.Random) -> None:
+        verdict = check_health(HealthSpec(f"http://{USER}:{PASSWORD}@{rogue.host}/", retries=0, headers={"X-Key": "k"}))
+        assert PASSWORD not in verdict.words
+        assert verdict.healthy or ": " in verdict.words
+
+    assert survives(rogue, ask) == CASES, "it says what was wrong"
