@@ -43,6 +43,8 @@ registry:
       the registry's host alone, with its port where it has one; then O(NAME.name) is the repository and tag.
     - Each host pulls from it itself, and only the layers that it lacks. On later runs it asks only for the manifest,
       with O(NAME.digest) and the image in the store not even that.
+    - A login is given to the registry, and to the server of tokens that it names, which needs TLS as well unless
+      V(http://) stands before the registry. Whoever the registry redirects to gets none.
   type: str
 platform:
   description:

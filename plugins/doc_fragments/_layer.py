@@ -43,6 +43,9 @@ url:
     - It is unpacked while it arrives, three of them at a time at the most, and the archive itself is not kept.
     - Where the connection breaks, it goes on from there, if the server marks what it has by a strong C(ETag) or by
       C(Last-Modified).
+    - Redirects are followed, but not from https to http, nor out of HTTP. Another scheme, host or port gets neither
+      login nor headers.
+    - A server that brings fewer than 300 kB in five minutes is given up.
     - With O(NAME.digest) and the content in the store already, nothing is asked.
     - A user and password in it, and values of its query, are neither shown nor kept. Messages, plans, records and lock
       files have V(https://example.org/app.tar.gz?sig=***); a lock file tells URLs that differ in such a value apart by

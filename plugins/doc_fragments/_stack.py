@@ -165,7 +165,10 @@ health:
   type: dict
   suboptions:
     url:
-      description: An address that is asked for by GET, from the host.
+      description:
+        - An address that is asked for by GET, from the host.
+        - Redirects are followed, unless one is among C(status), and not from https to http. Another scheme, host or
+          port gets no C(headers).
       type: str
     tcp:
       description: A port of the host, or C(host:port), that takes a connection.
