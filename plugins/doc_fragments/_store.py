@@ -12,6 +12,8 @@ options:
     description:
       - The store's directory on the host, in Docker's own on-disk format. It is made when something first comes
         into it.
+      - Root refuses a store that somebody else owns or may write to, or that lies below a directory or link that others
+        could change; a directory with the sticky bit, such as C(/tmp), is fine.
     type: path
     default: /var/lib/strata
 """

@@ -22,7 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._finding import Fin
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._picture import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, open_store
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def check(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
         raise DefinitionError(problems)
     if engine:
         return check_result(check_engine(root), repair=False)
-    checking = Checking(Store(root), options["deep"], float(options["lock_timeout"]))
+    checking = Checking(open_store(root), options["deep"], float(options["lock_timeout"]))
     if options["repair"] and not check_mode:
         return check_result(checking.repair(), repair=True)
     return check_result(checking.find(), repair=options["repair"])

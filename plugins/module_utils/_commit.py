@@ -26,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._service import has
 from ansible_collections.strata.overlay.plugins.module_utils._services import ServiceManager, Systemd
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import known_stack
 from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack, StackSpec, read_stack
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import open_store
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Commit:
         self._spec = spec
         self._check_mode = check_mode
         self._manager: ServiceManager = manager or Systemd()
-        self._store = Store(spec.root)
+        self._store = open_store(spec.root)
 
     def execute(self) -> Dict[str, Any]:
         """The module's result."""

@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import sha256
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._reference import parse_reference
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
+from ansible_collections.strata.overlay.plugins.module_utils._store import existing_above, open_store
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def export(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     """The module's result; DefinitionError tells every mistake in the options."""
     spec = read_export(parameters)
-    store = Store(spec.root)
+    store = open_store(spec.root)
     with store.reading(spec.timeout):
         chain = find_chain(store, spec)
     # Packing takes long, and nobody has to wait for it: what a name or a stack stands for is not pruned.

@@ -27,7 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Nam
 from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of
 from ansible_collections.strata.overlay.plugins.module_utils._sourcedigest import SourceDigests
 from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import recorded, stack_drift
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, lower_links, read_text
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, lower_links, open_store, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._storeabilities import store_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import served
 from ansible_collections.strata.overlay.plugins.module_utils._usage import Usage
@@ -179,7 +179,7 @@ def run_info(module: AnsibleModule) -> NoReturn:
         root, size = module.params["root"], module.params["size"]
         if engine_of(root):
             return {**engine_info(root, size), "abilities": _abilities(root)}
-        store = Store(root)
+        store = open_store(root)
         with store.reading(module.params["lock_timeout"]):
             return store_info(store, size)
 

@@ -38,7 +38,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
 from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, open_store
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 
 _DEFAULT_ROOT = "/var/lib/strata"
@@ -126,7 +126,7 @@ def mount(call: Call) -> str:
     A stack that is mounted right needs no lock: while a run of a module holds it, that run may be waiting for systemd,
     and systemd for this.
     """
-    store = Store(call.root)
+    store = open_store(call.root)
     if not store.exists():
         raise StrataError(f"there is no store at {store.root}; name it by the option root")
     record = _find(store, call)

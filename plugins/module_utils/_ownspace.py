@@ -24,11 +24,12 @@ from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._trust import OWN_SPACE
 
 _CLONE_NEWNS = 0x20000
 _CLONE_NEWUSER = 0x10000000
 _MS_REC = 0x4000
-_MARK = b"STRATA_NAMESPACES=kept\0"
+_MARK = f"{OWN_SPACE}=kept\0".encode()
 """How the environment begins of a process that keeps the namespaces: by it every run finds it, and nothing is on
 record that could be out of date.
 """

@@ -24,7 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._module import exit
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._pruneview import Freed, choose
 from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan, Removal
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, open_store
 from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
 from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
 
@@ -273,7 +273,7 @@ def prune(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     spec = read_prune(options, "", problems)
     if problems:
         raise DefinitionError(problems)
-    pruning = Pruning(Store(root), spec, float(options["lock_timeout"]))
+    pruning = Pruning(open_store(root), spec, float(options["lock_timeout"]))
     return prune_result(Pruned(pruning.plan()) if check_mode else pruning.run())
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, told
 from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin, sent
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import open_store
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
@@ -52,7 +52,7 @@ class Request:
         self.definition, self.problems = (definition, []) if definition else normalise(module, written, resolved)
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
-        self.store = Store(self.definition.root)
+        self.store = open_store(self.definition.root)
         if any("source_digest" in facts for facts in self.provided.values()):
             from ansible_collections.strata.overlay.plugins.module_utils._sourcedigest import with_stored
 

@@ -27,7 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
 )
 from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import ended
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store import Store, open_store
 from ansible_collections.strata.overlay.plugins.module_utils._validate import nearest
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def run_stack_info(module: AnsibleModule) -> NoReturn:
     """Describe the stack of a module's parameters and end the module."""
 
     def look() -> Dict[str, Any]:
-        store = Store(module.params["root"])
+        store = open_store(module.params["root"])
         with store.reading(module.params["lock_timeout"]):
             return stack_info(store, module.params["name"], module.params["changes"])
 

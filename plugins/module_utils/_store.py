@@ -28,6 +28,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import (
     StackRecord,
     load,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._trust import refuse_untrusted
 from ansible_collections.strata.overlay.plugins.module_utils._workspace import abandoned, make_workspace
 
 _PIECE = 1 << 16
@@ -110,6 +111,7 @@ class Store:
     """One store on this host; creating the object touches nothing."""
 
     def __init__(self, root: str) -> None:
+        self._written = root if os.path.isabs(root) else os.path.abspath(root)
         self.root = os.path.realpath(root)
         self.home = os.path.join(self.root, "overlay2")
         self._left: Set[str] = set()
@@ -140,6 +142,10 @@ class Store:
                 "directory of its own. Nothing was changed: put the directory back in its place, or run "
                 "strata.overlay.store_check with repair: true, which moves aside what stands there."
             )
+
+    def refuse_untrusted(self) -> None:
+        """StrataError where root would work in what others own, may write to or may put another in the place of."""
+        refuse_untrusted(self._written, [f"{self.root}/{name}" for name, _mode in DIRECTORIES if name])
 
     # Where things lie.
 
@@ -298,10 +304,9 @@ class Store:
         """Make the directories of a store where they are missing."""
         self._refuse_misplaced()
         for name, mode in DIRECTORIES:
-            path = os.path.join(self.root, name) if name else self.root
-            if not os.path.isdir(path):
-                os.makedirs(path, exist_ok=True)
-                os.chmod(path, mode)
+            _make_directories(f"{self.root}/{name}".rstrip("/"), mode)
+            if not name:
+                self.refuse_untrusted()  # somebody may have made it a moment before
 
     @contextlib.contextmanager
     def first_workspace(self) -> Iterator[str]:
@@ -313,6 +318,7 @@ class Store:
             while True:
                 for name in ("", "staging", "trash"):
                     made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
+                    self.refuse_untrusted()  # somebody may have made it a moment before
                 with contextlib.suppress(FileNotFoundError):  # a run that made no store took them away in this moment
                     path = room.enter_context(self.workspace())
                     break
@@ -416,14 +422,24 @@ class Store:
         )
 
 
+def open_store(root: str) -> Store:
+    """The store at a root, for a module or program to work in. Nothing is made.
+
+    :raises StrataError: it is not for root, see ``Store.refuse_untrusted``.
+    """
+    store = Store(root)
+    store.refuse_untrusted()
+    return store
+
+
 def _make_directories(path: str, mode: int) -> List[str]:
     """Make a directory and those above it where they are missing; which ones, from the top down."""
     made: List[str] = []
     if not os.path.isdir(path):
         made = _make_directories(os.path.dirname(path), 0o755)
         with contextlib.suppress(FileExistsError):  # made by another run in this moment
-            os.mkdir(path)
-            os.chmod(path, mode)
+            os.mkdir(path, mode)
+            os.chmod(path, mode)  # whatever the umask, and a default access list of what lies above it
             made.append(path)
     return made
 
