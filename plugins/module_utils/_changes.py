@@ -17,6 +17,7 @@ import os
 import stat
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._layerdirs import LISTED, is_marked, open_below
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import (
     FUSE_OPAQUES,
     FUSE_WHITEOUT,
@@ -25,8 +26,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks impor
     opaque_xattrs,
 )
 
-_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 10**9
 _CAPABILITY = "security.capability"
 _DESCRIPTORS = 250
@@ -111,12 +110,12 @@ class _Comparison:
     def _from_top(self, place: _Place) -> None:
         above = place.path.rpartition("/")[0]
         try:
-            parent = _open_below(self._upper, above)
+            parent = open_below(self._upper, above)
         except (FileNotFoundError, NotADirectoryError):
             if not place.path:
                 raise
             return  # it went, or has become something else, since it was seen
-        below = [(number, _open_below(self._lowers[number], above)) for number in place.lowers]
+        below = [(number, open_below(self._lowers[number], above)) for number in place.lowers]
         try:
             self._enter(place.path, place.hides, parent, below)
         finally:
@@ -131,7 +130,7 @@ class _Comparison:
         """
         name = path.rpartition("/")[2] or "."
         try:
-            upper = os.open(name, _LISTED, dir_fd=parent)
+            upper = os.open(name, LISTED, dir_fd=parent)
         except (FileNotFoundError, NotADirectoryError):
             return
         below: List[_Below] = []
@@ -151,7 +150,7 @@ class _Comparison:
         """Open what the lower layers have of a directory, top to bottom; what they show by its name."""
         for number, directory in above:
             try:
-                lower = os.open(name, _LISTED, dir_fd=directory)
+                lower = os.open(name, LISTED, dir_fd=directory)
             except FileNotFoundError:
                 continue
             except NotADirectoryError:
@@ -175,7 +174,7 @@ class _Comparison:
         if kind:
             self._found[path] = Change(path, kind)
             self._touched.add(path.rpartition("/")[0])
-        return hides or _is_marked(upper, attributes, self._upper_opaque)
+        return hides or is_marked(upper, attributes, self._upper_opaque)
 
     def _compare(self, path: str, hides: bool, upper: int, below: Sequence[_Below]) -> None:
         """Hold what is in a directory against what was."""
@@ -243,7 +242,7 @@ class _Comparison:
 
     def _is_opaque(self, directory: int) -> bool:
         # Nearly none has the mark, and a list that lacks it costs less than an error.
-        return _is_marked(directory, os.listxattr(directory), (self._opaque,))
+        return is_marked(directory, os.listxattr(directory), (self._opaque,))
 
     def _tell_parents(self) -> None:
         """Every directory in which anything has changed has changed itself."""
@@ -272,10 +271,6 @@ def _kind_by_capability(upper: int, below: int, name: str) -> str:
     :param below: the directory that has what was there before.
     """
     return "" if _attribute_at(upper, name, _CAPABILITY) == _attribute_at(below, name, _CAPABILITY) else "C"
-
-
-def _is_marked(directory: int, attributes: Sequence[str], marks: Sequence[str]) -> bool:
-    return b"y" in [os.getxattr(directory, mark) for mark in marks if mark in attributes]
 
 
 def same_time(one: int, other: int) -> bool:
@@ -309,17 +304,3 @@ def _names(below: Sequence[_Below]) -> Set[str]:
     for _number, directory in below:
         found.update(os.listdir(directory))
     return found
-
-
-def _open_below(top: str, path: str) -> int:
-    """A handle of a directory, for the caller to close. No part of the path is taken for a link, nor is the top."""
-    descriptor = os.open(top, _HANDLE)
-    try:
-        for part in path.split("/")[1:]:
-            above = descriptor
-            descriptor = os.open(part, _HANDLE, dir_fd=above)
-            os.close(above)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

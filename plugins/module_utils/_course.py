@@ -148,7 +148,7 @@ class Course:
             with store.changing(self._request.timeout):
                 sweep(store)
                 # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-                now = survey.look(origins)
+                now = survey.look(origins, workspace)
                 steps = now.plan.steps
                 lost = [step for step in staging(steps) if _is_lost(step, staged)]
                 if lost and tries < _TRIES:
@@ -192,7 +192,8 @@ def _as_done(view: View, now: View) -> View:
     made = tuple(step for step in view.plan.steps if isinstance(step, CreateStore))  # which it has done by now
     removals = len(view.pruned.removals) if view.pruned else 0
     planned = len(view.plan.steps) - removals
-    if (*made, *now.plan.steps) == view.plan.steps[:planned]:
+    same = now.observed.shadowed == view.observed.shadowed
+    if same and (*made, *now.plan.steps) == view.plan.steps[:planned]:
         return view
     done = now.plan._replace(steps=(*made, *now.plan.steps, *view.plan.steps[planned:]))
     return now._replace(plan=done, pruned=view.pruned, difference=difference(now.desired, now.observed, done))

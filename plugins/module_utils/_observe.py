@@ -10,7 +10,20 @@ from __future__ import annotations
 import os
 import stat
 from types import MappingProxyType
-from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import SHA256
@@ -28,6 +41,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Nam
 from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, Store, existing_above
 from ansible_collections.strata.overlay.plugins.module_utils._storefaults import StoreFaults, find_places_apart
 
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._shadowed import Shadowed
+
 
 class Observed(NamedTuple):
     """What is on the host now.
@@ -44,6 +60,7 @@ class Observed(NamedTuple):
     :ivar tops: owner, group and mode of what lies at a stack's path, by the stack's name, where the definition sets
         them.
     :ivar quota_fault: why a persistent layer's size cannot be limited, where the definition does; "" where it can.
+    :ivar shadowed: by stack, what its writable layer hides of a change of the layers below it.
     :ivar idmap_fault: why owners cannot be mapped, where the definition does; "" where they can.
     :ivar faults: what the store cannot have where it lies.
     :ivar apart: directories of the store that lie on another file system, see ``find_places_apart``.
@@ -69,6 +86,7 @@ class Observed(NamedTuple):
     tops: Mapping[str, Tuple[int, int, int]] = MappingProxyType({})
     quota_fault: str = ""
     idmap_fault: str = ""
+    shadowed: Mapping[str, Shadowed] = MappingProxyType({})
     faults: StoreFaults = StoreFaults()
     apart: Tuple[str, ...] = ()
     read_only: bool = False
@@ -104,8 +122,11 @@ def remember(store: Store) -> Known:
     return Known(_Names(store), store.stacks(), tuple(store.set_aside()))
 
 
-def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) -> Observed:
-    """Look at everything that the desired state names, and at nothing else: cost does not grow with the store."""
+def observe(store: Store, desired: Desired, known: Known, abilities: Abilities, workspace: str = "") -> Observed:
+    """Look at everything that the desired state names, and at nothing else: cost does not grow with the store.
+
+    :param workspace: where contents lie that the store has not yet; "" for nowhere.
+    """
     links = _distinct_links(desired.chains())
     diff_ids = {diff_id for stack in desired.stacks for diff_id in (*stack.diff_ids, *stack.shown)}
     diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
@@ -117,6 +138,7 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) 
         for path in {stack.spec.path for stack in desired.stacks} | {record.path for record in stacks + dropped}
     }
     mounts = named_from(read_near([facts.resolved for facts in paths.values()], store.root), store.home)
+    written = {record.name for record in stacks + dropped if _is_written(store, record)}
     return Observed(
         root=store.root,
         home=store.home,
@@ -126,7 +148,7 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) 
         contents=contents,
         layer_faults=_faults({link.chain_id: inspect_layer(store, link) for link in links}),
         writable_faults=_faults({record.name: _writable_fault(store, record) for record in stacks}),
-        written_uppers={record.name for record in stacks + dropped if _is_written(store, record)},
+        written_uppers=written,
         paths=paths,
         mounts=tuple(mounts),
         mounts_at=by_path(mounts),
@@ -136,6 +158,7 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities) 
         tops=dict(_tops(desired)),
         quota_fault=_quota_fault(store, desired),
         idmap_fault=_idmap_fault(store, desired),
+        shadowed=dict(_shadowed(store, desired, known, written, workspace)),
         apart=find_places_apart(store.root, (name for name, _mode in DIRECTORIES), mounts),
         read_only=_is_read_only(store.root),
         unmakeable={path for path, facts in paths.items() if facts.kind == "missing" and _is_read_only(facts.resolved)},
@@ -198,6 +221,22 @@ def _idmap_fault(store: Store, desired: Desired) -> str:
     from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
 
     return idmap_fault(existing_above(store.home))
+
+
+def _shadowed(
+    store: Store, desired: Desired, known: Known, written: Set[str], workspace: str
+) -> Iterator[Tuple[str, Shadowed]]:
+    """Of the stacks whose layers change below a persistent layer that holds anything and stays."""
+    for stack in () if desired.stage else desired.stacks:
+        record = known.stacks.get(stack.spec.name) if stack.spec.name in written else None
+        if record is None or record.diff_ids == stack.diff_ids or stack.spec.restack or record.whole or stack.whole:
+            continue
+        if stack.spec.writable != "persistent" or stack.spec.on_change == "reset":
+            continue
+        # Loaded when it is needed: of all runs, few change such a stack.
+        from ansible_collections.strata.overlay.plugins.module_utils._shadowed import look_for_shadowed
+
+        yield record.name, look_for_shadowed(store, record, record.diff_ids, stack.diff_ids, workspace)
 
 
 def _is_written(store: Store, record: StackRecord) -> bool:

@@ -340,6 +340,9 @@ class _Stack:
         if before.diff_ids != self._stack.diff_ids:
             back = f"back to generation {self._stack.back_to}: " if self._stack.back_to else ""
             changes.append(f"{back}layers {', '.join(before.layers)} become {', '.join(self._stack.layers)}")
+            shadowed = self._observed.shadowed.get(spec.name)
+            if shadowed and shadowed.paths:
+                changes.append(shadowed.describe(spec.name))
         elif before.layers != self._stack.layers:
             changes.append(f"the same layers are now written {', '.join(self._stack.layers)}")
         for word, old, new in (

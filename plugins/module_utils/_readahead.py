@@ -109,15 +109,18 @@ class _Packed:
         self._imported: Optional[Set[str]] = None
 
     def sent(self, layer: LayerSpec, facts: Mapping[str, Any]) -> Iterator[Unread]:
-        """One that the controller has packed and sent, if the store has nothing of its source digest."""
+        """One that the controller has packed and sent, if it replaces something and the store has nothing the same."""
         origin = sent(facts)
-        if origin.source_digest and not origin.awaited and not self._store.has_content(origin.diff_id):
+        if not origin.source_digest or origin.awaited or self._store.has_content(origin.diff_id):
+            return
+        before = self._before(layer)
+        if before:  # else it is what the controller says that it is
             yield Unread(
                 origin.source._replace(limits=layer.source.limits),
                 words=origin.words,
                 diff_id=origin.diff_id,
                 source_digest=origin.source_digest,
-                before=self._before(layer),
+                before=before,
                 inline=bool(facts.get("inline")),
             )
 

@@ -62,7 +62,7 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
     """
     steps = view.plan.steps
     pruned = outcome.pruned or view.pruned
-    warnings = [*outcome.warnings, *(pruned.incomplete if pruned else ())]
+    warnings = [*_shadow_warnings(view), *outcome.warnings, *(pruned.incomplete if pruned else ())]
     diff_ids = [diff_id for record in view.desired.names.values() for diff_id in record.diff_ids]
     diff_ids += [diff_id for stack in view.desired.stacks for diff_id in stack.diff_ids]
     return {
@@ -94,6 +94,13 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
     }
 
 
+def _shadow_warnings(view: View) -> List[str]:
+    """What upgrades do not show, and where that is not known."""
+    found = ((f"stack {name}: {each.describe(name)}", each) for name, each in view.observed.shadowed.items())
+    cure = "; it goes on showing them as they are there, and on_change: reset would begin a new one"
+    return [f"{text}{'' if each.unknown else cure}" for text, each in found if each.paths or each.unknown]
+
+
 def _only_chain(module: str, desired: Desired) -> Dict[str, str]:
     """The ChainID of the one thing that ``layer`` or ``stack`` is about, where it is not taken away."""
     chains = [record.diff_ids for record in desired.names.values()]
@@ -104,6 +111,7 @@ def _only_chain(module: str, desired: Desired) -> Dict[str, str]:
 def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome: Outcome) -> Dict[str, Any]:
     stack = view.desired.stacks[index]
     before = view.observed.known.stacks.get(stack.spec.name)
+    shadowed = view.observed.shadowed.get(stack.spec.name)
     generation = record.generation if record else before.generation if before else 1
     if record is None and before is not None and before.diff_ids != stack.diff_ids:
         generation += 1
@@ -118,6 +126,7 @@ def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome
         "chain_id": chain_ids(stack.diff_ids)[-1],
         "gap_ms": outcome.gaps.get(stack.spec.name, 0),
         "held_by": [holder.result() for holder in outcome.held_by.get(stack.spec.name, [])],
+        "hidden": list(shadowed.paths) if shadowed else [],
         "health": outcome.health.get(stack.spec.name, ""),
         "boot": view.observed.host.boot.means(stack.spec.boot and stack.spec.state == "mounted"),
     }

@@ -47,6 +47,7 @@ def stack_info(store: Store, name: str, changes: bool = False) -> Dict[str, Any]
         "mounted": bool(ours),
         "drift": stack_drift(store, record, mounts, ours),
         **recorded(record),
+        "hidden": stack_hidden(store, record),
         "held_by": [holder.result() for holder in holders_of_devices(set(record.left) - seen)],
         **changed,
     }
@@ -75,6 +76,21 @@ def known_stack(store: Store, name: str) -> StackRecord:
         hint = nearest(name, known) or (f"; there are {', '.join(known)}" if known else "; it has none")
         raise StrataError(f"stack {name}: the store {store.root} knows no stack of this name{hint}")
     return record
+
+
+def stack_hidden(store: Store, record: StackRecord) -> List[str]:
+    """Paths that differ between a generation that is kept and the present one, and that the persistent writable layer
+    hides. What is not in the store any more cannot be compared.
+    """
+    if record.writable != "persistent" or record.whole or not os.path.isdir(upper_tree(store, record)):
+        return []
+    from ansible_collections.strata.overlay.plugins.module_utils._shadowed import look_for_shadowed
+
+    found: Dict[str, None] = {}
+    for diff_ids in dict.fromkeys(generation.diff_ids for generation in record.history[1:]):
+        if diff_ids != record.diff_ids:
+            found.update(dict.fromkeys(look_for_shadowed(store, record, diff_ids, record.diff_ids).paths))
+    return sorted(found, key=lambda path: path.replace("/", "\0"))
 
 
 def stack_changes(store: Store, record: StackRecord) -> List[Change]:

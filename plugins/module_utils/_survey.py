@@ -55,7 +55,7 @@ class Survey:
         self._store = request.store
         self._images = images
 
-    def look(self, origins: Mapping[str, Origin]) -> View:
+    def look(self, origins: Mapping[str, Origin], workspace: str = "") -> View:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
         problems = list(self._request.problems)
         known = remember(self._store)
@@ -65,7 +65,7 @@ class Survey:
             faults = find_store_faults(self._store.root, abilities)
         drivers = Drivers(abilities, faults)
         desired = desire(self._request.definition, origins, known, problems, self._images, drivers)
-        observed = observe(self._store, desired, known, abilities)._replace(faults=faults)
+        observed = observe(self._store, desired, known, abilities, workspace)._replace(faults=faults)
         planned = plan(desired, observed)
         if problems or planned.problems:
             raise DefinitionError([*problems, *planned.problems])

@@ -247,6 +247,16 @@ stacks:
       type: str
       returned: always
       sample: unit
+    hidden:
+      description:
+        - Paths that the new layers change, and that stay as they were in the stack, since its persistent writable layer
+          has them changed or deleted. At most 1000. Empty where its layers do not change.
+        - In check mode known only of layers that the host has, as after a run of M(strata.overlay.apply) with
+          C(stage=true).
+      type: list
+      elements: str
+      returned: always
+      sample: [/etc/app.conf]
     held_by:
       description: Processes and mounts that still use a tree which was detached.
       type: list

@@ -170,6 +170,15 @@ changes:
       description: Bytes of a regular file as it is now, 0 for everything else.
       type: int
       returned: always
+hidden:
+  description:
+    - Paths that are otherwise in the present layers than in those of a generation that is kept, and that the stack does
+      not show so, since its persistent writable layer has them changed or deleted. An upgrade has not reached them.
+    - At most 1000 for each generation. One whose layers are not in the store any more is left out.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/app.conf]
 held_by:
   description:
     - Processes that still work in, or have open, a tree which was taken from the path while they used it.
