@@ -15,7 +15,7 @@ import ctypes
 import errno
 import os
 import struct
-from typing import Iterable, Iterator, NamedTuple, Sequence, Tuple
+from typing import Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
@@ -110,17 +110,28 @@ def _served_fault(root: str) -> Fault:
 
 
 def _mount_fault() -> Fault:
-    """mount(2) looks at rights before it looks at what is to be mounted, and here that is nothing."""
+    """mount(2) looks at rights before it looks at what is to be mounted, and here that is nothing, or an overlay of no
+    layers. A profile of AppArmor may allow file systems of some types only.
+    """
+    answer = _answer_of_mount(None)
+    if answer.errno == errno.EACCES:
+        answer = _answer_of_mount("overlay")
+    if answer.errno not in (errno.EPERM, errno.EACCES):
+        return _NO_FAULT
+    return Fault(
+        f"this process may not mount ({answer.strerror})",
+        "run it as root (become: true); give a container CAP_SYS_ADMIN and a profile that allows mount "
+        "(docker run --privileged, or --cap-add SYS_ADMIN --security-opt apparmor=unconfined)",
+    )
+
+
+def _answer_of_mount(fstype: Optional[str]) -> OSError:
+    """The kernel's answer to a mount that cannot be."""
     try:
-        _kernel.mount("none", "/", None, 0)
+        _kernel.mount("none", "/", fstype, _kernel.MS_RDONLY)
     except OSError as error:
-        if error.errno in (errno.EPERM, errno.EACCES):
-            return Fault(
-                f"this process may not mount ({error.strerror})",
-                "run it as root (become: true); give a container CAP_SYS_ADMIN and a profile that allows mount "
-                "(docker run --privileged, or --cap-add SYS_ADMIN --security-opt apparmor=unconfined)",
-            )
-    return _NO_FAULT
+        return error
+    return OSError(0, "")
 
 
 def apart_text(root: str, apart: Sequence[str]) -> str:
