@@ -83,7 +83,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
+from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
 from ansible_collections.strata.overlay.plugins.plugin_utils._builds import Place, names_of, plan_builds
 from ansible_collections.strata.overlay.plugins.plugin_utils._roledigest import RoleFinder
 
@@ -104,7 +104,7 @@ class LookupModule(LookupBase):
             names = names_of(plugin.get_option("names"), plugin.get_option("below"))
             return [build.facts(where) for build in plan_builds(terms, names, finder)]
         except StrataError as error:
-            raise AnsibleError(one_line(str(error))) from error
+            raise AnsibleError(readable(str(error))) from error
 
 
 def _in_collection(name: str) -> str:

@@ -16,10 +16,10 @@ import contextlib
 import json
 import os
 import re
-import stat
 import time
 from typing import Iterator, List, Optional, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._trust import untrusted
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress, Report
 
 PREFIX = "strata.overlay-progress-"
@@ -86,7 +86,7 @@ class _File:
             # O_EXCL: nobody can have put a file or a link of this name there.
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                if not _is_own(directory):
+                if untrusted(directory):
                     continue
                 _sweep(directory, prefix)
                 self._descriptor = os.open(self._path, flags, 0o600)
@@ -100,12 +100,6 @@ class _File:
                 return False
             return True
         return False
-
-
-def _is_own(directory: str) -> bool:
-    """Whether nobody but this user and root can put anything into a directory."""
-    facts = os.stat(directory)
-    return facts.st_uid in (0, os.geteuid()) and not stat.S_IMODE(facts.st_mode) & 0o022
 
 
 def _sweep(directory: str, prefix: str) -> None:

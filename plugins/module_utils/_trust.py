@@ -80,7 +80,8 @@ def refuse_untrusted(root: str, parts: Sequence[str]) -> None:
     """
     if os.geteuid() != 0 or (OWN_SPACE in os.environ and in_user_namespace()):
         return
-    fault = untrusted(root) or next(filter(None, map(_untrusted_itself, parts)), "")
+    trusted = _trusted()
+    fault = untrusted(root) or next(filter(None, (_untrusted_itself(part, trusted) for part in parts)), "")
     if fault:
         raise StrataError(
             f"option 'root': root does not work in the store {root}: {fault}, and could change what root mounts. "
@@ -90,14 +91,14 @@ def refuse_untrusted(root: str, parts: Sequence[str]) -> None:
         )
 
 
-def _untrusted_itself(path: str) -> str:
+def _untrusted_itself(path: str, trusted: FrozenSet[int]) -> str:
     try:
         facts = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     if stat.S_ISLNK(facts.st_mode):
         return ""  # told as what it is: no directory of the store
-    return _fault(path, facts, _trusted(), last=True)
+    return _fault(path, facts, trusted, last=True)
 
 
 def _trusted() -> FrozenSet[int]:
@@ -118,6 +119,7 @@ def _open_to(path: str, facts: os.stat_result, last: bool) -> str:
         return ""
     if facts.st_mode & stat.S_IWOTH:
         return f"everybody may write to {path}"
+    # Who is in the group of root has been made so by root.
     if facts.st_mode & stat.S_IWGRP and facts.st_gid != 0:
         return f"group {_group(facts.st_gid)} may write to {path}"
     return ""

@@ -86,6 +86,13 @@ def test_userinfo_is_no_part_of_the_location() -> None:
     assert "s3@cret" not in f"{source!r} {source}"
 
 
+def test_a_short_value_of_a_header_does_not_take_results_apart() -> None:
+    url = {"url": "https://h/x", "username": "u", "password": "s3cret", "headers": {"X-Version": "1", "X-T": "s3cret2"}}
+    definition, problems = normalise("apply", {"layers": [{"name": "app", **url}]})
+    assert problems == []
+    assert definition.secrets() == {"s3cret", "s3cret2"}
+
+
 def test_secrets_travel_beside_the_arguments() -> None:
     secret = {"url": "https://u:s3cret@h/x", "headers": {"X": "s3cret"}}
     parameters: dict[str, Any] = {
