@@ -75,7 +75,7 @@ dir:
     - A directory whose tree becomes the layer, on the controller unless O(NAME.remote_src=true).
     - Owners become root; permission bits are kept as they are, and so are times, see O(NAME.times). The same tree is
       the same layer on any machine at any time.
-    - Names that begin with C(.wh.) are OCI whiteouts.
+    - Names that begin with C(.wh.) are OCI whiteouts. Sockets are left out, with a warning that names them.
   type: path
 files:
   description:

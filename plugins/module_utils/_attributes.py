@@ -27,6 +27,12 @@ _OF_FILE_SYSTEMS = (
 _OF_HOSTS = ("security.selinux", "security.ima", "security.evm")
 """A host's policy and its keys."""
 
+SECOND_LISTS = {
+    "trusted.SGI_ACL_FILE": "system.posix_acl_access",
+    "trusted.SGI_ACL_DEFAULT": "system.posix_acl_default",
+}
+"""What XFS lists once more -> under which name it is the file's."""
+
 
 def is_file_systems(name: str) -> bool:
     """Whether a file system has the attribute for itself: what it says is said by others too, or is of no use there."""

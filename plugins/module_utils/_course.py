@@ -72,6 +72,7 @@ class Course:
         with room:
             resolver = Resolver(self._store, request.provided, self._cache)
             origins = resolver.resolve(request.definition, request.problems, ahead.digests)
+            warnings = resolver.warnings
             survey = Survey(request, self._resolve_images())
             view = survey.first_look(origins, self._with_prune)
             missing = awaited(view.plan)
@@ -83,10 +84,10 @@ class Course:
                 self._store.prepare()
                 room.callback(lambda: left.append(self._store.tidy()))
                 workspace = ahead.workspace or room.enter_context(self._store.workspace())
-                outcome, view = self._change(survey, view, origins, workspace, ahead.staged)
+                outcome, view = self._change(survey, view, origins, workspace, ahead.staged, warnings)
             else:
                 self._keep_digests()
-        outcome.warnings += [words for words in left if words]
+        outcome.warnings += [*dict.fromkeys(warnings), *[words for words in left if words]]
         if not self._check_mode:
             survey.note_use(view)
             if view.pruned is not None:
@@ -133,13 +134,22 @@ class Course:
         origins: Mapping[str, Origin],
         workspace: str,
         staged: Mapping[str, ContentRecord],
+        warnings: List[str],
     ) -> Tuple[Outcome, View]:
         """Do what is to be done by now, which may be other than it was; what that came to, and what it was.
 
         :param staged: what lies in the workspace already.
+        :param warnings: as for ``stage_contents``.
         """
         store, abilities = self._store, view.observed.abilities
-        stage = partial(stage_contents, workspace, abilities=abilities, report=self._report, content=store.content)
+        stage = partial(
+            stage_contents,
+            workspace,
+            abilities=abilities,
+            report=self._report,
+            content=store.content,
+            warnings=warnings,
+        )
         steps, tries = view.plan.steps, 0
         while True:
             staged = stage(origins_of(steps), staged=staged, meanwhile=applier)

@@ -39,17 +39,19 @@ class Digested:
     :ivar size: bytes of the regular files in it.
     :ivar blob: digest of the archive as it lies where it comes from; "" where that is not known.
     :ivar source_digest: of what was packed with its times, DiffID of the same with fixed ones; else "".
+    :ivar left_out: what is no part of the layer though it is in the source, as sentences.
     """
 
     diff_id: str
     size: int
     blob: str = ""
     source_digest: str = ""
+    left_out: Tuple[str, ...] = ()
 
     def facts(self) -> Dict[str, str]:
-        """What the cache remembers of it."""
-        source = {"source_digest": self.source_digest} if self.source_digest else {}
-        return {"diff_id": self.diff_id, "size": str(self.size), **source}
+        """What the cache remembers of it, without ``blob``."""
+        more = {"source_digest": self.source_digest, "left_out": "\n".join(self.left_out)}
+        return {"diff_id": self.diff_id, "size": str(self.size), **{key: text for key, text in more.items() if text}}
 
 
 def remembered(source: Source, cache: DigestCache) -> Optional[Digested]:
@@ -61,11 +63,20 @@ def recall(key: str, cache: DigestCache) -> Optional[Digested]:
     """The same by the source's key."""
     known = cache.get(key) if key else None
     try:
-        if not known:
-            return None
-        return Digested(known["diff_id"], int(known["size"]), source_digest=known.get("source_digest", ""))
+        return digested(known) if known else None
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def digested(facts: Mapping[str, str]) -> Digested:
+    """What a cache remembers of a source that was read.
+
+    :raises KeyError, TypeError, ValueError: it keeps something else.
+    """
+    left_out = tuple(facts.get("left_out", "").splitlines())
+    return Digested(
+        facts["diff_id"], int(facts["size"]), facts.get("blob", ""), facts.get("source_digest", ""), left_out
+    )
 
 
 def source_key(source: Source) -> str:

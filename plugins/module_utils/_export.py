@@ -42,6 +42,7 @@ def export(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     manifest = sha256(image.manifest())
     after = image.image_id if spec.dest and spec.form == "docker" else manifest
     place = spec.dest or spec.registry
+    warnings = [f"{spec.where}: {words}" for layer in image.layers for words in layer.left_out]
     return {
         "changed": bool(steps),
         "plan": [step.result() for step in steps],
@@ -55,6 +56,7 @@ def export(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
             "before": {place: {spec.tag: before}} if before else {},
             "after": {place: {spec.tag: after}},
         },
+        **({"warnings": warnings} if warnings else {}),
     }
 
 

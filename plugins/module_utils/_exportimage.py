@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._exportspec import 
 from ansible_collections.strata.overlay.plugins.module_utils._imagedb import read_stored
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_user_namespace
 from ansible_collections.strata.overlay.plugins.module_utils._layout import NO_DIFFERENCE, upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import OCI_MANIFEST, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
 from ansible_collections.strata.overlay.plugins.module_utils._platform import host_platform
@@ -68,11 +69,13 @@ class ExportLayer:
     """A layer as it goes elsewhere; its tar is not compressed, so its digest is its DiffID.
 
     :ivar size: bytes of the tar.
+    :ivar left_out: what of the tree is not in it, as sentences.
     """
 
     tree: Tree
     diff_id: str
     size: int
+    left_out: Tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
         """Its bytes.
@@ -187,18 +190,18 @@ def _digested(tree: Tree, cache: DigestCache) -> ExportLayer:
     known = cache.get(key) if key else None
     if known and str(known.get("size", "")).isdigit():
         return ExportLayer(tree, known["diff_id"], int(known["size"]))
-    state, size = hashlib.sha256(), 0
-    for chunk in _pack(tree):
+    state, size, left_out = hashlib.sha256(), 0, LeftOut()
+    for chunk in _pack(tree, left_out):
         state.update(chunk)
         size += len(chunk)
-    found = ExportLayer(tree, SHA256 + state.hexdigest(), size)
+    found = ExportLayer(tree, SHA256 + state.hexdigest(), size, left_out.warnings())
     if key:
         cache.put(key, {"diff_id": found.diff_id, "size": str(size)})
     return found
 
 
-def _pack(tree: Tree) -> Iterator[bytes]:
-    return pack_content(tree.path, in_user_namespace(), live=not tree.diff_id, fuse=tree.fuse)
+def _pack(tree: Tree, left_out: Optional[LeftOut] = None) -> Iterator[bytes]:
+    return pack_content(tree.path, in_user_namespace(), live=not tree.diff_id, fuse=tree.fuse, left_out=left_out)
 
 
 def _make_config(chain: Chain, layers: Sequence[ExportLayer], changes: Mapping[str, Any]) -> bytes:

@@ -13,11 +13,13 @@ have no times where they come from: those with the same bytes as before keep the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from dataclasses import replace
 from typing import Iterator, List, Optional, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._holes import read_file
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
@@ -26,7 +28,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._treedigest import 
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest
 
 _SECOND = 10**9
-_PIECE = 1 << 18
 
 
 def settle_times(
@@ -104,13 +105,10 @@ def _is_same(directory: int, other: int, name: bytes) -> bool:
     """Whether two regular files have the same bytes."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with contextlib.ExitStack() as stack:
-        pair = []
+        pair: List[Iterator[bytes]] = []
         for place in (directory, other):
-            pair.append(os.open(name, flags, dir_fd=place))
-            stack.callback(os.close, pair[-1])
-        while True:
-            pieces = [os.read(one, _PIECE) for one in pair]
-            if pieces[0] != pieces[1]:
-                return False  # also where one is read in other pieces than the other: a later time does no harm
-            if not pieces[0]:
-                return True
+            opened = os.open(name, flags, dir_fd=place)
+            stack.callback(os.close, opened)
+            pair.append(read_file(opened, os.fstat(opened)))
+        # False also where one is read in other pieces than the other: a later time does no harm.
+        return all(one == another for one, another in itertools.zip_longest(*pair))

@@ -7,15 +7,17 @@
 
 Numbers are those of the unified table: all architectures number the calls that Linux has gained since 5.1 alike, from
 424 up. Calls that are older go by their name in libc.
-Sources: mount(2), umount2(2), syncfs(2), openat2(2), quotactl(2); include/uapi/asm-generic/unistd.h.
+Sources: mount(2), umount2(2), syncfs(2), openat2(2), quotactl(2), ioctl_iflags(2); include/uapi/asm-generic/unistd.h.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import signal
+import sys
 from typing import Optional
 
 MS_RDONLY = 0x1
@@ -50,6 +52,12 @@ AT_FDCWD = -100
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x20000
+
+_GETFLAGS = 0x80006601 | ctypes.sizeof(ctypes.c_long) << 16
+"""FS_IOC_GETFLAGS, which counts in longs and is answered in an int."""
+
+_IMMUTABLE = 0x10
+_APPEND_ONLY = 0x20
 
 
 class _OpenHow(ctypes.Structure):
@@ -149,6 +157,18 @@ def exchange(one: str, other: str) -> bool:
         error.filename = one
         raise
     return True
+
+
+def is_protected(descriptor: int) -> bool:
+    """Whether an open file or directory is immutable or append-only, as chattr(1) makes it (ioctl_iflags(2)); False
+    where its file system has no such thing.
+    """
+    flags = bytearray(ctypes.sizeof(ctypes.c_long))
+    try:
+        fcntl.ioctl(descriptor, _GETFLAGS, flags)
+    except OSError:
+        return False
+    return bool(int.from_bytes(flags[:4], sys.byteorder) & (_IMMUTABLE | _APPEND_ONLY))
 
 
 def die_with_parent() -> None:

@@ -17,11 +17,12 @@ import errno
 import os
 import stat
 from dataclasses import replace
-from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._holes import read_file
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import SOCKETS, LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding, show
 
 # What follows decides the bytes: when it changes, raise PACKING in _digestcache.
@@ -116,19 +117,23 @@ def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def pack_directory(path: str, keep_times: bool = False, told: Digest = _untold) -> Iterator[bytes]:
+def pack_directory(
+    path: str, keep_times: bool = False, told: Digest = _untold, left_out: Optional[LeftOut] = None
+) -> Iterator[bytes]:
     """The tar stream of all that lies in a directory: each directory before its contents, names in order of bytes.
 
     The top itself has no entry, so a layer says nothing about the place it is unpacked to. Owner is 0:0;
     permission bits, hard links, devices, user attributes and file capabilities are kept, other attributes
-    dropped, overlayfs's own among them. Names beginning with .wh. pass: they are OCI whiteouts.
+    dropped, overlayfs's own among them. Names beginning with .wh. pass: they are OCI whiteouts. Sockets are left out,
+    which no archive can hold.
 
     :param keep_times: of modification, to the nanosecond; otherwise all are EPOCH.
     :param told: given the archive as it would be with EPOCH.
-    :raises StrataError: a socket, which no archive can hold; a file that changes meanwhile.
+    :param left_out: where sockets are noted.
+    :raises StrataError: a file that changes meanwhile.
     :raises OSError: something cannot be read.
     """
-    yield from TreePacker(keep_times, told).pack_tree(path)
+    yield from TreePacker(keep_times, told, left_out).pack_tree(path)
     told(END)
     yield END
 
@@ -167,7 +172,8 @@ class Directory(NamedTuple):
 class TreePacker:
     """A tree -> the entries of an archive. What is kept of each is for subclasses to change."""
 
-    def __init__(self, keep_times: bool = False, told: Digest = _untold) -> None:
+    def __init__(self, keep_times: bool = False, told: Digest = _untold, left_out: Optional[LeftOut] = None) -> None:
+        self.left_out = left_out or LeftOut()
         self._links: Dict[Tuple[int, int], bytes] = {}
         self._keep_times = keep_times
         self._told = told
@@ -204,7 +210,10 @@ class TreePacker:
         return iter(directory.listed())
 
     def pack(self, directory: Directory, base: bytes, status: os.stat_result) -> Iterator[bytes]:
-        """One entry, with the file's bytes."""
+        """One entry, with the file's bytes; none for a socket: it is the door of a running program."""
+        if stat.S_ISSOCK(status.st_mode):
+            self.left_out.add(SOCKETS, directory.name(base))
+            return
         entry = self.entry(directory, base, status)
         if entry.kind == "file":
             yield from self._pack_file(directory, base, entry)
@@ -219,9 +228,7 @@ class TreePacker:
     def entry(self, directory: Directory, base: bytes, status: os.stat_result) -> Entry:
         """An entry with everything but its owner, which is nobody."""
         name = directory.name(base)
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-        if kind is None:
-            raise StrataError(f"{show(name)} is a socket; a layer cannot hold it: remove it from the directory")
+        kind = _KINDS[stat.S_IFMT(status.st_mode)]
         time_ns = status.st_mtime_ns if self._keep_times else _EPOCH_NS
         entry = Entry(name, kind, mode=stat.S_IMODE(status.st_mode), mtime_ns=time_ns)
         if kind == "directory":
@@ -246,12 +253,16 @@ class TreePacker:
         kept = [name for name in os.listxattr(place, follow_symlinks=False) if _is_kept(name)]
         return {name: os.getxattr(place, name, follow_symlinks=False) for name in kept}
 
+    def look_at(self, name: bytes, descriptor: int) -> None:
+        """Note what cannot be packed of a file that is open."""
+
     def _pack_file(self, directory: Directory, base: bytes, entry: Entry) -> Iterator[bytes]:
         descriptor = directory.open(base, os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise changed(entry.name)
+            self.look_at(entry.name, descriptor)
             entry.size = left = status.st_size
             yield self._header(entry)
             for chunk in read_file(descriptor, status):

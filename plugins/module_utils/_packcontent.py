@@ -17,11 +17,13 @@ import hashlib
 import os
 import stat
 from functools import partial
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_files
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layername import OPAQUE, WHITEOUT
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import PROTECTION, LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import (
     FUSE_OPAQUES,
     FUSE_PREFIX,
@@ -46,7 +48,9 @@ _ROOT_MODE = 0o755
 Stamp = Tuple[int, int, int]
 
 
-def pack_content(path: str, userxattr: bool, live: bool = False, fuse: bool = False) -> Iterator[bytes]:
+def pack_content(
+    path: str, userxattr: bool, live: bool = False, fuse: bool = False, left_out: Optional[LeftOut] = None
+) -> Iterator[bytes]:
     """The tar stream of a layer's tree: each directory before its contents, whiteouts before their siblings.
 
     The top has an entry only where it is not 0755 of 0:0 without attributes, and no time: unpacking gives it its own.
@@ -55,13 +59,14 @@ def pack_content(path: str, userxattr: bool, live: bool = False, fuse: bool = Fa
     :param userxattr: opaque directories are marked by user.overlay.opaque, as for ``unpack``.
     :param live: others may write to the tree. Then the whole of it is looked at before and after, and the last thing
         that this gives is an error where it is not the same; what has been read until then is worth nothing. Sockets
-        are left out: they are doors of running programs.
+        are left out.
+    :param left_out: of a live tree, where sockets are noted and what chattr(1) has protected.
     :param fuse: fuse-overlayfs has written the tree, whose own marks are no part of it.
     :raises StrataError: a socket; a name that means a whiteout; a file that overlayfs keeps partly elsewhere; a file or
         directory that changes meanwhile. :raises OSError: something cannot be read.
     """
     before = picture(path) if live else b""
-    yield from _ContentPacker(userxattr, live, fuse).pack_tree(path)
+    yield from _ContentPacker(userxattr, live, fuse, left_out).pack_tree(path)
     if live and picture(path) != before:
         raise StrataError(
             f"{path} changed while it was read; freeze or stop what writes there, or try again when it is quiet"
@@ -87,8 +92,8 @@ def _fail(top: str, path: str, why: str) -> None:
 
 
 class _ContentPacker(TreePacker):
-    def __init__(self, userxattr: bool, live: bool, fuse: bool) -> None:
-        super().__init__()
+    def __init__(self, userxattr: bool, live: bool, fuse: bool, left_out: Optional[LeftOut]) -> None:
+        super().__init__(left_out=left_out)
         self._prefix = own_prefix(userxattr)
         self._opaque = opaque_xattrs(userxattr, fuse)
         self._live = live
@@ -105,13 +110,14 @@ class _ContentPacker(TreePacker):
     def names(self, directory: Directory) -> Iterator[bytes]:
         before = _stamp(os.fstat(directory.descriptor))
         others: List[bytes] = []
+        self.look_at(directory.path or b".", directory.descriptor)
         for base in directory.listed():
             status = directory.status(base)
             if self._fuse and base in _FUSE_OPAQUES:
                 continue  # the attribute says the same
             if self._is_whiteout(base, status):
                 yield base
-            elif not self._is_left_out(status):
+            else:
                 others.append(base)
         yield from others
         # By now everything below has been read. A name that came or went has given the directory another time.
@@ -121,15 +127,15 @@ class _ContentPacker(TreePacker):
     def _is_whiteout(self, base: bytes, status: os.stat_result) -> bool:
         return is_whiteout(status) or (self._fuse and base.startswith(WHITEOUT))
 
-    def _is_left_out(self, status: os.stat_result) -> bool:
-        return self._live and stat.S_ISSOCK(status.st_mode)
-
     def pack(self, directory: Directory, base: bytes, status: os.stat_result) -> Iterator[bytes]:
         name = directory.name(base)
         if self._is_whiteout(base, status):
             yield mark(name if base.startswith(WHITEOUT) else directory.name(WHITEOUT + base))
             return
-        if base.startswith(WHITEOUT):
+        is_socket = stat.S_ISSOCK(status.st_mode)
+        if is_socket and not self._live:
+            raise StrataError(f"{show(name)} is a socket, which no layer has; run strata.overlay.store_check with deep")
+        if base.startswith(WHITEOUT) and not is_socket:
             raise StrataError(f"{show(name)}: in a layer this name would hide another file; rename it")
         yield from super().pack(directory, base, status)
         if stat.S_ISDIR(status.st_mode):
@@ -149,9 +155,16 @@ class _ContentPacker(TreePacker):
         for attribute in sorted(os.listxattr(place, follow_symlinks=False)):
             if attribute.startswith(OVERLAY_PREFIXES):
                 self._check_own(directory.name(base), attribute)
+                if self._live and attribute == f"{self._prefix}protattr":
+                    self.left_out.add(PROTECTION, directory.name(base))
             elif is_files(attribute) and not (self._fuse and attribute.startswith(FUSE_PREFIX)):
                 kept[attribute] = os.getxattr(place, attribute, follow_symlinks=False)
         return kept
+
+    def look_at(self, name: bytes, descriptor: int) -> None:
+        """Linux before 5.14 protects the file of the writable layer itself; later ones keep it in an attribute."""
+        if self._live and _kernel.is_protected(descriptor):
+            self.left_out.add(PROTECTION, name)
 
     def _check_own(self, name: bytes, attribute: str) -> None:
         """Attributes of this overlay are left out, since the kernel makes them; :raises StrataError: all others."""

@@ -163,7 +163,9 @@ def read_ahead(
     staged: Dict[str, ContentRecord] = {}
     for item, key, (unpacked, told) in zip(sources, keys, results):
         source, source_digest = item.source, told.get("source_digest", "")
-        digests[source] = Digested(unpacked.diff_id, unpacked.size, source_digest=source_digest)
+        digests[source] = Digested(
+            unpacked.diff_id, unpacked.size, source_digest=source_digest, left_out=unpacked.left_out
+        )
         staged[unpacked.diff_id] = content_record(unpacked, item.words or describe(source), source_digest)
         if source.kind == "url":
             digests[source] = _urls(store, cache).remember(source, digests[source], told)

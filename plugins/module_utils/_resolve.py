@@ -28,12 +28,14 @@ class Resolver:
         :param provided: what the controller found out, by the layer's ``where``: diff_id, size, words, and path when it
             has sent the archive.
         :param cache: the store's.
+        :ivar warnings: what is no part of layers though it is in their sources.
         """
         self._store = store
         self._provided = provided
         self._read: Mapping[Source, Digested] = {}
         self._contents = StoredContents(store, Definition("", (), ()))
         self._cache = cache
+        self.warnings: List[str] = []
 
     def resolve(
         self, definition: Definition, problems: List[str], read: Optional[Mapping[Source, Digested]] = None
@@ -74,8 +76,12 @@ class Resolver:
             layer.source, self._cache, lambda digest: self._contents.find(layer, digest)
         )
         check_digest(layer, found)
+        self._warn(layer, found)
         words = describe(layer.source)
         return Origin(found.diff_id, found.size, words, layer.source, source_digest=found.source_digest)
+
+    def _warn(self, layer: LayerSpec, found: Digested) -> None:
+        self.warnings += [f"{layer.where}: {words}" for words in found.left_out]
 
     def _pinned_and_present(self, layer: LayerSpec) -> str:
         """The DiffID of the content that the layer's ``digest`` asks for; "" where there is none."""
@@ -90,5 +96,6 @@ class Resolver:
         urls = Urls(self._store, self._cache)
         found = self._read.get(layer.source) or urls.settled(layer) or urls.look(layer)
         check_digest(layer, found)
+        self._warn(layer, found)
         opener = Download(layer.source)
         return Origin(found.diff_id, found.size, describe(layer.source), layer.source, opener=opener, remote=True)

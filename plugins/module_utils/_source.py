@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._digestcache import
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_user_namespace
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, describe
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
@@ -76,6 +77,7 @@ def open_tar(
     opener: Optional[Opener] = None,
     count: Optional[Callable[[int], None]] = None,
     source_digest: Optional[SourceDigest] = None,
+    left_out: Optional[LeftOut] = None,
 ) -> Iterator[Read]:
     """The read function of a source's uncompressed tar.
 
@@ -83,8 +85,9 @@ def open_tar(
     :param source_digest: of the source; complete when the tar has been read to its end.
     :param count: told with each read, by the thread that reads, how many bytes have been used so far: of an archive as
         it lies there, compressed or not; else of the tar.
+    :param left_out: where it is noted what is packed and cannot be held by a layer.
     """
-    packed = _packed(source, source_digest)
+    packed = _packed(source, source_digest, left_out)
     if packed is not None:
         tar = _Counted(packed)
         yield tar.telling(tar.read, count)
@@ -95,7 +98,7 @@ def open_tar(
                 yield archive.telling(plain.read, count)
 
 
-def _packed(source: Source, source_digest: Optional[SourceDigest]) -> Optional[Read]:
+def _packed(source: Source, source_digest: Optional[SourceDigest], left_out: Optional[LeftOut]) -> Optional[Read]:
     """The read function of the tar of what is no archive; None for an archive."""
     if source.kind not in ("files", "dir", "upper"):
         return None
@@ -106,11 +109,12 @@ def _packed(source: Source, source_digest: Optional[SourceDigest]) -> Optional[R
     if source.kind == "files":
         return ChunkReader(pack_files(source.files, **told)).read
     if source.kind == "dir":
-        return ChunkReader(pack_directory(source.location, source.keeps_times, **told)).read
+        return ChunkReader(pack_directory(source.location, source.keeps_times, left_out=left_out, **told)).read
     # Never on a controller.
     from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
 
-    return ChunkReader(pack_content(source.location, in_user_namespace(), live=True, fuse=source.fuse)).read
+    packed = pack_content(source.location, in_user_namespace(), live=True, fuse=source.fuse, left_out=left_out)
+    return ChunkReader(packed).read
 
 
 class _Counted:
@@ -149,9 +153,10 @@ def read_source(source: Source, cache: DigestCache, stored: Callable[[str], str]
     known = recall(key, cache)
     if known is not None:
         return replace(known, diff_id=(known.source_digest and stored(known.source_digest)) or known.diff_id)
-    state = SourceDigest(source)
-    with open_tar(source, source_digest=state) as read:
-        found = replace(digest_tar(read, source.limits), source_digest=str(state))
+    state, left_out = SourceDigest(source), LeftOut()
+    with open_tar(source, source_digest=state, left_out=left_out) as read:
+        found = digest_tar(read, source.limits)
+    found = replace(found, source_digest=str(state), left_out=(*left_out.warnings(), *found.left_out))
     if found.source_digest:
         found = replace(found, diff_id=stored(found.source_digest) or found.diff_id)
     if key and key == source_key(source):
@@ -162,7 +167,7 @@ def read_source(source: Source, cache: DigestCache, stored: Callable[[str], str]
 def digest_tar(read: Read, limits: Limits = UNLESS_SET) -> Digested:
     """Walk a tar to its end without unpacking it."""
     unpacked = digest(read, limits)
-    return Digested(unpacked.diff_id, unpacked.size)
+    return Digested(unpacked.diff_id, unpacked.size, left_out=unpacked.left_out)
 
 
 def blob_digest(stream: IO[bytes]) -> str:

@@ -9,16 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import astuple, replace
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, short
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import LeftOut
+from ansible_collections.strata.overlay.plugins.module_utils._limits import Limits
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener, Origin, describe
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, now
-from ansible_collections.strata.overlay.plugins.module_utils._source import SourceDigest, Unread, open_tar
+from ansible_collections.strata.overlay.plugins.module_utils._source import Read, SourceDigest, Unread, open_tar
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, unpack, writer_apart
 from ansible_collections.strata.overlay.plugins.module_utils._workers import (
     Count,
@@ -42,6 +56,7 @@ def stage_contents(
     report: Optional[Report] = None,
     content: Callable[[str], str] = str,
     meanwhile: Optional[Callable[[], object]] = None,
+    warnings: Optional[List[str]] = None,
 ) -> Dict[str, ContentRecord]:
     """Unpack the content of each origin to ``workspace/<hex>``, with its digest checked. Needs no lock.
 
@@ -51,6 +66,7 @@ def stage_contents(
     :param report: told how far it is, at most twice a second.
     :param content: where the store has a content; copies are made of what lies there or in the workspace.
     :param meanwhile: as for ``run_jobs``.
+    :param warnings: is added to where something of an archive is left out.
     :returns: the record of each by DiffID, those of ``staged`` too.
     """
     found = dict(staged or {})
@@ -63,7 +79,10 @@ def stage_contents(
     jobs = [_job(_tree(workspace, origin.diff_id), origin, abilities.userxattr, idle) for origin in read]
     copies = [origin for origin in needed.values() if origin.chain]
     for origin, result in zip(read, run_jobs(jobs, report, meanwhile=meanwhile)):
-        found[origin.diff_id] = content_record(Unpacked(*result), origin.words, origin.source_digest)
+        unpacked = Unpacked(*result)
+        found[origin.diff_id] = content_record(unpacked, origin.words, origin.source_digest)
+        if warnings is not None:
+            warnings += [f"{origin.where or origin.words}: {words}" for words in unpacked.left_out]
     if copies:
         # Loaded when it is needed: nearly all hosts have the overlay file system.
         from ansible_collections.strata.overlay.plugins.module_utils._merge import copy_job
@@ -116,7 +135,8 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
     apart = idle and is_worth_forking(size, origin.remote)
 
     def work(count: Count) -> Tuple[Any, ...]:
-        unpacked = _unpack(tree, origin.source, origin.opener, userxattr, named, count, apart=apart)
+        tar = open_tar(origin.source, origin.opener, count)
+        unpacked = _unpack(tree, tar, origin.source.limits, userxattr, named, apart=apart)
         if unpacked.diff_id != origin.diff_id:
             raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
@@ -145,8 +165,10 @@ def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
     apart = idle and is_worth_forking(size, download)
 
     def work(count: Count) -> Tuple[Any, ...]:
-        state = SourceDigest(item.source)
-        unpacked = _unpack(tree, item.source, item.opener, userxattr, words, count, apart=apart, source_digest=state)
+        state, left_out = SourceDigest(item.source), LeftOut()
+        tar = open_tar(item.source, item.opener, count, state, left_out)
+        unpacked = _unpack(tree, tar, item.source.limits, userxattr, words, apart=apart)
+        warnings = (*left_out.warnings(), *unpacked.left_out)
         if item.diff_id and item.diff_id != unpacked.diff_id:
             raise StrataError(f"Cannot unpack {words}: it changed on its way here; nothing of it was kept, run again")
         if item.before:
@@ -155,7 +177,8 @@ def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
 
             unpacked = settle_times(tree, unpacked, item.before, item.inline, userxattr, item.source.limits)
         source_digest = item.source_digest or str(state)
-        return astuple(unpacked), {**item.told(), **({"source_digest": source_digest} if source_digest else {})}
+        told = {**item.told(), **({"source_digest": source_digest} if source_digest else {})}
+        return astuple(replace(unpacked, left_out=warnings)), told
 
     return Job(words, work, size, download, effort)
 
@@ -179,21 +202,13 @@ def _extent(
 
 
 def _unpack(
-    tree: str,
-    source: Source,
-    opener: Optional[Opener],
-    userxattr: bool,
-    words: str,
-    count: Count,
-    *,
-    apart: bool,
-    source_digest: Optional[SourceDigest] = None,
+    tree: str, tar: ContextManager[Read], limits: Limits, userxattr: bool, words: str, *, apart: bool
 ) -> Unpacked:
     os.mkdir(tree, 0o700)
     try:
-        beside = writer_apart(tree, userxattr, source.limits) if apart else contextlib.nullcontext()
-        with beside as relay, open_tar(source, opener, count, source_digest) as read:
-            return unpack(read, tree, userxattr, source.limits, relay)
+        beside = writer_apart(tree, userxattr, limits) if apart else contextlib.nullcontext()
+        with beside as relay, tar as read:  # which is opened by this and not before
+            return unpack(read, tree, userxattr, limits, relay)
     except OSError as error:
         raise StrataError(
             f"Cannot unpack {words}: {error.strerror or error}"

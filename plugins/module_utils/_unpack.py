@@ -16,10 +16,11 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator, Optional, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_file_systems
+from ansible_collections.strata.overlay.plugins.module_utils._attributes import SECOND_LISTS, is_file_systems
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
 from ansible_collections.strata.overlay.plugins.module_utils._layername import check_entry, place
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import ATTRIBUTES, LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain, make_plain
 from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
@@ -28,6 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import TarReader, show
+from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member, TreeWriter
 from ansible_collections.strata.overlay.plugins.module_utils._writeback import WriteBack
@@ -47,6 +49,7 @@ class Unpacked:
     :ivar entries: members of the archive, whiteouts included.
     :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked; not a fact of the archive.
     :ivar digest: of that tree, see `_treedigest`; "" where nothing was unpacked.
+    :ivar left_out: what of the archive is no part of the tree, as sentences.
     """
 
     diff_id: str
@@ -54,6 +57,7 @@ class Unpacked:
     entries: int
     allocated: int = field(default=-1, compare=False)
     digest: str = field(default="", compare=False)
+    left_out: Tuple[str, ...] = field(default=(), compare=False)
 
 
 class _Walk:
@@ -61,6 +65,7 @@ class _Walk:
 
     def __init__(self, reader: TarReader, meter: Meter) -> None:
         self.size = 0
+        self._left_out = LeftOut()
         self._meter = meter
         self._reader = reader
 
@@ -72,11 +77,22 @@ class _Walk:
             where = place(entry)
             meter.check_depth(where.depth)
             if entry.xattrs:
-                entry.xattrs = {name: value for name, value in entry.xattrs.items() if not is_file_systems(name)}
+                self._leave_out(entry)
             check_entry(entry, where)
             if where.role == "entry":
                 self.size += entry.size
             yield Member(entry, where, position, reader.left, reader.data())
+
+    @property
+    def left_out(self) -> Tuple[str, ...]:
+        return self._left_out.warnings()
+
+    def _leave_out(self, entry: Entry) -> None:
+        """Attributes that are no file's. What XFS lists a second time is not missed where the first is there."""
+        for name in [name for name in entry.xattrs if is_file_systems(name)]:
+            del entry.xattrs[name]
+            if not (name in SECOND_LISTS and SECOND_LISTS[name] in entry.xattrs):
+                self._left_out.add(ATTRIBUTES, name.encode("utf-8", "surrogateescape"))
 
 
 def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET) -> Unpacked:
@@ -91,7 +107,7 @@ def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET) -> Unpacke
         walk = _Walk(TarReader(meter.bounded(source.read)), meter)
         for _member in walk:
             pass
-        return Unpacked(source.digest(), walk.size, meter.members)
+        return Unpacked(source.digest(), walk.size, meter.members, left_out=walk.left_out)
 
 
 @contextlib.contextmanager
@@ -154,7 +170,7 @@ def unpack(
             allocated, tree = relay.result()
         else:
             allocated, tree = _write(walk, directory, userxattr, meter.count_implied, lambda: source.failure)
-        return Unpacked(source.digest(), walk.size, meter.members, allocated, tree)
+        return Unpacked(source.digest(), walk.size, meter.members, allocated, tree, walk.left_out)
 
 
 def _counted(members: Iterator[Member], meter: Meter) -> Iterator[Member]:

@@ -8,10 +8,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, ContextManager, Dict, Mapping, Optional, cast
 from urllib.parse import urlsplit
 
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import (
+    DigestCache,
+    Digested,
+    digested,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._httporigin import basic
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
@@ -55,7 +60,7 @@ class Urls:
         if not layer.digest:
             return None
         facts = self._facts(layer.source)
-        return _digested(facts) if layer.digest in (facts.get("blob"), facts.get("pinned")) else None
+        return digested(facts) if layer.digest in (facts.get("blob"), facts.get("pinned")) else None
 
     def unchanged(self, layer: LayerSpec) -> Optional[Digested]:
         """What a layer is where its server says that it is still what was imported; None where it has something new.
@@ -66,7 +71,7 @@ class Urls:
         if not facts:
             return None
         with _open(layer.source, facts) as stream:
-            return _digested(facts) if stream.unchanged else None
+            return digested(facts) if stream.unchanged else None
 
     def look(self, layer: LayerSpec) -> Digested:
         """What a layer is, of which the archive is read and not kept if it is new.
@@ -76,21 +81,21 @@ class Urls:
         facts = self._seen(layer)
         with _open(layer.source, facts) as stream:
             if stream.unchanged:
-                return _digested(facts)
+                return digested(facts)
             with open_tar(layer.source, lambda: cast("ContextManager[IO[bytes]]", stream)) as read:
                 found = digest_tar(read, layer.source.limits)
             return self.remember(layer.source, found, _told(stream))
 
     def remember(self, source: Source, found: Digested, told: Mapping[str, str]) -> Digested:
         """Keep what a download was; the same with the digest of the archive as it lay there."""
-        self._cache.put(_key(source), {"diff_id": found.diff_id, "size": str(found.size), **told})
-        return Digested(found.diff_id, found.size, told.get("blob", ""))
+        self._cache.put(_key(source), {**found.facts(), **told})
+        return replace(found, blob=told.get("blob", ""))
 
     def _facts(self, source: Source) -> Mapping[str, str]:
         """What is known, if the content is still there; nothing otherwise."""
         facts = self._cache.get(_key(source)) or {}
         try:
-            found = _digested(facts)
+            found = digested(facts)
         except (KeyError, TypeError, ValueError):
             return {}
         return facts if self._store.has_content(found.diff_id) else {}
@@ -143,10 +148,6 @@ def _of_file(url: str, path: str) -> str:
 
 def _told(stream: UrlStream) -> Dict[str, str]:
     return {"blob": stream.digest, **stream.marks}
-
-
-def _digested(facts: Mapping[str, str]) -> Digested:
-    return Digested(facts["diff_id"], int(facts["size"]), facts.get("blob", ""))
 
 
 def _key(source: Source) -> str:

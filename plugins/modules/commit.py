@@ -15,7 +15,9 @@ description:
   - The layer is read while the stack is in use. Where anything in the writable layer changes meanwhile, nothing is kept
     and the task fails; O(services) keeps the stack's services still for so long.
   - The same changes make the same layer, to the byte. Owners, modes, times, attributes, devices and hard links are
-    kept; sockets are left out.
+    kept.
+  - What no layer can hold is named in a warning. Sockets are left out. Files that C(chattr) has made immutable or
+    append-only are in the layer, and are not so there.
   - Holes of sparse files stay holes and are not read. In the layer's archive they are zeros, as everywhere, so a hole
     takes the time that SHA-256 needs for as many bytes, some seconds for 8 GiB.
 author:

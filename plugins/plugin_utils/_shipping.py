@@ -74,6 +74,10 @@ class _Here:
     def __contains__(self, where: str) -> bool:
         return where in self.layers or where in self.images
 
+    def warnings(self) -> list[str]:
+        """What is no part of layers though it is in their sources."""
+        return [f"{where}: {words}" for where, layer in self.layers.items() for words in layer.found.left_out]
+
     def told(self, places: Mapping[str, Blob]) -> dict[str, Any]:
         """What the module is told of them.
 
@@ -122,6 +126,11 @@ class ShippingAction(ActionBase):
             if problems:
                 return {**result, **self._report(definition, problems)}
             result.update(self._converge(definition, local))
+            warnings = local.warnings()
+            if warnings:
+                # The module may have met the same when it unpacked them.
+                warnings += [words for words in result.get("warnings") or [] if words not in warnings]
+                result["warnings"] = warnings
             self._let_go()
         return {**result, "seconds": round(time.monotonic() - begun, 3)}
 

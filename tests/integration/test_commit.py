@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.tests.integration.host import Ansible, H
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.test_changes import changes_of, three_layers
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.test_packcontent import chattr
 
 
 def commit_of(host: Host, check: bool = False, **options: Any) -> dict[str, Any]:
@@ -175,9 +176,34 @@ def test_sockets_are_left_out_and_other_fifos_are_not(host: Host) -> None:
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(top / "only/door"))
         os.mkfifo(top / "only/pipe")
-        done = commit_of(host)
-        content = Path(host.store.content(done["diff_id"]))
+        done = four_steps(host)
+        exported = export(
+            {"root": str(host.root), "name": "x:1", "stack": "web", "changes": True, "state": "exported"}
+            | {"dest": str(host.top / "x.tar")},
+            False,
+        )
+    content = Path(host.store.content(done["diff_id"]))
     assert sorted(os.listdir(content / "only")) == ["pipe"]
+    assert done["warnings"] == [
+        "commit of stack web: 1 socket was left out, which no layer can hold: 'only/door'",
+    ]
+    assert [words.partition(": ")[2] for words in exported["warnings"]] == [
+        "1 socket was left out, which no layer can hold: 'only/door'",
+    ]
+
+
+def test_protection_that_a_layer_cannot_hold_is_told(host: Host) -> None:
+    """As the kernel keeps it for what is protected in the stack: in an attribute of the writable layer, since 5.14."""
+    three_layers(host)
+    top = Path(host.path("web"))
+    (top / "new").write_text("x")
+    with chattr("i", top / "new", top / "c/file"), chattr("a", top / "only"):
+        done = four_steps(host)
+    (words,) = done["warnings"]
+    assert words == (
+        "commit of stack web: 3 paths are immutable or append-only (chattr +i, +a), and no layer can hold that: "
+        "'c/file', 'new', 'only'"
+    )
 
 
 def test_a_tree_that_changes_is_refused(host: Host) -> None:

@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -73,6 +74,22 @@ def test_archives(host: Host, tree: Path, suffix: str) -> None:
     assert host.tree("web") == {"etc/app.conf": "listen = 8080\n", "etc/secret": "hidden"}
     plain = subprocess.run(["sha256sum", archive(tree, "plain.tar")], capture_output=True, text=True, check=True)
     assert done["diff_ids"] == [f"sha256:{plain.stdout.split()[0]}"]
+
+
+def test_directory_with_a_socket_is_taken_without_it_and_with_a_warning(
+    host: Host, ansible: Ansible, tree: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tree / "door"))
+    words = "layer app: 1 socket was left out, which no layer can hold: 'door'"
+    for check, changed in ((True, True), (False, True), (False, False), (True, False)):
+        result = host.run(**web(host, dir=str(tree), remote_src=True), check=check)
+        assert (result["changed"], result["warnings"]) == (changed, [words])
+    assert set(host.tree("web")) == {"etc/app.conf", "etc/secret"}
+    arguments = json.dumps({"root": str(host.top / "other"), "name": "app", "dir": str(tree)})
+    done = ansible.call("ansible", "localhost", "-m", "strata.overlay.layer", "-a", arguments)
+    assert done.stdout.startswith("localhost | CHANGED")
+    assert " ".join(done.stderr.split()).count(words) == 1
 
 
 def test_a_directory_is_the_same_layer_whenever_it_was_written(host: Host, tree: Path) -> None:

@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, recall
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
+from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._pack import (
     EPOCH,
     ChunkReader,
     pack_directory,
     pack_files,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._source import read_source
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree, unpack
 
@@ -160,12 +164,29 @@ def test_attributes_and_devices_round_trip(tree: Path, tmp_path: Path) -> None:
     remove_tree(str(copy))
 
 
-def test_a_socket_is_refused(tree: Path) -> None:
+def test_socket_is_left_out_and_noted(tree: Path) -> None:
+    without = b"".join(pack_directory(str(tree)))
+    for name in ("a/socket", "socket"):
+        bound = socket.socket(socket.AF_UNIX)
+        bound.bind(str(tree / name))
+        bound.close()
+    left_out = LeftOut()
+    assert b"".join(pack_directory(str(tree), left_out=left_out)) == without
+    assert left_out.warnings() == ("2 sockets were left out, which no layer can hold: 'a/socket', 'socket'",)
+
+
+def test_warnings_remembered_with_a_digest_are_given_again(tree: Path, tmp_path: Path) -> None:
     bound = socket.socket(socket.AF_UNIX)
-    bound.bind(str(tree / "socket"))
+    bound.bind(str(tree / "odd\nname\u2028"))
     bound.close()
-    with pytest.raises(StrataError, match="'socket' is a socket"):
-        list(pack_directory(str(tree)))
+    for path in (tree, *tree.rglob("*")):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    source = Source("dir", str(tree))
+    cache = DigestCache(str(tmp_path), keep=False)
+    found = read_source(source, cache)
+    assert found.left_out == (r"1 socket was left out, which no layer can hold: 'odd\nname\u2028'",)
+    cache.put("key", found.facts())
+    assert recall("key", cache) == found
 
 
 @pytest.mark.parametrize("change", [b"longer than it was before, and so on", b""])

@@ -6,19 +6,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import socket
 import stat
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, TarReader
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member
 
@@ -97,6 +100,12 @@ def test_attributes_of_file_system_and_host_are_left_out(tree: Path, tmp_path: P
     assert packed(tree) == archive
     clone_tree(str(tree), str(tmp_path / "clone"))
     assert "trusted.SGI_ACL_FILE" not in os.listxattr(tmp_path / "clone/etc/file")
+    found = digest(io.BytesIO(member(b"f", xattrs={"system.nfs4_acl": b"x", "btrfs.compression": b"y"}) + END).read)
+    (words,) = found.left_out
+    assert words.startswith("2 attributes were left out, which belong to the file system that the archive was made on")
+    assert words.endswith(": 'btrfs.compression', 'system.nfs4_acl'")
+    twice = {"system.posix_acl_access": b"x", "trusted.SGI_ACL_FILE": b"x"}
+    assert digest(io.BytesIO(member(b"f", xattrs=twice) + END).read).left_out == ()
     with_them = member(b"f", xattrs={"trusted.SGI_ACL_FILE": b"x", "btrfs.compression": b"zstd", "user.a": b"b"})
     assert os.listxattr(unpacked(with_them + END, tmp_path / "top") / "f") == ["user.a"]
 
@@ -134,6 +143,37 @@ def test_the_top_has_an_entry_only_where_it_is_unusual(tmp_path: Path) -> None:
 def _socket(top: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(top / "etc/socket"))
+
+
+@contextlib.contextmanager
+def chattr(flag: str, *paths: Path) -> Iterator[None]:
+    """Protected by the real program; skips the test where the file system or this user cannot."""
+    done = subprocess.run(["chattr", f"+{flag}", *paths], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"nothing can be protected here: {done.stderr}")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", f"-{flag}", *paths], check=True)
+
+
+def test_protected_files_of_a_live_tree_are_noted(tmp_path: Path) -> None:
+    """Linux before 5.14 protects the file of the writable layer itself, later ones note it in an attribute."""
+    top = tmp_path / "top"
+    (top / "etc").mkdir(parents=True)
+    for number in range(12):
+        (top / f"etc/f{number:02}").write_text("x")
+    for number in range(1, 12):
+        os.setxattr(top / f"etc/f{number:02}", "trusted.overlay.protattr", b"i")
+    left_out = LeftOut()
+    with chattr("i", top / "etc/f00", top / "etc"), chattr("a", top):
+        list(pack_content(str(top), userxattr=False, live=True, left_out=left_out))
+        stored = LeftOut()
+        list(pack_content(str(top), userxattr=False, left_out=stored))
+    assert stored.warnings() == (), "whoever protects a store says nothing about its layers"
+    (words,) = left_out.warnings()
+    assert words.startswith("14 paths are immutable or append-only (chattr +i, +a), and no layer can hold that: '.', ")
+    assert words.endswith("'etc/f07' and 4 more")
 
 
 def _mark(top: Path) -> None:
@@ -224,7 +264,10 @@ def test_a_live_tree_is_packed_without_its_sockets(tmp_path: Path) -> None:
     top = tmp_path / "top"
     (top / "etc").mkdir(parents=True)
     _socket(top)
-    assert [entry.name for entry in entries(b"".join(pack_content(str(top), userxattr=False, live=True)))] == [b"etc/"]
+    left_out = LeftOut()
+    archive = b"".join(pack_content(str(top), userxattr=False, live=True, left_out=left_out))
+    assert [entry.name for entry in entries(archive)] == [b"etc/"]
+    assert left_out.warnings() == ("1 socket was left out, which no layer can hold: 'etc/socket'",)
 
 
 def test_marks_of_fuse_overlayfs_are_no_part_of_the_tree(tmp_path: Path) -> None:
