@@ -92,13 +92,14 @@ class Run:
             return without
         with contextlib.ExitStack() as own:
             workspace = own.enter_context(store.first_workspace())
-            try:
+            # What fails is not told here: resolving reads them all once more, and tells all mistakes together.
+            with contextlib.suppress(StrataError, OSError):
                 ahead = read_ahead(workspace, sources, store, self._cache, self._report, _load_all)
-            except (StrataError, OSError):
-                # Not told here: resolving reads them all once more, and tells all mistakes of all layers together.
-                return without
-            room.enter_context(own.pop_all())
-            return replace(ahead, digests={**known, **ahead.digests})
+                room.enter_context(own.pop_all())
+                return replace(ahead, digests={**known, **ahead.digests})
+        # Should the others be there the next time, the times of these have to be settled all the same.
+        settled = [item for item in sources if item.before]
+        return self._read_ahead(room, known, settled) if len(settled) < len(sources) else without
 
 
 def _load_all() -> object:

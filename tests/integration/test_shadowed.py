@@ -101,6 +101,14 @@ def test_check_mode_knows_of_layers_that_are_here_and_says_where_they_are_not(ho
     assert done["stacks"][0]["hidden"] == ["/etc/app.conf"]
 
 
+def test_a_rollback_says_what_stays_as_it_was_written(host: Host) -> None:
+    host.run(**definition(host, OLD))
+    host.run(**definition(host, NEW))
+    change_file(Path(host.path("web")))
+    done = host.four_steps("stack", name="web", generation="previous")
+    assert done["stacks"][0]["hidden"] == ["/etc/app.conf"]
+
+
 def test_other_times_of_the_same_bytes_are_no_change(host: Host, tmp_path: Path) -> None:
     for name, text, mode in (("one", "same", 0o644), ("two", "same", 0o644), ("three", "same", 0o600)):
         (tmp_path / name).mkdir()

@@ -11,17 +11,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _digestcache
+from ansible_collections.strata.overlay.plugins.module_utils import _digestcache, _engine, _readahead
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
 from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
 from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
-from ansible_collections.strata.overlay.plugins.module_utils._source import open_tar, read_source
+from ansible_collections.strata.overlay.plugins.module_utils._readahead import ReadAhead
+from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, open_tar, read_source
 from ansible_collections.strata.overlay.plugins.plugin_utils._inlinetimes import with_times
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.test_ansible import executions
@@ -168,6 +170,27 @@ def test_a_layer_in_place_never_keeps_size_and_time_of_a_replaced_file(host: Hos
     write(tree / "index.html", "two", LONG_AGO)
     host.run(stacks=[stack])
     assert (host.tree("web"), mtime(host)) == ({"index.html": "two"}, LONG_AGO + 1)
+
+
+def test_times_are_settled_though_another_layer_cannot_be_read_at_first(
+    host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_ahead(workspace: str, sources: Sequence[Unread], *rest: Any) -> ReadAhead:
+        if len(sources) > 1:
+            raise OSError("for now")
+        return real(workspace, sources, *rest)
+
+    real = _readahead.read_ahead
+    other = tree.parent / "other"
+    shutil.copytree(tree, other)
+    host.run(**remote(host, tree))
+    write(tree / "index.html", "two", LONG_AGO)
+    monkeypatch.setattr(_engine, "read_ahead", read_ahead)
+    given = remote(host, tree)
+    more = {"name": "other", "dir": str(other), "remote_src": True, "times": "fixed"}
+    host.run(**{**given, "layers": [*given["layers"], more]})
+    assert (host.tree("web"), mtime(host)) == ({"index.html": "two"}, LONG_AGO + 1)
+    assert os.listdir(host.root / "staging") == []
 
 
 def test_a_compiled_tree_stays_valid(host: Host, tree: Path) -> None:
