@@ -37,6 +37,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._httpwire import Sl
 _AGENT = "strata.overlay"
 _MOST_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
+_SAME_METHOD = (307, 308)
 _PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 _NUMBER = re.compile(r"^[0-9]{1,18}\Z")
@@ -51,7 +52,7 @@ TIMEOUT = 60.0
 _TOTAL = 300.0
 """Seconds for an answer as a whole, unless it is streamed: the longest manifest, at 15 kB in a second."""
 
-Body = Union[bytes, Iterable[bytes]]
+Body = Union[bytes, Callable[[], Iterable[bytes]]]
 
 
 class RequestError(StrataError):
@@ -206,11 +207,13 @@ class Client:
         *,
         follow: bool = True,
     ) -> Response:
-        """GET, or POST of ``data``; redirects are followed, those of requests with data not. Any status is an answer.
+        """GET, or POST of ``data``; redirects are followed, with data those that say to send it there. Any status is an
+        answer.
 
         Headers and a login in the URL are for its origin alone: one that a redirect leads to gets neither.
 
-        :param data: bytes, or pieces of them where a header tells the length of the whole.
+        :param data: bytes; or a function that gives them in pieces, as often as it is called, where a header tells the
+            length of the whole.
         :param method: another one, such as HEAD or PUT.
         :param follow: whether redirects are followed at all.
         :raises RequestError: there was none.
@@ -227,7 +230,8 @@ class Client:
             response = self._once(url, sent, data, method, login, is_first=not hop)
             location = response.header("Location")
             response.redirected = response.origin != origin
-            if not follow or response.status not in _REDIRECTS or not location or data is not None:
+            followed = _REDIRECTS if data is None else _SAME_METHOD
+            if not follow or response.status not in followed or not location:
                 return response
             response.close()
             try:
@@ -253,7 +257,8 @@ class Client:
         def wrap(error: Exception) -> RequestError:
             return _failure(error, str(origin), self._timeout, is_first)
 
-        request = urllib.request.Request(url, data, dict(headers), method=method)
+        body = data() if callable(data) else data
+        request = urllib.request.Request(url, body, dict(headers), method=method)
         use_proxy = not _LOOPBACK.match(origin.host)
         try:
             stream = send_request(request, login, watch, self._timeout, self._tls, use_proxy)

@@ -26,9 +26,12 @@ _PLACE = re.compile(r"^(?:[^\\]*@)?(?:\[[^\[\]@]*\]|[^\\\[\]:@]*)(?::[0-9]*)?\Z"
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
 _HARMLESS = frozenset(
-    ("accept", "accept-encoding", "if-match", "if-modified-since", "if-none-match", "if-range", "range", "user-agent")
+    (
+        *("accept", "accept-encoding", "if-match", "if-modified-since", "if-none-match", "if-range", "range"),
+        *("content-length", "content-type", "user-agent"),
+    )
 )
-"""Headers that say only which bytes are wanted. Any other one may be a credential, whatever its name."""
+"""Headers that say only which bytes are wanted or sent. Any other one may be a credential, whatever its name."""
 
 Login = Tuple[str, str]
 """User and password."""

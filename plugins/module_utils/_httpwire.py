@@ -11,8 +11,10 @@ trailers without end; and an answer that comes before all has been sent is read,
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
+import select
 import socket
 import ssl
 import time
@@ -26,6 +28,7 @@ _WINDOW = 300.0
 
 _LEAST = 300_000
 _MOST_TRAILERS = 100
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _LONGEST_LINE = 65_536
 
 
@@ -158,7 +161,8 @@ class _Sending:
             super().request(*arguments, **options)  # type: ignore[misc]
         except _AnsweredError:
             pass
-        except (BrokenPipeError, ConnectionResetError):
+        except (ConnectionError, ssl.SSLError):
+            # The server has gone, and may have said before why.
             if not self._head_is_sent:
                 raise
         finally:
@@ -166,21 +170,30 @@ class _Sending:
             self._settle()
 
     def send(self, data: Any) -> None:
-        if self._head_is_sent:
-            self._look()
-        super().send(data)  # type: ignore[misc]
-        self._head_is_sent = True
-
-    def _look(self) -> None:
-        timeout = self.sock.gettimeout()
-        try:
-            self.sock.settimeout(0)
-            self._early = self.sock.recv(_LONGEST_LINE)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        if not self._head_is_sent:
+            super().send(data)  # type: ignore[misc]
+            self._head_is_sent = True
             return
+        timeout = self.sock.gettimeout()
+        self.sock.settimeout(0)
+        try:
+            self._send_and_look(memoryview(data).cast("B"), timeout)
         finally:
             self.sock.settimeout(timeout)
-        raise _AnsweredError
+
+    def _send_and_look(self, view: memoryview, timeout: Optional[float]) -> None:
+        """Also while the server takes nothing: it may have answered and gone, and what it said can be lost then."""
+        ready = select.poll()
+        ready.register(self.sock, select.POLLIN | select.POLLOUT)
+        while view:
+            with contextlib.suppress(*_NOT_NOW):
+                self._early = self.sock.recv(_LONGEST_LINE)
+                raise _AnsweredError
+            try:
+                view = view[self.sock.send(view) :]
+            except _NOT_NOW as error:
+                if not ready.poll(None if timeout is None else timeout * 1000):
+                    raise socket.timeout("timed out") from error
 
     def _settle(self) -> None:
         response_class: Any = self.response_class

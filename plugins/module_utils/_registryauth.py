@@ -35,9 +35,10 @@ _EARLY = 10.0
 """Seconds before its end from which a token is not used any more."""
 
 _CHALLENGE = re.compile(
-    r'(?:^|,\s*)(Basic|Bearer)\b((?:\s*,?\s*[A-Za-z_]+=(?:"(?:[^"\\]|\\.)*"|[^\s,"]+))*)', re.IGNORECASE
+    r"""(?:^|,\s*)(Basic|Bearer)\b((?:\s*,?\s*[A-Za-z_]+=(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,"']+))*)""", re.IGNORECASE
 )
-_PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETER = re.compile(r"""([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\s,"']+))""")
+"""In single quotes too: no RFC has them, and some registries do."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def parse_challenges(values: Sequence[str]) -> List[Challenge]:
     for value in values:
         for match in _CHALLENGE.finditer(value):
             parameters = {
-                name.lower(): re.sub(r"\\(.)", r"\1", quoted) or plain
-                for name, quoted, plain in _PARAMETER.findall(match.group(2))
+                name.lower(): re.sub(r"\\(.)", r"\1", quoted) or single or plain
+                for name, quoted, single, plain in _PARAMETER.findall(match.group(2))
             }
             found.append(Challenge(match.group(1).lower(), parameters))
     return found
@@ -169,7 +170,7 @@ class Authorizer:
                 fields.append(("account", login.username))
                 headers["Authorization"] = _login_header(login)
             realm += ("&" if "?" in realm else "?") + urlencode(fields)
-        with self._client.open(realm, headers, data) as response:
+        with self._client.open(realm, headers, data, follow=data is None) as response:
             if not response.is_good:
                 raise refusal(response, f"for a token, {response.host}", login, self.secrets)
             return _read_token(response.body(_MAX_TOKEN), response.host, asked)

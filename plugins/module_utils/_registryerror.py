@@ -75,6 +75,8 @@ def _advice(response: Response, login: Login) -> str:
         who = f"user {login.username!r}" if login.username else "the login"
         where = f" from {login.found}" if login.found else ""
         return f"Check {who}{where}: the password or token, and what it may do with this repository"
+    if status == 413:
+        return "It takes none so large: raise the limit of the registry, or of what stands before it"
     if status == 404:
         return "Check the repository and the tag or digest"
     if status == 429:

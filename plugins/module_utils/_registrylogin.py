@@ -109,7 +109,7 @@ def _read(path: str, must_exist: bool) -> Optional[Mapping[str, Any]]:
         return None
     except OSError as error:
         raise StrataError(f"cannot read the file of logins {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         # What the parser says might repeat a part of it.
         raise StrataError(f"the file of logins {path} is not JSON; log in again, or correct it") from error
     if not isinstance(data, dict):
@@ -194,7 +194,7 @@ def _ask_helper(name: str, key: str, path: str) -> Optional[Login]:
     try:
         facts = json.loads(done.stdout)
         username, secret = str(facts["Username"]), str(facts["Secret"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StrataError(f"the program {_program(name)} tells the login for {key} in a form not known here") from error
     if username == _IDENTITY_USER:
         return Login(identity_token=secret, found=_program(name))

@@ -10,7 +10,7 @@ Source: OCI distribution-spec, "Push": "POST then PUT".
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, List
+from typing import Callable, Iterable, Iterator, List
 from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import short
@@ -28,6 +28,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
 from ansible_collections.strata.overlay.plugins.module_utils._reference import Reference
 from ansible_collections.strata.overlay.plugins.module_utils._registry import Access, Endpoint, login_finder
 from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES, persist
+
+_NOT_SO = (403, 405, 501)
+"""How some registries, and what stands before them, answer a method that they do not allow."""
 
 
 class RegistryDestination:
@@ -63,10 +66,10 @@ class RegistryDestination:
     def write(self) -> None:
         for layer in {layer.diff_id: layer for layer in self._image.layers}.values():
             if not self._has(layer.diff_id):
-                persist(lambda one=layer: self._endpoint.push(one.diff_id, one.size, one.read()), PAUSES)  # type: ignore[misc]
+                persist(lambda one=layer: self._endpoint.push(one.diff_id, one.size, one.read), PAUSES)  # type: ignore[misc]
         config = self._image.config
         if not self._has(self._image.image_id):
-            persist(lambda: self._endpoint.push(self._image.image_id, len(config), [config]), PAUSES)
+            persist(lambda: self._endpoint.push(self._image.image_id, len(config), lambda: [config]), PAUSES)
         persist(lambda: self._endpoint.tag(self._tag, self._manifest), PAUSES)
 
     def _has(self, digest: str) -> bool:
@@ -83,16 +86,22 @@ class _PushEndpoint(Endpoint):
             return sha256(response.body(MAX_MANIFEST))
 
     def has(self, digest: str) -> bool:
-        """Whether a blob is there."""
-        with self._ask(f"blobs/{digest}", {}, method="HEAD") as response:
-            if response.status == 404:
-                return False
-            self._expect(response, (200,), f"for blob {digest}")
-            return True
+        """Whether a blob is there; where that cannot be found out, it is not known to be."""
+        for method in ("HEAD", "GET"):
+            # Of what GET brings, no more than comes with the headers is read.
+            with self._ask(f"blobs/{digest}", {}, method=method) as response:
+                if response.status in _NOT_SO:
+                    continue
+                if response.status == 404:
+                    return False
+                self._expect(response, (200,), f"for blob {digest}")
+                return True
+        return False
 
-    def push(self, digest: str, size: int, chunks: Iterable[bytes]) -> None:
+    def push(self, digest: str, size: int, read: Callable[[], Iterable[bytes]]) -> None:
         """Bring a blob there, whole or not at all.
 
+        :param read: its bytes in pieces, as often as it is called: who takes it may say to send it elsewhere.
         :raises StrataError: what the registry said, or what the chunks raised.
         """
         with self._ask("blobs/uploads/", {"Content-Length": "0"}, b"", "POST") as response:
@@ -104,7 +113,7 @@ class _PushEndpoint(Endpoint):
             headers.update(self._authorizer.headers())
         failure = _Failure()
         try:
-            response = self._client.open(url, headers, failure.noticed(chunks), "PUT")
+            response = self._client.open(url, headers, lambda: failure.noticed(read()), "PUT")
         except RequestError:
             failure.raise_own()
             raise

@@ -58,7 +58,7 @@ class RogueServer:
 
     :ivar answer: its bytes, or pieces of them; may be replaced at any time.
     :ivar authority: for TLS with its certificate.
-    :ivar reads: bodies of requests that are larger are not read.
+    :ivar reads: bodies of requests that are larger are not read; at 0, they come in after the answer.
     :ivar asked: every request so far.
     :ivar over: set at the end, for answers that wait.
     """
@@ -132,6 +132,10 @@ class RogueServer:
             answer = self.answer(asked)
             for piece in [answer] if isinstance(answer, bytes) else answer:
                 stream.sendall(piece)
+            if not self.reads:
+                # As nginx does: what is thrown away is taken until the client goes, or the answer could be lost.
+                while stream.recv(1 << 16):
+                    pass
 
 
 def _read_request(stream: Any, most: int) -> Asked | None:

@@ -147,6 +147,13 @@ def test_a_server_that_stays_down(url: str, behaviour: Behaviour) -> None:
     assert len(behaviour.asked) == 1 + len(PAUSES)
 
 
+def test_a_server_that_breaks_off_after_each_byte_is_given_up(url: str, behaviour: Behaviour) -> None:
+    behaviour.cuts = [1] * 1000
+    with pytest.raises(StrataError, match="broke off after 5 of 3000000 bytes"):
+        load(url)
+    assert len(behaviour.asked) == 1 + len(PAUSES)
+
+
 def test_another_file_does_not_become_the_second_half(url: str, behaviour: Behaviour) -> None:
     behaviour.cuts = [1000]
     slept: list[float] = []

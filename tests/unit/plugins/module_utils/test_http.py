@@ -354,6 +354,6 @@ def test_an_answer_that_comes_before_all_is_sent_is_read(server: RogueServer) ->
             yield bytes(1 << 16)
 
     headers = {"Content-Length": str(4000 << 16)}
-    with Client(timeout=10).open(server.url, headers, pieces(), "PUT") as answer:
+    with Client(timeout=10).open(server.url, headers, pieces, "PUT") as answer:
         assert (answer.status, answer.body(100)) == (413, b"too large")
     assert len(sent) < 4000

@@ -147,7 +147,7 @@ def test_a_push_to_a_registry_that_answers_anything(rogue: RogueRegistry) -> Non
         endpoint.tagged("1.0")
         digest = json.loads(rogue.manifest)["config"]["digest"]
         if not endpoint.has(digest):
-            endpoint.push(digest, len(rogue.config), [rogue.config])
+            endpoint.push(digest, len(rogue.config), lambda: [rogue.config])
         endpoint.tag("1.0", rogue.manifest)
 
     survives(rogue, ask)

@@ -136,6 +136,14 @@ def test_loopback() -> None:
         ),
         ('Bearer realm="r", Basic realm="a \\"b\\""', [("bearer", {"realm": "r"}), ("basic", {"realm": 'a "b"'})]),
         ("Negotiate", []),
+        (
+            "Bearer realm='https://a.example/t',service='s p'",
+            [("bearer", {"realm": "https://a.example/t", "service": "s p"})],
+        ),
+        (
+            'Bearer realm=https://a.example/t, scope="it\'s"',
+            [("bearer", {"realm": "https://a.example/t", "scope": "it's"})],
+        ),
     ],
 )
 def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
@@ -186,6 +194,7 @@ def test_where_logins_are_looked_for(tmp_path: Path) -> None:
     [
         ("not JSON: secret", "is not JSON"),
         ("[]", "is not an object of JSON"),
+        ("[" * 100_000, "is not JSON"),
         ('{"auths": ["secret"]}', "'auths' is not an object"),
         ('{"auths": {"r.example.com": {"auth": "!secret!"}}}', "is not in base64"),
         ('{"credHelpers": {"r.example.com": "missing-one"}}', "docker-credential-missing-one keeps the login"),
