@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which kinds of stacks a store cannot have where it lies, found by trying there. Nothing is mounted, nothing written.
+"""Which kinds of stacks a store cannot have where it lies, found by trying there. Nothing is seen to be mounted.
 
+Nothing is written, but on file systems of which it is not known whether they take a writable layer: there a directory
+is made and removed, if no mount shows it already.
 Sources: Documentation/filesystems/overlayfs.rst ("Upper and Lower", d_type); getdents64(2), statfs(2), mount(2).
 """
 
@@ -17,7 +19,7 @@ import os
 import struct
 from typing import Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import FsContext
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
@@ -31,8 +33,14 @@ _GETDENTS64 = {"x86_64": 217, "aarch64": 61, "riscv64": 61, "ppc64le": 202, "s39
 
 _STATFS_BYTES = 256
 _OVERLAYFS = 0x794C7630
-_TAKEN_AS_LOWERS = frozenset((0xEF53, 0x58465342, 0x9123683E, 0x01021994))
-"""ext2 to ext4, xfs, btrfs, tmpfs: to try an overlay of them would take each run milliseconds for nothing."""
+_FIT = frozenset((0xEF53, 0x58465342, 0x9123683E, 0x01021994))
+"""ext2 to ext4, xfs, btrfs, tmpfs, which overlays can be made of: to try it would take each run milliseconds."""
+
+
+_SAYS_NOTHING = frozenset(
+    (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM)
+)
+"""Answers that are not about the kind of file system: a kernel before 5.2, no right to mount, a full disk."""
 
 
 class Fault(NamedTuple):
@@ -67,8 +75,11 @@ class StoreFaults(NamedTuple):
         return self.layers if self.layers.why or writable != "persistent" else self.upper
 
 
-def find_store_faults(root: str, abilities: Abilities) -> StoreFaults:
-    """Try what stacks of a store need; where the store is yet to be made, in the nearest directory above it."""
+def find_store_faults(root: str, abilities: Abilities, uppers: bool = False) -> StoreFaults:
+    """Try what stacks of a store need; where the store is yet to be made, in the nearest directory above it.
+
+    :param uppers: a writable layer may be tried by making one.
+    """
     layers = upper = _NO_FAULT
     if abilities.overlay:
         layers = types_fault(root)
@@ -76,6 +87,8 @@ def find_store_faults(root: str, abilities: Abilities) -> StoreFaults:
         if not layers.why:
             layers = _layers_fault(root, kind, abilities)
         upper = _upper_fault(root, kind)
+        if uppers and not (upper.why or layers.why or kind in _FIT or _has_upper(root)):
+            upper = _tried_upper(root, abilities)
     return StoreFaults(_mount_fault(), layers, upper, _served_fault(root))
 
 
@@ -198,7 +211,7 @@ def _layers_fault(root: str, kind: int, abilities: Abilities) -> Fault:
     """Why the kernel takes nothing of a store as a layer; with an empty tmpfs as the other one."""
     try:
         with _opened(existing_above(root)) as path, FsContext("overlay") as context:
-            if kind in _TAKEN_AS_LOWERS:
+            if kind in _FIT:
                 context.set("lowerdir", path)  # Linux 6.5 and later look at it now
                 return _NO_FAULT
             with FsContext("tmpfs") as scratch, scratch.tree(0) as other:
@@ -207,8 +220,7 @@ def _layers_fault(root: str, kind: int, abilities: Abilities) -> Fault:
                 context.set("lowerdir", f"{path}:/proc/self/fd/{other.fd}")
                 os.close(context.tree(0).fd)
     except OSError as error:
-        # A kernel before 5.2, or no right to mount, says nothing about the file system.
-        if error.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+        if error.errno in _SAYS_NOTHING:
             return _NO_FAULT
         where = " (it is an overlay itself, as the root of a container is)" if kind == _OVERLAYFS else ""
         return Fault(
@@ -230,7 +242,7 @@ def _upper_fault(root: str, kind: int) -> Fault:
         with _opened(existing_above(root)) as path, FsContext("overlay") as context:
             context.set("upperdir", path)  # Linux 6.5 and later look at it now
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+        if error.errno not in _SAYS_NOTHING:
             words = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
             return Fault(words, _ELSEWHERE)
     return _NO_FAULT
@@ -248,6 +260,49 @@ def whiteout_fault(directory: int) -> Fault:
         "mark of a deleted file (a device 0:0) on one",
         "put the store on ext4, xfs or btrfs (a volume of the container, mounted at the store's root)",
     )
+
+
+def _has_upper(root: str) -> bool:
+    """Whether an overlay with a writable layer in the store is mounted: then they can be."""
+    home = f"{root}/overlay2"
+    overlays = (mount for mount in _mountinfo.read(home) if mount.fstype == "overlay")
+    return any(mount.option("upperdir").startswith(f"{home}/") for mount in overlays)
+
+
+def _tried_upper(root: str, abilities: Abilities) -> Fault:
+    """Why an overlay cannot write to a directory that is made for this; no fault where none can be made."""
+    staging = f"{root}/staging"
+    place = f"{staging if os.path.isdir(staging) else existing_above(root)}/.strata-{os.urandom(8).hex()}"
+    try:
+        for name in ("", "/upper", "/work"):
+            os.mkdir(f"{place}{name}", 0o700)
+        with _opened(f"{place}/upper") as upper, _opened(f"{place}/work") as work:
+            return _refusal(root, upper, work, abilities)
+    except OSError:
+        return _NO_FAULT
+    finally:
+        for name in ("/work/work", "/work/index", "/work", "/upper", ""):
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{place}{name}")
+
+
+def _refusal(root: str, upper: str, work: str, abilities: Abilities) -> Fault:
+    with FsContext("tmpfs") as scratch, scratch.tree(0) as lower, FsContext("overlay") as context:
+        try:
+            if abilities.userxattr:
+                context.flag("userxattr")
+            for key in ("index", "metacopy") if abilities.userxattr else ("index", "metacopy", "redirect_dir"):
+                context.set(key, "off")
+            context.set("lowerdir", f"/proc/self/fd/{lower.fd}")
+            context.set("upperdir", upper)
+            context.set("workdir", work)
+            os.close(context.tree(0).fd)
+        except OSError as error:
+            if error.errno in _SAYS_NOTHING:
+                return _NO_FAULT
+            words = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
+            return Fault(words, _ELSEWHERE)
+    return _NO_FAULT
 
 
 _ELSEWHERE = (

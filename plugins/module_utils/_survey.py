@@ -61,8 +61,10 @@ class Survey:
         known = remember(self._store)
         abilities = find_abilities()
         faults = StoreFaults()
-        if any(stack.state != "absent" for stack in self._request.definition.stacks):
-            faults = find_store_faults(self._store.root, abilities)
+        stacks = [stack for stack in self._request.definition.stacks if stack.state != "absent"]
+        if stacks:
+            uppers = any(stack.writable == "persistent" and stack.driver in ("auto", "overlay") for stack in stacks)
+            faults = find_store_faults(self._store.root, abilities, uppers)
         drivers = Drivers(abilities, faults)
         desired = desire(self._request.definition, origins, known, problems, self._images, drivers)
         observed = observe(self._store, desired, known, abilities, workspace)._replace(faults=faults)

@@ -54,6 +54,21 @@ def untyped(host: Host, tmp_path: Path) -> Iterator[Host]:
         yield Host(place)
 
 
+@pytest.fixture
+def served(host: Host, tmp_path: Path) -> Iterator[Host]:
+    """A host whose store lies where a program serves it, of which nobody knows what an overlay thinks of it."""
+    if not find_abilities().fuse_overlayfs:
+        pytest.skip("no fuse-overlayfs")
+    for name in ("lower", "upper", "work", "mounted"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    subprocess.run(["fuse-overlayfs", "-o", options, tmp_path / "mounted"], check=True, capture_output=True)
+    try:
+        yield Host(tmp_path / "mounted")
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", tmp_path / "mounted"], check=True)
+
+
 def next_driver() -> str:
     return "fuse-overlayfs" if find_abilities().fuse_overlayfs else "copy"
 
@@ -138,6 +153,20 @@ def test_a_stack_of_a_store_on_an_overlay_is_made_kept_and_taken_away(
     nested.four_steps(stacks=[{"name": "web", "state": "absent"}])
     assert nested.mounts("web") == []
     assert kinds(nested) == set()
+
+
+def test_a_persistent_layer_on_an_unfit_file_system_is_found_by_trying(served: Host) -> None:
+    refused = stack(served, driver="overlay", writable="persistent")
+    for check in (True, False):
+        with pytest.raises(DefinitionError, match="stack web: option 'driver': the kernel puts no writable layer on"):
+            served.run(check=check, layers=[BASE, APP], stacks=[refused])
+    assert list(served.top.iterdir()) == [], "nothing is left of the attempt"
+    done = served.four_steps(layers=[BASE, APP], stacks=[stack(served, writable="persistent")])
+    assert done["stacks"][0]["driver"] == next_driver()
+    assert list((served.root / "staging").iterdir()) == []
+    other = stack(served, name="other", path=served.path("other"), writable="volatile")
+    assert served.four_steps(stacks=[other])["stacks"][0]["driver"] == "overlay"
+    assert kinds(served) == set()
 
 
 def test_a_layer_that_deletes_is_refused_on_an_overlay_with_the_reason(nested: Host) -> None:
