@@ -61,7 +61,7 @@ def _telling(problems: list[str]) -> Iterator[None]:
 
 def _digest_of_layer(layer: LayerSpec) -> str:
     if layer.source.kind == "url":
-        return digest_of_url(layer.source)
+        return digest_of_url(layer.read_from)
     raise _out_of_reach(layer.where)
 
 

@@ -49,7 +49,8 @@ registry:
 platform:
   description:
     - C(os/architecture) or C(os/architecture/variant), such as V(linux/arm64/v8), of an image that comes for several.
-      The host's own when not given.
+      The host's own when not given; where there is only one image, that one. Of several for one platform in an
+      index the first is taken.
   type: str
 digest:
   description:

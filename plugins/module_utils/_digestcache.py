@@ -85,6 +85,7 @@ def source_key(source: Source) -> str:
         text = f"files\0{PACKING}\0{source.times}\0{source.files!r}"
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     text = f"{source.kind}\0{PACKING}\0{source.times}\0{os.path.abspath(source.location)}"
+    text += "\0pinned" if source.pinned else ""  # read with less strictness than without a digest
     state = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
     newest = 0
     for path, facts in _facts(source.location):

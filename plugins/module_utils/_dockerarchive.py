@@ -11,7 +11,7 @@ file ``repositories`` says less than manifest.json and is not needed; archives w
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
@@ -21,6 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagelist import L
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     MAX_CONFIG,
     MAX_MANIFEST,
+    Config,
     check_count,
     read_config,
     read_json,
@@ -29,11 +30,43 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
 MANIFEST = "manifest.json"
 
 
-def read_tags(files: Files) -> List[Tuple[str, Tuple[str, ...]]]:
-    """The config's name and the tags of each image in manifest.json; nothing where there is no such file."""
-    if files.find(MANIFEST) is None:
+class Saved(NamedTuple):
+    """An image in manifest.json.
+
+    :ivar config: the name of its config in the archive.
+    :ivar names: of its layers, bottom first; None where nothing is said, as of an image without any.
+    """
+
+    config: str
+    tags: Tuple[str, ...]
+    names: Optional[Tuple[str, ...]]
+
+    def layers(self, files: Files, config: Config) -> List[Blob]:
+        """Where its layers lie.
+
+        :raises StrataError: they are not all there.
+        """
+        names = self.names or ()
+        check_count(len(names), config, f"{files.what}: {MANIFEST}: image {self}")
+        return [_find(files, name) for name in names]
+
+    def __str__(self) -> str:
+        return f"{(self.tags or (self.config,))[0]!r:.200}"
+
+
+def read_saved(files: Files) -> List[Saved]:
+    """The images in manifest.json; none where there is no such file.
+
+    :raises StrataError: it is not what it should be.
+    """
+    found = files.find(MANIFEST)
+    if found is None:
         return []
-    return [(entry["Config"], _tags(entry)) for entry in _entries(files)]
+    what = f"{files.what}: {MANIFEST}"
+    data = read_json(found.read(MAX_MANIFEST, what), what)
+    if not isinstance(data, list) or not data:
+        raise StrataError(f"{what} is no list of images")
+    return [_saved(entry, f"{what}: image {number}") for number, entry in enumerate(data, 1)]
 
 
 def list_docker(files: Files) -> List[Listed]:
@@ -41,38 +74,34 @@ def list_docker(files: Files) -> List[Listed]:
 
     :raises StrataError: it is missing or not what it should be.
     """
-    return [Listed(_tags(entry), lambda entry=entry: [_load(files, entry)]) for entry in _entries(files)]  # type: ignore[misc]
+    return list_saved(files, read_saved(files))
 
 
-def _entries(files: Files) -> List[Mapping[str, Any]]:
-    what = f"{files.what}: {MANIFEST}"
-    data = read_json(_find(files, MANIFEST).read(MAX_MANIFEST, what), what)
-    if not isinstance(data, list) or not data:
-        raise StrataError(f"{what} is no list of images")
-    for number, entry in enumerate(data, 1):
-        if (
-            not isinstance(entry, dict)
-            or not isinstance(entry.get("Config"), str)
-            or not _is_list_of_names(entry.get("Layers"))
-            or not _is_list_of_names(entry.get("RepoTags") or [])
-        ):
-            raise StrataError(f"{what}: image {number} must have Config, Layers and RepoTags")
-    return data
+def list_saved(files: Files, images: Sequence[Saved]) -> List[Listed]:
+    """Images as they are listed."""
+    return [Listed(saved.tags, lambda wanted, saved=saved: [_load(files, saved)]) for saved in images]  # type: ignore[misc]
+
+
+def _saved(entry: Any, what: str) -> Saved:
+    if (
+        not isinstance(entry, dict)
+        or not isinstance(entry.get("Config"), str)
+        or not _is_list_of_names(entry.get("Layers") or [])
+        or not _is_list_of_names(entry.get("RepoTags") or [])
+    ):
+        raise StrataError(f"{what} must have Config, Layers and RepoTags")
+    layers = entry.get("Layers")
+    return Saved(entry["Config"], tuple(entry.get("RepoTags") or ()), None if layers is None else tuple(layers))
 
 
 def _is_list_of_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _tags(entry: Mapping[str, Any]) -> Tuple[str, ...]:
-    return tuple(entry.get("RepoTags") or ())
-
-
-def _load(files: Files, entry: Mapping[str, Any]) -> Image:
-    what = f"{files.what}: config {entry['Config']!r:.200}"
-    config = read_config(_find(files, entry["Config"]).read(MAX_CONFIG, what), what)
-    check_count(len(entry["Layers"]), config, f"{files.what}: {MANIFEST}")
-    return assemble(config, [_find(files, name) for name in entry["Layers"]], (), "")
+def _load(files: Files, saved: Saved) -> Image:
+    what = f"{files.what}: image {saved}: config {saved.config!r:.200}"
+    config = read_config(_find(files, saved.config).read(MAX_CONFIG, what), what)
+    return assemble(config, saved.layers(files, config), (), "")
 
 
 def _find(files: Files, name: str) -> Blob:

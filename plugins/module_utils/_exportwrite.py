@@ -22,6 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage, to_json
 from ansible_collections.strata.overlay.plugins.module_utils._holes import write_stream
 from ansible_collections.strata.overlay.plugins.module_utils._imagearchive import read_archive
+from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Wanted
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import OCI_MANIFEST, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._store import sync_directory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding
@@ -88,7 +89,7 @@ class DockerArchive:
         if not os.path.isfile(self._path):
             return ""
         try:
-            images, _packed = read_archive(self._path, self._tag, "", self._scratch)
+            images = read_archive(self._path, Wanted(self._tag), self._scratch).images
         except (StrataError, OSError):
             return "something else"
         return images[0].image_id

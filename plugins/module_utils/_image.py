@@ -46,6 +46,7 @@ class Image:
     :ivar manifest_digest: "" where its archive has no manifest of its own, as older ones of Docker.
     :ivar digests: every digest by which it may be pinned: of the indexes that lead to it, its manifest, its config.
     :ivar config: the bytes of its config; b"" where the controller has them and has not sent them.
+    :ivar problem: why it cannot be taken, "" where it can. It has no layers then, and matters when it is chosen.
     """
 
     image_id: str
@@ -54,6 +55,7 @@ class Image:
     platform: Platform
     config: bytes
     layers: Tuple[ImageLayer, ...]
+    problem: str = ""
 
     @property
     def diff_ids(self) -> Tuple[str, ...]:
@@ -95,10 +97,12 @@ class ImageOrigin:
 def pick(images: Sequence[Image], wanted: Optional[Platform], what: str) -> Image:
     """The one for a platform; None stands for this host's own.
 
-    :raises StrataError: there is none, or more than one.
+    :raises StrataError: there is none, or more than one, or it is one that cannot be taken.
     """
     found = images[choose([image.platform for image in images], wanted, what)]
-    others = [image for image in images if image.platform.normal() == found.platform.normal()]
+    if found.problem:
+        raise StrataError(found.problem)
+    others = [image for image in images if image.platform.normal() == found.platform.normal() and not image.problem]
     if any(image.image_id != found.image_id for image in others):
         raise StrataError(
             f"{what} has {len(others)} images for platform {found.platform}; name one of them in the option 'digest': "
@@ -150,6 +154,7 @@ def dump_image(image: Image, with_config: bool) -> Dict[str, Any]:
             "architecture": image.platform.architecture,
             "variant": image.platform.variant,
         },
+        **({"problem": image.problem} if image.problem else {}),
         "config": base64.b64encode(image.config).decode() if with_config else "",
         "layers": layers,
     }
@@ -164,6 +169,7 @@ def load_image(data: Mapping[str, Any]) -> Image:
         platform=platform_of(data["platform"]),
         config=base64.b64decode(data["config"]),
         layers=tuple(_load_layer(layer) for layer in data["layers"]),
+        problem=data.get("problem", ""),
     )
 
 

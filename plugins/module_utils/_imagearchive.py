@@ -7,24 +7,31 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._dockerarchive import MANIFEST, list_docker
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._image import Image
 from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import open_files
-from ansible_collections.strata.overlay.plugins.module_utils._imagelist import select
+from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Wanted, select
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._ocilayout import INDEX, LAYOUT, list_layout
 
 
-def read_archive(
-    path: str, reference: str, digest: str, directory: str, limits: Limits = UNLESS_SET
-) -> Tuple[List[Image], bool]:
-    """The variants of one image in an archive, and whether the archive is compressed as a whole.
+class Read(NamedTuple):
+    """What an archive holds of one image.
 
-    :param reference: which of several images, "" for the only one.
-    :param digest: by which it is pinned, "" for any.
+    :ivar images: one for each platform that is wanted.
+    :ivar packed: the archive is compressed as a whole.
+    """
+
+    images: List[Image]
+    packed: bool
+
+
+def read_archive(path: str, wanted: Wanted, directory: str, limits: Limits = UNLESS_SET) -> Read:
+    """One image of an archive.
+
     :param directory: for an unnamed copy of a compressed archive, which goes with the process.
     :param limits: that copy may have so many bytes.
     :raises StrataError: what is wrong with the archive, or which images it has.
@@ -36,4 +43,4 @@ def read_archive(
         listed = list_docker(files)
     else:
         raise StrataError(f"{path} is no image's archive: it has neither {INDEX} (OCI) nor {MANIFEST} (docker save)")
-    return select(listed, reference, digest, path), files.packed
+    return Read(select(listed, wanted, path), files.packed)

@@ -13,16 +13,18 @@ from typing import List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, source_key
 from ansible_collections.strata.overlay.plugins.module_utils._image import Image, dump_image, load_image
+from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Wanted
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
 
-_READING = 1
+_READING = 2
 """Part of every key; one more whenever the same archive reads otherwise."""
 
 
-def archive_key(path: str, reference: str, digest: str) -> str:
+def archive_key(path: str, wanted: Wanted) -> str:
     """A key that changes when the archive does, or what is wanted of it; "" where it may not be relied on."""
     key = source_key(Source("src", path))
-    text = f"image\0{_READING}\0{key}\0{reference}\0{digest}"
+    platform = "every" if wanted.every else str(wanted.platform or "")
+    text = f"image\0{_READING}\0{key}\0{wanted.reference}\0{wanted.digest}\0{platform}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() if key else ""
 
 

@@ -10,16 +10,15 @@ Source: OCI distribution-spec, "Pull". How a registry is spoken to is another ro
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Callable, List, Optional, Protocol, Tuple
+from typing import Callable, Dict, Optional, Protocol
 
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._image import Image, ImageLayer
+from ansible_collections.strata.overlay.plugins.module_utils._imagechoice import Choosing, Chosen, Document
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     MAX_CONFIG,
     Config,
     Descriptor,
-    Index,
     Manifest,
     check_count,
     read_config,
@@ -28,9 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     verify,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Opener
-from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform, choose
-
-_MAX_DEPTH = 8
+from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform
 
 
 class Served(Protocol):
@@ -60,65 +57,92 @@ def pull(
     what: str,
     known: Callable[[str], Optional[Image]],
     stored: Callable[[str], Optional[Config]],
+    *,
+    pinned: str = "",
 ) -> Image:
     """The image that a registry has under a tag or digest, for a platform (None: this host's own).
 
     :param what: the image, for messages.
     :param known: an image by its manifest's digest, where nothing more need be asked of it.
     :param stored: a config by its digest, where it is here already.
+    :param pinned: the digest of the image that is meant, "" for any.
     :raises StrataError: what the registry said, or what is wrong with what it served.
     """
-    path: List[str] = []
-    told: Optional[Platform] = None
-    while len(path) < _MAX_DEPTH:
-        served = source.manifest(wanted)
+    repository = _Repository(source, what, stored)
+
+    def end_where_known(entry: Descriptor) -> None:
+        image = known(entry.digest)
+        if image is not None:
+            raise _IsKnownError(image)
+
+    try:
+        top = repository.top(wanted)
+        end_where_known(top)
+        found = Choosing(repository, end_where_known).choose([top], platform, pinned)
+    except _IsKnownError as known_here:
+        return known_here.image
+    return _image(source, found, what)
+
+
+class _IsKnownError(Exception):
+    """A manifest or index that was about to be asked for leads to an image that is here."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__()
+        self.image = image
+
+
+class _Repository:
+    """The documents that a registry has of one image."""
+
+    def __init__(self, source: Source, what: str, stored: Callable[[str], Optional[Config]]) -> None:
+        self.what = what
+        self._source = source
+        self._stored = stored
+        self._read: Dict[str, Served] = {}
+
+    def top(self, wanted: str) -> Descriptor:
+        """Whatever has a tag or digest."""
+        served = self._fetch(wanted)
+        digest = sha256(served.body)
+        self._read[digest] = served
+        return Descriptor("", digest, len(served.body))
+
+    def document(self, entry: Descriptor) -> Document:
+        served = self._read.get(entry.digest) or self._fetch(entry.digest)
+        return read_document(served.body, served.media_type, f"{self.what}: manifest {entry.digest}")
+
+    def config(self, manifest: Manifest) -> Config:
+        descriptor = manifest.config
+        return self._stored(descriptor.digest) or self._fetch_config(descriptor)
+
+    def _fetch(self, wanted: str) -> Served:
+        served = self._source.manifest(wanted)
         digest = sha256(served.body)
         if ":" in wanted and digest != wanted:
-            raise StrataError(f"{what}: the registry served {digest} for manifest {wanted}; it is damaged")
-        path.append(digest)
-        image = known(digest)
-        if image is not None:
-            return image
-        document = read_document(served.body, served.media_type, f"{what}: manifest {digest}")
-        if isinstance(document, Manifest):
-            image = _image(source, document, tuple(path), what, stored)
-            # An index tells the variant, which old configs leave out.
-            return replace(image, platform=told or image.platform)
-        entry = _choose(document, platform, what)
-        wanted, told = entry.digest, entry.platform
-        image = known(wanted)
-        if image is not None:
-            return image
-    raise StrataError(f"{what}: indexes lie in indexes more than {_MAX_DEPTH} deep")
+            raise StrataError(f"{self.what}: the registry served {digest} for manifest {wanted}; it is damaged")
+        return served
+
+    def _fetch_config(self, descriptor: Descriptor) -> Config:
+        name = f"{self.what}: config {descriptor.digest}"
+        if descriptor.size > MAX_CONFIG:
+            raise StrataError(f"{name} has {descriptor.size} bytes; more than {MAX_CONFIG} are not read")
+        with self._source.opener(descriptor.digest, descriptor.size)() as stream:
+            body = b"".join(iter(lambda: stream.read(1 << 20), b""))
+        return read_config(verify(body, descriptor, name), name)
 
 
-def _choose(index: Index, platform: Optional[Platform], what: str) -> Descriptor:
-    entries = [entry for entry in index.entries if not entry.is_attestation]
-    return entries[choose([entry.platform or Platform("", "") for entry in entries], platform, what)]
-
-
-def _image(
-    source: Source, manifest: Manifest, path: Tuple[str, ...], what: str, stored: Callable[[str], Optional[Config]]
-) -> Image:
-    config = stored(manifest.config.digest) or _fetch_config(source, manifest.config, what)
-    check_count(len(manifest.layers), config, f"{what}: manifest {path[-1]}")
+def _image(source: Source, found: Chosen, what: str) -> Image:
+    manifest, config = found.manifest, found.config
+    check_count(len(manifest.layers), config, f"{what}: manifest {found.path[-1]}")
     return Image(
         image_id=config.image_id,
-        manifest_digest=path[-1],
-        digests=(*path, config.image_id),
-        platform=config.platform,
+        manifest_digest=found.path[-1],
+        digests=(*found.path, config.image_id),
+        platform=found.platform,
         config=config.body,
         layers=tuple(
             ImageLayer(diff_id, layer.size, opener=source.opener(layer.digest, layer.size))
             for diff_id, layer in zip(config.diff_ids, manifest.layers)
         ),
     )
-
-
-def _fetch_config(source: Source, descriptor: Descriptor, what: str) -> Config:
-    name = f"{what}: config {descriptor.digest}"
-    if descriptor.size > MAX_CONFIG:
-        raise StrataError(f"{name} has {descriptor.size} bytes; more than {MAX_CONFIG} are not read")
-    with source.opener(descriptor.digest, descriptor.size)() as stream:
-        body = b"".join(iter(lambda: stream.read(1 << 20), b""))
-    return read_config(verify(body, descriptor, name), name)

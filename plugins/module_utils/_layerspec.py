@@ -35,6 +35,7 @@ class Source(NamedTuple):
     :ivar on_host: read on the managed host and not on the controller.
     :ivar limits: beyond which its archive is refused.
     :ivar stack: whose writable layer it is; ``fuse``: and fuse-overlayfs has written it.
+    :ivar pinned: the definition names its digest, so that no archive with it was cut.
     :ivar access: who asks for what lies under a URL; None for all else.
     :ivar times: of files, of ``dir`` and ``files``: ``keep`` or ``fixed``.
     """
@@ -48,6 +49,7 @@ class Source(NamedTuple):
     fuse: bool = False
     access: Optional[UrlAccess] = None
     times: str = "keep"
+    pinned: bool = False
 
     @property
     def keeps_times(self) -> bool:
@@ -64,6 +66,11 @@ class LayerSpec(NamedTuple):
     digest: str = ""
     labels: Mapping[str, str] = MappingProxyType({})
     absent: bool = False
+
+    @property
+    def read_from(self) -> Source:
+        """The source, and of an archive whether what is read of it is held against a digest."""
+        return self.source._replace(pinned=bool(self.digest) and self.source.kind in ("src", "url"))
 
 
 def check_name(where: str, name: Any, problems: List[str]) -> str:

@@ -34,6 +34,10 @@ INDEXES = (OCI_INDEX, DOCKER_LIST)
 MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_NAMED = "application/vnd."
+"""How types begin that say what something is. Old registries serve octet-stream, JSON, HTML or no type at all for
+anything (moby distribution/pull_v2.go): there the bytes say it."""
+
 _LAYERS = (
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -42,6 +46,16 @@ _LAYERS = (
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
 )
+_ANY_LAYERS = (
+    "",
+    "application/octet-stream",
+    "application/x-tar",
+    "application/tar",
+    "application/gzip",
+    "application/x-gzip",
+)
+"""Types that say no more of a layer than that it has bytes. How it is compressed, these say in every case."""
+
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 _MAX_BYTES = 2**63
@@ -55,6 +69,7 @@ class Descriptor:
 
     :ivar size: bytes, as the piece lies there.
     :ivar platform: None where nothing is said.
+    :ivar artifact_type: what it is where it is no image, such as a signature; "" where nothing is said.
     """
 
     media_type: str
@@ -62,6 +77,13 @@ class Descriptor:
     size: int
     platform: Optional[Platform] = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+
+    @property
+    def may_be_image(self) -> bool:
+        """Whether it may lead to an image. What is of a type that nobody here knows does not (image-index.md)."""
+        is_known = self.media_type in INDEXES + MANIFESTS or not self.media_type.startswith(_NAMED)
+        return is_known and self.artifact_type in ("", *_CONFIGS) and not self.is_attestation
 
     @property
     def is_attestation(self) -> bool:
@@ -72,9 +94,13 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Index:
-    """A list of images, of one for each platform mostly; entries may be indexes again."""
+    """A list of images, of one for each platform mostly; entries may be indexes again.
+
+    :ivar passed: why other entries cannot be used.
+    """
 
     entries: Tuple[Descriptor, ...]
+    passed: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,13 +149,9 @@ def read_document(body: bytes, media_type: str, what: str) -> Union[Index, Manif
     data = read_object(body, what)
     kind = _kind(data, media_type, what)
     if kind in INDEXES:
-        entries = [
-            _descriptor(item, f"{what}: entry {number}")
-            for number, item in enumerate(_list(data, "manifests", what), 1)
-        ]
-        return Index(tuple(entries))
+        return _index(_list(data, "manifests", what), what)
     config = _descriptor(data.get("config"), f"{what}: config")
-    if config.media_type not in _CONFIGS:
+    if config.media_type.startswith(_NAMED) and config.media_type not in _CONFIGS:
         raise StrataError(f"{what} is no container image: its config is of type {config.media_type!r}")
     layers = [
         _descriptor(item, f"{what}: layer {number}") for number, item in enumerate(_list(data, "layers", what), 1)
@@ -137,6 +159,18 @@ def read_document(body: bytes, media_type: str, what: str) -> Union[Index, Manif
     for number, layer in enumerate(layers, 1):
         _check_layer(layer, f"{what}: layer {number}")
     return Manifest(config, tuple(layers))
+
+
+def _index(items: Sequence[Any], what: str) -> Index:
+    """An index. An entry that cannot be used, such as one with a digest of another algorithm, spoils no other."""
+    entries: List[Descriptor] = []
+    passed: List[str] = []
+    for number, item in enumerate(items, 1):
+        try:
+            entries.append(_descriptor(item, f"{what}: entry {number}"))
+        except StrataError as error:
+            passed.append(str(error))
+    return Index(tuple(entries), tuple(passed))
 
 
 def read_config(body: bytes, what: str) -> Config:
@@ -203,8 +237,8 @@ def _kind(data: Mapping[str, Any], told: str, what: str) -> str:
     known = [kind for kind in (own, told) if kind in INDEXES + MANIFESTS]
     if own and own not in INDEXES + MANIFESTS:
         raise StrataError(f"{what} is neither manifest nor index: its type is {own!r}")
-    is_index = "manifests" in data
-    if is_index == ("layers" in data) or any((kind in INDEXES) != is_index for kind in known):
+    is_index, is_manifest = "manifests" in data, "layers" in data or "config" in data
+    if is_index == is_manifest or any((kind in INDEXES) != is_index for kind in known):
         raise StrataError(f"{what} is neither clearly a manifest nor clearly an index")
     return str(known[0]) if known else OCI_INDEX if is_index else OCI_MANIFEST
 
@@ -226,13 +260,15 @@ def _descriptor(data: Any, what: str) -> Descriptor:
         raise StrataError(f"{what}: {_NO_DIGEST.format(digest)}")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _MAX_BYTES:
         raise StrataError(f"{what}: its size {size!r} is no number of bytes")
-    platform, annotations = data.get("platform"), data.get("annotations")
+    annotations, artifact_type = data.get("annotations"), data.get("artifactType")
+    platform = platform_of(data["platform"]) if isinstance(data.get("platform"), dict) else None
     return Descriptor(
         media_type if isinstance(media_type, str) else "",
         digest,
         size,
-        platform_of(platform) if isinstance(platform, dict) else None,
+        platform if platform and platform.os and platform.architecture else None,
         {key: str(value) for key, value in annotations.items()} if isinstance(annotations, dict) else {},
+        artifact_type if isinstance(artifact_type, str) else "",
     )
 
 
@@ -241,7 +277,7 @@ def _check_layer(layer: Descriptor, what: str) -> None:
         raise StrataError(
             f"{what} is of type {layer.media_type!r}: its bytes are not part of the image, only its address"
         )
-    if layer.media_type not in _LAYERS:
+    if layer.media_type not in _LAYERS + _ANY_LAYERS:
         known: Sequence[str] = [kind.rpartition(".v1.")[2] for kind in _LAYERS[:3]]
         raise StrataError(
             f"{what} is of type {layer.media_type!r}, which is no layer that can be read ({', '.join(known)})"

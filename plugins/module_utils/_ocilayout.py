@@ -11,19 +11,26 @@ Source: OCI image-spec image-layout.md.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, Iterator, List, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._dockerarchive import read_tags
+from ansible_collections.strata.overlay.plugins.module_utils._dockerarchive import Saved, list_saved, read_saved
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._image import Image
+from ansible_collections.strata.overlay.plugins.module_utils._imagechoice import (
+    Choosing,
+    Chosen,
+    Document,
+    Unusable,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import Files
-from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Listed, assemble
+from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Listed, Wanted, assemble, unusable
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     MAX_CONFIG,
     MAX_MANIFEST,
     OCI_INDEX,
+    Config,
     Descriptor,
     Index,
     Manifest,
@@ -36,16 +43,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
 
 LAYOUT = "oci-layout"
 INDEX = "index.json"
-_MAX_DEPTH = 8
-_MAX_DOCUMENTS = 1 << 25
-"""Bytes of manifests and indexes that are read for one image; with indexes that list each other's entries, a few can
-stand for more than anybody can read."""
-
-_EACH = 1 << 12
-"""What one of them counts for at least."""
-
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _BLOBS = "blobs/sha256"
+_SHOWN = 3
 
 
 def list_layout(files: Files) -> List[Listed]:
@@ -61,14 +61,17 @@ def list_layout(files: Files) -> List[Listed]:
     index = read_document(found.read(MAX_MANIFEST, what), OCI_INDEX, what)
     if not isinstance(index, Index):
         raise StrataError(f"{what} is no index")
-    tags = dict(read_tags(files))
+    layout = _Layout(files, {saved.config: saved for saved in read_saved(files)})
     images: Dict[Tuple[str, ...], List[Descriptor]] = {}
     for entry in _once(index.entries):
-        images.setdefault(_names(files, index.entries, entry, tags), []).append(entry)
-    return [
-        Listed(names, lambda entries=entries: _load(files, entries))  # type: ignore[misc]
-        for names, entries in images.items()
+        images.setdefault(layout.names(index.entries, entry), []).append(entry)
+    listed = [
+        Listed(names, lambda wanted, tops=tops: layout.load(tops, wanted), lambda tops=tops: layout.is_image(tops))  # type: ignore[misc]
+        for names, tops in images.items()
     ]
+    if not listed and index.passed:
+        raise StrataError(f"{what} lists no image that can be used: {'; '.join(index.passed[:_SHOWN])}")
+    return listed + list_saved(files, layout.left_over())
 
 
 def _check_version(files: Files) -> None:
@@ -81,80 +84,81 @@ def _check_version(files: Files) -> None:
 
 
 def _once(entries: Sequence[Descriptor]) -> List[Descriptor]:
-    """Each thing that is listed once, whatever the number of its names; attestations are no images."""
-    return list({entry.digest: entry for entry in reversed(entries) if not entry.is_attestation}.values())[::-1]
+    """Each thing that may be an image once, whatever the number of its names."""
+    return list({entry.digest: entry for entry in reversed(entries) if entry.may_be_image}.values())[::-1]
 
 
-def _names(
-    files: Files, entries: Sequence[Descriptor], entry: Descriptor, tags: Dict[str, Tuple[str, ...]]
-) -> Tuple[str, ...]:
-    """Every name of a thing in the index, from annotations and from a manifest.json beside it."""
-    same = [each.annotations for each in entries if each.digest == entry.digest]
-    names = [annotations[key] for annotations in same for key in _NAMES if annotations.get(key)]
-    if tags:
-        with_tags = [
-            tags.get(f"{_BLOBS}/{hex_of(manifest.config.digest)}") or () for manifest in _manifests(files, entry)
-        ]
-        names += [tag for each in with_tags for tag in each]
-    return tuple(dict.fromkeys(names))
+class _Layout:
+    """The documents of a layout, and the images that they make."""
+
+    def __init__(self, files: Files, saved: Mapping[str, Saved]) -> None:
+        """
+        :param saved: what a manifest.json beside index.json says, by the config's name.
+        """
+        self.what = files.what
+        self._files = files
+        self._saved = saved
+        self._met: Dict[str, Saved] = {}
+
+    def document(self, entry: Descriptor) -> Document:
+        found = _find(self._files, entry)
+        what = f"{self.what}: manifest {entry.digest}"
+        if found is None:
+            raise StrataError(f"{what} is missing; the layout is incomplete")
+        return read_document(verify(found.read(MAX_MANIFEST, what), entry, what), entry.media_type, what)
+
+    def config(self, manifest: Manifest) -> Config:
+        what = f"{self.what}: config {manifest.config.digest}"
+        body = _blob(self._files, manifest.config).read(MAX_CONFIG, what)
+        return read_config(verify(body, manifest.config, what), what)
+
+    def names(self, entries: Sequence[Descriptor], entry: Descriptor) -> Tuple[str, ...]:
+        """Every name of a thing in the index, from annotations and from a manifest.json beside it."""
+        same = [each.annotations for each in entries if each.digest == entry.digest]
+        names = [annotations[key] for annotations in same for key in _NAMES if annotations.get(key)]
+        if self._saved:
+            for image_id in Choosing(self).image_ids([entry]):
+                name = f"{_BLOBS}/{hex_of(image_id)}"
+                if name in self._saved:
+                    self._met[name] = self._saved[name]
+                    names += self._saved[name].tags
+        return tuple(dict.fromkeys(names))
+
+    def left_over(self) -> List[Saved]:
+        """The images that manifest.json lists and index.json does not."""
+        return [saved for name, saved in self._saved.items() if name not in self._met]
+
+    def is_image(self, tops: Sequence[Descriptor]) -> bool:
+        return any(Choosing(self).is_image(top) for top in tops)
+
+    def load(self, tops: Sequence[Descriptor], wanted: Wanted) -> List[Image]:
+        if not wanted.every:
+            return [self._image(Choosing(self).choose(tops, wanted.platform, wanted.digest))]
+        images = [self._image_or_problem(each) for each in Choosing(self).every(tops, wanted.digest)]
+        if len(images) == 1 and images[0].problem:
+            raise StrataError(images[0].problem)
+        return images
+
+    def _image_or_problem(self, found: Chosen | Unusable) -> Image:
+        if isinstance(found, Unusable):
+            return unusable(found.platform, found.path, found.reason)
+        try:
+            return self._image(found)
+        except StrataError as error:
+            return unusable(found.platform, found.path, str(error))
+
+    def _image(self, found: Chosen) -> Image:
+        config = replace(found.config, platform=found.platform)
+        saved = self._saved.get(f"{_BLOBS}/{hex_of(config.image_id)}")
+        if saved and not found.manifest.layers:
+            # Docker 25.0.0 wrote manifests without layers, beside a manifest.json that is right (moby 47200).
+            return assemble(config, saved.layers(self._files, config), found.path, found.path[-1])
+        check_count(len(found.manifest.layers), config, f"{self.what}: manifest {found.path[-1]}")
+        blobs = [_blob(self._files, layer) for layer in found.manifest.layers]
+        return assemble(config, blobs, found.path, found.path[-1])
 
 
-def _manifests(files: Files, entry: Descriptor) -> Iterator[Manifest]:
-    for _entry, _path, manifest in _walk(files, entry):
-        yield manifest
-
-
-def _walk(files: Files, top: Descriptor) -> Iterator[Tuple[Descriptor, Tuple[str, ...], Manifest]]:
-    """Every manifest below a descriptor, with the digests that lead to it; what the layout lacks is left out."""
-    left = _MAX_DOCUMENTS
-    waiting: List[Tuple[Descriptor, Tuple[str, ...]]] = [(top, ())]
-    while waiting:
-        entry, above = waiting.pop()
-        path = (*above, entry.digest)
-        left -= max(_EACH, entry.size)
-        if left < 0:
-            raise StrataError(f"{files.what}: the indexes below {top.digest} list more than any image has")
-        document = _document(files, entry, path)
-        if isinstance(document, Manifest):
-            yield entry, path, document
-        elif document is not None:
-            waiting += [(below, path) for below in _once(document.entries)[::-1]]
-
-
-def _document(files: Files, entry: Descriptor, path: Tuple[str, ...]) -> Union[Index, Manifest, None]:
-    if len(path) > _MAX_DEPTH:
-        raise StrataError(f"{files.what}: indexes lie in indexes more than {_MAX_DEPTH} deep")
-    found = _find(files, entry)
-    if found is None:
-        return None
-    what = f"{files.what}: manifest {entry.digest}"
-    return read_document(verify(found.read(MAX_MANIFEST, what), entry, what), entry.media_type, what)
-
-
-def _load(files: Files, entries: Sequence[Descriptor]) -> List[Image]:
-    images = [
-        _image(files, descriptor, path, manifest)
-        for entry in entries
-        for descriptor, path, manifest in _walk(files, entry)
-        if _find(files, manifest.config) is not None
-    ]
-    if not images:
-        raise StrataError(f"{files.what}: manifest {entries[0].digest} is missing; the layout is incomplete")
-    return images
-
-
-def _image(files: Files, entry: Descriptor, path: Tuple[str, ...], manifest: Manifest) -> Image:
-    what = f"{files.what}: config {manifest.config.digest}"
-    body = _blob(files, manifest.config).read(MAX_CONFIG, what)
-    config = read_config(verify(body, manifest.config, what), what)
-    check_count(len(manifest.layers), config, f"{files.what}: manifest {path[-1]}")
-    if entry.platform is not None:
-        # An index tells the variant, which old configs leave out.
-        config = replace(config, platform=entry.platform)
-    return assemble(config, [_blob(files, layer) for layer in manifest.layers], path, path[-1])
-
-
-def _find(files: Files, entry: Descriptor) -> Blob | None:
+def _find(files: Files, entry: Descriptor) -> Optional[Blob]:
     return files.find(f"{_BLOBS}/{hex_of(entry.digest)}")
 
 

@@ -24,12 +24,15 @@ _WRITTEN = re.compile(rf"^({_WORD})/({_WORD})(?:/({_WORD}))?\Z")
 _MACHINES: Dict[str, str] = {
     "x86_64": "linux/amd64",
     "amd64": "linux/amd64",
+    "x86-64": "linux/amd64",
     "aarch64": "linux/arm64",
     "arm64": "linux/arm64",
     "armv8l": "linux/arm/v7",
     "armv7l": "linux/arm/v7",
     "armv6l": "linux/arm/v6",
     "armv5tel": "linux/arm/v5",
+    "armhf": "linux/arm/v7",
+    "armel": "linux/arm/v6",
     "i386": "linux/386",
     "i486": "linux/386",
     "i586": "linux/386",
@@ -58,11 +61,17 @@ class Platform:
         return f"{self.os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
 
     def normal(self) -> Platform:
-        """The same with the variant that is meant where none is written left out, and other names of machines told."""
-        known = _MACHINES.get(self.architecture, "").split("/")
-        architecture = known[1] if len(known) > 1 else self.architecture
-        variant = self.variant or (known[2] if len(known) > 2 else "")
-        return Platform(self.os, architecture, "" if variant == _USUAL.get(architecture) else variant)
+        """The same in one spelling: machines by one name, variants with their letter, and none that is meant anyway.
+
+        Source: containerd platforms, "database.go" (normalizeOS, normalizeArch).
+        """
+        system, machine, variant = (word.strip().lower() for word in (self.os, self.architecture, self.variant))
+        known = _MACHINES.get(machine, "").split("/")
+        architecture = known[1] if len(known) > 1 else machine
+        variant = variant or (known[2] if len(known) > 2 else "")
+        if architecture in _USUAL and variant.isdigit():
+            variant = f"v{variant}"
+        return Platform(system, architecture, "" if variant == _USUAL.get(architecture) else variant)
 
     @property
     def is_known(self) -> bool:

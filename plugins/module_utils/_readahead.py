@@ -73,7 +73,7 @@ def look_ahead(
     unread: Dict[Source, Unread] = {}
     packed = _Packed(definition, store, cache)
     for layer in definition.sources():
-        source = layer.source
+        source = layer.read_from
         if layer.where in provided:
             unread.update({item.source: item for item in packed.sent(layer, provided[layer.where])})
             continue

@@ -72,8 +72,8 @@ class Resolver:
             return Origin(present, record.size if record else 0, describe(layer.source), layer.source)
         if layer.source.kind == "url":
             return self._from_url(layer)
-        found = self._read.get(layer.source) or read_source(
-            layer.source, self._cache, lambda digest: self._contents.find(layer, digest)
+        found = self._read.get(layer.read_from) or read_source(
+            layer.read_from, self._cache, lambda digest: self._contents.find(layer, digest)
         )
         check_digest(layer, found)
         self._warn(layer, found)
@@ -94,8 +94,8 @@ class Resolver:
         from ansible_collections.strata.overlay.plugins.module_utils._urls import Download, Urls
 
         urls = Urls(self._store, self._cache)
-        found = self._read.get(layer.source) or urls.settled(layer) or urls.look(layer)
+        found = self._read.get(layer.read_from) or urls.settled(layer) or urls.look(layer)
         check_digest(layer, found)
         self._warn(layer, found)
-        opener = Download(layer.source)
+        opener = Download(layer.read_from)
         return Origin(found.diff_id, found.size, describe(layer.source), layer.source, opener=opener, remote=True)

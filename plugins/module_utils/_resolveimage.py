@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagecache import 
     recall_images,
     remember_images,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Wanted
 from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store, existing_above
 
@@ -73,14 +74,15 @@ class ImageResolver:
 
     def _from_archive(self, spec: ImageSpec) -> ImageOrigin:
         path = spec.location
-        key = archive_key(path, spec.reference, spec.digest)
+        wanted = Wanted(spec.reference, spec.digest, spec.platform)
+        key = archive_key(path, wanted)
         recalled = recall_images(key, self._cache)
         if recalled:
             image = pick(recalled[0], spec.platform, path)
             if not recalled[1] or self._has_all(image):
                 return ImageOrigin(image, path)
-        images, packed = read_archive(path, spec.reference, spec.digest, existing_above(self._store.root), spec.limits)
-        if key == archive_key(path, spec.reference, spec.digest):
+        images, packed = read_archive(path, wanted, existing_above(self._store.root), spec.limits)
+        if key == archive_key(path, wanted):
             remember_images(key, images, packed, self._cache)
         return ImageOrigin(pick(images, spec.platform, path), path)
 

@@ -56,6 +56,7 @@ class RegistryImages:
                 what,
                 known=lambda digest: self._known(digest, spec),
                 stored=lambda image_id: read_stored(self._store, image_id),
+                pinned=spec.digest,
             )
             self._remember(image, spec)
         check_pinned([image], spec.digest, what)

@@ -155,7 +155,7 @@ def read_source(source: Source, cache: DigestCache, stored: Callable[[str], str]
         return replace(known, diff_id=(known.source_digest and stored(known.source_digest)) or known.diff_id)
     state, left_out = SourceDigest(source), LeftOut()
     with open_tar(source, source_digest=state, left_out=left_out) as read:
-        found = digest_tar(read, source.limits)
+        found = digest_tar(read, source.limits, **({"pinned": True} if source.pinned else {}))
     found = replace(found, source_digest=str(state), left_out=(*left_out.warnings(), *found.left_out))
     if found.source_digest:
         found = replace(found, diff_id=stored(found.source_digest) or found.diff_id)
@@ -164,9 +164,12 @@ def read_source(source: Source, cache: DigestCache, stored: Callable[[str], str]
     return found
 
 
-def digest_tar(read: Read, limits: Limits = UNLESS_SET) -> Digested:
-    """Walk a tar to its end without unpacking it."""
-    unpacked = digest(read, limits)
+def digest_tar(read: Read, limits: Limits = UNLESS_SET, pinned: bool = False) -> Digested:
+    """Walk a tar to its end without unpacking it.
+
+    :param pinned: as for ``TarReader``.
+    """
+    unpacked = digest(read, limits, pinned)
     return Digested(unpacked.diff_id, unpacked.size, left_out=unpacked.left_out)
 
 

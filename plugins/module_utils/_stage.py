@@ -136,7 +136,8 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
 
     def work(count: Count) -> Tuple[Any, ...]:
         tar = open_tar(origin.source, origin.opener, count)
-        unpacked = _unpack(tree, tar, origin.source.limits, userxattr, named, apart=apart)
+        # Whoever found the DiffID out was as strict as the source asks for; an image's config is held against it here.
+        unpacked = _unpack(tree, tar, origin.source.limits, userxattr, named, apart=apart, pinned=True)
         if unpacked.diff_id != origin.diff_id:
             raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
@@ -167,7 +168,7 @@ def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
     def work(count: Count) -> Tuple[Any, ...]:
         state, left_out = SourceDigest(item.source), LeftOut()
         tar = open_tar(item.source, item.opener, count, state, left_out)
-        unpacked = _unpack(tree, tar, item.source.limits, userxattr, words, apart=apart)
+        unpacked = _unpack(tree, tar, item.source.limits, userxattr, words, apart=apart, pinned=item.source.pinned)
         warnings = (*left_out.warnings(), *unpacked.left_out)
         if item.diff_id and item.diff_id != unpacked.diff_id:
             raise StrataError(f"Cannot unpack {words}: it changed on its way here; nothing of it was kept, run again")
@@ -202,13 +203,13 @@ def _extent(
 
 
 def _unpack(
-    tree: str, tar: ContextManager[Read], limits: Limits, userxattr: bool, words: str, *, apart: bool
+    tree: str, tar: ContextManager[Read], limits: Limits, userxattr: bool, words: str, *, apart: bool, pinned: bool
 ) -> Unpacked:
     os.mkdir(tree, 0o700)
     try:
         beside = writer_apart(tree, userxattr, limits) if apart else contextlib.nullcontext()
         with beside as relay, tar as read:  # which is opened by this and not before
-            return unpack(read, tree, userxattr, limits, relay)
+            return unpack(read, tree, userxattr, limits, relay, pinned=pinned)
     except OSError as error:
         raise StrataError(
             f"Cannot unpack {words}: {error.strerror or error}"

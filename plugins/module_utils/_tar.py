@@ -183,11 +183,16 @@ class TarReader:
     :param read: gives up to so many bytes, none only at the end of the stream. It is called until it gives none, so
         that a digest made in it covers every byte.
     :param leap: goes forward by so many bytes without giving them, also beyond the end.
+    :param pinned: the digest of all bytes is held against one that is known, so what is there was not cut: the
+        end-of-archive marker may be missing, and anything may follow it, as Docker and GNU tar have it.
     :raises StrataError: on any damage, and when the stream ends before the end-of-archive marker.
     """
 
-    def __init__(self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]] = None) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]] = None, pinned: bool = False
+    ) -> None:
         self._source = _Source(read, leap)
+        self._pinned = pinned
         self._globals: Dict[bytes, bytes] = {}
         self._left = 0
         self._padding = 0
@@ -254,6 +259,8 @@ class TarReader:
         """The next header with a right checksum, None at the end-of-archive marker."""
         start = self._source.position
         block = self._source.at_most(BLOCK)
+        if not block and self._pinned and not extension.seen:
+            return None
         if not block:
             raise StrataError(
                 f"the archive is cut short: it ends at byte {start}{self._source.near()}, without an "
@@ -274,16 +281,20 @@ class TarReader:
 
     def _read_end(self) -> None:
         """After the first block of zeros only zeros may follow, to the end of the stream."""
+        if self._pinned:
+            start = self._source.position
+            block = self._source.at_most(BLOCK)
+            if block == _ZEROS:
+                while self._source.up_to(_CHUNK):
+                    pass
+                return
+            _check_zeros(block, start)
         while True:
             start = self._source.position
             piece = self._source.up_to(_CHUNK)
             if not piece:
                 return
-            if piece.count(0) != len(piece):
-                raise StrataError(
-                    f"the archive is damaged: after the end-of-archive marker, from byte {start} on, there is more "
-                    "than zeros"
-                )
+            _check_zeros(piece, start)
 
     def _payload(self, block: bytes) -> bytes:
         size = read_number(block[124:136])
@@ -341,6 +352,13 @@ class TarReader:
             raise ValueError("it has the map of a sparse file, and is none")
         take = self._source.exactly
         return old_gnu_map(block, take) if flag == b"S" else pax_map(records, take, entry.size)
+
+
+def _check_zeros(piece: bytes, start: int) -> None:
+    if piece.count(0) != len(piece):
+        raise StrataError(
+            f"the archive is damaged: after the end-of-archive marker, from byte {start} on, there is more than zeros"
+        )
 
 
 def _believable(size: int) -> None:

@@ -95,16 +95,17 @@ class _Walk:
                 self._left_out.add(ATTRIBUTES, name.encode("utf-8", "surrogateescape"))
 
 
-def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET) -> Unpacked:
+def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET, pinned: bool = False) -> Unpacked:
     """Read a layer's tar stream to its end without writing anything.
 
     :param read: gives up to so many bytes, none only at the end; its own errors pass through.
     :param limits: of its entries are counted only those that the archive has.
+    :param pinned: as for ``TarReader``.
     :raises StrataError: damage, and every entry that ``unpack`` would refuse whatever the file system.
     """
     with HashingReader(read) as source:
         meter = Meter(limits)
-        walk = _Walk(TarReader(meter.bounded(source.read)), meter)
+        walk = _Walk(TarReader(meter.bounded(source.read), pinned=pinned), meter)
         for _member in walk:
             pass
         return Unpacked(source.digest(), walk.size, meter.members, left_out=walk.left_out)
@@ -147,6 +148,8 @@ def unpack(
     userxattr: bool,
     limits: Limits = UNLESS_SET,
     relay: Optional[Relay] = None,
+    *,
+    pinned: bool = False,
 ) -> Unpacked:
     """Unpack a layer's tar stream into an existing empty directory, in overlay form.
 
@@ -159,11 +162,12 @@ def unpack(
     :param read: as for ``digest``.
     :param userxattr: mark opaque directories by user.overlay.opaque, as an unprivileged user namespace needs it.
     :param relay: of ``writer_apart`` for this directory; else it is written here.
+    :param pinned: as for ``TarReader``.
     :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
     """
     meter = Meter(limits)
     with HashingReader(relay.fed(read) if relay else read) as source:
-        walk = _Walk(TarReader(meter.bounded(source.read)), meter)
+        walk = _Walk(TarReader(meter.bounded(source.read), pinned=pinned), meter)
         if relay:
             for member in walk:
                 relay.send(member)

@@ -59,7 +59,7 @@ class Urls:
         """What a layer is without a word of the server: what was imported from there has the digest that is wanted."""
         if not layer.digest:
             return None
-        facts = self._facts(layer.source)
+        facts = self._facts(layer.read_from)
         return digested(facts) if layer.digest in (facts.get("blob"), facts.get("pinned")) else None
 
     def unchanged(self, layer: LayerSpec) -> Optional[Digested]:
@@ -70,7 +70,7 @@ class Urls:
         facts = self._seen(layer)
         if not facts:
             return None
-        with _open(layer.source, facts) as stream:
+        with _open(layer.read_from, facts) as stream:
             return digested(facts) if stream.unchanged else None
 
     def look(self, layer: LayerSpec) -> Digested:
@@ -79,21 +79,24 @@ class Urls:
         :raises StrataError: it cannot be had, or is no archive.
         """
         facts = self._seen(layer)
-        with _open(layer.source, facts) as stream:
+        with _open(layer.read_from, facts) as stream:
             if stream.unchanged:
                 return digested(facts)
-            with open_tar(layer.source, lambda: cast("ContextManager[IO[bytes]]", stream)) as read:
-                found = digest_tar(read, layer.source.limits)
-            return self.remember(layer.source, found, _told(stream))
+            with open_tar(layer.read_from, lambda: cast("ContextManager[IO[bytes]]", stream)) as read:
+                found = digest_tar(read, layer.source.limits, layer.read_from.pinned)
+            return self.remember(layer.read_from, found, _told(stream))
 
     def remember(self, source: Source, found: Digested, told: Mapping[str, str]) -> Digested:
         """Keep what a download was; the same with the digest of the archive as it lay there."""
-        self._cache.put(_key(source), {**found.facts(), **told})
+        unended = {"unended": "yes"} if source.pinned else {}  # its end was not looked at
+        self._cache.put(_key(source), {**found.facts(), **unended, **told})
         return replace(found, blob=told.get("blob", ""))
 
     def _facts(self, source: Source) -> Mapping[str, str]:
         """What is known, if the content is still there; nothing otherwise."""
         facts = self._cache.get(_key(source)) or {}
+        if facts.get("unended") and not source.pinned:
+            return {}
         try:
             found = digested(facts)
         except (KeyError, TypeError, ValueError):
@@ -102,7 +105,7 @@ class Urls:
 
     def _seen(self, layer: LayerSpec) -> Mapping[str, str]:
         """What the server may be asked about: of records of earlier versions only the archive tells its digest."""
-        facts = self._facts(layer.source)
+        facts = self._facts(layer.read_from)
         known = facts.get("blob") or not layer.digest or layer.digest == facts.get("diff_id")
         return facts if known and (facts.get("etag") or facts.get("last_modified")) else {}
 

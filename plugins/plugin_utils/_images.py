@@ -25,6 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._imagecache import 
     recall_images,
     remember_images,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Wanted
 from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
 from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
 
@@ -74,15 +75,19 @@ class LocalImage:
         from ansible_collections.strata.overlay.plugins.module_utils._imagearchive import read_archive
         from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import unpack_archive
 
-        name = archive_key(self.path, "", "") or os.urandom(16).hex()
+        name = archive_key(self.path, Wanted()) or os.urandom(16).hex()
         copy = os.path.join(constants.DEFAULT_LOCAL_TMP, f"strata-{name}.tar")
         with locked(f"{copy}.lock", exclusive=True, timeout=_LONGEST_READING):
             if not os.path.exists(copy):
                 with open(f"{copy}.part", "wb") as target:
                     unpack_archive(self.path, target, self.spec.limits.bytes)
                 os.rename(f"{copy}.part", copy)
-        images, _packed = read_archive(copy, self.spec.reference, self.spec.digest, constants.DEFAULT_LOCAL_TMP)
-        return tuple(images)
+        return tuple(read_archive(copy, _wanted(self.spec), constants.DEFAULT_LOCAL_TMP).images)
+
+
+def _wanted(spec: ImageSpec) -> Wanted:
+    """Every platform, where each host takes its own."""
+    return Wanted(spec.reference, spec.digest, spec.platform, every=spec.platform is None)
 
 
 def read_local_image(spec: ImageSpec, path: str, cache: DigestCache, directory: str) -> LocalImage:
@@ -91,7 +96,8 @@ def read_local_image(spec: ImageSpec, path: str, cache: DigestCache, directory: 
     :param directory: of the cache.
     :raises StrataError: what is wrong with the archive.
     """
-    key = archive_key(path, spec.reference, spec.digest)
+    wanted = _wanted(spec)
+    key = archive_key(path, wanted)
     found = recall_images(key, cache)
     if found is None:
         # Loaded when something has to be read: Ansible compiles its plugins anew in every run.
@@ -101,8 +107,8 @@ def read_local_image(spec: ImageSpec, path: str, cache: DigestCache, directory: 
         with locked(os.path.join(directory, "lock"), exclusive=True, timeout=_LONGEST_READING):
             found = recall_images(key, cache)
             if found is None:
-                found = read_archive(path, spec.reference, spec.digest, constants.DEFAULT_LOCAL_TMP, spec.limits)
-                if key == archive_key(path, spec.reference, spec.digest):
+                found = read_archive(path, wanted, constants.DEFAULT_LOCAL_TMP, spec.limits)
+                if key == archive_key(path, wanted):
                     remember_images(key, *found, cache)
                     cache.flush()
     images, packed = found

@@ -23,7 +23,7 @@ def digest_of_url(source: Source) -> str:
     :raises StrataError: what the server said, or what is wrong with the archive.
     """
     with open_tar(source, Download(source)) as read:
-        return digest_tar(read, source.limits).diff_id
+        return digest_tar(read, source.limits, source.pinned).diff_id
 
 
 def digest_in_registry(spec: ImageSpec) -> str:
@@ -38,4 +38,9 @@ def digest_in_registry(spec: ImageSpec) -> str:
 def digest_of_images(images: tuple[Image, ...]) -> str:
     """The digest by which an archive's image can be pinned: of what leads to all its variants, else of its config."""
     shared = set.intersection(*(set(image.digests) for image in images))
-    return next((digest for digest in images[0].digests if digest in shared), images[0].image_id)
+    return next((digest for digest in images[0].digests if digest in shared), _first_id(images))
+
+
+def _first_id(images: tuple[Image, ...]) -> str:
+    """Of an image that can be taken."""
+    return next((image.image_id for image in images if image.image_id), "")

@@ -181,7 +181,7 @@ class ShippingAction(ActionBase):
         for layer in definition.sources():
             if layer.source.kind and not layer.source.on_host:
                 try:
-                    source = self._find(layer.source, cache)
+                    source = self._find(layer.read_from, cache)
                     digested = self._digest_once(source, cache)
                     _check_digest(layer._replace(source=source), digested)
                     found[layer.where] = _Local(layer, source, digested)

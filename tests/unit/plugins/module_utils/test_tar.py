@@ -250,6 +250,36 @@ def test_endings(ending: bytes) -> None:
     assert not stream.read(), "a digest made while reading has to cover all"
 
 
+@pytest.mark.parametrize(
+    "ending", [b"", END[:512], END, END + b"more", END + small(b"never"), END[:512] + bytes(100)], ids=str
+)
+def test_endings_do_not_matter_where_the_digest_is_known(ending: bytes) -> None:
+    stream = io.BytesIO(small(b"name", b"x") + ending)
+    assert [entry.name for entry in TarReader(stream.read, pinned=True)] == [b"name"]
+    assert not stream.read(), "a digest made while reading has to cover all"
+
+
+def test_nothing_at_all_is_an_archive_where_the_digest_is_known() -> None:
+    assert list(TarReader(io.BytesIO(b"").read, pinned=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "reason"),
+    [
+        (small(b"a", b"x" * 1000)[:1000], "cut short"),
+        (small(b"a", b"x")[:700], "cut short"),
+        (small(b"a")[:300], "cut short"),
+        (pax((b"path", b"p")), "cut short"),
+        (small(b"a") + END[:512] + small(b"b") + END, "more than zeros"),
+        (small(b"a") + b"noise" * 200, "no valid header"),
+    ],
+)
+def test_damage_matters_also_where_the_digest_is_known(archive: bytes, reason: str) -> None:
+    with pytest.raises(StrataError, match=reason):
+        for _entry in TarReader(io.BytesIO(archive).read, pinned=True):
+            pass
+
+
 def small_archive() -> bytes:
     return (
         pax((b"path", b"p" * 300))

@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each image of `image_cases` from a directory, from a tar and from a real registry: one answer, and the right one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.tests.integration.host import Host
+from ansible_collections.strata.overlay.tests.integration.image_cases import CASES, Written
+from ansible_collections.strata.overlay.tests.integration.images import tar_of
+from ansible_collections.strata.overlay.tests.integration.privileges import need_private_namespace
+from ansible_collections.strata.overlay.tests.integration.registry import Registry, running_registry
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory in memory: what 150 stores sync to a disk is not what is looked at here."""
+    need_private_namespace()
+    top = tmp_path_factory.mktemp("memory")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", top], check=True)
+    yield top
+    subprocess.run(["umount", top], check=True)
+
+
+@pytest.fixture(scope="module")
+def registry(memory: Path) -> Iterator[Registry]:
+    storage = {"filesystem": {"rootdirectory": str(memory / "data")}, "delete": {"enabled": True}}
+    with running_registry(memory / "registry", storage=storage) as registry:
+        yield registry
+
+
+class Upload:
+    """A layout as it is, to the byte, in a registry: skopeo would mend what is odd in it."""
+
+    def __init__(self, server: Registry, repository: str) -> None:
+        self._server = server
+        self._place = f"/v2/{repository}"
+        self._sent: set[str] = set()
+
+    def push(self, made: Written, top: dict[str, Any], tag: str) -> None:
+        for path in sorted((made.layout.directory / "blobs/sha256").iterdir()):
+            self._blob(f"sha256:{path.name}", path.read_bytes())
+        self._manifest(made, top, tag)
+
+    def delete(self, digest: str) -> None:
+        for kind in ("blobs", "manifests"):
+            self._ask("DELETE", f"{self._place}/{kind}/{digest}", b"", {}, (202, 404, 405))
+
+    def _blob(self, digest: str, body: bytes) -> None:
+        place = self._ask("POST", f"{self._place}/blobs/uploads/", b"", {}, (202,))
+        sign = "&" if "?" in place else "?"
+        there = re.sub(r"^http://[^/]*", "", place)
+        headers = {"Content-Type": "application/octet-stream"}
+        self._ask("PUT", f"{there}{sign}digest={digest}", body, headers, (201,))
+
+    def _manifest(self, made: Written, entry: dict[str, Any], name: str) -> None:
+        if name in self._sent or entry["mediaType"].startswith("application/vnd.example"):
+            return
+        self._sent.add(name)
+        body = made.layout.path(entry["digest"]).read_bytes()
+        for below in json.loads(body).get("manifests") or []:
+            self._manifest(made, below, below["digest"])
+        self._ask("PUT", f"{self._place}/manifests/{name}", body, {"Content-Type": entry["mediaType"]}, (201,))
+
+    def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str], good: tuple[int, ...]) -> str:
+        connection = http.client.HTTPConnection(self._server.address, self._server.port)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            assert answer.status in good, f"{method} {path}: {answer.status} {said!r}"
+            return answer.headers.get("Location") or ""
+        finally:
+            connection.close()
+
+
+def answer(host: Host, **item: Any) -> tuple[Any, Any]:
+    """What comes of an image: the files of its layers and what it is, or why it is refused."""
+    options = {key: value for key, value in item.items() if value is not None}
+    try:
+        image = host.run(images=[{"name": "app", **options}])["images"]["app"]
+    except StrataError as error:
+        return str(error), None
+    tree: dict[str, str] = {}
+    for diff_id in image["diff_ids"]:
+        top = Path(host.store.content(diff_id))
+        tree.update({str(path.relative_to(top)): path.read_text() for path in top.rglob("*")})
+    return tree, (image["image_id"], image["manifest_digest"], image["diff_ids"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_image_is_the_same_whichever_way_it_comes(memory: Path, registry: Registry, name: str) -> None:
+    case = CASES[name]
+    repository = re.sub(r"\W+", "-", name.lower())
+    top = memory / repository
+    made = Written(top / "layout")
+    image = case.make(made)
+    made.layout.list("1", image)
+    for path, body in made.beside.items():
+        (made.layout.directory / path).write_bytes(body)
+    upload = Upload(registry, repository)
+    if "registry" in case.ways:
+        upload.push(made, image, "1")
+    for digest in made.lost:
+        made.layout.path(digest).unlink()
+        upload.delete(digest)
+    options: dict[str, Any] = {"platform": "linux/amd64", "digest": made.digest or None, **case.options}
+    ways = {
+        "directory": {"src": str(made.layout.directory), "remote_src": True, **options},
+        "tar": {"src": str(tar_of(made.layout.directory, top / "image.tar")), "remote_src": True, **options},
+        "registry": {"registry": f"{registry.host}/{repository}:1", **options},
+    }
+    found = {}
+    for way in case.ways:
+        (top / way).mkdir()
+        found[way] = answer(Host(top / way), **ways[way])
+    for way, (shown, _what) in found.items():
+        if case.tree is not None:
+            assert shown == case.tree, way
+        else:
+            assert isinstance(shown, str), way
+            assert re.search(case.reason, shown, re.DOTALL), f"{way}: {shown}"
+    assert len({json.dumps(each) for _shown, each in found.values()}) == 1, found
