@@ -17,7 +17,7 @@ import itertools
 import os
 import stat
 from dataclasses import replace
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._holes import read_file
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
@@ -84,8 +84,12 @@ def _settle(descriptor: int, name: bytes, older: Sequence[int], inline: bool) ->
         wanted = rivals[0][1].st_mtime_ns
     else:
         # Whole seconds: that is how they are compared by most.
-        seconds = {status.st_mtime_ns // _SECOND: place for place, status in reversed(rivals)}
-        while wanted // _SECOND in seconds and not _is_same(descriptor, seconds[wanted // _SECOND], name):
+        seconds: Dict[int, List[int]] = {}
+        for place, status in rivals:
+            seconds.setdefault(status.st_mtime_ns // _SECOND, []).append(place)
+        while wanted // _SECOND in seconds:
+            if any(_is_same(descriptor, place, name) for place in seconds[wanted // _SECOND]):
+                break
             wanted += _SECOND
     if wanted == facts.st_mtime_ns:
         return False

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
@@ -16,6 +16,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
 from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+
+_MOST_BEFORE = 100
+"""Contents that one layer is compared with; each takes two descriptors."""
 
 
 def with_stored(
@@ -63,6 +66,11 @@ class StoredContents:
         self._stacks = {
             item.where: stack.name for stack in definition.stacks for item in stack.layers if not isinstance(item, str)
         }
+        self._users: Dict[str, Set[str]] = {}
+        for stack in definition.stacks:
+            for item in stack.layers:
+                if isinstance(item, str):
+                    self._users.setdefault(item, set()).add(stack.name)
         self._all: Optional[Dict[str, List[str]]] = None
 
     def find(self, layer: LayerSpec, source_digest: str, otherwise: str = "") -> str:
@@ -71,8 +79,10 @@ class StoredContents:
         :param otherwise: a DiffID that has it, whether it is there or not.
         """
         for diff_id in self._present(layer):
+            if diff_id in (otherwise, source_digest):
+                return diff_id
             record = self._record(diff_id)
-            if source_digest in (diff_id, record.source_digest if record else ""):
+            if record is not None and record.source_digest == source_digest:
                 return diff_id
         for diff_id in (otherwise, source_digest):
             if diff_id and self._store.has_content(diff_id):
@@ -80,20 +90,18 @@ class StoredContents:
         return next(iter(self._everywhere().get(source_digest, [])), "")
 
     def before(self, layer: LayerSpec) -> List[str]:
-        """What the layer was until now, and what it was in the generations of stacks that are kept: the DiffIDs of
-        contents that are there, the latest first.
+        """What the layer may replace: what it was until now, and all that had times of its own in the generations of
+        the stacks that use it, or used it, under whatever name. DiffIDs of contents that are there, the latest first.
         """
         if layer.where in self._stacks:
-            return [diff_id for diff_id in dict.fromkeys(self._present(layer)) if self._is_packed(diff_id)]
-        found = list(self._present(layer))
-        for record in self._stack_records():
-            for generation in record.history:
-                if len(generation.layers) == len(generation.diff_ids):  # else an image is among them
-                    pairs = zip(generation.layers, generation.diff_ids)
-                    found += self._there([diff_id for name, diff_id in pairs if name == layer.name])
-                elif layer.name in generation.layers:
-                    found += filter(self._is_packed, self._there(generation.diff_ids))
-        return list(dict.fromkeys(found))
+            found = list(filter(self._is_packed, self._present(layer)))
+        else:
+            found = list(self._present(layer))
+            for record in self._stack_records():
+                for generation in record.history:
+                    if record.name in self._users.get(layer.name, ()) or layer.name in generation.layers:
+                        found += filter(self._is_packed, self._there(generation.diff_ids))
+        return list(dict.fromkeys(found))[:_MOST_BEFORE]
 
     def _is_packed(self, diff_id: str) -> bool:
         """Whether it was a directory or files of a definition, and has their times."""

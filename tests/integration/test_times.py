@@ -162,6 +162,26 @@ def test_a_file_beside_a_changed_one_keeps_its_time(host: Host, tree: Path) -> N
     assert (mtime(host, "same"), mtime(host)) == (LONG_AGO, LONG_AGO + 1)
 
 
+def test_a_release_under_another_name_never_keeps_size_and_time_of_a_replaced_file(host: Host, tree: Path) -> None:
+    for release, text in (("app-1", "one"), ("app-2", "two")):
+        write(tree / "index.html", text, LONG_AGO)
+        stack = {"name": "web", "path": host.path("web"), "layers": [release]}
+        host.run(layers=[{"name": release, "dir": str(tree), "remote_src": True}], stacks=[stack])
+    assert (host.tree("web"), mtime(host)) == ({"index.html": "two"}, LONG_AGO + 1)
+
+
+def test_a_file_that_another_layer_has_otherwise_keeps_its_time(host: Host, tree: Path) -> None:
+    other = tree.parent / "other"
+    other.mkdir()
+    write(other / "index.html", "two", LONG_AGO)
+    stack = {"name": "web", "path": host.path("web"), "layers": ["other", "app"]}
+    layers = [{"name": name, "dir": str(top), "remote_src": True} for name, top in (("app", tree), ("other", other))]
+    host.run(layers=layers, stacks=[stack])
+    write(tree / "new", "new", LONG_AGO)
+    host.run(layers=layers, stacks=[stack])
+    assert (host.tree("web"), mtime(host)) == ({"index.html": "one", "new": "new"}, LONG_AGO)
+
+
 def test_a_layer_in_place_never_keeps_size_and_time_of_a_replaced_file(host: Host, tree: Path) -> None:
     stack = {"name": "web", "path": host.path("web"), "layers": [{"dir": str(tree), "remote_src": True}]}
     host.run(stacks=[stack])
