@@ -100,14 +100,14 @@ def file_crc32(descriptor: int) -> int:
 class HoleWriter:
     """Writes a file from its beginning on, and leaves holes where long runs of zeros come.
 
-    :ivar checksum: CRC-32 of all that was given.
+    :ivar checksum: CRC-32 of all that was given, when it is finished.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.checksum = 0
         self._descriptor = descriptor
-        self._size = 0
-        self._in_hole = False
+        self._zeros = 0
+        """That have come since the last bytes were written."""
 
     def write(self, chunk: memoryview) -> None:
         """:raises OSError: as the kernel says."""
@@ -121,26 +121,27 @@ class HoleWriter:
             if not piece[0] and not piece[-1] and len(piece) == _SMALLEST and bytes(piece) == ZEROS[:_SMALLEST]:
                 self._write_data(chunk[begun:at])
                 begun = at + _SMALLEST
-                self._skip(_SMALLEST)
+                self._zeros += _SMALLEST
         self._write_data(chunk[begun:])
 
     def finish(self) -> None:
         """Nothing more comes: a hole at the end is made too."""
-        if self._in_hole:
-            os.ftruncate(self._descriptor, self._size)
+        if self._zeros:
+            os.ftruncate(self._descriptor, self._skip())
 
     def _write_data(self, chunk: memoryview) -> None:
         if chunk:
+            if self._zeros:
+                self._skip()
             self.checksum = crc32(chunk, self.checksum)
-            self._in_hole = False
-            self._size += len(chunk)
             write_all(self._descriptor, chunk)
 
-    def _skip(self, length: int) -> None:
-        self.checksum = crc32_of_zeros(length, self.checksum)
-        self._in_hole = True
-        self._size += length
-        os.lseek(self._descriptor, length, os.SEEK_CUR)
+    def _skip(self) -> int:
+        """Go beyond the zeros; the position behind them."""
+        self.checksum = crc32_of_zeros(self._zeros, self.checksum)
+        position = os.lseek(self._descriptor, self._zeros, os.SEEK_CUR)
+        self._zeros = 0
+        return position
 
 
 def write_stream(stream: IO[bytes], chunks: Iterable[bytes]) -> None:
