@@ -13,13 +13,12 @@ have no times where they come from: those with the same bytes as before keep the
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import stat
 from dataclasses import replace
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._holes import read_file
+from ansible_collections.strata.overlay.plugins.module_utils._holes import same_bytes
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
 from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
@@ -109,10 +108,8 @@ def _is_same(directory: int, other: int, name: bytes) -> bool:
     """Whether two regular files have the same bytes."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with contextlib.ExitStack() as stack:
-        pair: List[Iterator[bytes]] = []
+        pair: List[int] = []
         for place in (directory, other):
-            opened = os.open(name, flags, dir_fd=place)
-            stack.callback(os.close, opened)
-            pair.append(read_file(opened, os.fstat(opened)))
-        # False also where one is read in other pieces than the other: a later time does no harm.
-        return all(one == another for one, another in itertools.zip_longest(*pair))
+            pair.append(os.open(name, flags, dir_fd=place))
+            stack.callback(os.close, pair[-1])
+        return same_bytes(*pair)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import heapq
 import os
 from typing import IO, Iterable, Iterator, Tuple, Union
 from zlib import crc32
@@ -24,6 +25,8 @@ ZEROS = bytes(1 << 20)
 _SMALLEST = 1 << 16
 """Bytes of a file, and of zeros in a row, below which a hole is not worth the looking."""
 
+_RUN = bytes(_SMALLEST)
+_PIECE = 1 << 18
 _POLYNOMIAL = 0xEDB88320
 _ONE = 1 << 31
 """x to the power of 0 in the CRC's own order of bits, in which the highest bit is the lowest power."""
@@ -97,6 +100,25 @@ def file_crc32(descriptor: int) -> int:
     return crc32_of_zeros(status.st_size - at, found)
 
 
+def same_bytes(one: int, other: int) -> bool:
+    """Whether two open files have the same bytes, whatever of them is holes; their positions are changed.
+
+    :raises OSError: as the kernel says.
+    """
+    facts = [os.fstat(descriptor) for descriptor in (one, other)]
+    if facts[0].st_size != facts[1].st_size:
+        return False
+    at = 0
+    for start, end in heapq.merge(data_ranges(one, facts[0]), data_ranges(other, facts[1])):
+        at = max(at, start)
+        while at < end:
+            pieces = [os.pread(descriptor, min(_PIECE, end - at), at) for descriptor in (one, other)]
+            if pieces[0] != pieces[1] or not pieces[0]:
+                return False
+            at += len(pieces[0])
+    return True
+
+
 class HoleWriter:
     """Writes a file from its beginning on, and leaves holes where long runs of zeros come.
 
@@ -118,7 +140,7 @@ class HoleWriter:
         for at in range(0, len(chunk), _SMALLEST):
             piece = chunk[at : at + _SMALLEST]
             # Two bytes tell nearly always that it is none.
-            if not piece[0] and not piece[-1] and len(piece) == _SMALLEST and bytes(piece) == ZEROS[:_SMALLEST]:
+            if not piece[0] and not piece[-1] and len(piece) == _SMALLEST and bytes(piece) == _RUN:
                 self._write_data(chunk[begun:at])
                 begun = at + _SMALLEST
                 self._zeros += _SMALLEST

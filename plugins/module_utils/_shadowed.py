@@ -17,6 +17,7 @@ import stat
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._holes import same_bytes
 from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_user_namespace
 from ansible_collections.strata.overlay.plugins.module_utils._layerdirs import LISTED, is_marked, open_below
 from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
@@ -38,7 +39,6 @@ _MOST_LOOKS = 200_000
 _MOST_BYTES = 1 << 28
 """That are read to compare files of the same size; beyond it their times decide."""
 
-_PIECE = 1 << 18
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CAPABILITY = "security.capability"
 
@@ -256,12 +256,7 @@ class _Search:
             pair.append(os.open(name, _READ, dir_fd=new.directory))
             if _capability(pair[0]) != _capability(pair[1]):
                 return True
-            while True:
-                pieces = [os.read(one, _PIECE) for one in pair]
-                if pieces[0] != pieces[1]:
-                    return True
-                if not pieces[0]:
-                    return False
+            return not same_bytes(*pair)
         finally:
             for descriptor in pair:
                 os.close(descriptor)

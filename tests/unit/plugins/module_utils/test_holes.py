@@ -20,6 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._holes import (
     data_ranges,
     file_crc32,
     read_file,
+    same_bytes,
     write_stream,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory
@@ -150,6 +151,24 @@ def test_packed_hole_is_a_hole_when_it_is_unpacked(tmp_path: Path) -> None:
     dense = member(b"file", whole, mtime_ns=315532800 * 10**9) + END
     assert found.diff_id == digest(io.BytesIO(dense).read).diff_id, "the archive is what it has been before"
     assert found.digest == tree_digest(str(tmp_path / "again")).digest
+
+
+def test_files_are_compared_without_reading_their_holes(tmp_path: Path) -> None:
+    layouts: dict[str, list[bytes | int]] = {
+        "sparse": [MANY, b"end", 1 << 20],
+        "dense at its end": [MANY, b"end", bytes(1 << 20)],
+        "other in a hole": [MANY - 5, b"other", b"end", 1 << 20],
+        "longer": [MANY, b"end", (1 << 20) + 1],
+    }
+    for name, layout in layouts.items():
+        write_layout(tmp_path / name, layout)
+    before = bytes_read()
+    for one in layouts:
+        for other in layouts:
+            with (tmp_path / one).open("rb") as first, (tmp_path / other).open("rb") as second:
+                same = one == other or {one, other} == {"sparse", "dense at its end"}
+                assert same_bytes(first.fileno(), second.fileno()) == same
+    assert bytes_read() - before < 32 << 20
 
 
 def test_written_archive_has_holes(tmp_path: Path) -> None:
