@@ -340,9 +340,10 @@ def test_letters_that_mount_options_give_a_meaning_to_are_taken_in_paths(
     web = {"name": "web", "path": other.path(letters), "layers": ["base", "app"], "writable": writable}
     other.four_steps(layers=[BASE, APP], stacks=[web])
     if writable != "none":
-        Path(other.path(letters), "both").write_text("written")
+        Path(other.path(letters), "mine").write_text("written")
     other.four_steps(layers=[BASE, NEW], stacks=[web])
-    assert other.tree(letters)["both"] == ("written" if writable == "persistent" else "new")
+    assert other.tree(letters)["both"] == "new"
+    assert other.tree(letters).get("mine") == ("written" if writable == "persistent" else None)
     assert kinds(other) == set()
     other.four_steps(stacks=[{"name": "web", "state": "absent"}])
     assert other.mounts(letters) == []
