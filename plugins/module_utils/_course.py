@@ -164,6 +164,8 @@ class Course:
                 if lost and tries < _TRIES:
                     continue  # without the lock: it takes long
                 staged = stage(origins_of(lost), staged=staged)
+                # Names are read when they are asked for: what was before has to be told before it is changed.
+                done = _as_done(view, now)
                 try:
                     outcome = apply(store, workspace, staged, abilities).run(steps)
                 except UnhealthyError as failure:
@@ -171,7 +173,7 @@ class Course:
 
                     raise go_back(store, now.desired, failure, self._again(workspace, abilities)) from failure
                 self._cache.flush()
-            return outcome, _as_done(view, now)
+            return outcome, done
 
     def _again(self, workspace: str, abilities: Abilities) -> Callable[[Sequence[Step]], object]:
         """What does the steps of a way back, with the store locked as it is."""
@@ -198,7 +200,7 @@ def _is_lost(step: Union[ImportContent, CopyLayers], staged: Mapping[str, Any]) 
 
 
 def _as_done(view: View, now: View) -> View:
-    """The view whose plan was carried out: another run may have done part of it in between, and told so."""
+    """The view whose plan is carried out: another run may have done part of it in between, and told so."""
     made = tuple(step for step in view.plan.steps if isinstance(step, CreateStore))  # which it has done by now
     removals = len(view.pruned.removals) if view.pruned else 0
     planned = len(view.plan.steps) - removals
