@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import DIFF_ID
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import check_name
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, read_limits
 from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform, parse_platform
@@ -72,6 +73,8 @@ def read_image(item: Mapping[str, Any], where: str, resolved: Sequence[str], pro
     on_host = kind == "registry" or item["remote_src"]
     if kind == "src" and on_host and not os.path.isabs(item["src"]):
         problems.append(f"{where}: option 'src': {item['src']!r} must be absolute, since remote_src is true")
+    if kind == "registry":
+        _check_registry(item, name, where, problems)
     return ImageSpec(
         where=where,
         name=name,
@@ -101,6 +104,32 @@ def _kind(item: Mapping[str, Any], where: str, problems: List[str]) -> str:
     return given[0]
 
 
+def _check_registry(item: Mapping[str, Any], name: str, where: str, problems: List[str]) -> None:
+    # Loaded when it is needed: most definitions name no registry.
+    from ansible_collections.strata.overlay.plugins.module_utils._reference import parse_reference
+
+    try:
+        parse_reference(item["registry"], name or "app")
+    except StrataError as error:
+        problems.append(f"{where}: option 'registry': {error}")
+
+
+def _check_mirrors(mirrors: Sequence[str], where: str, problems: List[str]) -> None:
+    from ansible_collections.strata.overlay.plugins.module_utils._reference import parse_mirror
+
+    for mirror in mirrors:
+        try:
+            parse_mirror(mirror)
+        except StrataError as error:
+            problems.append(f"{where}: option 'mirrors': {error}")
+
+
+def _check_username(username: Optional[str], where: str, problems: List[str]) -> None:
+    # Source: RFC 7617, 2: the first colon ends the user.
+    if username is not None and (not username or ":" in username or not username.isprintable()):
+        problems.append(f"{where}: option 'username' is empty, or has a colon or control characters; no login has that")
+
+
 def _platform(text: Optional[str], where: str, problems: List[str]) -> Optional[Platform]:
     if text is None:
         return None
@@ -120,6 +149,8 @@ def read_access(item: Mapping[str, Any], where: str, problems: List[str]) -> Reg
     if not all(isinstance(mirror, str) and mirror for mirror in mirrors):
         problems.append(f"{where}: option 'mirrors' must be a list of hosts, such as mirror.example.com:5000")
         mirrors = []
+    _check_mirrors(mirrors, where, problems)
+    _check_username(item["username"], where, problems)
     return RegistryAccess(
         username=item["username"] or "",
         password=item["password"] or "",

@@ -65,6 +65,9 @@ class Mirror:
     plain_http: bool
 
 
+_EXAMPLES = {"registry": "/repository:tag", "mirror": ", such as mirror.example.com:5000"}
+
+
 def parse_reference(registry: str, name: str) -> Reference:
     """What the option ``registry`` says, with repository and tag from ``name`` where it is only a host.
 
@@ -74,7 +77,9 @@ def parse_reference(registry: str, name: str) -> Reference:
     text, digest = _split_digest(text, registry)
     _refuse_login(text)
     host, slash, path = text.partition("/")
-    _check_host(host, scheme, registry)
+    if not scheme:
+        _refuse_short_name(text, digest, registry)
+    _check_host(host, registry)
     if host in _DOCKER_HUB_NAMES:
         host = DOCKER_HUB
     if not slash or not path:
@@ -103,7 +108,7 @@ def parse_mirror(text: str) -> Mirror:
     rest, scheme = _without_scheme(text)
     _refuse_login(rest)
     host, _slash, prefix = rest.rstrip("/").partition("/")
-    _check_host(host, scheme or "https", text)
+    _check_host(host, text, "mirror")
     if prefix and not _REPOSITORY.match(prefix):
         raise StrataError(f"mirror {text!r}: what follows the host is not the beginning of a repository's name")
     return Mirror(host, f"{prefix}/" if prefix else "", scheme == "http")
@@ -147,12 +152,22 @@ def _split_tag(path: str) -> Tuple[str, str]:
     return (repository, tag) if colon and "/" not in tag else (path, "")
 
 
-def _check_host(host: str, scheme: str, whole: str) -> None:
-    if not _HOST.match(host):
-        raise StrataError(f"registry {whole!r}: {host!r} is not a host; write host:port/repository:tag")
-    if not scheme and not re.search(r"[.:]", host) and host != "localhost":
-        # Docker would take the word for a repository of Docker Hub, and others for a host.
-        raise StrataError(
-            f"registry {whole!r}: {host!r} names no registry; write docker.io/ before an image of Docker Hub, and "
-            f"https:// before a host without a dot"
-        )
+def _refuse_short_name(text: str, digest: str, whole: str) -> None:
+    """Docker takes what has no slash, or neither dot nor port before it, for an image of Docker Hub; others for a host,
+    and nginx:125 for one at port 125. So it is neither here.
+    """
+    host, slash, _path = text.partition("/")
+    word, colon, _port = host.partition(":")
+    if "." in word or word == "localhost" or word.startswith("[") or (slash and colon) or not _HOST.match(word):
+        return
+    full = f"{DOCKER_HUB}/{'' if slash else _LIBRARY}{text.rstrip('/')}{f'@{digest}' if digest else ''}"
+    raise StrataError(
+        f"registry {whole!r}: {word!r} names no registry; write {full} for an image of Docker Hub, and https:// before "
+        "a host without a dot"
+    )
+
+
+def _check_host(host: str, whole: str, kind: str = "registry") -> None:
+    port = host.rpartition(":")[2] if re.search(r":[0-9]+\Z", host) else ""
+    if not _HOST.match(host) or ".." in host or (port and not 0 < int(port) < 65536):
+        raise StrataError(f"{kind} {whole!r}: {host!r} is not a host; write host:port{_EXAMPLES[kind]}")

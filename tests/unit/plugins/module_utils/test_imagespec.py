@@ -63,10 +63,13 @@ def test_one_that_the_controller_has_read_needs_no_source() -> None:
         ({"src": "x", "digest": "1"}, "option 'digest': '1' must be 'sha256:' and 64 lower-case hexadecimal digits"),
         ({"src": "x", "remote_src": True}, "option 'src': 'x' must be absolute, since remote_src is true"),
         ({"src": "x", "ca_path": "y"}, "option 'ca_path' is of no use with src; leave it out"),
-        ({"registry": "x", "reference": "y"}, "option 'reference' is of no use with registry; leave it out"),
-        ({"registry": "x", "password": "y"}, "option 'password' is given without 'username'; a registry needs both"),
+        ({"registry": "r.example/x", "reference": "y"}, "option 'reference' is of no use with registry; leave it out"),
         (
-            {"registry": "x", "mirrors": [1]},
+            {"registry": "r.example/x", "password": "y"},
+            "option 'password' is given without 'username'; a registry needs both",
+        ),
+        (
+            {"registry": "r.example/x", "mirrors": [1]},
             "option 'mirrors' must be a list of hosts, such as mirror.example.com:5000",
         ),
         (
@@ -77,6 +80,32 @@ def test_one_that_the_controller_has_read_needs_no_source() -> None:
 )
 def test_mistakes(item: dict[str, Any], expected: str) -> None:
     assert read(**item)[1] == [f"image app: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"registry": "nginx:1.25"},
+            "option 'registry': registry 'nginx:1.25': 'nginx' names no registry; write docker",
+        ),
+        (
+            {"registry": "r.example:99999/x"},
+            "option 'registry': registry 'r.example:99999/x': 'r.example:99999' is not",
+        ),
+        ({"registry": "r.example/X"}, "option 'registry': registry 'r.example/X': the repository 'X' is not one"),
+        (
+            {"mirrors": ["http://m..example"]},
+            "option 'mirrors': mirror 'http://m..example': 'm..example' is not a host",
+        ),
+        ({"mirrors": ["u:p@m.example"]}, "option 'mirrors': no user and password can stand before the host"),
+        ({"username": "a:b", "password": "c"}, "option 'username' is empty, or has a colon or control characters"),
+        ({"username": "", "password": "c"}, "option 'username' is empty, or has a colon or control characters"),
+    ],
+)
+def test_what_is_wrong_with_a_registry_is_told_without_asking_it(options: dict[str, Any], expected: str) -> None:
+    (problem,) = read(**{"registry": "r.example/app", **options})[1]
+    assert problem.startswith(f"image app: {expected}")
 
 
 def test_names_of_layers_and_images_are_one_list() -> None:
