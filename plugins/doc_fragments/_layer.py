@@ -25,6 +25,19 @@ limits:
     depth:
       description: Names between slashes that a path may have. 256 unless given.
       type: int
+    memory:
+      description:
+        - Bytes of names that have to be kept in memory until the archive's end, such as V(128m), which is what holds
+          unless given - those of directories, of whiteouts, and of hard links whose targets come later.
+      type: str
+    reserve:
+      description:
+        - Bytes of the store's file system that stay free for all else that writes there, such as V(10g). V(0) keeps
+          none. It is looked at while the layer is written, for what ordinary users have free.
+        - Unless given, a twentieth of the file system stays free, at most 1 GiB, and a twentieth of its inodes, at most
+          100000.
+        - Of a stack that is a copy of its layers (C(driver=copy)), the smallest that one of them has been given holds.
+      type: str
 """
 
 _SOURCE = r"""

@@ -49,7 +49,13 @@ def _source_spec() -> Spec:
 
 def _limits_spec() -> Spec:
     # Their defaults are in _limits: the documentation tells them, and here they would be sent with every layer.
-    return {"entries": {"type": "int"}, "bytes": {"type": "str"}, "depth": {"type": "int"}}
+    return {
+        "entries": {"type": "int"},
+        "bytes": {"type": "str"},
+        "depth": {"type": "int"},
+        "memory": {"type": "str"},
+        "reserve": {"type": "str"},
+    }
 
 
 def layer_spec() -> Spec:

@@ -15,13 +15,16 @@ import errno
 import fcntl
 import os
 import stat
-from typing import Dict, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._attributes import is_file_systems
 from ansible_collections.strata.overlay.plugins.module_utils._holes import data_ranges
+from ansible_collections.strata.overlay.plugins.module_utils._reserve import ENTRY, Reserve
 
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
+_AT_ONCE = 64 << 20
+"""Bytes that are copied before the room on the file system is looked at again."""
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONG_PATH = 3072
 """Bytes, far enough below those of the longest path (PATH_MAX, 4096): a name has 255 at most."""
@@ -80,18 +83,21 @@ def names_in(root: int, directory: bytes) -> List[bytes]:
 class Copier:
     """Copies entries into one tree, from below roots on one file system. Names are bytes relative to all roots."""
 
-    def __init__(self, target: int, left_out: Tuple[str, ...] = ()) -> None:
+    def __init__(self, target: int, left_out: Tuple[str, ...] = (), reserve: Optional[Reserve] = None) -> None:
         """
+        :param reserve: what is left free on the file system; None for what is kept where nothing else is said.
         :param target: descriptor of the tree's top directory.
         :param left_out: attributes whose names begin so are not copied.
         """
         self._target = target
         self._left_out = left_out
+        self._reserve = reserve or Reserve(target, option="")
         self._links: Dict[Tuple[int, int], bytes] = {}
 
     def make_directory(self, name: bytes) -> None:
         """Make a directory, as yet without what ``copy_metadata`` brings."""
         with near(self._target, name) as (target, base):
+            self._reserve.wrote(ENTRY)
             os.mkdir(base, 0o700, dir_fd=target)
 
     def copy(self, source: int, name: bytes, status: os.stat_result) -> None:
@@ -106,8 +112,9 @@ class Copier:
                     os.link(old_base, base, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
                 return
         with near(source, name) as (place, base), near(self._target, name) as (target, _base):
+            self._reserve.wrote(ENTRY)
             if stat.S_ISREG(status.st_mode):
-                _copy_file(place, target, base)
+                _copy_file(place, target, base, self._reserve.wrote)
             elif stat.S_ISLNK(status.st_mode):
                 os.symlink(os.readlink(base, dir_fd=place), base, dir_fd=target)
             else:
@@ -136,13 +143,13 @@ class Copier:
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
 
 
-def _copy_file(place: int, there: int, name: bytes) -> None:
+def _copy_file(place: int, there: int, name: bytes, wrote: Callable[[int], None]) -> None:
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
     source = os.open(name, os.O_RDONLY | flags, dir_fd=place)
     try:
         target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=there)
         try:
-            _copy_content(source, target)
+            _copy_content(source, target, wrote)
         finally:
             os.close(target)
     finally:
@@ -181,7 +188,7 @@ def status_at(root: int, name: bytes) -> os.stat_result:
         return os.stat(base, dir_fd=place, follow_symlinks=False)
 
 
-def _copy_content(source: int, target: int) -> None:
+def _copy_content(source: int, target: int, wrote: Callable[[int], None]) -> None:
     try:
         fcntl.ioctl(target, _FICLONE, source)
         return
@@ -191,7 +198,10 @@ def _copy_content(source: int, target: int) -> None:
     status = os.fstat(source)
     os.ftruncate(target, status.st_size)
     for start, end in data_ranges(source, status):
-        _copy_range(source, target, start, end)
+        for at in range(start, end, _AT_ONCE):
+            upto = min(end, at + _AT_ONCE)
+            wrote(upto - at)
+            _copy_range(source, target, at, upto)
 
 
 def _copy_range(source: int, target: int, start: int, end: int) -> None:

@@ -17,6 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_
 from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
 from ansible_collections.strata.overlay.plugins.module_utils._driver import Drivers, choose_driver, needs_driver
 from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits, least_reserve
 from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import STYLE_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
@@ -45,6 +46,7 @@ class DesiredStack(NamedTuple):
 
     :ivar back_to: number of the generation whose chain it is, where the user asked to go back; else 0.
     :ivar driver: one of those in `_driver`; ``driver_reason`` says why it is this one.
+    :ivar limits: of the copy that it is, where it is one.
     """
 
     spec: StackSpec
@@ -53,6 +55,7 @@ class DesiredStack(NamedTuple):
     back_to: int = 0
     driver: str = "overlay"
     driver_reason: str = ""
+    limits: Limits = UNLESS_SET
 
     @property
     def shown(self) -> Tuple[str, ...]:
@@ -135,7 +138,7 @@ def desire(
     by_diff_id.update({origin.diff_id: origin for origin in origins.values()})
     resolver = _Chains(definition, names, origins, known)
     found_stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
-    stacks = [_with_driver(stack, known, drivers) for stack in found_stacks]
+    stacks = [_with_driver(_with_limits(stack, by_diff_id), known, drivers) for stack in found_stacks]
     by_diff_id.update({stack.shown[0]: copied(stack) for stack in stacks if stack.shown != stack.diff_ids})
     dropped_stacks = _dropped_stacks(definition, known)
     _check_known_paths(stacks, known, dropped_stacks, problems)
@@ -151,6 +154,11 @@ def desire(
     )
 
 
+def _with_limits(stack: DesiredStack, origins: Mapping[str, Origin]) -> DesiredStack:
+    given = [origins[each].source.limits for each in stack.diff_ids if each in origins]
+    return stack._replace(limits=least_reserve(given))
+
+
 def _with_driver(stack: DesiredStack, known: Known, drivers: Optional[Drivers]) -> DesiredStack:
     if drivers is None:
         return stack
@@ -163,7 +171,7 @@ def copied(stack: DesiredStack) -> Origin:
     """Where the copy of a stack's layers comes from."""
     words = f"the layers {', '.join(stack.layers)}"
     diff_id = copy_id(stack.diff_ids, stack.spec.name if stack.whole else "")
-    return Origin(diff_id, 0, words, Source(""), where=stack.spec.where, chain=stack.diff_ids)
+    return Origin(diff_id, 0, words, Source("", limits=stack.limits), where=stack.spec.where, chain=stack.diff_ids)
 
 
 def _image_record(name: str, labels: Mapping[str, str], origin: ImageOrigin) -> NameRecord:

@@ -13,6 +13,7 @@ from typing import Callable, Optional, Sequence, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
 from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack, copied
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET
 from ansible_collections.strata.overlay.plugins.module_utils._observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord
@@ -72,6 +73,8 @@ def _generation(store: Store, change: ChangeRecord) -> int:
 
 
 def _steps(store: Store, target: DesiredStack) -> Sequence[Step]:
+    # A way back must not fail because the disk is nearly full.
+    target = target._replace(limits=UNLESS_SET._replace(reserve=0))
     back = Desired(
         names={},
         dropped_names=(),

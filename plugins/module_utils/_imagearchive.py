@@ -36,7 +36,7 @@ def read_archive(path: str, wanted: Wanted, directory: str, limits: Limits = UNL
     :param limits: that copy may have so many bytes.
     :raises StrataError: what is wrong with the archive, or which images it has.
     """
-    files = open_files(path, directory, limits.bytes)
+    files = open_files(path, directory, limits)
     if files.find(LAYOUT) or files.find(INDEX):
         listed = list_layout(files)
     elif files.find(MANIFEST):

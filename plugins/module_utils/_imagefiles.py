@@ -15,7 +15,8 @@ from typing import IO, Dict, Optional, Protocol, Tuple, Union
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._compress import open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET
+from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
+from ansible_collections.strata.overlay.plugins.module_utils._reserve import Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
 
 _MAX_MEMBERS = 200_000
@@ -112,11 +113,11 @@ def _inside(name: str) -> str:
     return posixpath.normpath("/" + name).lstrip("/")
 
 
-def open_files(path: str, directory: str, most: int = UNLESS_SET.bytes) -> Files:
+def open_files(path: str, directory: str, limits: Limits = UNLESS_SET) -> Files:
     """The files of the archive at a path.
 
     :param directory: where a compressed archive is unpacked, to a file without a name that goes with the process.
-    :param most: bytes that it may have then.
+    :param limits: how much it may be then.
     """
     if os.path.isdir(path):
         return DirectoryFiles(path)
@@ -125,26 +126,31 @@ def open_files(path: str, directory: str, most: int = UNLESS_SET.bytes) -> Files
             return TarFiles(path, path)
     stream = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - the blobs keep it
     try:
-        unpack_archive(path, stream, most)
+        unpack_archive(path, stream, limits)
     except BaseException:
         stream.close()
         raise
     return TarFiles(path, f"/proc/self/fd/{stream.fileno()}", stream)
 
 
-def unpack_archive(path: str, target: IO[bytes], most: int = UNLESS_SET.bytes) -> None:
+def unpack_archive(path: str, target: IO[bytes], limits: Limits = UNLESS_SET) -> None:
     """Decompress an archive as a whole into a file.
 
-    :raises StrataError: it has more than ``most`` bytes.
+    :raises StrataError: it has more bytes than the limits say, or would leave less of the file system free.
     """
     size = 0
+    reserve = Reserve(target.fileno(), limits.reserve)
     with open(path, "rb") as raw, open_stream(raw) as plain:
         for piece in iter(lambda: plain.read(_CHUNK), b""):
             size += len(piece)
-            if size > most:
+            if size > limits.bytes:
                 raise StrataError(
-                    f"{path} unpacks to more than the limit of {most} bytes; if you trust where it comes from, raise "
-                    "the option 'limits.bytes', or give the archive uncompressed"
+                    f"{path} unpacks to more than the limit of {limits.bytes} bytes; if you trust where it comes from, "
+                    "raise the option 'limits.bytes', or give the archive uncompressed"
                 )
+            try:
+                reserve.wrote(len(piece))
+            except StrataError as error:
+                raise StrataError(f"{path} cannot be decompressed: {error}") from error
             target.write(piece)
     target.flush()

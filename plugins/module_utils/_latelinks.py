@@ -18,20 +18,32 @@ from ansible_collections.strata.overlay.plugins.module_utils._tarheader import E
 _ROUNDS = 100
 """Each further round is for links that name their targets through a symbolic link which is itself a late hard link."""
 
+_ITEM = 400
+"""Bytes that one of them takes in memory beside the bytes of its names."""
+
 
 class LateLinks:
     """Links that wait, by path. Of their entries only the names are kept: the rest is that of the target."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[int], None] = lambda size: None) -> None:
+        """
+        :param keep: is called with the bytes that are kept, and may refuse.
+        """
+        self._keep = keep
         self._waiting: Dict[bytes, Tuple[bytes, bytes]] = {}
 
     def add(self, path: bytes, entry: Entry) -> None:
+        if path not in self._waiting:
+            # Where it waits for another one, that one's name is kept once more.
+            self._keep(_ITEM + len(path) + len(entry.name) + 2 * len(entry.target))
         self._waiting[path] = (entry.name, entry.target)
 
     def replaced(self, path: bytes) -> None:
         """Another entry has this path now: of two with one name the later counts."""
         if self._waiting:
-            self._waiting.pop(path, None)
+            known = self._waiting.pop(path, None)
+            if known is not None:
+                self._keep(-(_ITEM + len(path) + len(known[0]) + 2 * len(known[1])))
 
     def make(self, link: Callable[[Entry, Place], bool]) -> None:
         """Make all of them.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How much one archive may be: entries, bytes and depth. `_meter` counts them.
+"""How much one archive may be, and may take: entries, bytes, depth, memory, room on the disk. `_meter` counts them.
 
 An archive of some kilobytes can unpack to more than any disk holds, or to more directories than the file system has
 inodes.
@@ -11,7 +11,7 @@ inodes.
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, NamedTuple, Optional
+from typing import Any, Iterable, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._size import parse_size
 
@@ -22,14 +22,21 @@ class Limits(NamedTuple):
     :ivar entries: members, whiteouts too, and the directories that are made because a name needs them.
     :ivar bytes: of the uncompressed archive, zeros at its end too, and of the holes of sparse files.
     :ivar depth: components of a name.
+    :ivar memory: bytes of names that have to be kept until the archive's end: of directories, whiteouts, and hard links
+        whose targets come later.
+    :ivar reserve: bytes of the file system that are left free; -1 for what `_reserve` says.
     """
 
     entries: int = 2_000_000
     bytes: int = 1 << 40
     depth: int = 256
+    memory: int = 128 << 20
+    reserve: int = -1
 
 
 UNLESS_SET = Limits()
+
+_SIZES = ("bytes", "memory", "reserve")
 
 
 def read_limits(given: Optional[Mapping[str, Any]], where: str, problems: List[str]) -> Limits:
@@ -38,10 +45,16 @@ def read_limits(given: Optional[Mapping[str, Any]], where: str, problems: List[s
     for name, value in (given or {}).items():
         if value is None:
             continue
-        number = parse_size(value) if name == "bytes" else value
-        if number is None or number < 1:
-            wanted = "a number of bytes such as 512m or 2g" if name == "bytes" else "at least 1"
+        number = parse_size(value) if name in _SIZES else value
+        if number is None or number < (0 if name == "reserve" else 1):
+            wanted = "a number of bytes such as 512m or 2g" if name in _SIZES else "at least 1"
             problems.append(f"{where}: option 'limits.{name}': {value!r} must be {wanted}")
         else:
             found[name] = number
     return Limits(**found)
+
+
+def least_reserve(limits: Iterable[Limits]) -> Limits:
+    """Limits for what is made of several layers: the smallest reserve that one of them has been given."""
+    given = [each.reserve for each in limits if each.reserve >= 0]
+    return UNLESS_SET._replace(reserve=min(given)) if given else UNLESS_SET

@@ -29,6 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._clone import (
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import OVERLAY_PREFIXES, is_whiteout
+from ansible_collections.strata.overlay.plugins.module_utils._reserve import UNLESS_SET, Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked
 from ansible_collections.strata.overlay.plugins.module_utils._workers import Count, Job
@@ -42,8 +43,10 @@ def copy_job(target: str, trees: Sequence[str], origin: Origin) -> Job:
 
     def work(_count: Count) -> Tuple[Any, ...]:
         try:
-            merge_trees(list(reversed(trees)), target)
+            merge_trees(list(reversed(trees)), target, origin.source.limits.reserve)
             found = tree_digest(target)
+        except StrataError as error:
+            raise StrataError(f"{origin.where}: cannot copy {origin.words}: {error}. Nothing of it was kept") from error
         except OSError as error:
             then = "Another run removed some of them; run again." if error.errno == errno.ENOENT else advice(error)
             words = f"{origin.where}: cannot copy {origin.words}: {error.strerror or error}. Nothing of it was kept."
@@ -53,13 +56,15 @@ def copy_job(target: str, trees: Sequence[str], origin: Origin) -> Job:
     return Job(f"the copy of {origin.words}", work)
 
 
-def merge_trees(trees: Sequence[str], target: str) -> None:
+def merge_trees(trees: Sequence[str], target: str, reserve: int = UNLESS_SET) -> None:
     """Copy what an overlay of these trees would show to ``target``, which must not exist.
 
     All that ``clone_tree`` keeps is kept; two names of one file stay that where both are shown. After an error the
     target is incomplete, for ``remove_tree``.
 
     :param trees: top to bottom, on one file system.
+    :param reserve: bytes of the file system that are left free.
+    :raises StrataError: less would be left.
     :raises OSError: as the kernel says; FileExistsError when the target exists, FileNotFoundError when a tree was moved
         away meanwhile: what is deleted is moved first, so of all others nothing can be missing.
     """
@@ -72,7 +77,8 @@ def merge_trees(trees: Sequence[str], target: str) -> None:
             return descriptor
 
         roots = [opened(tree) for tree in trees]
-        _Merger(roots, Copier(opened(target), OVERLAY_PREFIXES)).run()
+        top = opened(target)
+        _Merger(roots, Copier(top, OVERLAY_PREFIXES, Reserve(top, reserve))).run()
         for root, tree in zip(roots, trees):
             if not os.path.samestat(os.fstat(root), os.lstat(tree)):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), tree)

@@ -27,6 +27,7 @@ class Meter:
         self._implied = 0
         self._read = 0
         self._holes = 0
+        self._kept = 0
 
     @property
     def members(self) -> int:
@@ -72,6 +73,16 @@ class Meter:
         """
         self._implied += 1
         self._check_entries()
+
+    def keep(self, size: int) -> None:
+        """So many bytes more are kept until the archive's end; less than none where some are not needed any more.
+
+        :raises StrataError: it is too much.
+        """
+        self._kept += size
+        if self._kept > self._limits.memory:
+            words = "the names of directories, whiteouts and late hard links that have to be remembered take more than"
+            raise self._refusal("memory", words)
 
     def _check_entries(self) -> None:
         if self._members + self._implied > self._limits.entries:

@@ -5,15 +5,15 @@
 
 """Owners, modes, attributes and times of directories, kept until all that lies in them has been written.
 
-An archive chooses how many there are and how large their attributes, so only names stay in memory: the rest goes to a
-file without a name once it is more than a mebibyte.
+An archive chooses how many there are and how large their attributes, so only names stay in memory, and are counted:
+the rest goes to a file without a name once it is more than a mebibyte.
 """
 
 from __future__ import annotations
 
 import struct
 import tempfile
-from typing import Dict, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
     NANOSECONDS,
@@ -27,6 +27,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._tarheader import (
 IN_MEMORY = 1 << 20
 """Bytes that are kept before they go to a file."""
 
+_ITEM = 200
+"""Bytes that one of them takes in memory beside the bytes of its name."""
+
 _FACTS = struct.Struct("<HIIqII")
 """Mode, uid, gid, seconds, nanoseconds, bytes of the attributes that follow as PAX records."""
 
@@ -35,9 +38,11 @@ class PendingDirectories:
     """What entries have said about directories, by path, to be had at the end. A context manager.
 
     :param beside: a directory on whose file system the file may lie.
+    :param keep: is called with the bytes that are kept in memory, and may refuse.
     """
 
-    def __init__(self, beside: str) -> None:
+    def __init__(self, beside: str, keep: Callable[[int], None] = lambda size: None) -> None:
+        self._keep = keep
         self._offsets: Dict[bytes, int] = {}
         self._removed: Dict[bytes, int] = {}
         self._end = 0
@@ -55,12 +60,16 @@ class PendingDirectories:
         seconds, nanoseconds = divmod(entry.mtime_ns, NANOSECONDS)
         facts = _FACTS.pack(entry.mode, entry.uid, entry.gid, seconds, nanoseconds, len(attributes))
         self._kept.write(facts + attributes)
+        if path not in self._offsets:
+            self._keep(_ITEM + len(path))
         self._offsets[path] = self._end
         self._end += len(facts) + len(attributes)
 
     def remove(self, path: bytes) -> None:
         """What was said so far about this path and all below it is about nothing any more."""
         # Remembered by when it was, not looked for: an archive can replace things as often as it has directories.
+        if path not in self._removed:
+            self._keep(_ITEM + len(path))
         self._removed[path] = self._end
 
     def __iter__(self) -> Iterator[Tuple[bytes, Entry]]:

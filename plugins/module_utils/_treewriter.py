@@ -30,6 +30,8 @@ _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE = 0o600
 _MOST_CHECKSUMS = 200_000
 """For the sake of memory; files beyond these are read once more when the tree's digest is made."""
+_MARK = 300
+"""Bytes that a whiteout takes in memory beside the bytes of its name."""
 _DEVICE_TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
@@ -52,16 +54,24 @@ class TreeWriter:
 
     :param opaque_xattr: the attribute that marks a directory as hiding all that lower layers have there.
     :param directories: where what entries say about directories waits for the end.
+    :param keep: is called with the bytes that are kept in memory until then, and may refuse.
     :ivar checksums: CRC-32 of files by inode; of those that are still there it is right.
     """
 
-    def __init__(self, root: RootDirectory, opaque_xattr: str, directories: PendingDirectories) -> None:
+    def __init__(
+        self,
+        root: RootDirectory,
+        opaque_xattr: str,
+        directories: PendingDirectories,
+        keep: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._keep = keep
         self._root = root
         self._roots_own = _new_files_are_roots(root.fd)
         self._opaque_xattr = opaque_xattr
         self._directories = directories
         self.checksums: Dict[int, int] = {}
-        self._late_links = LateLinks()
+        self._late_links = LateLinks(keep)
         self._whiteouts: Set[bytes] = set()
         self._opaque: Set[bytes] = set()
 
@@ -72,12 +82,17 @@ class TreeWriter:
         :raises OSError: as the kernel says; StrataError for what the kernel does not know to be wrong.
         """
         if where.role == "whiteout":
-            self._whiteouts.add(where.path)
+            self._remember(self._whiteouts, where.path)
         elif where.role == "opaque":
-            self._opaque.add(where.parent)
+            self._remember(self._opaque, where.parent)
         elif where.role == "entry":
             self._late_links.replaced(where.path)
             self._write(entry, where, data)
+
+    def _remember(self, marked: Set[bytes], path: bytes) -> None:
+        if path not in marked:
+            self._keep(_MARK + len(path))
+            marked.add(path)
 
     def finish(self) -> None:
         """Do what had to wait for the archive's end."""

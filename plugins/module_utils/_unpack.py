@@ -27,6 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
 from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import opaque_xattr
 from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
+from ansible_collections.strata.overlay.plugins.module_utils._reserve import ENTRY, LARGE, Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._tar import TarReader, show
 from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry
@@ -134,7 +135,7 @@ def writer_apart(directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -
 
     def write(members: Iterator[Member]) -> Tuple[int, str]:
         meter = Meter(limits)  # this one knows of implied directories
-        return _write(_counted(members, meter), directory, userxattr, meter.count_implied)
+        return _write(_counted(members, meter), directory, userxattr, meter, limits)
 
     try:
         return Relay(write)
@@ -173,7 +174,7 @@ def unpack(
                 relay.send(member)
             allocated, tree = relay.result()
         else:
-            allocated, tree = _write(walk, directory, userxattr, meter.count_implied, lambda: source.failure)
+            allocated, tree = _write(walk, directory, userxattr, meter, limits, lambda: source.failure)
         return Unpacked(source.digest(), walk.size, meter.members, allocated, tree, walk.left_out)
 
 
@@ -183,11 +184,18 @@ def _counted(members: Iterator[Member], meter: Meter) -> Iterator[Member]:
         yield member
 
 
+def _opened(directory: str, room: contextlib.ExitStack) -> int:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    room.callback(os.close, descriptor)
+    return descriptor
+
+
 def _write(
     members: Iterable[Member],
     directory: str,
     userxattr: bool,
-    count_implied: Callable[[], None],
+    meter: Meter,
+    limits: Limits,
     failure: Callable[[], Optional[BaseException]] = lambda: None,
 ) -> Tuple[int, str]:
     """Write all entries; gives the bytes that the tree takes, and its digest.
@@ -196,16 +204,23 @@ def _write(
     """
     end = 0
     with contextlib.ExitStack() as opened:
-        root = opened.enter_context(RootDirectory(directory, count_implied))
+        reserve = Reserve(_opened(directory, opened), limits.reserve)
+
+        def made_implied() -> None:
+            meter.count_implied()
+            reserve.wrote(ENTRY)
+
+        root = opened.enter_context(RootDirectory(directory, made_implied))
         beside = os.path.dirname(os.path.abspath(directory))
-        directories = opened.enter_context(PendingDirectories(beside))
+        directories = opened.enter_context(PendingDirectories(beside, meter.keep))
         opened.enter_context(_no_umask())
         disk = opened.enter_context(WriteBack(directory))
         make_plain(root.fd)
-        writer = TreeWriter(root, opaque_xattr(userxattr), directories)
+        writer = TreeWriter(root, opaque_xattr(userxattr), directories, meter.keep)
         for entry, where, position, stored, data in members:
             try:
-                writer.add(entry, where, data)
+                reserve.wrote(position - end + ENTRY + (stored if stored < LARGE else 0))
+                writer.add(entry, where, reserve.watched(data) if stored >= LARGE else data)
             except OSError as error:
                 if error is failure():
                     raise

@@ -80,7 +80,7 @@ class LocalImage:
         with locked(f"{copy}.lock", exclusive=True, timeout=_LONGEST_READING):
             if not os.path.exists(copy):
                 with open(f"{copy}.part", "wb") as target:
-                    unpack_archive(self.path, target, self.spec.limits.bytes)
+                    unpack_archive(self.path, target, self.spec.limits)
                 os.rename(f"{copy}.part", copy)
         return tuple(read_archive(copy, _wanted(self.spec), constants.DEFAULT_LOCAL_TMP).images)
 

@@ -338,10 +338,11 @@ def test_nothing_is_left_of_a_copy_that_cannot_be_made(host: Host, monkeypatch: 
     """The disk is full in the middle of it."""
     host.root.mkdir()
     _kernel.mount("tmpfs", str(host.root), "tmpfs", 0, "size=5m,mode=0711")
-    host.run(layers=[BASE, APP, inline("big", big="x" * 3_000_000)])
+    big = {**inline("big", big="x" * 3_000_000), "limits": {"reserve": "0"}}
+    host.run(layers=[BASE, APP, big])
     contents = sorted((host.root / "content/sha256").iterdir())
     with pytest.raises(StrataError, match="stack web: cannot copy the layers base, big: No space left on device"):
-        host.run(stacks=[stack(host, layers=["base", "big"])])
+        host.run(layers=[big], stacks=[stack(host, layers=["base", "big"])])
     _kernel.mount("tmpfs", str(host.root), None, _kernel.MS_REMOUNT, "size=20m")
     assert sorted((host.root / "content/sha256").iterdir()) == contents
     assert host.store.stacks() == {}

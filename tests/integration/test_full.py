@@ -67,7 +67,7 @@ def definition(host: Host, version: str, **stack: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 def test_a_full_file_system(small: Host, writable: str) -> None:
     small.run(**definition(small, "1", writable=writable))
-    small.run(layers=[inline("unused", much="x" * 3_000_000)])
+    small.run(layers=[inline("unused", much="x" * 6_000_000)])
     small.run(layers=[{"name": "unused", "state": "absent"}])
     before = small.tree("web")
     fill(small.top)

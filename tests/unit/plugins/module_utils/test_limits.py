@@ -6,18 +6,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._latelinks import LateLinks
+from ansible_collections.strata.overlay.plugins.module_utils._limits import (
+    UNLESS_SET,
+    Limits,
+    least_reserve,
+    read_limits,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
+from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
+from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack, writer_apart
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
     directory,
+    hardlink,
     member,
     pax,
     sparse,
@@ -81,3 +96,98 @@ def test_the_option() -> None:
     assert normalise("layer", {"name": "x", "src": "x.tar", "limits": 5})[1] == [
         "layer x: option 'limits' must be a dictionary, not 5"
     ]
+
+
+# Memory.
+
+LONG = b"/".join([b"n" * 240] * 15) + b"/"
+"""3,615 bytes; with a number behind it a name of its own."""
+
+
+def whiteouts() -> Iterator[bytes]:
+    for number in range(60_000):
+        yield member(LONG + b".wh.%d" % number)
+
+
+def late_links() -> Iterator[bytes]:
+    for number in range(20_000):
+        yield hardlink(LONG + b"%d" % number, LONG + b"to%d" % number)
+
+
+def directories() -> Iterator[bytes]:
+    for number in range(60_000):
+        yield directory(LONG + b"%d" % number)
+
+
+@pytest.fixture
+def memory_directory() -> Iterator[str]:
+    """A directory on a file system in memory, on which tens of thousands of directories take no time."""
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("needs /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield path
+        remove_tree(path)
+        os.mkdir(path)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("names", "apart"), [(whiteouts, False), (whiteouts, True), (late_links, False), (directories, False)]
+)
+def test_names_that_have_to_be_kept_are_refused_before_they_fill_the_memory(
+    memory_directory: str, names: Callable[[], Iterator[bytes]], apart: bool
+) -> None:
+    """At the default limits."""
+    top = f"{memory_directory}/top"
+    os.mkdir(top)
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            with writer_apart(top, False) if apart else contextlib.nullcontext() as relay:
+                unpack(ChunkReader(names()).read, top, False, relay=relay)
+        except StrataError as error:
+            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base()
+            theirs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - base()
+            os.write(writer, f"{max(own, theirs if apart else 0) >> 10} {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        grown, _space, words = stream.read().partition(" ")
+    os.waitpid(process, 0)
+    assert re.search(r"take more than the limit of 134217728; .*'limits.memory'", words)
+    assert int(grown) < 220, "MiB"
+
+
+def base() -> int:
+    """KiB that this process has had before."""
+    return int(BEFORE)
+
+
+BEFORE = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_what_is_replaced_is_counted_once() -> None:
+    meter = Meter(Limits(memory=2_000))
+    waiting = LateLinks(meter.keep)
+    for _time in range(100):
+        waiting.add(b"a", Entry(b"a", "hardlink", target=b"b"))
+        waiting.replaced(b"a")
+    for number in range(4):
+        waiting.add(b"%d" % number, Entry(b"a", "hardlink", target=b"b"))
+    with pytest.raises(StrataError, match=r"limits\.memory"):
+        waiting.add(b"more", Entry(b"a", "hardlink", target=b"b"))
+
+
+@pytest.mark.parametrize(("given", "found"), [("0", 0), ("10g", 10 << 30), (None, -1)])
+def test_a_reserve_may_be_none(given: str | None, found: int) -> None:
+    problems: list[str] = []
+    assert read_limits({"reserve": given}, "layer a", problems).reserve == found
+    assert problems == []
+
+
+def test_the_smallest_reserve_holds_for_what_is_made_of_several_layers() -> None:
+    layers = [Limits(reserve=5), Limits(), Limits(reserve=3)]
+    assert least_reserve(layers).reserve == 3
+    assert least_reserve([Limits()]).reserve == -1
