@@ -10,7 +10,6 @@ Format: moby daemon/graphdriver/overlay2, daemon/internal/layer/filestore.go, da
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Dict, List, Mapping, Sequence, Set
 
@@ -23,34 +22,31 @@ from ansible_collections.strata.overlay.plugins.module_utils._engineroot import 
     RootImage,
     RootLayer,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._store import is_directory
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import (
-    entries,
-    read_bytes,
-    read_word,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._foreign import Foreign
 
 HOME = "overlay2"
 RECORDS = "image/overlay2"
 
 _LAYER_ID = re.compile(r"^[0-9a-f]{64}(-init)?\Z")
+_SIZE = re.compile(r"^[0-9]{1,20}\Z")
 _REMOVING = re.compile(r"^([0-9a-f]{64})-[0-9a-f]+-removing\Z")
+_LARGEST_DATABASE = 256 << 20
 _BUILDKIT_ID = re.compile(rb"[0-9a-z]{25}|[0-9a-f]{64}")
 
 
-def read_docker_root(root: str, view: str) -> EngineRoot:
+def read_docker_root(root: str, files: Foreign) -> EngineRoot:
     """Read the records and list the directories.
 
     :param root: how results name it.
-    :param view: a path by which it is read, see ``_untouched.untouched``.
+    :param files: what is in it; records that are not read are among its faults.
     """
-    return _Reader(root, view).read()
+    return _Reader(root, files).read()
 
 
 class _Reader:
-    def __init__(self, root: str, view: str) -> None:
+    def __init__(self, root: str, files: Foreign) -> None:
         self._root = root
-        self._view = view
+        self._files = files
         self._damages: List[Damage] = []
 
     def read(self) -> EngineRoot:
@@ -76,7 +72,9 @@ class _Reader:
 
     def _word(self, path: str, pattern: re.Pattern[str]) -> str:
         """A record of one word; what is missing or malformed is told, and read as ``""``."""
-        text = read_word(f"{self._view}/{path}")
+        text = self._files.word(path)
+        if path in self._files.faults:
+            return ""
         if text is None or not pattern.match(text):
             self._damaged(path, "it is missing" if text is None else "it is empty" if not text else "it is malformed")
             return ""
@@ -87,7 +85,7 @@ class _Reader:
     def _layers(self) -> List[RootLayer]:
         top = f"{RECORDS}/layerdb/sha256"
         found = []
-        for name in entries(f"{self._view}/{top}"):
+        for name in self._files.names(top):
             removing = _REMOVING.match(name)
             if removing or HEX_ID.match(name):
                 found.append(self._layer(f"{top}/{name}", removing.group(1) if removing else name))
@@ -96,15 +94,15 @@ class _Reader:
         return found
 
     def _layer(self, path: str, name: str) -> RootLayer:
-        size = read_word(f"{self._view}/{path}/size") or ""
+        size = self._files.word(f"{path}/size") or ""
         parent = f"{path}/parent"
-        has_parent = read_bytes(f"{self._view}/{parent}") is not None
+        has_parent = self._files.word(parent) is not None
         return RootLayer(
             layer_id=self._word(f"{path}/cache-id", _LAYER_ID),
             record_id=SHA256 + name,
             diff_id=self._word(f"{path}/diff", DIFF_ID),
             parent=self._word(parent, DIFF_ID) if has_parent else "",
-            size=int(size) if size.isdigit() else -1,
+            size=int(size) if _SIZE.match(size) else -1,
         )
 
     # Images.
@@ -113,8 +111,8 @@ class _Reader:
         names = self._names()
         top = f"{RECORDS}/imagedb/content/sha256"
         found = []
-        for name in entries(f"{self._view}/{top}"):
-            config = self._json(f"{top}/{name}")
+        for name in self._files.names(top):
+            config = self._required(f"{top}/{name}")
             diff_ids = _diff_ids(config)
             if diff_ids is None:
                 if config is not None:
@@ -131,8 +129,7 @@ class _Reader:
 
     def _names(self) -> Dict[str, List[str]]:
         """Tags by image id, from repositories.json; digests are no names that people use."""
-        path = f"{RECORDS}/repositories.json"
-        table = self._json(path) if read_bytes(f"{self._view}/{path}") is not None else {}
+        table = self._files.json(f"{RECORDS}/repositories.json")
         repositories = table.get("Repositories") if isinstance(table, dict) else None
         found: Dict[str, List[str]] = {}
         for references in (repositories if isinstance(repositories, dict) else {}).values():
@@ -141,57 +138,55 @@ class _Reader:
                     found.setdefault(image_id, []).append(reference)
         return found
 
-    def _json(self, path: str) -> Any:
-        try:
-            return json.loads(read_bytes(f"{self._view}/{path}") or b"")
-        except (ValueError, RecursionError) as error:
-            self._damaged(path, f"it is no JSON ({error})")
-            return None
+    def _required(self, path: str) -> Any:
+        """What a file of JSON says that has to be there."""
+        found = self._files.json(path)
+        if found is None and path not in self._files.faults:
+            self._damaged(path, "it is missing")
+        return found
 
     # Containers.
 
     def _containers(self) -> List[RootContainer]:
         top = f"{RECORDS}/layerdb/mounts"
-        return [self._container(f"{top}/{name}", name) for name in entries(f"{self._view}/{top}")]
+        return [self._container(f"{top}/{name}", name) for name in self._files.names(top)]
 
     def _container(self, path: str, container_id: str) -> RootContainer:
         ids = [self._word(f"{path}/mount-id", _LAYER_ID)]
-        if read_bytes(f"{self._view}/{path}/init-id") is not None:
+        if self._files.word(f"{path}/init-id") is not None:
             ids.append(self._word(f"{path}/init-id", _LAYER_ID))
-        config_path = f"containers/{container_id}/config.v2.json"
-        config = self._json(config_path) if read_bytes(f"{self._view}/{config_path}") is not None else None
+        config = self._files.json(f"containers/{container_id}/config.v2.json")
         said: Mapping[str, Any] = config if isinstance(config, dict) else {}
         return RootContainer(
             container_id=container_id,
             name=str(said.get("Name") or "").lstrip("/"),
             image_id=str(said.get("Image") or ""),
             layer_ids=tuple(filter(None, ids)),
-            parent=read_word(f"{self._view}/{path}/parent") or "",
+            parent=self._files.word(f"{path}/parent") or "",
         )
 
     # What no record knows.
 
     def _orphans(self, known: Set[str]) -> List[Orphan]:
-        cached = self._build_cache()
-        found = []
-        for name in entries(f"{self._view}/{HOME}"):
-            path = f"{HOME}/{name}"
-            if name == "l" or name in known or not is_directory(f"{self._view}/{path}"):
-                continue
-            kind = "build_cache" if name.split("-", 1)[0].encode() in cached else "layer"
-            found.append(Orphan(kind, name, path))
-        transactions = f"{RECORDS}/layerdb/tmp"
-        found += [
-            Orphan("leftover", name, f"{transactions}/{name}") for name in entries(f"{self._view}/{transactions}")
+        unknown = [
+            name
+            for name in self._files.names(HOME)
+            if name != "l" and name not in known and self._files.is_directory(f"{HOME}/{name}")
         ]
+        ids = {name: name.split("-", 1)[0].encode() for name in unknown}
+        cached = self._build_cache(set(ids.values()))
+        found = [Orphan("build_cache" if ids[name] in cached else "layer", name, f"{HOME}/{name}") for name in unknown]
+        transactions = f"{RECORDS}/layerdb/tmp"
+        found += [Orphan("leftover", name, f"{transactions}/{name}") for name in self._files.names(transactions)]
         return found
 
-    def _build_cache(self) -> Set[bytes]:
-        """Every word in BuildKit's databases that could name a directory: it has layers that layerdb does not know."""
+    def _build_cache(self, wanted: Set[bytes]) -> Set[bytes]:
+        """Which of these words are in BuildKit's databases: it has layers that layerdb does not know."""
         found: Set[bytes] = set()
-        for name in entries(f"{self._view}/buildkit"):
+        for name in self._files.names("buildkit") if wanted else []:
             if name.endswith(".db"):
-                found.update(_BUILDKIT_ID.findall(read_bytes(f"{self._view}/buildkit/{name}") or b""))
+                data = self._files.read(f"buildkit/{name}", _LARGEST_DATABASE) or b""
+                found.update(match.group() for match in _BUILDKIT_ID.finditer(data) if match.group() in wanted)
         return found
 
 

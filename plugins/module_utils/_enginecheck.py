@@ -7,21 +7,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._chain import LINK_ID
-from ansible_collections.strata.overlay.plugins.module_utils._engineroot import EngineRoot, Orphan
-from ansible_collections.strata.overlay.plugins.module_utils._finding import Finding
-from ansible_collections.strata.overlay.plugins.module_utils._rootkind import read_engine_root
-from ansible_collections.strata.overlay.plugins.module_utils._store import is_directory
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import (
-    Measure,
-    entries,
-    read_word,
-    untouched,
+from ansible_collections.strata.overlay.plugins.module_utils._engineroot import (
+    LONGEST_CHAIN,
+    EngineRoot,
+    Orphan,
+    with_faults,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._finding import Finding
+from ansible_collections.strata.overlay.plugins.module_utils._foreign import Foreign
+from ansible_collections.strata.overlay.plugins.module_utils._rootkind import read_engine_root
+from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure, untouched
 
 _TARGET = re.compile(r"^\.\./([^/]+)/diff\Z")
 
@@ -49,28 +48,25 @@ def check_engine(root: str) -> List[Finding]:
     with untouched(root) as view:
         found = read_engine_root(root, view)
         measure = Measure()
-        return find_engine(found, _home(view, found.home), lambda path: measure.tree(f"{view}/{path}"))
+        with Foreign(view) as files:
+            home = _home(files, found.home)
+            found = with_faults(found, files.faults)
+        return find_engine(found, home, lambda path: measure.tree(f"{view}/{path}"))
 
 
-def _home(view: str, name: str) -> DriverHome:
-    top = f"{view}/{name}"
+def _home(files: Foreign, top: str) -> DriverHome:
     layers = {
         entry: DriverLayer(
-            read_word(f"{top}/{entry}/link"), read_word(f"{top}/{entry}/lower"), is_directory(f"{top}/{entry}/diff")
+            files.word(f"{top}/{entry}/link"),
+            files.word(f"{top}/{entry}/lower"),
+            files.is_directory(f"{top}/{entry}/diff"),
         )
-        for entry in entries(top)
-        if entry != "l" and is_directory(f"{top}/{entry}")
+        for entry in files.names(top)
+        if entry != "l" and files.is_directory(f"{top}/{entry}")
     }
-    if not is_directory(f"{top}/l"):
+    if not files.is_directory(f"{top}/l"):
         return DriverHome(layers, None)
-    return DriverHome(layers, {entry: _target(f"{top}/l/{entry}") for entry in entries(f"{top}/l")})
-
-
-def _target(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
+    return DriverHome(layers, {entry: files.link(f"{top}/l/{entry}") for entry in files.names(f"{top}/l")})
 
 
 def find_engine(found: EngineRoot, home: DriverHome, size: Callable[[str], int]) -> List[Finding]:
@@ -155,7 +151,7 @@ class _Judge:
         at: Optional[str] = parent
         while at:
             seen = self._home.layers.get(at)
-            if seen is None or not seen.link or len(links) > len(self._home.layers):
+            if seen is None or not seen.link or len(links) >= min(LONGEST_CHAIN, len(self._home.layers) + 1):
                 return ""
             links.append(f"l/{seen.link}")
             at = self._parents.get(at)

@@ -61,6 +61,7 @@ class _Description:
             "orphans": orphans,
             "damages": [{"path": damage.path, "text": damage.words} for damage in self._found.damages],
             "usage": self._usage(containers, orphans),
+            **({"warnings": list(self._measure.missed)} if self._measure and self._measure.missed else {}),
         }
 
     def _layers(self) -> List[Dict[str, Any]]:
@@ -88,6 +89,9 @@ class _Description:
 
     def _images(self) -> List[Dict[str, Any]]:
         uses = self._uses()
+        held_by: Dict[str, List[str]] = {}
+        for held in self._found.containers:
+            held_by.setdefault(held.image_id, []).append(held.name or held.container_id)
         found = []
         for image in self._found.images:
             chain = [layer.record_id for layer in self._chains[image.top]]
@@ -99,11 +103,7 @@ class _Description:
                     "layers": len(chain),
                     "bytes": self._sum(set(chain)),
                     "unique_bytes": self._sum(alone),
-                    "containers": [
-                        held.name or held.container_id
-                        for held in self._found.containers
-                        if held.image_id == image.image_id
-                    ],
+                    "containers": held_by.get(image.image_id, []),
                 }
             )
         return found

@@ -10,8 +10,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, Set, Tuple
+from dataclasses import dataclass, replace
+from typing import Dict, List, Mapping, Sequence, Set, Tuple
+
+LONGEST_CHAIN = 500
+"""Layers of one chain that are looked at: Docker mounts 128, Podman and the kernel 500."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,46 @@ class EngineRoot:
         return [layer_id for layer_id in dict.fromkeys(known) if layer_id and layer_id not in present]
 
 
+def with_faults(found: EngineRoot, faults: Mapping[str, str]) -> EngineRoot:
+    """The same root with more records that are not read, path -> why."""
+    known = {damage.path for damage in found.damages}
+    more = [Damage(path, words) for path, words in faults.items() if path not in known]
+    return replace(found, damages=(*found.damages, *more)) if more else found
+
+
+def deep_chains(layers: Sequence[RootLayer], path: str) -> Dict[str, str]:
+    """What is wrong with chains that are too long to be looked at: ``path`` -> in words; nothing where none is.
+
+    :param path: of the records that say so.
+    """
+    records = {layer.record_id: layer for layer in layers}
+    depths: Dict[str, int] = {}
+    for layer in layers:
+        way: List[str] = []
+        at = layer.record_id
+        while at in records and at not in depths:
+            depths[at] = 0  # whoever leads back here ends the chain
+            way.append(at)
+            at = records[at].parent
+        depth = depths.get(at, 0)
+        for above in reversed(way):
+            depth += 1
+            depths[above] = depth
+    count = sum(depth > LONGEST_CHAIN for depth in depths.values())
+    if not count:
+        return {}
+    return {
+        path: f"{count} layers lie on {LONGEST_CHAIN} or more others, which nothing can mount; of each chain that many "
+        "are looked at"
+    }
+
+
 def chain_of(layers: Mapping[str, RootLayer], top: str) -> List[RootLayer]:
-    """As ``EngineRoot.chain``, for who asks often; a record that leads back to one above it ends the chain."""
+    """As ``EngineRoot.chain``, for who asks often; a record that leads back to one above it ends the chain, and so does
+    its length.
+    """
     found: Dict[str, RootLayer] = {}
-    while top in layers and top not in found:
+    while top in layers and top not in found and len(found) < LONGEST_CHAIN:
         found[top] = layers[top]
         top = layers[top].parent
     return list(found.values())

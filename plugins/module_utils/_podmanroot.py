@@ -10,7 +10,6 @@ Format: containers/storage layers.go, images.go, containers.go, drivers/overlay.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Dict, List, Mapping, Set
 
@@ -22,8 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._engineroot import 
     RootImage,
     RootLayer,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._store import is_directory
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import entries, read_bytes
+from ansible_collections.strata.overlay.plugins.module_utils._foreign import Foreign
 
 HOME = "overlay"
 RECORDS = "overlay-layers"
@@ -32,19 +30,19 @@ _LAYER_ID = re.compile(r"^[0-9A-Za-z][0-9A-Za-z_.-]*\Z")
 _OF_THE_DRIVER = ("l", "staging", "tempdirs")
 
 
-def read_podman_root(root: str, view: str) -> EngineRoot:
+def read_podman_root(root: str, files: Foreign) -> EngineRoot:
     """Read the records and list the directories.
 
     :param root: how results name it.
-    :param view: a path by which it is read, see ``_untouched.untouched``.
+    :param files: what is in it; records that are not read are among its faults.
     """
-    return _Reader(root, view).read()
+    return _Reader(root, files).read()
 
 
 class _Reader:
-    def __init__(self, root: str, view: str) -> None:
+    def __init__(self, root: str, files: Foreign) -> None:
         self._root = root
-        self._view = view
+        self._files = files
         self._damages: List[Damage] = []
 
     def read(self) -> EngineRoot:
@@ -73,15 +71,7 @@ class _Reader:
 
     def _records(self, path: str) -> List[Mapping[str, Any]]:
         """The items of one file of records that have an id; a file that does not exist has none."""
-        data = read_bytes(f"{self._view}/{path}")
-        if data is None:
-            return []
-        try:
-            items = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            words = "it is empty" if not data.strip() else f"it is no JSON ({error})"
-            self._damages.append(Damage(path, words))
-            return []
+        items = self._files.json(path)
         if items is None:
             return []
         listed = items if isinstance(items, list) else [items]
@@ -92,14 +82,13 @@ class _Reader:
 
     def _orphans(self, known: Set[str]) -> List[Orphan]:
         found = []
-        for name in entries(f"{self._view}/{HOME}"):
+        for name in self._files.names(HOME):
             path = f"{HOME}/{name}"
-            if name not in _OF_THE_DRIVER and name not in known and is_directory(f"{self._view}/{path}"):
+            if name not in _OF_THE_DRIVER and name not in known and self._files.is_directory(path):
                 found.append(Orphan("layer", name, path))
         for place in _OF_THE_DRIVER[1:]:
-            found += [
-                Orphan("leftover", name, f"{HOME}/{place}/{name}") for name in entries(f"{self._view}/{HOME}/{place}")
-            ]
+            names = self._files.names(f"{HOME}/{place}")
+            found += [Orphan("leftover", name, f"{HOME}/{place}/{name}") for name in names]
         return found
 
 

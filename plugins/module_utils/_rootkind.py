@@ -11,8 +11,9 @@ import os
 from typing import Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _dockerroot, _podmanroot
-from ansible_collections.strata.overlay.plugins.module_utils._engineroot import EngineRoot
+from ansible_collections.strata.overlay.plugins.module_utils._engineroot import EngineRoot, deep_chains, with_faults
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._foreign import Foreign
 
 _OTHER: Tuple[Tuple[str, str], ...] = (
     ("vfs-layers", "a root of containers/storage with the driver vfs, which has no layers on disk, only whole copies"),
@@ -51,5 +52,10 @@ def read_engine_root(root: str, view: str) -> EngineRoot:
 
     :param view: a path by which it is read, see ``_untouched.untouched``.
     """
-    read = _podmanroot.read_podman_root if engine_of(root) == "podman" else _dockerroot.read_docker_root
-    return read(root, view)
+    is_podman = engine_of(root) == "podman"
+    with Foreign(view) as files:
+        if is_podman:
+            found, records = _podmanroot.read_podman_root(root, files), _podmanroot.RECORDS
+        else:
+            found, records = _dockerroot.read_docker_root(root, files), f"{_dockerroot.RECORDS}/layerdb"
+        return with_faults(found, {**files.faults, **deep_chains(found.layers, records)})

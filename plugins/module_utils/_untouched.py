@@ -17,7 +17,7 @@ import contextlib
 import os
 import stat
 from functools import partial
-from typing import Iterator, List, Optional, Set, Tuple
+from typing import Iterator, List, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils import _mountapi
 from ansible_collections.strata.overlay.plugins.module_utils._walk import walk
@@ -56,26 +56,6 @@ def open_quietly(path: str, flags: int) -> int:
         return os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | _NOATIME)
     except PermissionError:
         return os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-
-
-def read_bytes(path: str) -> Optional[bytes]:
-    """A regular file's bytes; None where there is none. Links are not followed, nor are devices opened for reading."""
-    try:
-        descriptor = open_quietly(path, os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
-    finally:
-        os.close(descriptor)
-
-
-def read_word(path: str) -> Optional[str]:
-    """A small file's text without white space around it; None where there is none."""
-    data = read_bytes(path)
-    return None if data is None else data.decode("utf-8", "surrogateescape").strip()
 
 
 def entries(path: str) -> List[str]:

@@ -209,7 +209,9 @@ orphans:
       type: int
       returned: always
 damages:
-  description: Records that cannot be read.
+  description:
+    - Records that cannot be read, and those that are not read because they are no regular files, are reached by a
+      symbolic link or are too large; also chains of more layers than can be mounted.
   returned: for a root of an engine
   type: list
   elements: dict
