@@ -14,6 +14,7 @@ it is deleted. A kill leaves either no list and everything as it was, or a list 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from typing import Iterator, List, Sequence
@@ -49,12 +50,16 @@ class Sentence:
         os.rename(self._path, final)
         self._path = final
 
-    def execute(self) -> None:
-        """Move all of it to trash/. Needs no lock on the store."""
+    def execute(self) -> List[str]:
+        """Move all of it to trash/. Needs no lock on the store.
+
+        :returns: what cannot be moved and why, in words. It stays where it is, as something that no record knows.
+        """
         sync_directory(_place(self._store))
-        _move_all(self._store, self._paths)
+        left = _move_all(self._store, self._paths)
         _kernel.syncfs(self._store.root)
         os.unlink(self._path)
+        return left
 
     def close(self) -> None:
         """Let go of the list; others may finish it now where that was not done."""
@@ -115,10 +120,21 @@ def _write(descriptor: int, path: str, data: bytes) -> None:
         os.fsync(descriptor)
 
 
-def _move_all(store: Store, paths: Sequence[str]) -> None:
-    """Rename each into a new directory in trash/; what is not there has been moved before."""
+def _move_all(store: Store, paths: Sequence[str]) -> List[str]:
+    """Rename each into a new directory in trash/; what is not there has been moved before.
+
+    What may not be moved (chattr +i, a mount) keeps neither the others nor the list, which would hold up every change.
+    """
+    left: List[str] = []
     heap = f"{store.root}/trash/{os.urandom(8).hex()}"
     os.mkdir(heap, 0o700)
     for number, path in enumerate(paths):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rename(path, f"{heap}/{number}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.EBUSY):
+                raise
+            left.append(f"{path} is not removed: {error.strerror}; see whether chattr +i or a mount keeps it")
+    return left

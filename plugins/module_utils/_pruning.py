@@ -162,8 +162,7 @@ class Pruning:
                     elif last:
                         done = self._remove_locked(workspace)
                 if same:
-                    made.execute()
-                    done = Pruned(sight.plan, locked)
+                    done = Pruned(_with_left(sight.plan, made.execute()), locked)
         except BaseException:
             store.tidy()
             raise
@@ -177,7 +176,7 @@ class Pruning:
         with sentence(self._store, workspace, _paths(self._store, plan)) as made:
             self._tags_without(plan, workspace).commit()
             made.pronounce()
-            made.execute()
+            plan = _with_left(plan, made.execute())
         return Pruned(plan, time.monotonic() - started)
 
     def _tags_without(self, plan: PrunePlan, workspace: str) -> Transaction:
@@ -223,6 +222,15 @@ def _paths(store: Store, plan: PrunePlan) -> List[str]:
 def _moved(store: Store, removal: Removal) -> List[str]:
     """Of a removal's paths those that have to be moved into trash/ before they are deleted."""
     return [path for path in removal.paths if not path.startswith(f"{store.root}/trash/")]
+
+
+def _with_left(plan: PrunePlan, left: Sequence[str]) -> PrunePlan:
+    """A plan as it was carried out but for what could not be moved, which is told in words."""
+    if not left:
+        return plan
+    there = {item.key for item in plan.removals if any(os.path.lexists(path) for path in item.paths)}
+    gone = tuple(item for item in plan.removals if item.key not in there)
+    return replace(plan, removals=gone, incomplete=(*plan.incomplete, *left))
 
 
 def _settled(store: Store, plan: PrunePlan, left: Sequence[str]) -> PrunePlan:

@@ -73,3 +73,25 @@ def test_a_file_that_cannot_be_deleted_is_named_and_all_else_is_deleted(host: Ho
     assert again["notes"] == done["notes"]
     assert host.prune()["changed"]
     assert not list((host.root / "trash").iterdir())
+
+
+@pytest.mark.drivers("overlay")
+def test_a_content_that_cannot_be_moved_is_named_and_holds_up_nothing(host: Host) -> None:
+    host.run(layers=[inline("a", a="a"), inline("b", b="b")])
+    kept, gone = (Path(host.store.content(host.store.name_record(name).diff_ids[0])) for name in ("a", "b"))  # type: ignore[union-attr]
+    host.run(layers=[{"name": "a", "state": "absent"}, {"name": "b", "state": "absent"}])
+    subprocess.run(["chattr", "+i", str(kept)], check=True)
+    try:
+        done = host.prune()
+        assert host.run(layers=[inline("c", c="c")])["changed"]
+    finally:
+        subprocess.run(["chattr", "-i", str(kept)], check=True)
+    assert kept.exists()
+    assert not gone.exists()
+    assert [item["id"] for item in done["removed"] if item["kind"] == "content"] == [f"sha256:{gone.name}"]
+    assert done["warnings"] == [
+        f"{kept} is not removed: Operation not permitted; see whether chattr +i or a mount keeps it"
+    ]
+    assert host.store.condemnations() == []
+    assert [item["id"] for item in host.prune()["removed"] if item["kind"] == "content"] == [f"sha256:{kept.name}"]
+    assert host.check()["findings"] == []
