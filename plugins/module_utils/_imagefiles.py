@@ -19,6 +19,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLE
 from ansible_collections.strata.overlay.plugins.module_utils._reserve import Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
 
+_ITEM = 200
+_MOST_KEPT = 64 << 20
+"""Bytes in memory that the names of an archive's entries may take; an image has two or three files for each layer."""
+
 _MAX_MEMBERS = 200_000
 _MAX_LINKS = 16
 _CHUNK = 1 << 20
@@ -70,6 +74,7 @@ class TarFiles:
         self._path = path
         self._keeper = keeper
         self._members: Dict[str, Union[str, Tuple[int, int]]] = {}
+        self._kept = 0
         self._index()
 
     def find(self, name: str) -> Optional[Blob]:
@@ -98,6 +103,9 @@ class TarFiles:
         name, target = _inside(os.fsdecode(entry.name)), os.fsdecode(entry.target)
         if len(self._members) >= _MAX_MEMBERS:
             raise StrataError(f"it has more than {_MAX_MEMBERS} entries")
+        self._kept += _ITEM + len(name) + len(target)
+        if self._kept > _MOST_KEPT:
+            raise StrataError(f"the names of its entries take more than {_MOST_KEPT} bytes")
         if entry.kind == "symlink":
             self._members[name] = posixpath.join(posixpath.dirname(name), target)
         elif entry.kind == "hardlink":

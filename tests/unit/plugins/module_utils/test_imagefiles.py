@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import Files, open_files
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member
 
 
 def sha256(data: bytes) -> str:
@@ -164,3 +165,12 @@ def test_an_archive_that_is_cut_short(tmp_path: Path) -> None:
         found(files_of(tmp_path, data[:3000]), "a")
     with pytest.raises(StrataError, match="cut short"):
         files_of(tmp_path, gzip.compress(data)[:50])
+
+
+def test_names_of_entries_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "names.tar.gz", "wb", 1) as stream:
+        for number in range(1_000):
+            stream.write(member(b"%d" % number + b"n" * 80_000, b""))
+    assert (tmp_path / "names.tar.gz").stat().st_size < 2_000_000
+    with pytest.raises(StrataError, match=r"names\.tar\.gz.*the names of its entries take more than 67108864 bytes"):
+        open_files(str(tmp_path / "names.tar.gz"), str(tmp_path))
