@@ -7,10 +7,12 @@
 
 They are no part of a layer: another file system lists others for the same file, and another host sets others.
 Sources: Linux fs/xfs/xfs_xattr.c (every access list is listed a second time), fs/btrfs/props.c, fs/nfs/nfs4proc.c,
-fs/smb/client/xattr.c, fs/ntfs3/xattr.c, fs/ceph/xattr.c; xattr(7).
+fs/smb/client/xattr.c, fs/ntfs3/xattr.c, fs/ceph/xattr.c; xattr(7); fs/overlayfs/overlayfs.h.
 """
 
 from __future__ import annotations
+
+from ansible_collections.strata.overlay.plugins.module_utils._overlaymarks import OVERLAY_PREFIXES
 
 _OF_FILE_SYSTEMS = (
     "trusted.SGI_",
@@ -32,6 +34,26 @@ SECOND_LISTS = {
     "trusted.SGI_ACL_DEFAULT": "system.posix_acl_default",
 }
 """What XFS lists once more -> under which name it is the file's."""
+
+
+_NAMESPACES = ("user.", "trusted.", "security.", "system.")
+"""Linux has no others for all file systems; macOS's ``com.apple.*`` and those of other systems cannot be set."""
+
+_OF_WRITABLE_LAYERS = ("impure", "nlink", "origin", "protattr", "upper", "uuid")
+"""overlayfs reads these in a writable layer or an index only. In a layer below they say nothing, and what they refer to
+is on the host that wrote them.
+"""
+
+
+def is_foreign(name: str) -> bool:
+    """Whether it is in a namespace of another system, so that no Linux can hold it."""
+    return "." in name and not name.startswith(_NAMESPACES)
+
+
+def is_of_writable_layer(name: str) -> bool:
+    """Whether it is one of overlayfs's own that means nothing in a layer, as opaque, redirect and others do."""
+    prefix = next((prefix for prefix in OVERLAY_PREFIXES if name.startswith(prefix)), None)
+    return prefix is not None and name[len(prefix) :] in _OF_WRITABLE_LAYERS
 
 
 def is_file_systems(name: str) -> bool:

@@ -14,6 +14,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._tarheader import s
 SOCKETS = "sockets"
 PROTECTION = "protection"
 ATTRIBUTES = "attributes"
+OVERLAY = "overlay"
+FOREIGN = "foreign"
 
 _NAMED = 10
 """Names of a kind that a warning has; of all others it has the number."""
@@ -27,6 +29,14 @@ _TEXTS = {
     ATTRIBUTES: (
         "1 attribute was left out, which belongs to the file system that the archive was made on",
         "{} attributes were left out, which belong to the file system that the archive was made on",
+    ),
+    OVERLAY: (
+        "1 attribute of overlayfs was left out, which means something in a writable layer only",
+        "{} attributes of overlayfs were left out, which mean something in a writable layer only",
+    ),
+    FOREIGN: (
+        "1 attribute was left out, which no Linux file system can hold",
+        "{} attributes were left out, which no Linux file system can hold",
     ),
 }
 

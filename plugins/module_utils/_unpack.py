@@ -16,11 +16,16 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator, Optional, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._attributes import SECOND_LISTS, is_file_systems
+from ansible_collections.strata.overlay.plugins.module_utils._attributes import (
+    SECOND_LISTS,
+    is_file_systems,
+    is_foreign,
+    is_of_writable_layer,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._hashing import HashingReader
 from ansible_collections.strata.overlay.plugins.module_utils._layername import check_entry, place
-from ansible_collections.strata.overlay.plugins.module_utils._leftout import ATTRIBUTES, LeftOut
+from ansible_collections.strata.overlay.plugins.module_utils._leftout import ATTRIBUTES, FOREIGN, OVERLAY, LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._metadata import explain, make_plain
 from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
@@ -90,10 +95,21 @@ class _Walk:
 
     def _leave_out(self, entry: Entry) -> None:
         """Attributes that are no file's. What XFS lists a second time is not missed where the first is there."""
-        for name in [name for name in entry.xattrs if is_file_systems(name)]:
+        for name, kind in [(name, _left_out_kind(name)) for name in entry.xattrs]:
+            if not kind:
+                continue
             del entry.xattrs[name]
             if not (name in SECOND_LISTS and SECOND_LISTS[name] in entry.xattrs):
-                self._left_out.add(ATTRIBUTES, name.encode("utf-8", "surrogateescape"))
+                self._left_out.add(kind, name.encode("utf-8", "surrogateescape"))
+
+
+def _left_out_kind(name: str) -> str:
+    """Why an attribute is no part of a layer; "" where it is."""
+    if is_file_systems(name):
+        return ATTRIBUTES
+    if is_of_writable_layer(name):
+        return OVERLAY
+    return FOREIGN if is_foreign(name) else ""
 
 
 def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET, pinned: bool = False) -> Unpacked:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END
 from ansible_collections.strata.overlay.tests.integration.images import MANIFEST, Layer, Layout, layer_tar, sha256
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -118,6 +120,10 @@ def tar(layer: Layer) -> bytes:
 
 AMD_TAR, ARM_TAR = layer_tar({"app": "amd64"}), layer_tar({"app": "arm64"})
 UNENDED = AMD_TAR[: -(len(AMD_TAR) - 1024)]
+
+
+def with_attributes(*names: str) -> bytes:
+    return member(b"app", b"amd64", mode=0o644, xattrs=dict.fromkeys(names, b"y")) + END
 
 
 def beside(make: Callable[[Written], list[dict[str, Any]]]) -> Callable[[Written], dict[str, Any]]:
@@ -292,6 +298,15 @@ CASES: dict[str, Case] = {
     "layer of zero bytes": Case(lambda made: made.image(b"", AMD_TAR), AMD),
     "layer of zero bytes as it lies there": Case(lambda made: made.image(b"", AMD_TAR, packed=False), AMD),
     "layer with bytes after its end": Case(lambda made: made.image(AMD_TAR + b"more" * 100), AMD),
+    "attributes that mean nothing": Case(
+        lambda made: made.image(
+            with_attributes("trusted.overlay.origin", "user.overlay.impure", "com.apple.provenance")
+        ),
+        AMD,
+    ),
+    "attribute with a meaning": Case(
+        lambda made: made.image(with_attributes("trusted.overlay.redirect")), reason="is overlayfs's own and is refused"
+    ),
     "layer cut in a file": Case(lambda made: made.image(AMD_TAR[:514]), reason="cut short"),
     "pinned by the manifest of another platform": Case(pinned(both, arm_manifest), ARM, options={"platform": None}),
     "pinned by the id of another platform's image": Case(pinned(both, arm_config), ARM, options={"platform": None}),

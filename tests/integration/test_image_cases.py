@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -132,3 +133,14 @@ def test_image_is_the_same_whichever_way_it_comes(memory: Path, registry: Regist
             assert isinstance(shown, str), way
             assert re.search(case.reason, shown, re.DOTALL), f"{way}: {shown}"
     assert len({json.dumps(each) for _shown, each in found.values()}) == 1, found
+
+
+def test_attributes_that_are_left_out_of_an_image_are_one_warning(host: Host) -> None:
+    made = Written(host.top / "layout")
+    made.layout.list("1", CASES["attributes that mean nothing"].make(made))
+    done = host.run(images=[{"name": "app", "src": str(made.layout.directory), "remote_src": True}])
+    (overlay, foreign) = done["warnings"]
+    assert overlay.startswith("image app: 2 attributes of overlayfs were left out")
+    assert foreign.startswith("image app: 1 attribute was left out, which no Linux file system can hold: 'com.apple.x'")
+    content = host.store.content(done["images"]["app"]["diff_ids"][0])
+    assert os.listxattr(Path(content, "app")) == []

@@ -1,0 +1,54 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Extended attributes in archives: which are the file's, which are left out with a warning, which are refused."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._tar import END
+from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member, pax
+
+OVERLAYS = ["impure", "nlink", "origin", "protattr", "upper", "uuid"]
+MEANING = ["opaque", "redirect", "metacopy", "whiteout", "xwhiteouts", "overlay.opaque", "unheard-of", ""]
+
+
+def warnings(*members: bytes) -> tuple[str, ...]:
+    return digest(io.BytesIO(b"".join(members) + END).read).left_out
+
+
+@pytest.mark.parametrize("prefix", ["trusted.overlay.", "user.overlay."])
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_attribute_of_a_writable_layer_is_left_out(prefix: str, name: str) -> None:
+    words = "1 attribute of overlayfs was left out, which means something in a writable layer only: "
+    assert warnings(member(b"f", xattrs={prefix + name: b"y"})) == (f"{words}'{prefix}{name}'",)
+
+
+@pytest.mark.parametrize("prefix", ["trusted.overlay.", "user.overlay."])
+@pytest.mark.parametrize("name", MEANING)
+def test_overlay_attribute_with_a_meaning_is_refused(prefix: str, name: str) -> None:
+    with pytest.raises(StrataError, match=f"entry 'f': the attribute {prefix}{name} is overlayfs's own and is refused"):
+        warnings(member(b"f", xattrs={prefix + name: b"y"}))
+
+
+def test_attributes_of_other_systems_are_left_out_with_one_warning() -> None:
+    mac = {"com.apple.provenance": b"x", "com.apple.quarantine": b"y", "user.kept": b"z"}
+    words = "2 attributes were left out, which no Linux file system can hold: "
+    found = warnings(member(b"a", xattrs=mac), member(b"b", xattrs=mac))
+    assert found == (f"{words}'com.apple.provenance', 'com.apple.quarantine'",)
+
+
+def test_mac_attribute_of_two_kinds_of_records_is_one() -> None:
+    records = ((b"SCHILY.xattr.com.apple.provenance", b"x"), (b"LIBARCHIVE.xattr.com.apple.provenance", b"eA=="))
+    (words,) = warnings(pax(*records), member(b"a"))
+    assert words == "1 attribute was left out, which no Linux file system can hold: 'com.apple.provenance'"
+
+
+def test_attributes_of_a_file_are_no_matter_for_a_warning() -> None:
+    names = ("user.a", "trusted.b", "security.capability", "system.posix_acl_access")
+    assert warnings(member(b"f", xattrs=dict.fromkeys(names, b"x"))) == ()
