@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._info import store_
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import mount_request
 from ansible_collections.strata.overlay.plugins.module_utils._overlay import mount_at
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4, mounted_overlay
-from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
+from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
 
@@ -98,6 +99,15 @@ def test_auto_on_a_file_system_without_d_type_takes_the_next_driver(untyped: Hos
     abilities = store_info(untyped.store)["abilities"]
     assert abilities["d_type"] is False
     assert "has no d_type" in abilities["faults"][0]
+
+
+def test_the_role_host_says_that_there_is_no_d_type(untyped: Host, ansible: Ansible) -> None:
+    task = {"ansible.builtin.include_role": {"name": "strata.overlay.host"}}
+    play = {"hosts": "localhost", "gather_facts": False, "vars": {"overlay_root": str(untyped.root)}, "tasks": [task]}
+    said = ansible.playbook(json.dumps([play]), "--check").stdout
+    assert "has no d_type" in said
+    assert "mkfs.xfs -n ftype=1" in said
+    assert not untyped.root.exists()
 
 
 def test_one_layer_on_a_file_system_without_d_type_is_shown(untyped: Host) -> None:
