@@ -82,6 +82,8 @@ mount -t tmpfs tmpfs tmp
 mkdir -p .old
 pivot_root . .old
 umount -l /.old
+# As systemd does where it takes itself for no container's: what is unmounted goes from the namespaces of services too.
+mount --make-rshared /
 exec env -i container=strata PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --log-target=console --show-status=0
 """
