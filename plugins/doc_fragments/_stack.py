@@ -15,6 +15,10 @@ path:
   description:
     - Where the stack is mounted. Absolute, not V(/), neither in the store nor in another stack's path, and without a
       symbolic link on the way that someone other than root could change. It is made when it is missing.
+    - Every directory on the way has to belong to root, or to the user where the module is not run by root, and nobody
+      else may write to it, since others could lead the mount elsewhere. In a sticky directory, such as V(/tmp), what
+      is on the way has to belong to root. The mount point itself may belong to anyone elsewhere. C(mount.strata) holds
+      to the same.
     - Left out for a stack that the store knows, it stays as it is.
   type: path
 layers:

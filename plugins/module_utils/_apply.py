@@ -20,7 +20,6 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack, copied
@@ -37,6 +36,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import
 )
 from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter, set_top
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import by_path, read
+from ansible_collections.strata.overlay.plugins.module_utils._mountpoint import (
+    mount_point,
+    remove_mount_point,
+    unmount_line,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import driver_at, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import (
     ContentRecord,
@@ -206,8 +210,8 @@ class Applier:
         for record in written:
             self._limit(record)
         for step in steps:
-            if step.before is not None and step.before.path != step.stack.spec.path:
-                _remove_mount_point(step.before)
+            if step.before is not None and step.before.path != step.stack.spec.path and step.before.made_path:
+                remove_mount_point(step.before.path)
 
     def _copy_of(self, stack: DesiredStack) -> str:
         """Where the copy of a stack's layers lies that is to be its writable layer; "" where there is none."""
@@ -244,7 +248,8 @@ class Applier:
 
     def _set_tops(self, steps: List[SetTop]) -> None:
         for step in steps:
-            set_top(step.stack.spec.path, step.stack.spec.style)
+            with mount_point(step.stack.spec.path) as place:
+                set_top(place.at, step.stack.spec.style)
 
     def _set_aside(self, steps: List[SetAside]) -> None:
         for step in steps:
@@ -287,7 +292,8 @@ class Applier:
             self._stack_was_used(step.record)
             self._store.discard(self._store.stack_file(step.record.name))
             self._store.discard(self._store.change_file(step.record.name))
-            _remove_mount_point(step.record)
+            if step.record.made_path:
+                remove_mount_point(step.record.path)
 
     # Mounts, and the services that have to stop before.
 
@@ -307,8 +313,8 @@ class Applier:
             record = self._before.get(step.name) or self._store.stack_record(step.name)
             try:
                 with left_by_all(self._store.root, None if self._keeps_layer(step, record) else record, path):
-                    for _mount in range(step.count):
-                        self._unmount(step, path)
+                    for mount_id in reversed(step.mount_ids):
+                        self._unmount(step, path, mount_id)
             except BusyError:
                 self._put_record_back(step.name)
                 raise
@@ -326,9 +332,12 @@ class Applier:
             return True
         return step.detach and record.stack_id not in self._given_up
 
-    def _unmount(self, step: Unmount, path: str) -> None:
+    def _unmount(self, step: Unmount, path: str, mount_id: int) -> None:
         try:
-            _kernel.umount(path, _kernel.MNT_DETACH if step.detach else 0)
+            unmount_line(mount_id, step.detach)
+        except StrataError as error:
+            self._put_record_back(step.name)
+            raise StrataError(f"stack {step.name}: cannot unmount {path}: {error}") from error
         except OSError as error:
             self._put_record_back(step.name)
             if error.errno == errno.EBUSY:
@@ -357,7 +366,6 @@ class Applier:
             record = self._recorded(name)
             path = os.path.realpath(record.path)
             try:
-                os.makedirs(path, 0o755, exist_ok=True)
                 self._mounter.mount(record)
             except (OSError, StrataError) as error:
                 back = self._mount_again(name, path)
@@ -382,7 +390,6 @@ class Applier:
             return "Nothing is mounted there."
         try:
             self._put_record_back(name)
-            os.makedirs(path, 0o755, exist_ok=True)
             self._mounter.mount(before)
         except (OSError, StrataError) as error:
             return f"The tree that was there could not be mounted again either: {said(error)}."
@@ -424,13 +431,6 @@ class Applier:
         left = tuple(dict.fromkeys([*devices, *record.left]))[:_MOST_LEFT]
         with self._transaction() as transaction:
             transaction.write(self._store.stack_file(record.name), dump(replace(record, left=left)))
-
-
-def _remove_mount_point(record: StackRecord) -> None:
-    """Where it was made for the stack; one that is not empty stays."""
-    if record.made_path:
-        with contextlib.suppress(OSError):
-            os.rmdir(record.path)
 
 
 def _then(error: Exception) -> str:

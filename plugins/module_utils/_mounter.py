@@ -14,12 +14,13 @@ import errno
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Iterator, Sequence
+from typing import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo, _overlay
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import clone_mount
+from ansible_collections.strata.overlay.plugins.module_utils._mountpoint import MountPoint, mount_point
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
     MountRequest,
     mismatch,
@@ -57,19 +58,19 @@ class Mounter:
         self._abilities = abilities
 
     def mount(self, record: StackRecord) -> None:
-        """Mount a stack at its path, on top of what is there; with a new, empty file system where it is volatile.
+        """Mount a stack at its path, which is made where it is missing, on top of what is there; with
+        a new, empty file system where it is volatile.
 
         OSError or StrataError says what the kernel answered; then nothing has been mounted.
         """
-        path = os.path.realpath(record.path)
         request = mount_request(self._store.home, record)
-        with self._writable_layer(record):
-            _overlay.mount_at(request, path, self._abilities)
+        with mount_point(record.path) as place, self._writable_layer(record):
+            _overlay.mount_at(request, place.at, self._abilities)
             try:
-                _overlay.propagate(path, request.style.propagation)
-                self._verify(request, record, _top(path))
+                _overlay.propagate(place.at, request.style.propagation)
+                self._verify(request, record, _top(place))
             except (OSError, StrataError):
-                _kernel.umount(path, _kernel.MNT_DETACH)
+                _kernel.umount(place.at, _kernel.MNT_DETACH)
                 raise
 
     def switch(self, before: StackRecord, record: StackRecord, count: int) -> Switched:
@@ -83,7 +84,11 @@ class Mounter:
         :param before: what the old tree is meant to be, should it have to be mounted again.
         :param count: mounts of the store at the path; all of them go.
         """
-        path = os.path.realpath(record.path)
+        with mount_point(record.path) as place:
+            return self._switch(before, record, count, place)
+
+    def _switch(self, before: StackRecord, record: StackRecord, count: int, place: MountPoint) -> Switched:
+        path = place.at
         if not self._abilities.beneath:
             return self._replace(before, record, path, count, "")
         request = mount_request(self._store.home, record)
@@ -95,9 +100,9 @@ class Mounter:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                refused = f"the kernel put nothing beneath what was mounted at {path} ({error.strerror})"
+                refused = f"the kernel put nothing beneath what was mounted at {place.path} ({error.strerror})"
             else:
-                self._uncover(request, record, path)
+                self._uncover(request, record, place)
                 return Switched()
         return self._replace(before, record, path, 1, refused)
 
@@ -107,12 +112,13 @@ class Mounter:
         if place in _mountinfo.by_path(_mountinfo.read()):
             _kernel.umount(place, _kernel.MNT_DETACH)
 
-    def _uncover(self, request: MountRequest, record: StackRecord, path: str) -> None:
+    def _uncover(self, request: MountRequest, record: StackRecord, place: MountPoint) -> None:
         """The new tree lies beneath the old one: take the old one off, if the new one is what was asked for."""
         # How it propagates is set last: the old mount goes from other namespaces only while both are shared alike.
+        path = place.at
         asked = replace(request, style=replace(request.style, propagation=""))
         try:
-            self._verify(asked, record, _mountinfo.by_path(_mountinfo.read())[path][-2])
+            self._verify(asked, record, _mountinfo.by_path(_mountinfo.read())[place.path][-2])
         except (OSError, StrataError):
             # Nothing can be taken from beneath, so a copy of the old mount comes beneath before that goes.
             with clone_mount(path) as old:
@@ -187,8 +193,8 @@ def set_top(path: str, style: MountStyle) -> None:
         os.chmod(path, style.mode)
 
 
-def _top(path: str) -> _mountinfo.Mount:
-    lines: Sequence[_mountinfo.Mount] = _mountinfo.by_path(_mountinfo.read()).get(path, [])
-    if not lines:
+def _top(place: MountPoint) -> _mountinfo.Mount:
+    line = place.top()
+    if line is None:
         raise StrataError("the kernel said yes and mounted nothing")
-    return lines[-1]
+    return line

@@ -141,7 +141,6 @@ def mount(call: Call) -> str:
         record = _find(store, call)
         if not _is_mounted(store, record):
             _mend(store, record)
-            os.makedirs(os.path.realpath(record.path), 0o755, exist_ok=True)
             try:
                 Mounter(store, "", find_abilities()).mount(record)
             except (OSError, StrataError) as error:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import List, NamedTuple, Sequence
+from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._kernel import in_user_namespace
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
 
 
@@ -23,6 +24,7 @@ class PathFacts(NamedTuple):
     :ivar empty: of a directory: nothing is in it.
     :ivar ended: as ``ended`` tells of it.
     :ivar unsafe: a link on the way that someone other than root could change, or "".
+    :ivar open_parent: the same of a directory.
     """
 
     resolved: str
@@ -30,12 +32,13 @@ class PathFacts(NamedTuple):
     empty: bool
     unsafe: str
     ended: str = ""
+    open_parent: str = ""
 
 
 def path_facts(path: str) -> PathFacts:
     """Look at a mount point and at every directory on the way to it."""
     resolved = os.path.realpath(path)
-    unsafe = _unsafe_link(path)
+    unsafe, directory = open_parent(path)
     gone = ended(path)
     try:
         kind = "directory" if gone or stat.S_ISDIR(os.stat(path).st_mode) else "other"
@@ -45,7 +48,7 @@ def path_facts(path: str) -> PathFacts:
         # A file on the way, or links in a circle.
         kind = "other"
     empty = kind == "directory" and not gone and not has_entries(path)
-    return PathFacts(resolved, kind, empty, unsafe, gone)
+    return PathFacts(resolved, kind, empty, unsafe, gone, directory)
 
 
 def ended(path: str) -> str:
@@ -65,28 +68,80 @@ def has_entries(path: str) -> bool:
         return next(iter(entries), None) is not None
 
 
-def _unsafe_link(path: str) -> str:
-    """The first symbolic link on the way that anyone but root (or this user, in a user namespace) could replace."""
-    trusted = {0, os.geteuid()}
-    above = "/"
+def open_parent(path: str) -> Tuple[str, str]:
+    """What on the way to a path someone other than root (or this user, in a user namespace) could change, to lead it
+    elsewhere: the first symbolic link, else the first directory; "" where there is none.
+    """
+    above, holder, known = "/", os.stat("/"), trusted()
+    directory = ""
     for part in path.strip("/").split("/"):
         here = os.path.join(above, part)
         try:
-            facts = os.lstat(here)
+            facts: Optional[os.stat_result] = os.lstat(here)
         except OSError:
-            return ""
+            facts = None
+        is_open = others_may_change(holder, facts, above, known)
+        if facts is None:
+            return "", directory or (os.path.realpath(above) if is_open else "")
         if stat.S_ISLNK(facts.st_mode):
-            holder = os.stat(above)
-            open_to_others = holder.st_mode & 0o022 and not holder.st_mode & stat.S_ISVTX
-            if facts.st_uid not in trusted or holder.st_uid not in trusted or open_to_others:
-                return here
+            if is_open or facts.st_uid not in known.users:
+                return here, ""
             target = os.path.realpath(here)
             # Links in a circle have no end to follow.
-            deeper = "" if os.path.islink(target) else _unsafe_link(target)
-            if deeper:
-                return deeper
-        above = here
-    return ""
+            link, behind = ("", "") if os.path.islink(target) else open_parent(target)
+            if link:
+                return link, ""
+            directory = directory or behind
+            try:
+                facts = os.stat(here)
+            except OSError:
+                return "", directory
+        elif is_open:
+            directory = directory or os.path.realpath(above)
+        above, holder = here, facts
+    return "", directory
+
+
+class Trusted(NamedTuple):
+    """Numbers of users and groups who may own what is on the way to a mount."""
+
+    users: FrozenSet[int]
+    groups: FrozenSet[int]
+
+
+def trusted() -> Trusted:
+    """Root and this user. In a user namespace that is the user whose namespace it is, with a group of its own as many
+    distributions give one; root of the host is nobody there, as all other users are who have no number in it.
+    """
+    users = frozenset({0, os.geteuid()})
+    if not in_user_namespace():
+        return Trusted(users, frozenset())
+    with open("/proc/sys/kernel/overflowuid", encoding="ascii") as number:
+        return Trusted(users | {int(number.read())}, frozenset({0}))
+
+
+def others_may_change(holder: os.stat_result, entry: Optional[os.stat_result], path: str, known: Trusted) -> bool:
+    """Whether anyone but the trusted could put something else in the place of an entry of a directory.
+
+    In a sticky one, such as /tmp, only the owner of an entry may; one that is missing is made, and checked then.
+
+    :param path: of the directory: an access list may give rights to others that its group bits stand for.
+    :param known: as of ``trusted``.
+    """
+    if holder.st_uid not in known.users:
+        return True
+    mode = holder.st_mode
+    by_group = mode & stat.S_IWGRP and (holder.st_gid not in known.groups or _has_acl(path))
+    if not (mode & stat.S_IWOTH or by_group):
+        return False
+    return not mode & stat.S_ISVTX or (entry is not None and entry.st_uid not in known.users)
+
+
+def _has_acl(path: str) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)
+    except OSError:
+        return False
 
 
 def foreign_over(where: str, path: str, foreign: Mount) -> str:
@@ -110,6 +165,12 @@ def path_problems(
         problems.append(
             f"{tell}on the way to {path}, {facts.unsafe} is a symbolic link that someone other than root could "
             "change; name the directory itself"
+        )
+    if facts.open_parent:
+        problems.append(
+            f"{tell}on the way to {path}, the directory {facts.open_parent} belongs to someone other than root, "
+            "or can be written by others, who could lead the mount elsewhere; give it to root alone (chown root, "
+            "chmod go-w), or choose another path"
         )
     top = mounts[-1] if mounts else None
     foreign = top if top not in ours else None

@@ -172,6 +172,39 @@ def _ours_at(observed: Observed, path: str) -> List[MountLine]:
     return of_store_at(observed.mounts, lines[0].path, observed.root) if lines and observed.exists else []
 
 
+def _own_at(observed: Observed, path: str, name: str) -> List[MountLine]:
+    """The same without what the store knows as another stack: the path may have been led there."""
+    others = [record for record in observed.known.stacks.values() if record.name != name and record.mounted]
+    own = observed.known.stacks.get(name)
+    return [line for line in _ours_at(observed, path) if not _is_of_another(line, own, others, observed)]
+
+
+def _is_of_another(
+    line: MountLine, own: Optional[StackRecord], others: Sequence[StackRecord], observed: Observed
+) -> bool:
+    """Whether a mount is what another stack has to show, and is no more this one's: that is at home here, or this one
+    should show something else.
+    """
+    if own is not None and own.path == line.path and _is_shown(line, own, observed):
+        return False
+    at_home = any(other.path == line.path and _is_shown(line, other, observed) for other in others)
+    if at_home or (own is not None and _is_shown(line, own, observed)):
+        return at_home
+    return any(_is_shown(line, other, observed) for other in others)
+
+
+def _is_shown(line: MountLine, record: StackRecord, observed: Observed) -> bool:
+    request = mount_request(observed.home, record)
+    content = ("", "")
+    if request.is_bind:
+        content = root_on_device(observed.mounts, shown_content(observed.root, record))
+    return not mismatch(line, request, content)
+
+
+def _ids(lines: Sequence[MountLine]) -> Tuple[int, ...]:
+    return tuple(line.mount_id for line in lines)
+
+
 def _covered(steps: List[Step], observed: Observed) -> List[str]:
     """What others have mounted over mounts of ours that are to go: umount(2) would take theirs away."""
     problems: List[str] = []
@@ -208,9 +241,9 @@ def _detached_again(steps: List[Step], observed: Observed) -> List[str]:
 def _drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
     record = observed.known.stacks[name]
     steps: List[Step] = []
-    ours = _ours_at(observed, record.path)
+    ours = _own_at(observed, record.path, name)
     if ours:
-        steps.append(Unmount(name, record.path, len(ours), detach, "the stack goes away"))
+        steps.append(Unmount(name, record.path, len(ours), detach, "the stack goes away", _ids(ours)))
     if record.stack_id:
         steps.append(SetAside(record, _is_kept(record, detach and bool(ours), observed)))
     steps.append(ForgetStack(record))
@@ -239,9 +272,10 @@ def _leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
     before = observed.known.stacks.get(stack.spec.name)
     if before is None or before.path == stack.spec.path:
         return []
-    ours = _ours_at(observed, before.path)
+    ours = _own_at(observed, before.path, before.name)
     why = f"the stack moves to {stack.spec.path}"
-    return [Unmount(before.name, before.path, len(ours), stack.spec.on_busy == "detach", why)] if ours else []
+    detach = stack.spec.on_busy == "detach"
+    return [Unmount(before.name, before.path, len(ours), detach, why, _ids(ours))] if ours else []
 
 
 def _service_words(spec: StackSpec) -> List[str]:
@@ -258,6 +292,8 @@ class _Stack:
         self._problems = problems
         self._before: Optional[StackRecord] = observed.known.stacks.get(stack.spec.name)
         self._shown = _ours_at(observed, stack.spec.path)
+        if stack.spec.state == "unmounted":
+            self._shown = _own_at(observed, stack.spec.path, stack.spec.name)
         # What another stack leaves behind at this path is gone when this one is mounted.
         self._ours = [] if stack.spec.path in vacated else self._shown
 
@@ -272,7 +308,7 @@ class _Stack:
         set_aside = self._set_aside()
         if self._ours and (drift or self._spec.state == "unmounted"):
             reason = drift or "it is to be unmounted"
-            mounts.append(self._unmount(self._spec.path, len(self._ours), reason))
+            mounts.append(self._unmount(reason))
         if self._spec.restack:
             # Only when nobody can write to it any more.
             (mounts if self._ours else records).append(CompareUpper(self._spec.name, self._spec.restack))
@@ -327,8 +363,9 @@ class _Stack:
     def _facts(self) -> PathFacts:
         return self._observed.paths[self._spec.path]
 
-    def _unmount(self, path: str, count: int, why: str) -> Unmount:
-        return Unmount(self._spec.name, path, count, self._spec.on_busy == "detach", why)
+    def _unmount(self, why: str) -> Unmount:
+        spec, detach = self._spec, self._spec.on_busy == "detach"
+        return Unmount(spec.name, spec.path, len(self._ours), detach, why, _ids(self._ours))
 
     def _record_changes(self) -> Tuple[str, ...]:
         """What the record says otherwise than the definition, in words."""

@@ -276,13 +276,17 @@ class CompareUpper(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Unmount(Step):
-    """Take every mount of ours at a path away, the uppermost first."""
+    """Take every mount of ours at a path away, the uppermost first.
+
+    :ivar mount_ids: which they are, the lowest first; no others are unmounted.
+    """
 
     name: str
     path: str
     count: int
     detach: bool
     why: str
+    mount_ids: Tuple[int, ...] = ()
 
     @property
     def object(self) -> str:

@@ -32,6 +32,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._everymount import 
 from ansible_collections.strata.overlay.plugins.module_utils._holders import command_of, holders_of_unmounted, tell
 from ansible_collections.strata.overlay.plugins.module_utils._mountapi import FsContext, Tree, clone_mount
 from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mountpoint import mount_point
 from ansible_collections.strata.overlay.plugins.module_utils._mounts import path_in_store, root_on_device
 from ansible_collections.strata.overlay.plugins.module_utils._records import StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
@@ -189,7 +190,8 @@ def left_by_all(root: str, record: Optional[StackRecord], path: str) -> Iterator
             refuse_uses(root, record, done="Its tree is mounted there again." if kept else "Nothing is mounted there.")
         except BusyError:
             if kept:
-                kept.attach(path)
+                with mount_point(path) as place:
+                    kept.attach(place.at)
             raise
 
 

@@ -136,3 +136,36 @@ def test_problems(facts: PathFacts, cover: bool, mounts: list[Mount], expected: 
     assert path_problems("stack web", "/w", cover, facts, mounts, ours) == [
         f"stack web: option 'path': {problem}" for problem in expected
     ]
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("owner", "mode", "entry", "is_open"),
+    [
+        (0, 0o755, 0, False),
+        (0, 0o755, OTHER_USER, False),
+        (OTHER_USER, 0o755, 0, True),
+        (0, 0o775, 0, True),
+        (0, 0o777, 0, True),
+        (0, 0o1777, 0, False),
+        (0, 0o1777, None, False),
+        (0, 0o1777, OTHER_USER, True),
+        (OTHER_USER, 0o1755, 0, True),
+    ],
+)
+def test_a_directory_around_a_mount_is_open_when_others_may_change_what_is_in_it(
+    top: Path, owner: int, mode: int, entry: int | None, is_open: bool
+) -> None:
+    around = top / "around"
+    around.mkdir()
+    if entry is not None:
+        (around / "web").mkdir()
+        os.chown(around / "web", entry, -1)
+    os.chown(around, owner, -1)
+    around.chmod(mode)
+    facts = path_facts(f"{around}/web")
+    assert (facts.open_parent, facts.unsafe) == (str(around) if is_open else "", "")
+    (top / "link").symlink_to(around)
+    assert path_facts(f"{top}/link/web").open_parent == (str(around) if is_open else "")
+    problems = path_problems("stack web", f"{around}/web", False, facts._replace(empty=True), [], [])
+    assert bool([text for text in problems if f"the directory {around} belongs to someone other" in text]) == is_open
