@@ -20,6 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils import _mounthelper
 from ansible_collections.strata.overlay.plugins.module_utils._bootfiles import replace_file
 from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
+from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import open_file
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 
 if TYPE_CHECKING:
@@ -30,6 +31,29 @@ LIBRARY = "/usr/local/lib/strata"
 _PACKAGE = "ansible_collections.strata.overlay.plugins.module_utils"
 _MARK = "# Written by strata.overlay"
 _EXECUTABLE = 0o755
+_GUARD = """import os, sys
+
+
+def refuse_open(start):
+    # Rights may have changed since this was installed. In a user namespace root of the host has another number.
+    path = os.path.realpath(start)
+    while True:
+        facts = os.stat(path)
+        if facts.st_uid not in (0, os.geteuid()) or (facts.st_mode & 0o022 and not facts.st_mode & 0o1000):
+            sys.exit(f"{sys.argv[0]}: {path} could be changed by others than root, so it is not run; see {start}")
+        if path == "/":
+            return
+        path = os.path.dirname(path)
+
+
+with open("/proc/self/uid_map") as ids:
+    if ids.read().split() == ["0", "0", "4294967295"]:
+        for needed in (sys.executable, os.__file__, DIRECTORY):
+            refuse_open(needed)
+
+"""
+"""Before anything of the code is read."""
+
 _LONGEST_INTERPRETER = 240
 """execve(2) reads 255 bytes of the first line; older kernels than 5.1 read 127."""
 
@@ -122,8 +146,7 @@ def program_files(
     text = (
         f"#!{interpreter} -IS\n"
         f"{_MARK} {body[0]}\n"
-        "import sys\n"
-        "\n"
+        f"{_GUARD.replace('DIRECTORY', repr(directory))}"
         f"sys.path.insert(0, {directory!r})\n"
         f"from {_PACKAGE}.{room} import main\n"
         "\n"
@@ -131,6 +154,23 @@ def program_files(
     )
     code = {f"{below}/{name}.py": source for name, source in rooms.items()}
     return HelperFiles(words, program, text, directory, code)
+
+
+def refuse_open(files: HelperFiles) -> None:
+    """Nothing, or StrataError where someone other than root could change what root is to run: Python or the code."""
+    interpreter = files.program_text.split("\n", 1)[0][len("#!") :].split(" ")[0]
+    for path in (interpreter, os.__file__, files.program, files.directory):
+        found = open_file(path)
+        if found:
+            cure = (
+                "give it to root alone (chown root, chmod go-w)"
+                if path in (files.program, files.directory)
+                else "set ansible_python_interpreter to a Python of root's, such as /usr/bin/python3"
+            )
+            raise StrataError(
+                f"{files.words[0].upper()}{files.words[1:]} is run by root, and {found} could be changed by others, "
+                f"who would run what they like with it ({path}). Nothing was installed; {cure}."
+            )
 
 
 def is_installed(files: HelperFiles) -> bool:
@@ -203,6 +243,8 @@ def run_files(module: AnsibleModule, make: Callable[[], HelperFiles]) -> NoRetur
     def work() -> Dict[str, Any]:
         files = make()
         wanted = module.params["state"] == "present"
+        if wanted:
+            refuse_open(files)
         right = is_installed(files) if wanted else not present(files)
         shown = _difference(files, wanted)
         if not right and not module.check_mode:

@@ -102,6 +102,20 @@ def open_parent(path: str) -> Tuple[str, str]:
     return "", directory
 
 
+def open_file(path: str) -> str:
+    """The file or directory, or what is on the way to it, that someone other than root could change; "" where nobody
+    can. One that is missing cannot be changed.
+    """
+    link, directory = open_parent(path)
+    if link or directory:
+        return link or directory
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return ""
+    return path if facts.st_uid not in trusted().users or facts.st_mode & 0o022 else ""
+
+
 class Trusted(NamedTuple):
     """Numbers of users and groups who may own what is on the way to a mount."""
 

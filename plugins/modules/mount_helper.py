@@ -14,6 +14,8 @@ description:
     systemd mount units of this type mount a stack as the store's record says.
   - It consists of the very code with which the modules of this collection mount, and needs Python's standard library
     and nothing else. It is run by the Python that runs this module.
+  - Root runs it, so Python and the code may belong to nobody but root, and nobody else may write to them or to a
+    directory on the way. Otherwise nothing is installed, and what is installed does not run.
   - While it is there, stacks with O(strata.overlay.stack#module:boot=true) get a mount unit, or a line of C(/etc/fstab)
     where systemd is not the init system. Run this module before M(strata.overlay.apply), and again after each update of
     the collection. The role P(strata.overlay.host#role) does both.

@@ -13,6 +13,8 @@ description:
   - Installs C(strata-prune), which does what M(strata.overlay.prune) does with the same options, without Ansible.
   - It consists of the very code of that module, and needs Python's standard library and nothing else. It is run by the
     Python that runs this module. Run this module again after each update of the collection.
+  - Root runs it, so Python and the code may belong to nobody but root, and nobody else may write to them or to a
+    directory on the way. Otherwise nothing is installed, and what is installed does not run.
   - It removes nothing before it is started. The role P(strata.overlay.host#role) starts it by a systemd timer, with
     C(overlay_prune_timer).
 author:

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._helperfiles import (
     HelperFiles,
     helper_files,
     install,
     is_installed,
     present,
+    refuse_open,
     remove,
     sources,
 )
@@ -270,3 +273,31 @@ def test_another_tree_in_its_place_is_told(covered: Host) -> None:
     _kernel.mount(str(content), covered.path("web"), None, _kernel.MS_BIND)
     assert "is not what the store's record says" in mount(*arguments).stderr
     assert len(covered.mounts("web")) == 1
+
+
+@pytest.mark.parametrize("open_to", ["owner", "group"])
+def test_a_python_that_others_may_change_is_refused(covered: Host, open_to: str) -> None:
+    home = covered.top / "home"
+    home.mkdir()
+    python = home / "python3"
+    python.symlink_to(os.path.realpath(sys.executable))
+    refuse_open(helper_files(str(python)))
+    if open_to == "owner":
+        os.chown(home, 1000, 1000)
+    else:
+        home.chmod(0o775)
+    with pytest.raises(StrataError, match=f"{python} could be changed by others.*ansible_python_interpreter"):
+        refuse_open(helper_files(str(python)))
+
+
+def test_code_that_others_may_change_by_now_is_not_run(covered: Host, files: HelperFiles) -> None:
+    command = unmounted(covered)
+    code = Path(files.directory)
+    code.chmod(0o777)
+    done = mount(*command)
+    assert done.returncode != 0
+    assert f"{code} could be changed by others than root" in done.stderr
+    with pytest.raises(StrataError, match=f"{code} could be changed by others.*chown root"):
+        refuse_open(files)
+    code.chmod(0o755)
+    assert mount(*command).returncode == 0
