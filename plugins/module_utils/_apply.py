@@ -23,10 +23,16 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack, copied
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError, advice, said
+from ansible_collections.strata.overlay.plugins.module_utils._errors import (
+    NO_ROOM,
+    BusyError,
+    StrataError,
+    advice,
+    said,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._hostapply import HostApplier
-from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import StopServices
+from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import RemoveUnit, StopServices
 from ansible_collections.strata.overlay.plugins.module_utils._lastuse import chain_was_used, names_were_used
 from ansible_collections.strata.overlay.plugins.module_utils._layout import discard_writable, upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import (
@@ -71,6 +77,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._upperuse import le
 
 _MOST_LEFT = 20
 
+TAKING_AWAY = (Unmount, SetAside, ForgetStack, DropName, StopServices, RemoveUnit)
+"""Steps that need no new file: they are done also where the file system has no room for any."""
+
 
 class Applier:
     """Does the steps of a plan, in order. Call it with the store locked for changes."""
@@ -83,6 +92,7 @@ class Applier:
         self._before: Dict[str, StackRecord] = {}
         self._unmounted: Dict[str, Tuple[str, float]] = {}
         self._given_up: Set[str] = set()
+        self._forgotten: Set[str] = set()
         self._again: Set[str] = set()
         self._host = HostApplier(store, workspace)
         self.outcome = Outcome()
@@ -112,6 +122,7 @@ class Applier:
             for step in steps
             if isinstance(step, Mount) and step.stack.spec.writable == "persistent"
         }
+        self._forgotten = {step.record.name for step in steps if isinstance(step, ForgetStack)}
         self._given_up = {step.record.stack_id for step in steps if isinstance(step, SetAside)}
         try:
             for kind, group in groupby(steps, key=type):
@@ -256,10 +267,19 @@ class Applier:
             # It may be used though nothing is mounted at the stack's path.
             refuse_uses(self._store.root, step.record)
             if step.written:
-                with self._transaction() as transaction:
-                    transaction.write(self._store.aside_file(step.record.stack_id), dump(step.record))
+                self._note_aside(step.record)
             else:
                 self._discard_writable(step.record)
+
+    def _note_aside(self, record: StackRecord) -> None:
+        try:
+            with self._transaction() as transaction:
+                transaction.write(self._store.aside_file(record.stack_id), dump(record))
+        except OSError as error:
+            if error.errno not in NO_ROOM or record.name not in self._forgotten:
+                raise
+            # Its layer itself may have taken the last room there was: its record is renamed, as it goes anyway.
+            self._store.rename_record(self._store.stack_file(record.name), self._store.aside_file(record.stack_id))
 
     def _compare_uppers(self, steps: List[CompareUpper]) -> None:
         from ansible_collections.strata.overlay.plugins.module_utils._packcontent import picture

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, 
 
 from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError, UnhealthyError
+from ansible_collections.strata.overlay.plugins.module_utils._errors import NO_ROOM, StrataError, UnhealthyError
 from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
 from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
 from ansible_collections.strata.overlay.plugins.module_utils._readahead import ReadAhead
@@ -83,7 +83,7 @@ class Course:
             if view.has_changes and not self._check_mode:
                 self._store.prepare()
                 room.callback(lambda: left.append(self._store.tidy()))
-                workspace = ahead.workspace or room.enter_context(self._store.workspace())
+                workspace = ahead.workspace or self._workspace(room, view.plan.steps)
                 outcome, view = self._change(survey, view, origins, workspace, ahead.staged, warnings)
             else:
                 self._keep_digests()
@@ -93,6 +93,15 @@ class Course:
             if view.pruned is not None:
                 outcome.pruned = self._prune(view)
         return result_of(request.module, view, outcome, {} if self._check_mode else self._store.stacks())
+
+    def _workspace(self, room: contextlib.ExitStack, steps: Sequence[Step]) -> str:
+        """Where this run builds; "" where stacks are only taken away, and there is room for no new file."""
+        try:
+            return room.enter_context(self._store.workspace())
+        except OSError as error:
+            if error.errno not in NO_ROOM or not _only_takes_away(steps):
+                raise
+            return ""
 
     def _keep_digests(self) -> None:
         """What was read needs not be read again, though nothing was changed."""
@@ -160,6 +169,10 @@ class Course:
                 # Others may have changed the host while this run was unpacking: what counts is what it needs now.
                 now = survey.look(origins, workspace)
                 steps = now.plan.steps
+                if not workspace and not _only_takes_away(steps):
+                    raise StrataError(
+                        f"{self._store.root} has no room for another file, and more is to be done; run again"
+                    )
                 lost = [step for step in staging(steps) if _is_lost(step, staged)]
                 if lost and tries < _TRIES:
                     continue  # without the lock: it takes long
@@ -172,7 +185,8 @@ class Course:
                     from ansible_collections.strata.overlay.plugins.module_utils._goback import go_back
 
                     raise go_back(store, now.desired, failure, self._again(workspace, abilities)) from failure
-                self._cache.flush()
+                if workspace:
+                    self._cache.flush()
             return outcome, done
 
     def _again(self, workspace: str, abilities: Abilities) -> Callable[[Sequence[Step]], object]:
@@ -183,6 +197,12 @@ class Course:
             return applier()(self._store, workspace, staged, abilities).run(steps)
 
         return run
+
+
+def _only_takes_away(steps: Sequence[Step]) -> bool:
+    from ansible_collections.strata.overlay.plugins.module_utils._apply import TAKING_AWAY
+
+    return all(isinstance(step, TAKING_AWAY) for step in steps)
 
 
 def applier() -> Type[Applier]:

@@ -44,6 +44,9 @@ class DefinitionError(StrataError):
         super().__init__(f"The definition has {head}; nothing was changed:{listed}")
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""The file system has no block, or no inode, for another file."""
+
 _ADVICE = {
     errno.ENOSPC: "Make room on that file system (df -h, df -i; strata.overlay.prune frees what nothing uses)",
     errno.EDQUOT: "Make room within that quota, or raise it (strata.overlay.prune frees what nothing uses)",

@@ -56,7 +56,8 @@ class HostApplier:
         transaction = Transaction(self._store, self._workspace)
         for step in steps:
             if isinstance(step, ServiceStep):
-                if step.change.name not in self._last:
+                # Without a workspace stacks are only taken away, and there is nothing to go back to.
+                if step.change.name not in self._last and self._workspace:
                     transaction.write(self._store.change_file(step.change.name), dump(step.change))
                 self._last[step.change.name] = step
         transaction.commit()

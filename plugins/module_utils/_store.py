@@ -358,6 +358,12 @@ class Store:
             os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
             self._left.add(os.path.dirname(path))
 
+    def rename_record(self, path: str, other: str) -> None:
+        """Give a record another name, durably; no room is needed for it."""
+        os.rename(path, other)
+        for directory in {os.path.dirname(path), os.path.dirname(other)}:
+            sync_directory(directory)
+
     def _discard_or_delete(self, path: str) -> None:
         """For what is this run's own: a rename may want room that a full disk has not, deleting does not."""
         try:

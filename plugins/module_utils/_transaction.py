@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import List, Tuple
 
@@ -21,6 +22,8 @@ class Transaction:
     A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that this is
     a state which the next run can go on from. What has the place of another changes it in one step, where the file
     system can do so; else there is nothing at its path between two renames.
+
+    :ivar workspace: "" where the file system takes no new file: then nothing can be added.
     """
 
     def __init__(self, store: Store, workspace: str) -> None:
@@ -30,6 +33,8 @@ class Transaction:
 
     def stage(self, final: str) -> str:
         """A path in the workspace; what is built there comes to lie at ``final``."""
+        if not self._workspace:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), final)
         staged = f"{self._workspace}/{os.urandom(8).hex()}"
         self._renames.append((staged, final))
         return staged

@@ -118,6 +118,28 @@ def test_a_stack_of_a_full_file_system_comes_back_at_boot(small: Host, writable:
     assert small.tree("web") == before
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_stack_that_has_taken_the_last_inode_is_taken_away(host: Host, tmp_path: Path, empty: bool) -> None:
+    with mounted_ext4(tmp_path, "-N", "256") as place:
+        few = Host(place)
+        few.run(**definition(few, "1", writable="persistent"))
+        fillers = place if empty else Path(few.path("web"))
+        with suppress(OSError):
+            for number in range(300):
+                (fillers / f"file{number}").touch()
+        assert os.statvfs(place).f_ffree == 0
+        announced = few.run(check=True, stacks=[{"name": "web", "state": "absent"}])
+        done = few.run(stacks=[{"name": "web", "state": "absent"}])
+        assert done["plan"] == announced["plan"]
+        assert few.mounts("web") == []
+        assert few.store.stacks() == {}
+        assert few.check()["findings"] == []
+        removed = few.prune()["removed"]
+        assert [item["kind"] for item in removed].count("upper") == (not empty)
+        if not empty:
+            few.run(**definition(few, "1", writable="persistent"))
+
+
 def test_a_stack_of_a_read_only_file_system_comes_back_at_boot(small: Host) -> None:
     small.run(**definition(small, "1"))
     before = small.tree("web")
