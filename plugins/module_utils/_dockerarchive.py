@@ -64,6 +64,11 @@ def read_saved(files: Files) -> List[Saved]:
         return []
     what = f"{files.what}: {MANIFEST}"
     data = read_json(found.read(MAX_MANIFEST, what), what)
+    if isinstance(data, dict) and files.find("version") is not None:
+        raise StrataError(
+            f"{files.what} is a directory of skopeo's transport 'dir:', which has no names; copy it to 'oci:' or "
+            "'docker-archive:' and give that"
+        )
     if not isinstance(data, list) or not data:
         raise StrataError(f"{what} is no list of images")
     return [_saved(entry, f"{what}: image {number}") for number, entry in enumerate(data, 1)]

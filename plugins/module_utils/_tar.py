@@ -267,7 +267,8 @@ class TarReader:
                 "end-of-archive marker"
             )
         if len(block) < BLOCK:
-            raise self._source.cut_short()
+            error = self._source.cut_short()
+            raise StrataError(f"{error}{_instead(block)}") if start == 0 else error
         if block == _ZEROS:
             if extension.seen:
                 raise StrataError(f"the archive is damaged: at byte {start} it ends where an entry was announced")
@@ -276,6 +277,7 @@ class TarReader:
         if not checksum_matches(block):
             raise StrataError(
                 f"this is no tar archive, or it is damaged: no valid header at byte {start}{self._source.near()}"
+                f"{_instead(block) if start == 0 else ''}"
             )
         return block
 
@@ -352,6 +354,15 @@ class TarReader:
             raise ValueError("it has the map of a sparse file, and is none")
         take = self._source.exactly
         return old_gnu_map(block, take) if flag == b"S" else pax_map(records, take, entry.size)
+
+
+def _instead(head: bytes) -> str:
+    """What is there in place of an archive, where its first bytes say it."""
+    # Loaded when it is needed: nearly everything is a tar.
+    from ansible_collections.strata.overlay.plugins.module_utils._firstbytes import not_a_tar
+
+    words = not_a_tar(head)
+    return f"; {words}" if words else ""
 
 
 def _check_zeros(piece: bytes, start: int) -> None:

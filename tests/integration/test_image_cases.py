@@ -141,6 +141,8 @@ def test_attributes_that_are_left_out_of_an_image_are_one_warning(host: Host) ->
     done = host.run(images=[{"name": "app", "src": str(made.layout.directory), "remote_src": True}])
     (overlay, foreign) = done["warnings"]
     assert overlay.startswith("image app: 2 attributes of overlayfs were left out")
-    assert foreign.startswith("image app: 1 attribute was left out, which no Linux file system can hold: 'com.apple.x'")
+    assert foreign.startswith(
+        "image app: 1 attribute was left out, which no Linux file system can hold: 'com.apple.provenance'"
+    )
     content = host.store.content(done["images"]["app"]["diff_ids"][0])
     assert os.listxattr(Path(content, "app")) == []

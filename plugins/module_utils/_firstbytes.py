@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What a file is that is no tar archive, by its first bytes, and what to do with it. Pure.
+
+Source: file(1), its database "magic".
+"""
+
+from __future__ import annotations
+
+_UNPACK = "unpack it into a directory and give that as 'dir'"
+
+_KINDS = (
+    (b"PK\x03\x04", "a zip archive or a Python wheel", _UNPACK),
+    (b"PK\x05\x06", "an empty zip archive", _UNPACK),
+    (b"!<arch>\ndebian-binary", "a Debian package", "unpack it by 'dpkg-deb --fsys-tarfile' and give that tar"),
+    (b"!<arch>\n", "an ar archive", _UNPACK),
+    (b"\xed\xab\xee\xdb", "an RPM package", "unpack it by 'rpm2archive' and give that tar"),
+    (b"070701", "a cpio archive", "repack it as a tar"),
+    (b"070707", "a cpio archive", "repack it as a tar"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"QFI\xfb", "a disk image of QEMU (qcow2)", "give a tar of the tree in it, as 'virt-tar-out' makes it"),
+    (b"hsqs", "a squashfs image", "unpack it by 'unsquashfs' and give the directory as 'dir'"),
+    (b"\x7fELF", "a program (ELF)", "put it into a directory and give that as 'dir', or give it in 'files'"),
+    (b"version https://git-lfs", "a pointer of Git LFS and not the file itself", "run 'git lfs pull'"),
+    (b"\x28\xb5\x2f\xfd", "compressed twice (zstd)", "decompress it once"),
+    (b"\x1f\x8b", "compressed twice (gzip)", "decompress it once"),
+)
+_PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<head")
+_LOGIN = "a server has answered with a page, for a login or an error; look at what lies at its address"
+
+
+def not_a_tar(head: bytes) -> str:
+    """A sentence about what is there, without a full stop; "" where these bytes do not say it.
+
+    :param head: the first bytes, of what was compressed as a whole those beneath.
+    """
+    for magic, what, advice in _KINDS:
+        if head.startswith(magic):
+            return f"it is {what}; {advice}"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(_PAGES):
+        return f"it is a page (HTML or XML); {_LOGIN}"
+    if text.startswith((b"{", b"[")):
+        return "it is JSON; give the archive itself, and an image in 'images'"
+    return ""
