@@ -52,6 +52,8 @@ class _Description:
             for orphan in self._found.orphans
         ]
         containers = self._containers()
+        usage = self._usage(containers, orphans)
+        missed = self._missed()
         return {
             "exists": True,
             "engine": self._found.engine,
@@ -60,9 +62,17 @@ class _Description:
             "containers": containers,
             "orphans": orphans,
             "damages": [{"path": damage.path, "text": damage.words} for damage in self._found.damages],
-            "usage": self._usage(containers, orphans),
-            **({"warnings": list(self._measure.missed)} if self._measure and self._measure.missed else {}),
+            "usage": usage,
+            "unmeasured": missed,
+            "warnings": missed,
         }
+
+    def _missed(self) -> List[str]:
+        """What could not be measured, by its path in the root."""
+        missed = self._measure.missed if self._measure else []
+        prefix = f"{self._view}/"
+        inside = (words[len(prefix) :] if words.startswith(prefix) else words for words in missed)
+        return list(dict.fromkeys(words[2:] if words.startswith("./") else words for words in inside))
 
     def _layers(self) -> List[Dict[str, Any]]:
         images: Dict[str, List[str]] = {}
@@ -144,9 +154,15 @@ class _Description:
             "writable_bytes": writable,
             "orphaned_bytes": lost,
             "build_cache_bytes": cache,
-            # With an eye of its own: the other one takes files with several links for counted.
-            "total_bytes": None if self._measure is None else Measure().tree(self._view + "/."),
+            "total_bytes": None if self._measure is None else self._whole(self._measure),
         }
+
+    def _whole(self, parts: Measure) -> int:
+        """Bytes of the root, by a measure of its own: that of the parts takes files with several links for counted."""
+        whole = Measure()
+        found = whole.tree(f"{self._view}/.")
+        parts.missed += whole.missed
+        return found
 
     def _sum(self, layers: Set[str]) -> Optional[int]:
         return self._total([self._bytes[layer] for layer in layers if layer in self._bytes])

@@ -57,7 +57,8 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
         "stacks": _stacks(store, stacks, mounts, usage.uppers, sources),
         "mounts": _mounts(store, stacks, mounts),
         "usage": totals,
-        **({"warnings": usage.missed()} if usage.missed() else {}),
+        "unmeasured": usage.missed(),
+        "warnings": usage.missed(),
         "abilities": _abilities(store.root),
     }
 

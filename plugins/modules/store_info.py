@@ -208,6 +208,12 @@ orphans:
       description: Bytes on disk.
       type: int
       returned: always
+unmeasured:
+  description:
+    - What could not be measured, in words with the path and the reason; all else is counted. These are warnings too.
+  returned: success
+  type: list
+  elements: str
 damages:
   description:
     - Records that cannot be read, and those that are not read because they are no regular files, are reached by a

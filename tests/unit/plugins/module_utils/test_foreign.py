@@ -179,3 +179,19 @@ def test_a_file_that_grows_while_it_is_read_is_told() -> None:
     with Foreign("/proc/self") as files:
         assert files.read("maps", 5) is None
     assert files.faults == {"maps": "it grows while it is read; more than 5 bytes are not read"}
+
+
+def test_what_cannot_be_measured_is_named_by_its_path_in_the_root(
+    podman: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def broken(place: Any) -> Any:
+        if os.readlink(f"/proc/self/fd/{place}").endswith(f"{LAYER}/diff"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", broken)
+    found = engine_info(str(podman), size=True)
+    assert found["unmeasured"] == found["warnings"] == [f"overlay/{LAYER}/diff is not measured: Input/output error"]
+    assert found["usage"]["total_bytes"] > 0
