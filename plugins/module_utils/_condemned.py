@@ -134,7 +134,7 @@ def _move_all(store: Store, paths: Sequence[str]) -> List[str]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EACCES, errno.EBUSY):
+            if error.errno not in (errno.EPERM, errno.EBUSY):
                 raise
             left.append(f"{path} is not removed: {error.strerror}; see whether chattr +i or a mount keeps it")
     return left
