@@ -120,9 +120,9 @@ def test_a_layer_that_is_read_and_written_by_two_processes(
 def test_a_new_archive_is_read_once(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digested: list[object] = []
 
-    def digest_and_note(read: _source.Read, limits: Limits) -> Unpacked:
+    def digest_and_note(read: _source.Read, limits: Limits, pinned: bool = False) -> Unpacked:
         digested.append(read)
-        return digest(read, limits)
+        return digest(read, limits, pinned)
 
     monkeypatch.setattr(_source, "digest", digest_and_note)
     first, second = archive(tmp_path / "1.tar", 1), archive(tmp_path / "2.tar", 2)
