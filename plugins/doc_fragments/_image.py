@@ -73,6 +73,11 @@ auth_file:
 ca_path:
   description: A file on the host with the certificates of the authorities that may vouch for the registry.
   type: path
+ca:
+  description:
+    - The same certificates as text in PEM form, so that they need not lie on the host, such as
+      V({{ lookup('file', 'ca.pem') }}). Not together with O(NAME.ca_path).
+  type: str
 validate_certs:
   description: Whether the registry's certificate is checked.
   type: bool

@@ -122,6 +122,7 @@ def _access_spec() -> Spec:
         "password": {"type": "str", "no_log": True},
         "auth_file": {"type": "path"},
         "ca_path": {"type": "path"},
+        "ca": {"type": "str"},
         "validate_certs": {"type": "bool", "default": True},
         "mirrors": {"type": "list", "elements": "str", "default": []},
     }

@@ -67,7 +67,9 @@ def _destination(spec: ExportSpec, image: ExportImage) -> Destination:
         from ansible_collections.strata.overlay.plugins.module_utils._registrypush import RegistryDestination
 
         given = spec.access
-        access = Access(given.username, given.password, given.auth_file, given.ca_path, given.validate_certs)
+        access = Access(
+            given.username, given.password, given.auth_file, given.ca_path, given.validate_certs, ca=given.ca
+        )
         return RegistryDestination(image, parse_reference(spec.registry, spec.tag), access)
     if spec.form == "oci":
         return OciLayout(image, spec.dest, spec.tag)

@@ -42,6 +42,7 @@ _PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 _NUMBER = re.compile(r"^[0-9]{1,18}\Z")
 _LOOPBACK = re.compile(r"^(?:localhost|127(?:\.[0-9]+){3}|::1)\Z")
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[\\s\\x21-\\x7e]*?-----END CERTIFICATE-----")
 _FOR_EVER = 1e9
 """Seconds; what a server asks for beyond that is no time."""
 
@@ -186,13 +187,16 @@ class Client:
         timeout: float = TIMEOUT,
         *,
         total: float = _TOTAL,
+        ca: str = "",
     ) -> None:
         """
         :param ca_path: certificates of authorities; "" for those of the system.
+        :param ca: the same as text, in PEM form.
         :param timeout: seconds without a sign of life.
         :param total: seconds for an answer as a whole, unless it is streamed.
         """
         self._ca_path = ca_path
+        self._ca = ca
         self._validate_certs = validate_certs
         self._timeout = timeout
         self._total = total
@@ -272,16 +276,17 @@ class Client:
         return self._context
 
     def _new_context(self) -> ssl.SSLContext:
-        if not self._ca_path:
+        if not self._ca_path and not self._ca:
             # Large, and most runs ask no server. It knows where distributions keep their certificates.
             from ansible.module_utils.urls import make_context
 
             context: ssl.SSLContext = make_context(validate_certs=self._validate_certs)
             return context
         try:
-            context = ssl.create_default_context(cafile=self._ca_path)
-        except ssl.SSLError as error:
-            raise RequestError(f"ca_path {self._ca_path} has no certificate in PEM form: {error.reason}") from error
+            context = ssl.create_default_context(cafile=self._ca_path or None, cadata=_certificates(self._ca))
+        except (ssl.SSLError, ValueError) as error:
+            where = f"ca_path {self._ca_path}" if self._ca_path else "the text of option ca"
+            raise RequestError(f"{where} has no certificate in PEM form: {getattr(error, 'reason', error)}") from error
         except OSError as error:
             raise RequestError(f"cannot read ca_path {self._ca_path}: {error.strerror or error}") from error
         if not self._validate_certs:
@@ -309,6 +314,12 @@ def http_date(text: str) -> Optional[float]:
         return None
 
 
+def _certificates(text: str) -> Optional[str]:
+    """The certificates in a text without what stands between them, which may be in any language."""
+    # Where there is none, OpenSSL is to say so, and not to take those of the system.
+    return "\n".join(_CERTIFICATE.findall(text)) or "none" if text else None
+
+
 def _failure(error: Exception, host: str, timeout: float, is_first: bool) -> RequestError:
     """What the system says of a connection -> words.
 
@@ -318,7 +329,7 @@ def _failure(error: Exception, host: str, timeout: float, is_first: bool) -> Req
     if isinstance(reason, ssl.SSLCertVerificationError):
         return RequestError(
             f"the certificate of {host} is not accepted: {reason.verify_message or reason}. Name the file with the "
-            "certificate of its authority in ca_path"
+            "certificate of its authority in ca_path, or give it as ca"
         )
     if isinstance(reason, ssl.SSLError) and reason.reason in _NO_TLS:
         return RequestError(

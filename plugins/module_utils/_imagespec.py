@@ -18,7 +18,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._limits import UNLE
 from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform, parse_platform
 
 _OF_ARCHIVES = ("reference", "remote_src")
-_OF_REGISTRIES = ("username", "password", "auth_file", "ca_path", "mirrors")
+_OF_REGISTRIES = ("username", "password", "auth_file", "ca_path", "ca", "mirrors")
+
+_PEM = "-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class RegistryAccess:
     ca_path: str = ""
     validate_certs: bool = True
     mirrors: Tuple[str, ...] = ()
+    ca: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,12 @@ def read_access(item: Mapping[str, Any], where: str, problems: List[str]) -> Reg
         mirrors = []
     _check_mirrors(mirrors, where, problems)
     _check_username(item["username"], where, problems)
+    if item["ca"] and _PEM not in item["ca"]:
+        problems.append(
+            f"{where}: option 'ca' has no certificate in PEM form; a file of the host is given as 'ca_path'"
+        )
+    if item["ca"] and item["ca_path"]:
+        problems.append(f"{where}: options 'ca' and 'ca_path' are both given; give one of them")
     return RegistryAccess(
         username=item["username"] or "",
         password=item["password"] or "",
@@ -158,4 +167,5 @@ def read_access(item: Mapping[str, Any], where: str, problems: List[str]) -> Reg
         ca_path=item["ca_path"] or "",
         validate_certs=item["validate_certs"],
         mirrors=tuple(mirrors),
+        ca=item["ca"] or "",
     )

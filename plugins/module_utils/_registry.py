@@ -62,6 +62,10 @@ class Access:
     validate_certs: bool = True
     mirrors: Tuple[str, ...] = ()
     timeout: float = 60
+    ca: str = ""
+
+    def client(self) -> Client:
+        return Client(self.ca_path, self.validate_certs, self.timeout, ca=self.ca)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Registry:
 
     def __init__(self, reference: Reference, access: Access) -> None:
         """:raises StrataError: a mirror is not one."""
-        client = Client(access.ca_path, access.validate_certs, access.timeout)
+        client = access.client()
         mirrors = [_mirror(client, reference, parse_mirror(text), access) for text in access.mirrors]
         self._endpoints = [*mirrors, _main(client, reference, access)]
         self._reasons: List[str] = []

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ansible_collections.strata.overlay.plugins.module_utils._chain import short
 from ansible_collections.strata.overlay.plugins.module_utils._exportimage import ExportImage
 from ansible_collections.strata.overlay.plugins.module_utils._exportwrite import ExportStep, blob_steps
-from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError, Response
+from ansible_collections.strata.overlay.plugins.module_utils._http import RequestError, Response
 from ansible_collections.strata.overlay.plugins.module_utils._httporigin import origin_of, redirect_target
 from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     INDEXES,
@@ -42,7 +42,7 @@ class RegistryDestination:
         self._tag = reference.tag
         self._place = f"{reference.host}/{reference.repository}"
         self._endpoint = _PushEndpoint(
-            Client(access.ca_path, access.validate_certs, access.timeout),
+            access.client(),
             reference.address,
             reference.repository,
             f"registry {reference.host}",

@@ -95,4 +95,5 @@ def access_of(spec: ImageSpec) -> Access:
         access.validate_certs,
         access.mirrors,
         _TIMEOUT,
+        access.ca,
     )

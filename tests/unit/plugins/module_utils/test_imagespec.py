@@ -100,6 +100,11 @@ def test_mistakes(item: dict[str, Any], expected: str) -> None:
         ),
         ({"mirrors": ["u:p@m.example"]}, "option 'mirrors': no user and password can stand before the host"),
         ({"username": "a:b", "password": "c"}, "option 'username' is empty, or has a colon or control characters"),
+        ({"ca": "/etc/ca.pem"}, "option 'ca' has no certificate in PEM form; a file of the host is given as 'ca_path'"),
+        (
+            {"ca": "-----BEGIN CERTIFICATE-----", "ca_path": "/x"},
+            "options 'ca' and 'ca_path' are both given; give one of them",
+        ),
         ({"username": "", "password": "c"}, "option 'username' is empty, or has a colon or control characters"),
     ],
 )

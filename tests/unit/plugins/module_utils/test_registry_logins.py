@@ -93,6 +93,15 @@ def test_a_login_goes_to_the_server_of_tokens_that_the_registry_names(
     assert "authorization" in asked.headers or IDENTITY.encode() in asked.body
 
 
+def test_an_authority_can_be_given_as_text(registry: RogueRegistry, authority: Authority) -> None:
+    text = f"# \u20ac\n{authority.ca.read_text()}"
+    assert opened(registry, lambda _registry: Access(ca=text)).manifest("1.0").body == registry.manifest
+    wrong = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    for ca in (wrong, text[: len(text) // 2], "\u20ac"):
+        said = refused(registry, lambda _registry, ca=ca: Access(ca=ca))  # type: ignore[misc]
+        assert "the text of option ca has no certificate in PEM form" in said
+
+
 @pytest.mark.parametrize("challenge", ["Bearer", "Basic"])
 def test_who_the_registry_leads_to_gets_no_login_and_names_no_server_of_tokens(
     registry: RogueRegistry, other: RogueServer, access: Accesses, challenge: str
