@@ -12,6 +12,7 @@ anything is mounted on it (rename(2), EBUSY) nor, where nobody else may write ar
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass
 from typing import Iterator, Optional
@@ -87,8 +88,7 @@ def _held(resolved: str, make: bool) -> Iterator[MountPoint]:
         for part in (*above, ""):
             entry = part or name
             if make:
-                _make(parent, entry)
-                facts = os.stat(entry, dir_fd=parent, follow_symlinks=False)
+                facts = _made(parent, entry)
                 if others_may_change(os.fstat(parent), facts, f"/proc/self/fd/{parent}", known):
                     raise StrataError(
                         f"{os.readlink(f'/proc/self/fd/{parent}')} on the way to {resolved} could be changed by others "
@@ -107,12 +107,20 @@ def _held(resolved: str, make: bool) -> Iterator[MountPoint]:
         os.close(parent)
 
 
-def _make(parent: int, name: str) -> None:
+def _made(parent: int, name: str) -> Optional[os.stat_result]:
+    """What a directory holds by a name, which is made where it is missing. None where what is mounted there has lost
+    the program that served it: nobody can rename a mount point.
+    """
     try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=parent)
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            return None
+        raise
 
 
 def unmount_line(mount_id: int, detach: bool) -> str:
