@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-import tempfile
 import time
 from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -38,7 +38,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._records import Sta
 from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
 from ansible_collections.strata.overlay.plugins.module_utils._unionmount import FUSE, served
 
-_SCRATCH = "/run"
+_SCRATCH = "/run/strata-probe"
 _PATIENCE = 0.5
 """Seconds: the kernel takes down what the last process of a namespace has left a moment after that has ended."""
 _MOST_SHOWN = 10
@@ -251,18 +251,26 @@ def in_use(upper: str) -> bool:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[str]:
-    path = tempfile.mkdtemp(prefix="strata-", dir=_SCRATCH)
-    try:
-        os.mkdir(f"{path}/upper")
-        os.mkdir(f"{path}/work")
-        yield path
-    finally:
-        remove_tree(path)
+    """One directory for all runs, one run at a time: what a run that was killed has left goes with the next."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(_SCRATCH, 0o700)
+        with _descriptor(_SCRATCH, os.O_RDONLY | os.O_NOFOLLOW) as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            if os.path.isdir(_SCRATCH) and os.path.samestat(os.stat(_SCRATCH), os.fstat(opened)):
+                try:
+                    for name in ("upper", "work"):
+                        remove_tree(f"{_SCRATCH}/{name}")
+                        os.mkdir(f"{_SCRATCH}/{name}")
+                    yield _SCRATCH
+                finally:
+                    remove_tree(_SCRATCH)
+                return
 
 
 @contextlib.contextmanager
-def _descriptor(path: str) -> Iterator[int]:
-    opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _descriptor(path: str, flags: int = os.O_PATH) -> Iterator[int]:
+    opened = os.open(path, flags | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield opened
     finally:
