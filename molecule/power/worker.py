@@ -25,11 +25,11 @@ from typing import Any
 # The code of the collection, beside this program; no Ansible is needed for what modules do on a host.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ansible_collections.strata.overlay.plugins.module_utils._checking import check
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_helper
-from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import main as mount_helper
+from ansible_collections.strata.overlay.plugins.module_utils._check.run import check
+from ansible_collections.strata.overlay.plugins.module_utils._prune.run import prune
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 ROOT = "/var/lib/strata"
 WRITTEN = Path("/srv/data/written")

@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition
+from ansible_collections.strata.overlay.plugins.module_utils._definition.image import ImageSpec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec
 from ansible_collections.strata.overlay.plugins.plugin_utils._controlleronly import ControllerAction
 from ansible_collections.strata.overlay.plugins.plugin_utils._lockfile import IMAGE_SOURCES, LAYER_SOURCES, source_of
 from ansible_collections.strata.overlay.plugins.plugin_utils._locking import (

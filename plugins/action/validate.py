@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition
 from ansible_collections.strata.overlay.plugins.plugin_utils._controlleronly import ControllerAction
 
 

@@ -98,7 +98,7 @@ from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import connection_loader
-from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line
 
 ENTER = r"""
 set -eu

@@ -82,8 +82,8 @@ from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.collection_loader._collection_finder import _get_collection_role_path
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import readable
 from ansible_collections.strata.overlay.plugins.plugin_utils._builds import Place, names_of, plan_builds
 from ansible_collections.strata.overlay.plugins.plugin_utils._roledigest import RoleFinder
 

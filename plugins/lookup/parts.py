@@ -47,8 +47,8 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line
 from ansible_collections.strata.overlay.plugins.plugin_utils._lockfile import (
     check_lock,
     lock_image,

@@ -11,14 +11,14 @@ import gc
 import os
 import typing as t
 
-from ansible_collections.strata.overlay.plugins.module_utils._errors import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import (
     DefinitionError,
     StrataError,
     UnhealthyError,
     advice,
     said,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line, readable
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line, readable
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -29,7 +29,7 @@ def guarded(
 ) -> dict[str, t.Any]:
     """What the work returns; an error that it raises ends the module. No name on a host can make either unreadable.
 
-    An ordinary user works in namespaces of the user's own, see `_ownspace`.
+    An ordinary user works in namespaces of the user's own, see `_linux/userns`.
 
     :param changes: it wants to change the store.
     :param keep: it may leave mounts, so namespaces have to stay where they are the user's.
@@ -53,7 +53,7 @@ def guarded(
 
 def _enter_own(module: AnsibleModule, changes: bool, keep: bool) -> dict[str, t.Any]:
     # Loaded when it is needed: most runs are root's.
-    from ansible_collections.strata.overlay.plugins.module_utils._ownspace import enter_own, refuse_foreign
+    from ansible_collections.strata.overlay.plugins.module_utils._linux.userns import enter_own, refuse_foreign
 
     if changes:
         refuse_foreign(module.params["root"])

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Rooms compiled once.
+"""Python files of a module's zip compiled once.
 
 On a host a module is one zip file, and Python compiles each file of a zip twice: once to tell its path, once to run it
-(``zipimporter.get_filename``, CPython 3.9 to 3.13). For some fifty rooms that is a third of a module's time.
+(``zipimporter.get_filename``, CPython 3.9 to 3.13). For some fifty files that is a third of a module's time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import pkgutil
 import sys
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING, List, Optional, Sequence, cast
-from zipimport import zipimporter
+from typing import TYPE_CHECKING, Optional, Sequence, cast
+from zipimport import ZipImportError, zipimporter
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
@@ -24,32 +24,35 @@ if TYPE_CHECKING:
 _PACKAGE = __name__.rpartition(".")[0]
 
 
-class _Rooms:
-    """Tells where a room lies in the zip without looking into it; the zip's own importer does the rest."""
-
-    def __init__(self, directory: str, importer: zipimporter) -> None:
-        self._directory = directory
-        self._importer = importer
+class _Finder:
+    """Tells where a file lies in the zip without reading it; the zip's own importer does the rest."""
 
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
     ) -> Optional[ModuleSpec]:
-        package, _dot, room = fullname.rpartition(".")
-        if package != _PACKAGE:
+        if not fullname.startswith(f"{_PACKAGE}.") or not path:
             return None
-        file = f"{self._directory}/{room}.py"
-        spec = ModuleSpec(fullname, cast("Loader", self._importer), origin=file)
+        # Each directory of a zip has an importer of its own.
+        importer = pkgutil.get_importer(path[0])
+        if not isinstance(importer, zipimporter):
+            return None
+        try:
+            if importer.is_package(fullname):
+                return None  # an empty file
+        except ZipImportError:
+            return None
+        file = f"{path[0]}/{fullname.rpartition('.')[2]}.py"
+        spec = ModuleSpec(fullname, cast("Loader", importer), origin=file)
         spec.has_location = True
         return spec
 
 
-def compile_rooms_once() -> None:
-    """From now on in this process; nothing where the collection lies unpacked. Call it before other rooms are imported.
-
-    A room that is not in the zip is an ImportError, as ever.
+def compile_once() -> None:
+    """From now on in this process; nothing where the collection lies unpacked. Call it before anything else of the
+    collection is imported.
     """
-    places: List[str] = list(sys.modules[_PACKAGE].__path__)
+    places = list(sys.modules[_PACKAGE].__path__)
     # Whoever brings modules to hosts in a way of his own may give packages no place at all.
     importer = pkgutil.get_importer(places[0]) if places else None
-    if isinstance(importer, zipimporter) and not any(isinstance(finder, _Rooms) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Rooms(places[0], importer))
+    if isinstance(importer, zipimporter) and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

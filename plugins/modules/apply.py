@@ -304,13 +304,13 @@ stacks:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._engine import run_module
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import apply_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._run.engine import run_module
 
     run_module(AnsibleModule(argument_spec=apply_module_spec(), supports_check_mode=True), "apply")
 

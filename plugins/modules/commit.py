@@ -220,13 +220,13 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import commit_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._commit import run_commit
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import commit_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._run.commit import run_commit
 
     run_commit(AnsibleModule(argument_spec=commit_module_spec(), supports_check_mode=True))
 

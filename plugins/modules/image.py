@@ -290,19 +290,15 @@ stacks:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import image_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._engine import run_module
-    from ansible_collections.strata.overlay.plugins.module_utils._export import run_export
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import image_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._run.image import run_image
 
-    module = AnsibleModule(argument_spec=image_module_spec(), supports_check_mode=True)
-    if module.params["state"] == "exported":
-        run_export(module)
-    run_module(module, "image")
+    run_image(AnsibleModule(argument_spec=image_module_spec(), supports_check_mode=True))
 
 
 if __name__ == "__main__":

@@ -59,13 +59,13 @@ library:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import mount_helper_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._helperfiles import run_helper
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._boot.programs import run_helper
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import mount_helper_module_spec
 
     run_helper(AnsibleModule(argument_spec=mount_helper_module_spec(), supports_check_mode=True))
 

@@ -251,15 +251,15 @@ missing:
 import gc
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
     # A module that only looks ends before there is anything worth collecting.
     gc.disable()
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._survey import run_plan
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import apply_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._run.inspect import run_plan
 
     run_plan(AnsibleModule(argument_spec=apply_module_spec(), supports_check_mode=True))
 

@@ -124,13 +124,13 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._pruning import run_prune
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import prune_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._prune.run import run_prune
 
     run_prune(AnsibleModule(argument_spec=prune_module_spec(), supports_check_mode=True))
 

@@ -64,13 +64,13 @@ library:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import prune_program_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._prunefiles import run_prune_program
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import prune_program_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._prune.install_program import run_prune_program
 
     run_prune_program(AnsibleModule(argument_spec=prune_program_module_spec(), supports_check_mode=True))
 

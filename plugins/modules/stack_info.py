@@ -202,13 +202,13 @@ held_by:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import stack_info_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import run_stack_info
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import stack_info_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._info.stack import run_stack_info
 
     run_stack_info(AnsibleModule(argument_spec=stack_info_module_spec(), supports_check_mode=True))
 

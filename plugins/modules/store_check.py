@@ -122,13 +122,13 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import store_check_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._checking import run_check
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._check.run import run_check
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import store_check_module_spec
 
     run_check(AnsibleModule(argument_spec=store_check_module_spec(), supports_check_mode=True))
 

@@ -490,13 +490,13 @@ abilities:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_rooms_once
+from ansible_collections.strata.overlay.plugins.module_utils._quickimport import compile_once
 
 
 def main() -> None:
-    compile_rooms_once()
-    from ansible_collections.strata.overlay.plugins.module_utils._argspec import store_info_module_spec
-    from ansible_collections.strata.overlay.plugins.module_utils._info import run_info
+    compile_once()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import store_info_module_spec
+    from ansible_collections.strata.overlay.plugins.module_utils._info.store import run_info
 
     run_info(AnsibleModule(argument_spec=store_info_module_spec(), supports_check_mode=True))
 

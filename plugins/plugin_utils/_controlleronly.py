@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, normalise
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
-from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import readable
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition, normalise
 from ansible_collections.strata.overlay.plugins.plugin_utils._shipping import ShippingAction
 
 

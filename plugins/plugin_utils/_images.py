@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible import constants
-from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
-from ansible_collections.strata.overlay.plugins.module_utils._image import Image, check_pinned, dump_image, placed
-from ansible_collections.strata.overlay.plugins.module_utils._imagecache import (
+from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._definition.image import ImageSpec
+from ansible_collections.strata.overlay.plugins.module_utils._image.cache import (
     archive_key,
     recall_images,
     remember_images,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._imagelist import Wanted
-from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
-from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._image.image import Image, check_pinned, dump_image, placed
+from ansible_collections.strata.overlay.plugins.module_utils._image.image_list import Wanted
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import DigestCache
+from ansible_collections.strata.overlay.plugins.module_utils._store.lock import locked
 
 CONFIG = ".json"
 """How the names of configs end, on the controller and on the host."""
@@ -72,8 +72,8 @@ class LocalImage:
 
     def _unpacked(self) -> tuple[Image, ...]:
         """The images again, from an unpacked copy: one for all hosts, gone with the run."""
-        from ansible_collections.strata.overlay.plugins.module_utils._imagearchive import read_archive
-        from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import unpack_archive
+        from ansible_collections.strata.overlay.plugins.module_utils._image.archive import read_archive
+        from ansible_collections.strata.overlay.plugins.module_utils._image.archive_files import unpack_archive
 
         name = archive_key(self.path, Wanted()) or os.urandom(16).hex()
         copy = os.path.join(constants.DEFAULT_LOCAL_TMP, f"strata-{name}.tar")
@@ -101,7 +101,7 @@ def read_local_image(spec: ImageSpec, path: str, cache: DigestCache, directory: 
     found = recall_images(key, cache)
     if found is None:
         # Loaded when something has to be read: Ansible compiles its plugins anew in every run.
-        from ansible_collections.strata.overlay.plugins.module_utils._imagearchive import read_archive
+        from ansible_collections.strata.overlay.plugins.module_utils._image.archive import read_archive
 
         os.makedirs(directory, 0o700, exist_ok=True)
         with locked(os.path.join(directory, "lock"), exclusive=True, timeout=_LONGEST_READING):

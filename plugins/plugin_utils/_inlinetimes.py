@@ -15,10 +15,10 @@ import os
 import time
 from collections.abc import Mapping
 
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
-from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
-from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import DigestCache
+from ansible_collections.strata.overlay.plugins.module_utils._store.lock import locked
 
 
 def with_times(source: Source, cache: DigestCache, directory: str, timeout: float) -> Source:

@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._urltext import lock_key, shown_url
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import lock_key, shown_url
 
 Lock = Mapping[str, Mapping[str, str]]
 

@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from ansible_collections.strata.overlay.plugins.module_utils._image import Image
-from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
-from ansible_collections.strata.overlay.plugins.module_utils._manifest import sha256
-from ansible_collections.strata.overlay.plugins.module_utils._registry import Registry, parse_reference
-from ansible_collections.strata.overlay.plugins.module_utils._resolveregistry import access_of
-from ansible_collections.strata.overlay.plugins.module_utils._source import digest_tar, open_tar
-from ansible_collections.strata.overlay.plugins.module_utils._urls import Download
+from ansible_collections.strata.overlay.plugins.module_utils._definition.image import ImageSpec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._image.image import Image
+from ansible_collections.strata.overlay.plugins.module_utils._image.manifest import sha256
+from ansible_collections.strata.overlay.plugins.module_utils._registry.client import Registry, parse_reference
+from ansible_collections.strata.overlay.plugins.module_utils._run.resolve_registry import access_of
+from ansible_collections.strata.overlay.plugins.module_utils._source.source import digest_tar, open_tar
+from ansible_collections.strata.overlay.plugins.module_utils._source.url import Download
 
 
 def digest_of_url(source: Source) -> str:

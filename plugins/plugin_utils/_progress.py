@@ -26,8 +26,8 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.color import ANSIBLE_COLOR
 from ansible.utils.display import Display
-from ansible_collections.strata.overlay.plugins.module_utils._progressfile import PREFIX
-from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line
+from ansible_collections.strata.overlay.plugins.module_utils._run.progress import PREFIX
 
 VARIABLE = "overlay_progress"
 """Variable of inventories and plays: ``auto``, ``false``, or seconds between two lines."""
@@ -45,7 +45,7 @@ _MOST_NAMED = 3
 _MOST_READ = 1 << 16
 """Bytes of all files of one login; one has less than a thousandth of it."""
 
-# Places of the files: `places` of module_utils/_progressfile, on the host. Only regular files that are the login's own
+# Places of the files: `places` of module_utils/_run/progress, on the host. Only regular files that are the login's own
 # are opened, so that nobody else can give another one; their number, size and time are bounded all the same. Which of
 # them is this run's, what is in it tells: nothing that others could use is in the list of processes.
 READ = (

@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, layer_in_place_spec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import (
+    apply_module_spec,
+    layer_in_place_spec,
+)
 
 TEMPLATE = {"type": "string", "pattern": r"\{[{%]"}
 """What stands for any value: a string with a Jinja expression or statement in it."""

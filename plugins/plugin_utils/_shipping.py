@@ -24,16 +24,20 @@ from typing import TYPE_CHECKING, Any
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.strata.overlay.plugins.module_utils._definition import Definition, normalise, wrap
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested, remembered
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
-from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
-from ansible_collections.strata.overlay.plugins.module_utils._origin import describe
-from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition, normalise, wrap
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import (
+    DigestCache,
+    Digested,
+    remembered,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._source.origin import describe
+from ansible_collections.strata.overlay.plugins.module_utils._store.lock import locked
 
 if TYPE_CHECKING:
-    from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+    from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
     from ansible_collections.strata.overlay.plugins.plugin_utils._images import LocalImage
     from ansible_collections.strata.overlay.plugins.plugin_utils._progress import Progress
 
@@ -201,7 +205,7 @@ class ShippingAction(ActionBase):
         if known:
             return known
         # Loaded when something has to be read: Ansible compiles its plugins anew in every run.
-        from ansible_collections.strata.overlay.plugins.module_utils._source import read_source
+        from ansible_collections.strata.overlay.plugins.module_utils._source.source import read_source
 
         os.makedirs(_cache_directory(), 0o700, exist_ok=True)
         with (
@@ -306,7 +310,7 @@ class ShippingAction(ActionBase):
 
     def _run_module(self, module: str, arguments: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
         # Loaded by the run that Ansible packs modules for anyway.
-        from ansible_collections.strata.overlay.plugins.module_utils._hidden import hide
+        from ansible_collections.strata.overlay.plugins.module_utils._common.redact import hide
 
         plain, hidden = hide(arguments)
         reply: dict[str, Any] = self._execute_module(
@@ -339,7 +343,7 @@ class ShippingAction(ActionBase):
 
     def _locate(self, missing: list[str], local: _Here) -> dict[str, Blob]:
         """Where the contents that the host lacks lie here; those of layers before those of images."""
-        from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
+        from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
 
         by_diff_id = {here.found.diff_id: here for here in local.layers.values()}
         found: dict[str, Blob] = {}
@@ -355,7 +359,7 @@ class ShippingAction(ActionBase):
         """The layer's archive; a directory or inline files are packed into a temporary one, gone with the process."""
         if here.source.kind == "src":
             return here.source.location
-        from ansible_collections.strata.overlay.plugins.module_utils._source import open_tar
+        from ansible_collections.strata.overlay.plugins.module_utils._source.source import open_tar
 
         descriptor, path = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP, suffix=".tar.gz")
         with (
@@ -370,7 +374,7 @@ class ShippingAction(ActionBase):
 
 def _check_digest(layer: LayerSpec, found: Digested) -> None:
     if layer.digest and layer.digest not in (found.diff_id, found.source_digest):
-        from ansible_collections.strata.overlay.plugins.module_utils._source import check_digest
+        from ansible_collections.strata.overlay.plugins.module_utils._source.source import check_digest
 
         check_digest(layer, found)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_changes
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._info.stack import stack_changes
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory
 from ansible_collections.strata.overlay.tests.bench.measure import FailedError, call, heading, minimums, ratio, row
 from ansible_collections.strata.overlay.tests.integration.docker import missing_programs, running_docker

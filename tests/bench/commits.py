@@ -10,11 +10,11 @@ import os
 from functools import partial
 from pathlib import Path
 
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._prune.run import prune
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory
 from ansible_collections.strata.overlay.tests.bench.measure import call, heading, minimums, ratio, seconds
 

@@ -12,12 +12,12 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_fuse_overlayfs
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._kernel import MNT_DETACH, umount
-from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_fuse_overlayfs
+from ansible_collections.strata.overlay.plugins.module_utils._linux.syscalls import MNT_DETACH, umount
+from ansible_collections.strata.overlay.plugins.module_utils._prune.run import prune
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory
 from ansible_collections.strata.overlay.tests.bench.imports import split
 from ansible_collections.strata.overlay.tests.bench.measure import call, heading, minimums, ratio, row, seconds

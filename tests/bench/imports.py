@@ -42,7 +42,7 @@ ROUNDS = 5
 PROGRAM = """
 import gc
 import sys
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
 sources = [{"url": where} if "://" in where else {"src": where, "remote_src": True} for where in sys.argv[2:]]
 layers = [{"name": f"l{n}", **source} for n, source in enumerate(sources)]
 Run("apply", {"root": sys.argv[1], "layers": layers, "stacks": []}, check_mode=False).execute()
@@ -53,7 +53,7 @@ gc.freeze()
 IMAGE_PROGRAM = """
 import gc
 import sys
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
 images = [{"name": "bench:1", "src": sys.argv[2], "remote_src": True}]
 Run("apply", {"root": sys.argv[1], "images": images, "stacks": []}, check_mode=False).execute()
 gc.freeze()

@@ -16,16 +16,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ansible_collections.strata.overlay.plugins.module_utils._checking import check
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
-from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
-from ansible_collections.strata.overlay.plugins.module_utils._layoutstage import stage_layer
-from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
-from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, NameRecord, dump, now
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
-from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
+from ansible_collections.strata.overlay.plugins.module_utils._check.run import check
+from ansible_collections.strata.overlay.plugins.module_utils._common.clock import now
+from ansible_collections.strata.overlay.plugins.module_utils._info.store import store_info
+from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure
+from ansible_collections.strata.overlay.plugins.module_utils._prune.run import prune
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import layer_links
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import ContentRecord, NameRecord, dump
+from ansible_collections.strata.overlay.plugins.module_utils._store.stage_layout import stage_layer
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.strata.overlay.tests.bench.filesystems import in_memory
 from ansible_collections.strata.overlay.tests.bench.measure import heading, medians, ratio, row, seconds
 

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._mountapi import ATTR_RDONLY, FsContext
-from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest, mount_request
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mount_flags import ATTR_RDONLY
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import FsContext
+from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter import Mounter
+from ansible_collections.strata.overlay.plugins.module_utils._mount.request import MountRequest, mount_request
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 from ansible_collections.strata.overlay.tests.bench.measure import clock, heading, ratio, row
 from ansible_collections.strata.overlay.tests.integration.readers import Readers
 
@@ -110,7 +111,7 @@ def bare_switch(request: MountRequest, path: str) -> None:
             context.set("lowerdir+", lower)
         with context.tree(ATTR_RDONLY) as tree:
             tree.attach(path, beneath=True)
-    _kernel.umount(path, _kernel.MNT_DETACH)
+    syscalls.umount(path, syscalls.MNT_DETACH)
 
 
 def persistent_gaps(host: Engine, path: Path, layers: Sequence[str]) -> list[float]:

@@ -12,10 +12,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _goback, _kernel, _survey
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import Places
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._apply import rollback
+from ansible_collections.strata.overlay.plugins.module_utils._boot.model import Places
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._run import inspect
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError
 from ansible_collections.strata.overlay.tests.integration.docker import stopped_docker
 from ansible_collections.strata.overlay.tests.integration.fleet import COUNT, Fleet, running_fleet
@@ -50,7 +53,7 @@ REFUSALS = (
 def _no_helper_of_the_host() -> None:
     """Where this machine has mount.strata installed, runs would write units for the stacks of tests: it is hidden."""
     if in_private_namespace() and os.path.exists(HELPER):
-        _kernel.mount("/dev/null", HELPER, None, _kernel.MS_BIND)
+        syscalls.mount("/dev/null", HELPER, None, mount_flags.MS_BIND)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +68,7 @@ def _driver(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
         return found._replace(overlay=False, fuse_overlayfs=found.fuse_overlayfs and DRIVER == "fuse-overlayfs")
 
     if DRIVER != "overlay":
-        for room in (_survey, _goback):
+        for room in (inspect, rollback):
             monkeypatch.setattr(room, "find_abilities", abilities)
 
 

@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ansible.module_utils import _internal, basic
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, mountinfo, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter import Mounter
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.syscall_faults import Interrupted, Verdict, interrupt
 from ansible_collections.strata.overlay.tests.integration.trees import tree_of
@@ -86,8 +86,8 @@ def load_all() -> None:
     """All code that runs on hosts, once: or each of thousands of forks would compile anew what it needs."""
     for package in ("module_utils", "modules"):
         place = f"ansible_collections.strata.overlay.plugins.{package}"
-        for room in pkgutil.iter_modules(importlib.import_module(place).__path__):
-            importlib.import_module(f"{place}.{room.name}")
+        for found in pkgutil.walk_packages(importlib.import_module(place).__path__, f"{place}."):
+            importlib.import_module(found.name)
 
 
 class Stage:
@@ -115,7 +115,7 @@ class Stage:
         self.scenario.prepare(host)
         findings = found(host)
         subprocess.run(["cp", "--archive", "--one-file-system", f"{self._top}/.", self._pristine], check=True)
-        for mount in [mount for mount in _mountinfo.read() if mount.path.startswith(f"{self._top}/")]:
+        for mount in [mount for mount in mountinfo.read() if mount.path.startswith(f"{self._top}/")]:
             # A directory that is shown as it is lies on the same file system.
             bare = self._pristine / os.path.relpath(mount.path, self._top)
             shutil.rmtree(bare)
@@ -135,7 +135,7 @@ class Stage:
     def _enter(self, fresh: bool = False) -> Host:
         """A host of this process's own, as the scenario begins."""
         apart()
-        _kernel.mount("crash", str(self._top), "tmpfs", 0, "mode=0755")
+        syscalls.mount("crash", str(self._top), "tmpfs", 0, "mode=0755")
         host = Host(self._top)
         if not fresh:
             subprocess.run(["cp", "--archive", f"{self._pristine}/.", self._top], check=True)
@@ -224,9 +224,9 @@ def text_of(descriptor: int) -> str:
 
 def apart() -> None:
     """Give this process, the first one of its namespace, mounts of its own, and a view of no process but its own."""
-    _kernel.libc("unshare", ctypes.c_int(_CLONE_NEWNS))
-    _kernel.mount("none", "/", None, _MS_REC | _kernel.MS_PRIVATE)
-    _kernel.mount("proc", "/proc", "proc", 0)
+    syscalls.libc("unshare", ctypes.c_int(_CLONE_NEWNS))
+    syscalls.mount("none", "/", None, _MS_REC | mount_flags.MS_PRIVATE)
+    syscalls.mount("proc", "/proc", "proc", 0)
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def fork(work: Callable[[], Any]) -> Forked:
     if process == 0:
         try:
             os.close(reader)
-            _kernel.libc("unshare", ctypes.c_int(_CLONE_NEWPID))
+            syscalls.libc("unshare", ctypes.c_int(_CLONE_NEWPID))
             inner = os.fork()
             if inner:
                 os.waitpid(inner, 0)

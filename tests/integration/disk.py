@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 
 SIZE = 64 << 20
 
@@ -64,7 +64,7 @@ def mounted_overlay(directory: Path) -> Iterator[Path]:
     for name in ("lower", "upper", "work", "mounted"):
         (directory / name).mkdir()
     options = f"lowerdir={directory}/lower,upperdir={directory}/upper,workdir={directory}/work"
-    _kernel.mount("overlay", str(place), "overlay", 0, options)
+    syscalls.mount("overlay", str(place), "overlay", 0, options)
     try:
         yield place
     finally:

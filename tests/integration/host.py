@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountinfo
-from ansible_collections.strata.overlay.plugins.module_utils._checking import check as check_store
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._idmap import idmap_fault
-from ansible_collections.strata.overlay.plugins.module_utils._pruning import prune
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._check.run import check as check_store
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo, mounts, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.idmap import idmap_fault
+from ansible_collections.strata.overlay.plugins.module_utils._prune.run import prune
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 
 @dataclass
@@ -74,9 +74,9 @@ class Host:
         assert (checked["changed"], checked["plan"]) == (False, [])
         return done
 
-    def mounts(self, name: str) -> list[_mountinfo.Mount]:
+    def mounts(self, name: str) -> list[mounts.Mount]:
         """What is mounted at a stack's path, lowest first."""
-        return _mountinfo.by_path(_mountinfo.read()).get(os.path.realpath(self.path(name)), [])
+        return mounts.by_path(mountinfo.read()).get(os.path.realpath(self.path(name)), [])
 
     def tree(self, name: str) -> dict[str, str]:
         """Files of a stack: path -> text."""
@@ -92,9 +92,9 @@ def snapshot(top: Path) -> list[tuple[str, int, int, int]]:
 
 def unmount_all(top: Path) -> None:
     """Everything mounted below a directory, the last one first."""
-    for mount in reversed(_mountinfo.read()):
+    for mount in reversed(mountinfo.read()):
         if mount.path.startswith(f"{top}/"):
-            _kernel.umount(mount.path, _kernel.MNT_DETACH)
+            syscalls.umount(mount.path, syscalls.MNT_DETACH)
 
 
 @dataclass

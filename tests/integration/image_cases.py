@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
 from ansible_collections.strata.overlay.tests.integration.images import MANIFEST, Layer, Layout, layer_tar, sha256
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member
 

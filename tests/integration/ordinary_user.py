@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.tests.integration.host import Ansible
 
 NAME = "strata-ordinary"
@@ -92,9 +92,9 @@ def ordinary_user(top: Path, ansible: Ansible) -> Iterator[Ordinary]:
         yield user
     finally:
         user.end()
-        _kernel.umount("/etc", _kernel.MNT_DETACH)
+        syscalls.umount("/etc", syscalls.MNT_DETACH)
         if device:
-            _kernel.umount(device, _kernel.MNT_DETACH)
+            syscalls.umount(device, syscalls.MNT_DETACH)
         shutil.rmtree(home)
 
 
@@ -106,7 +106,7 @@ def _let_use_fuse(home: Path) -> str:
     node = home / "fuse"
     os.mknod(node, stat.S_IFCHR, os.stat(device).st_rdev)
     node.chmod(0o666)
-    _kernel.mount(str(node), device, None, _kernel.MS_BIND)
+    syscalls.mount(str(node), device, None, mount_flags.MS_BIND)
     return device
 
 
@@ -114,7 +114,7 @@ def _cover_etc(top: Path, home: Path) -> None:
     upper, work = top / "etc-upper", top / "etc-work"
     upper.mkdir()
     work.mkdir()
-    _kernel.mount("overlay", "/etc", "overlay", 0, f"lowerdir=/etc,upperdir={upper},workdir={work}")
+    syscalls.mount("overlay", "/etc", "overlay", 0, f"lowerdir=/etc,upperdir={upper},workdir={work}")
     for name, line in (
         ("passwd", f"{NAME}:*:{ID}:{ID}::{home}:/bin/sh"),
         ("group", f"{NAME}:x:{ID}:"),

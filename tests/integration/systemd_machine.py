@@ -25,7 +25,7 @@ from typing import Any
 
 import ansible
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.tests.integration.debian_root import (
     UnavailableError,
     locked_cache,
@@ -90,9 +90,9 @@ exec env -i container=strata PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 
 RUNNER = r"""
 import json, sys
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 request = json.load(sys.stdin)
 try:
     if request["module"] == "commit":
@@ -252,7 +252,7 @@ class Machine:
 
     def install_helper(self) -> None:
         """As the module mount_helper does."""
-        room = "ansible_collections.strata.overlay.plugins.module_utils._helperfiles"
+        room = "ansible_collections.strata.overlay.plugins.module_utils._boot.programs"
         self.do("python3", "-c", f"from {room} import *; install(helper_files())")
 
     def write(self, path: str, text: str) -> None:
@@ -290,10 +290,10 @@ def machine(top: Path) -> Iterator[Machine]:
     groups = top / "groups"
     for name in ("root", "upper", "work", "store", "groups"):
         (top / name).mkdir()
-    _kernel.mount("cgroup2", str(groups), "cgroup2", 0)
+    syscalls.mount("cgroup2", str(groups), "cgroup2", 0)
     one = Machine(top, groups / f"strata-{os.getpid()}-{os.urandom(4).hex()}")
     options = f"lowerdir={debian},upperdir={top}/upper,workdir={top}/work"
-    _kernel.mount("overlay", str(one.root), "overlay", 0, options)
+    syscalls.mount("overlay", str(one.root), "overlay", 0, options)
     _show(one.store, one.root / "var/lib/strata")
     _show(Path(__file__).parents[2], one.root / f"{COLLECTIONS[1:]}/ansible_collections/strata/overlay")
     _show(Path(ansible.__file__).parents[1], one.root / LIBRARIES[1:])
@@ -306,7 +306,7 @@ def machine(top: Path) -> Iterator[Machine]:
 
 def _show(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    _kernel.mount(str(source), str(target), None, _kernel.MS_BIND)
+    syscalls.mount(str(source), str(target), None, mount_flags.MS_BIND)
 
 
 def install_app(box: Machine, name: str = "app.service", *lines: str) -> None:

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
-from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._info.stack import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._layer.changes import find_changes
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import pack_content
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import upper_tree
 from ansible_collections.strata.overlay.tests.integration.docker import Docker, missing_programs, running_docker
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import Layout, sha256, skopeo
@@ -226,11 +226,11 @@ class Pair:
         place = self.host.top / "container"
         place.mkdir(exist_ok=True)
         options = f"index=off,metacopy=off,redirect_dir=off,lowerdir={':'.join(self.lowers)}"
-        _kernel.mount("overlay", str(place), "overlay", 0, f"{options},upperdir={self.upper},workdir={work}")
+        syscalls.mount("overlay", str(place), "overlay", 0, f"{options},upperdir={self.upper},workdir={work}")
         try:
             run_script(place, script)
         finally:
-            _kernel.umount(str(place))
+            syscalls.umount(str(place))
 
     def run_in_stack(self, script: list[Change]) -> None:
         self.host.run(stacks=[{"name": "web", "state": "unmounted"}])

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, dump
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import ContentRecord, dump
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 

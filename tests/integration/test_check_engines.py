@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._checking import check
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._check.run import check
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.docker import StoppedDocker
 from ansible_collections.strata.overlay.tests.integration.host import snapshot
 from ansible_collections.strata.overlay.tests.integration.podman import Podman

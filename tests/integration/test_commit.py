@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _commit
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._export import export
-from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
-from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import BusyError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._export.export import export
+from ansible_collections.strata.overlay.plugins.module_utils._info.stack import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._run import commit as commit_module
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
+from ansible_collections.strata.overlay.plugins.module_utils._run.stage import stage_contents
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import upper_tree
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.test_changes import changes_of, three_layers
@@ -242,7 +242,7 @@ def test_a_change_between_reading_and_unmounting(host: Host, monkeypatch: pytest
         return staged
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"{_commit.__package__}._course.stage_contents", stage_and_write)
+        patch.setattr(f"{commit_module.__package__}._course.stage_contents", stage_and_write)
         with pytest.raises(StrataError, match=r"its writable layer has changed since it was read.*mounted again"):
             commit_of(host, restack=True)
     assert len(host.mounts("web")) == 1

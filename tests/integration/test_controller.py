@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import _FRESH_NS
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import _FRESH_NS
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 
 _IN_OPEN = 0x20

@@ -12,15 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _survey
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import copy_id, hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError, UnhealthyError
-from ansible_collections.strata.overlay.plugins.module_utils._export import export
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import Call
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import mount as mount_by_helper
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import Call
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import mount as mount_by_helper
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import copy_id, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import (
+    DefinitionError,
+    StrataError,
+    UnhealthyError,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._export.export import export
+from ansible_collections.strata.overlay.plugins.module_utils._info.stack import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._run import inspect
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 from ansible_collections.strata.overlay.tests.integration.random_changes import run_script, scripts, tar_layers
@@ -337,13 +343,13 @@ def test_what_cannot_be_had_of_a_written_copy(host: Host) -> None:
 def test_nothing_is_left_of_a_copy_that_cannot_be_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full in the middle of it."""
     host.root.mkdir()
-    _kernel.mount("tmpfs", str(host.root), "tmpfs", 0, "size=5m,mode=0711")
+    syscalls.mount("tmpfs", str(host.root), "tmpfs", 0, "size=5m,mode=0711")
     big = {**inline("big", big="x" * 3_000_000), "limits": {"reserve": "0"}}
     host.run(layers=[BASE, APP, big])
     contents = sorted((host.root / "content/sha256").iterdir())
     with pytest.raises(StrataError, match="stack web: cannot copy the layers base, big: No space left on device"):
         host.run(layers=[big], stacks=[stack(host, layers=["base", "big"])])
-    _kernel.mount("tmpfs", str(host.root), None, _kernel.MS_REMOUNT, "size=20m")
+    syscalls.mount("tmpfs", str(host.root), None, mount_flags.MS_REMOUNT, "size=20m")
     assert sorted((host.root / "content/sha256").iterdir()) == contents
     assert host.store.stacks() == {}
     host.run(stacks=[stack(host, layers=["base", "big"])])
@@ -356,7 +362,7 @@ def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPat
     def poor() -> Abilities:
         return find_abilities()._replace(overlay=False, lowerdir_append=False, fuse_overlayfs=False)
 
-    monkeypatch.setattr(_survey, "find_abilities", poor)
+    monkeypatch.setattr(inspect, "find_abilities", poor)
     auto = stack(host, driver="auto")
     done = host.four_steps(layers=[BASE, APP], stacks=[auto])
     assert done["stacks"][0]["driver"] == "copy"

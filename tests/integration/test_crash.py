@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._chain import hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, link_id
 from ansible_collections.strata.overlay.tests.integration.crash_cases import (
     Played,
     Point,

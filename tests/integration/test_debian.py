@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
 from ansible_collections.strata.overlay.tests.integration.debian_root import (
     UnavailableError,
     debian_root,

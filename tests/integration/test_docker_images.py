@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, hex_of
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
 from ansible_collections.strata.overlay.tests.integration.docker import missing_programs, running_docker
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all

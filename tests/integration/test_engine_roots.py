@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
-from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
-from ansible_collections.strata.overlay.plugins.module_utils._engineroot import EngineRoot
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._rootkind import engine_of, read_engine_root
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import untouched
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._engines.detect import engine_of, read_engine_root
+from ansible_collections.strata.overlay.plugins.module_utils._engines.info import engine_info
+from ansible_collections.strata.overlay.plugins.module_utils._engines.model import EngineRoot
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, mountapi, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import untouched
 from ansible_collections.strata.overlay.tests.integration.docker import StoppedDocker
 from ansible_collections.strata.overlay.tests.integration.host import Ansible
 from ansible_collections.strata.overlay.tests.integration.podman import Podman
@@ -103,7 +103,7 @@ def test_where_mounting_is_not_allowed_nothing_is_written_either(
     def refused(path: str) -> int:
         raise PermissionError(path)
 
-    monkeypatch.setattr(_mountapi, "read_only_view", refused)
+    monkeypatch.setattr(mountapi, "read_only_view", refused)
     assert engine_info(str(root), size=True)["images"]
     assert traces(root) == before
 
@@ -111,13 +111,13 @@ def test_where_mounting_is_not_allowed_nothing_is_written_either(
 def test_a_root_on_a_read_only_file_system(docker_root: Path, tmp_path: Path) -> None:
     place = tmp_path / "read-only"
     place.mkdir()
-    _kernel.mount(str(docker_root), str(place), None, _kernel.MS_BIND)
+    syscalls.mount(str(docker_root), str(place), None, mount_flags.MS_BIND)
     try:
-        _kernel.mount("", str(place), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY)
+        syscalls.mount("", str(place), None, mount_flags.MS_REMOUNT | mount_flags.MS_BIND | mount_flags.MS_RDONLY)
         there, here = engine_info(str(place), size=True), engine_info(str(docker_root), size=True)
         assert there == here
     finally:
-        _kernel.umount(str(place))
+        syscalls.umount(str(place))
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman"])

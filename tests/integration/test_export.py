@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _export
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._export import export
-from ansible_collections.strata.overlay.plugins.module_utils._exportimage import digest_image
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._export import export as export_module
+from ansible_collections.strata.overlay.plugins.module_utils._export.export import export
+from ansible_collections.strata.overlay.plugins.module_utils._export.image import digest_image
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
 from ansible_collections.strata.overlay.tests.integration.docker import missing_programs, running_docker, write_base
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.images import simple_layout, skopeo, tar_of
@@ -221,7 +221,7 @@ def test_a_stack_that_changes_leaves_what_was_there(host: Host, monkeypatch: pyt
         return image
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"{_export.__name__}.digest_image", digest_and_write)
+        patch.setattr(f"{export_module.__name__}.digest_image", digest_and_write)
         with pytest.raises(StrataError, match="changed while it was exported"):
             export_of(host, stack="web", changes=True, dest=str(dest))
     assert dest.read_bytes() == before

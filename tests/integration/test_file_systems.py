@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._layout import upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._records import dump
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
-from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
+from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import upper_tree
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import dump
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_xfs
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.test_commit import commit_of

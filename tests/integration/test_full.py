@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_helper
-from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import main as mount_helper
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
 from ansible_collections.strata.overlay.tests.integration.crash_cases import Played, run_module, text_of
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Host

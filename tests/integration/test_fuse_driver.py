@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _fuseoverlay, _kernel, _survey
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
-from ansible_collections.strata.overlay.plugins.module_utils._layout import lower_trees
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import Call
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import mount as mount_by_helper
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import Call
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import mount as mount_by_helper
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._info.stack import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._info.store import store_info
+from ansible_collections.strata.overlay.plugins.module_utils._layer.changes import find_changes
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mount import fuse as fuse_module
+from ansible_collections.strata.overlay.plugins.module_utils._run import inspect
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import lower_trees
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 from ansible_collections.strata.overlay.tests.integration.random_changes import run_script, scripts, tar_layers
@@ -263,12 +266,12 @@ def test_two_stacks_are_never_one_another(host: Host) -> None:
     other = {**stack(host, writable="persistent"), "name": "other", "path": host.path("other")}
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent"), other])
     unmount_all(host.top / "srv")
-    _kernel.mount("x", host.path("web"), "tmpfs", 0)
+    syscalls.mount("x", host.path("web"), "tmpfs", 0)
     with pytest.raises(DefinitionError, match="is the mount point of another file system"):
         host.run(stacks=[stack(host, writable="persistent")])
-    _kernel.umount(host.path("web"))
+    syscalls.umount(host.path("web"))
     host.run(stacks=[other])
-    _kernel.mount(host.path("other"), host.path("web"), None, _kernel.MS_BIND)
+    syscalls.mount(host.path("other"), host.path("web"), None, mount_flags.MS_BIND)
     assert stack_info(host.store, "web")["drift"] == "it has another writable layer"
     host.four_steps(stacks=[stack(host, writable="persistent")])
     assert stack_info(host.store, "web")["drift"] == ""
@@ -285,8 +288,8 @@ def test_a_kernel_without_the_new_ways_to_mount(host: Host, monkeypatch: pytest.
     def missing(_fstype: str) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(_fuseoverlay, "FsContext", missing)
-    monkeypatch.setattr(_survey, "find_abilities", lambda: find_abilities()._replace(beneath=False))
+    monkeypatch.setattr(fuse_module, "FsContext", missing)
+    monkeypatch.setattr(inspect, "find_abilities", lambda: find_abilities()._replace(beneath=False))
     host.four_steps(layers=[BASE, APP], stacks=[stack(host, writable="persistent", mount_options=["nodev"])])
     assert host.tree("web")["both"] == "app"
     upgraded = host.four_steps(layers=[BASE, NEW], stacks=[stack(host, writable="persistent", mount_options=["nodev"])])
@@ -301,7 +304,7 @@ def test_a_server_that_does_not_start(host: Host, monkeypatch: pytest.MonkeyPatc
     wrong = host.top / "fuse-overlayfs"
     wrong.write_text("#!/bin/sh\necho it is broken; exit 3\n")
     wrong.chmod(0o755)
-    monkeypatch.setattr(_fuseoverlay, "find_fuse_overlayfs", lambda: str(wrong))
+    monkeypatch.setattr(fuse_module, "find_fuse_overlayfs", lambda: str(wrong))
     with pytest.raises(StrataError, match="fuse-overlayfs: it is broken. It shows the tree that was there before"):
         host.run(layers=[BASE, NEW], stacks=[stack(host)])
     assert host.tree("web")["both"] == "app"
@@ -349,7 +352,7 @@ def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPat
     def poor() -> Abilities:
         return find_abilities()._replace(overlay=False, lowerdir_append=False, fuse_overlayfs=program[0])
 
-    monkeypatch.setattr(_survey, "find_abilities", poor)
+    monkeypatch.setattr(inspect, "find_abilities", poor)
     auto = stack(host, driver="auto", writable="volatile")
     done = host.four_steps(layers=[BASE, APP], stacks=[auto])
     assert done["stacks"][0]["driver"] == FUSE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.test_commit import commit_of

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.tests.integration.canary import SECRET, plant, untouched
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.images import Layout, layer_tar, sha256, simple_layout, tar_of

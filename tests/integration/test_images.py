@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.images import (
     Layer,

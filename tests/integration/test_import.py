@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _source, _stage, _workers
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._limits import Limits
-from ansible_collections.strata.overlay.plugins.module_utils._relay import Relay
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest, writer_apart
-from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress
+from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pipeline import Relay
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import Unpacked, digest, writer_apart
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux import workers as workers_module
+from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import Progress
+from ansible_collections.strata.overlay.plugins.module_utils._run import stage
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._source import source
 from ansible_collections.strata.overlay.tests.integration.host import Host
 
 MEGABYTE = 1 << 20
@@ -98,10 +101,10 @@ def test_a_layer_that_is_read_and_written_by_two_processes(
         started.append(arguments)
         return writer_apart(*arguments)
 
-    monkeypatch.setattr(_stage, "leave_cores", lambda _jobs: True)
-    monkeypatch.setattr(_stage, "is_worth_forking", lambda _size, _download: True)
-    monkeypatch.setattr(_stage, "writer_apart", start)
-    monkeypatch.setattr(_workers, "_are_worth_forking", lambda _jobs: False)  # in this process, to see it
+    monkeypatch.setattr(stage, "leave_cores", lambda _jobs: True)
+    monkeypatch.setattr(stage, "is_worth_forking", lambda _size, _download: True)
+    monkeypatch.setattr(stage, "writer_apart", start)
+    monkeypatch.setattr(workers_module, "_are_worth_forking", lambda _jobs: False)  # in this process, to see it
     plain = archive(tmp_path / "base.tar", 20, files=3)
     if program:
         subprocess.run([program, "-k", plain], check=True)
@@ -120,11 +123,11 @@ def test_a_layer_that_is_read_and_written_by_two_processes(
 def test_a_new_archive_is_read_once(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digested: list[object] = []
 
-    def digest_and_note(read: _source.Read, limits: Limits, pinned: bool = False) -> Unpacked:
+    def digest_and_note(read: source.Read, limits: Limits, pinned: bool = False) -> Unpacked:
         digested.append(read)
         return digest(read, limits, pinned)
 
-    monkeypatch.setattr(_source, "digest", digest_and_note)
+    monkeypatch.setattr(source, "digest", digest_and_note)
     first, second = archive(tmp_path / "1.tar", 1), archive(tmp_path / "2.tar", 2)
     host.run(**definition(first, second))
     assert digested == []
@@ -167,7 +170,7 @@ def test_progress_of_every_layer_is_told(host: Host, tmp_path: Path) -> None:
 
 PROGRAM = """
 import json, os, sys
-from ansible_collections.strata.overlay.plugins.module_utils._engine import Run
+from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
 Run("apply", json.loads(sys.argv[1]), check_mode=False).execute()
 print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1])
 """
@@ -176,7 +179,7 @@ print([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0
 
 def started(host: Host, *archives: Path) -> subprocess.Popen[str]:
     parameters = {"root": str(host.root), "stacks": [], **definition(*archives)}
-    collections = Path(_kernel.__file__ or "").parents[5]
+    collections = Path(syscalls.__file__ or "").parents[6]
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, json.dumps(parameters)],
         env={**os.environ, "PYTHONPATH": str(collections)},

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
+from ansible_collections.strata.overlay.plugins.module_utils._info.store import store_info
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 

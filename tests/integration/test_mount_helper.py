@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._helperfiles import (
+from ansible_collections.strata.overlay.plugins.module_utils._boot.programs import (
     HelperFiles,
     helper_files,
     install,
@@ -30,6 +28,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._helperfiles import
     remove,
     sources,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
@@ -47,13 +47,13 @@ def covered(host: Host) -> Iterator[Host]:
         upper, work = host.top / f"upper{number}", host.top / f"work{number}"
         upper.mkdir()
         work.mkdir()
-        marks = ",userxattr" if _kernel.in_user_namespace() else ""
+        marks = ",userxattr" if syscalls.in_user_namespace() else ""
         options = f"lowerdir={place},upperdir={upper},workdir={work}{marks}"
-        _kernel.mount("overlay", place, "overlay", 0, options)
+        syscalls.mount("overlay", place, "overlay", 0, options)
     yield host
     unmount_all(host.top)
     for place in places:
-        _kernel.umount(place, _kernel.MNT_DETACH)
+        syscalls.umount(place, syscalls.MNT_DETACH)
 
 
 @pytest.fixture
@@ -154,10 +154,10 @@ def test_a_program_of_someone_else_is_not_replaced(covered: Host, ansible: Ansib
 
 
 def test_its_code_needs_nothing_of_ansible() -> None:
-    rooms = sources()
-    assert {"_mounthelper", "_mounter", "_store"} <= set(rooms)
-    assert not [name for name, text in rooms.items() if "import ansible" in text or "from ansible." in text]
-    assert not {"_engine", "_health", "_unpack", "_fetch"} & set(rooms), (
+    modules = sources()
+    assert {"_boot.mount_strata", "_mount.mounter", "_store.store"} <= set(modules)
+    assert not [name for name, text in modules.items() if "import ansible" in text or "from ansible." in text]
+    assert not {"_run.engine", "_services.health", "_layer.unpack", "_source.download"} & set(modules), (
         "it is small: it need not be quick to read only"
     )
 
@@ -270,7 +270,7 @@ def test_changes_that_have_gone_are_told_and_not_begun_anew(covered: Host) -> No
 def test_another_tree_in_its_place_is_told(covered: Host) -> None:
     arguments = unmounted(covered)
     content = next((covered.root / "content/sha256").iterdir())
-    _kernel.mount(str(content), covered.path("web"), None, _kernel.MS_BIND)
+    syscalls.mount(str(content), covered.path("web"), None, mount_flags.MS_BIND)
     assert "is not what the store's record says" in mount(*arguments).stderr
     assert len(covered.mounts("web")) == 1
 

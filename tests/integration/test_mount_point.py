@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_strata
-from ansible_collections.strata.overlay.plugins.module_utils._mountpoint import mount_point, unmount_line
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import main as mount_strata
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mount.mount_point import mount_point, unmount_line
+from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter import Mounter
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
@@ -77,7 +77,7 @@ def test_a_path_that_leads_to_another_stack_does_not_unmount_that(host: Host, ho
         (home / "web" / "tree").symlink_to(host.path("other"))
     else:
         (home / "web" / "tree").mkdir(parents=True)
-        _kernel.mount(host.path("other"), f"{home}/web/tree", None, _kernel.MS_BIND)
+        syscalls.mount(host.path("other"), f"{home}/web/tree", None, mount_flags.MS_BIND)
     path = f"{home}/web/tree"
     options: dict[str, Any] = {} if state == "absent" else {"path": path, "layers": ["base", "app"], "boot": False}
     host.run(stacks=[{"name": "web", "state": state, **options}])
@@ -98,7 +98,7 @@ def test_a_mount_goes_where_the_path_led_when_it_was_checked(host: Host, home: P
     with mount_point(f"{home}/web/tree") as place:
         (home / "web").rename(home / "away")
         (home / "web").symlink_to("/usr")
-        _kernel.mount("strata", place.at, "tmpfs", 0)
+        syscalls.mount("strata", place.at, "tmpfs", 0)
         top = place.top()
     assert top is not None
     assert top.path == f"{home}/away/tree"
@@ -110,8 +110,8 @@ def test_a_mount_goes_where_the_path_led_when_it_was_checked(host: Host, home: P
 
 
 def _over(path: str, mount_id: int) -> None:
-    _kernel.mount("other", path, "tmpfs", 0)
+    syscalls.mount("other", path, "tmpfs", 0)
     try:
         unmount_line(mount_id, False)
     finally:
-        _kernel.umount(path)
+        syscalls.umount(path)

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import remove_tree, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 from ansible_collections.strata.overlay.tests.integration.canary import plant, untouched
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
@@ -52,8 +52,8 @@ def block(number: int, answer: int) -> None:
     ]
     program = _Program(len(steps), b"".join(steps))
     zero = ctypes.c_ulong(0)
-    _kernel.libc("prctl", _PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
-    _kernel.libc("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(program), zero, zero)
+    syscalls.libc("prctl", _PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero)
+    syscalls.libc("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(program), zero, zero)
 
 
 def in_a_child(work: Callable[[], object]) -> object:
@@ -83,9 +83,9 @@ def blocked(answer: int, work: Callable[[], object]) -> object:
     """The same without openat2, after proof that it is so."""
 
     def work_without() -> object:
-        block(_kernel.OPENAT2, answer)
+        block(syscalls.OPENAT2, answer)
         with pytest.raises(OSError) as failure:
-            _kernel.openat2(os.open("/", os.O_PATH), b".", os.O_PATH, 0)
+            syscalls.openat2(os.open("/", os.O_PATH), b".", os.O_PATH, 0)
         assert failure.value.errno == answer
         return work()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, Entry, header
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.sshd import Sshd
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError
-from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec
-from ansible_collections.strata.overlay.plugins.module_utils._pruning import Pruning
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import BusyError, DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import PruneSpec
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._prune.run import Pruning
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
@@ -259,7 +259,7 @@ def test_a_namespace_that_no_process_lives_in(host: Host) -> None:
         host.run(stacks=[{"name": "web", "state": "absent"}], layers=WITHOUT_NAMES["layers"][:2])
         assert prune_in_four_steps(host)["removed"] == []
     finally:
-        _kernel.umount(str(pin), _kernel.MNT_DETACH)
+        syscalls.umount(str(pin), syscalls.MNT_DETACH)
     assert kinds(prune_in_four_steps(host)) == {"content": 2, "layer": 2}
 
 
@@ -351,7 +351,7 @@ def test_a_mount_made_after_the_look_keeps_its_layer(host: Host, monkeypatch: py
         seen = look(self)
         looks.append(seen)
         if len(looks) == 1:
-            _kernel.mount(host.store.content(diff_id), str(target), None, _kernel.MS_BIND)
+            syscalls.mount(host.store.content(diff_id), str(target), None, mount_flags.MS_BIND)
         return seen
 
     monkeypatch.setattr(Pruning, "_look", look_and_be_late)

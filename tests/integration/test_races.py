@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _course
-from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
-from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
+from ansible_collections.strata.overlay.plugins.module_utils._info.store import store_info
+from ansible_collections.strata.overlay.plugins.module_utils._run import reconcile
+from ansible_collections.strata.overlay.plugins.module_utils._run.stage import stage_contents
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 
@@ -156,7 +156,7 @@ def in_between(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> N
             work()
         return stage_contents(*arguments, **options)
 
-    monkeypatch.setattr(_course, "stage_contents", stage_late)
+    monkeypatch.setattr(reconcile, "stage_contents", stage_late)
 
 
 def test_what_another_run_has_done_is_not_told_twice(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.images import Layout
 from ansible_collections.strata.overlay.tests.integration.registry import (

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _registry
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._registry import client
+from ansible_collections.strata.overlay.plugins.module_utils._source.retry import PAUSES
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.rogue_server import RogueRegistry, RogueServer, reply
 
@@ -39,8 +39,8 @@ ANSWERS = {
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_registry, "PAUSES", (0.0,))
-    monkeypatch.setattr(_registry, "ONE_MORE", (0.0,))
+    monkeypatch.setattr(client, "PAUSES", (0.0,))
+    monkeypatch.setattr(client, "ONE_MORE", (0.0,))
     assert PAUSES, "others have them still"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.ordinary_user import FIRST, ID, NAME, Ordinary, ordinary_user
@@ -92,7 +92,7 @@ def test_check_do_again_check_again(user: Ordinary, writable: str, driver: str) 
     gone = well(user.module("apply", stacks=[{"name": "web", "state": "absent"}]))
     assert gone["changed"]
     assert not os.path.exists(user.path("web"))
-    assert not [mount for mount in _mountinfo.read() if str(user.home) in mount.path]
+    assert not [mount for mount in mountinfo.read() if str(user.home) in mount.path]
 
 
 def test_times_of_access_are_those_of_the_file_system(user: Ordinary) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _shadowed
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._info.stack import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._observe import hidden_paths
 from ansible_collections.strata.overlay.tests.integration.host import Host
 
 pytestmark = pytest.mark.drivers("overlay", "fuse-overlayfs")
@@ -151,13 +151,13 @@ def test_a_new_writable_layer_hides_nothing(host: Host) -> None:
 def test_a_run_that_changes_nothing_does_not_look(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(**definition(host, OLD))
     change_file(Path(host.path("web")))
-    monkeypatch.delattr(_shadowed, "look_for_shadowed")
+    monkeypatch.delattr(hidden_paths, "look_for_shadowed")
     again = host.run(**definition(host, OLD))
     assert (again["changed"], again["stacks"][0]["hidden"], again.get("warnings")) == (False, [], None)
 
 
 def test_more_than_are_counted_are_said_to_be_more(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_shadowed, "MOST_PATHS", 1)
+    monkeypatch.setattr(hidden_paths, "MOST_PATHS", 1)
     host.run(**definition(host, OLD))
     delete_directory(Path(host.path("web")))
     done = host.run(**definition(host, NEW))

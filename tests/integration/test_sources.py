@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.images import simple_layout
 from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
@@ -155,8 +155,8 @@ def test_an_archive_that_changes_between_check_and_import_is_refused(
     host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = archive(tree, "app.tar")
-    module = "ansible_collections.strata.overlay.plugins.module_utils._course.stage_contents"
-    from ansible_collections.strata.overlay.plugins.module_utils._stage import stage_contents
+    module = "ansible_collections.strata.overlay.plugins.module_utils._run.reconcile.stage_contents"
+    from ansible_collections.strata.overlay.plugins.module_utils._run.stage import stage_contents
 
     # What comes from a new place is read once, so nothing can change in between; what was imported before is not.
     host.run(**web(host, src=str(path), remote_src=True))

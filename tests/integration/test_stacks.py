@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _overlay
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._errors import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import (
     BusyError,
     DefinitionError,
     StrataError,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._mountapi import Tree
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
-from ansible_collections.strata.overlay.plugins.module_utils._overlay import mount_at
-from ansible_collections.strata.overlay.plugins.module_utils._stackinfo import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._info.stack import stack_info
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import Tree
+from ansible_collections.strata.overlay.plugins.module_utils._mount import overlay as overlay_module
+from ansible_collections.strata.overlay.plugins.module_utils._mount.overlay import mount_at
+from ansible_collections.strata.overlay.plugins.module_utils._mount.request import MountRequest
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 
@@ -170,7 +172,7 @@ def test_whiteouts_and_opaque_directories_hide_what_is_below(host: Host) -> None
 
 def test_unmounted_by_somebody(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
-    _kernel.umount(host.path("web"))
+    syscalls.umount(host.path("web"))
     done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
     assert [step["action"] for step in done["plan"]] == ["mount"]
 
@@ -190,7 +192,7 @@ def test_mounted_twice(host: Host) -> None:
 def test_mounted_with_other_layers(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     (mount,) = host.mounts("web")
-    _kernel.umount(host.path("web"))
+    syscalls.umount(host.path("web"))
     swapped = MountRequest(host.store.home, tuple(reversed(mount.lowers())), "", "", "")
     mount_at(swapped, host.path("web"), find_abilities())
     assert host.tree("web")["both"] == "base"
@@ -201,7 +203,7 @@ def test_mounted_with_other_layers(host: Host) -> None:
 
 def test_something_else_mounted_over_it(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
-    _kernel.mount("other", host.path("web"), "tmpfs", 0)
+    syscalls.mount("other", host.path("web"), "tmpfs", 0)
     with pytest.raises(DefinitionError, match=r"another file system \(tmpfs other\) is mounted over the stack"):
         host.run(layers=[BASE, APP], stacks=[stack(host)])
     assert len(host.mounts("web")) == 2
@@ -236,7 +238,7 @@ def test_damage_is_found_and_healed(host: Host, damage: str) -> None:
         "stack": host.store.stacks()["web"].stack_id,
     }
     subprocess.run(["sh", "-ec", damage.format(**names)], cwd=host.root, check=True)
-    _kernel.umount(host.path("web"))
+    syscalls.umount(host.path("web"))
     host.four_steps(**definition)
     assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base", "note": "mine"}
 
@@ -298,10 +300,10 @@ def test_who_uses_a_read_only_or_volatile_stack_keeps_the_old_tree(host: Host, w
 def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     inside = f"{host.path('web')}/etc"
-    _kernel.mount("inner", inside, "tmpfs", 0)
+    syscalls.mount("inner", inside, "tmpfs", 0)
     with pytest.raises(BusyError, match=f"mount of tmpfs inner on {inside}"):
         host.run(layers=[BASE, NEW], stacks=[stack(host)])
-    _kernel.umount(inside)
+    syscalls.umount(inside)
     host.run(layers=[BASE, NEW], stacks=[stack(host)])
     assert host.tree("web")["both"] == "new"
 
@@ -335,7 +337,7 @@ def test_a_kernel_without_lowerdir_append_is_given_relative_names(
 ) -> None:
     abilities = find_abilities()
     old = Abilities(abilities.release, True, False, abilities.userxattr, abilities.page_size)
-    module = "ansible_collections.strata.overlay.plugins.module_utils._survey"
+    module = "ansible_collections.strata.overlay.plugins.module_utils._run.inspect"
     monkeypatch.setattr(f"{module}.find_abilities", lambda: old)
     limit = old.layer_limit()
     # As root of a user namespace, the option userxattr takes the room of one more.
@@ -357,14 +359,14 @@ def test_when_the_new_tree_cannot_be_mounted_the_old_one_comes_back(
 ) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     before = host.store.stacks()["web"]
-    real = _overlay.build
+    real = overlay_module.build
 
     def refuse_the_new_one(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
         if Path(request.lowers[0], "both").read_text() == "new":
             raise OSError(5, "Input/output error", request.lowers[0])
         return real(request, scratch, abilities)
 
-    monkeypatch.setattr(_overlay, "build", refuse_the_new_one)
+    monkeypatch.setattr(overlay_module, "build", refuse_the_new_one)
     with pytest.raises(StrataError, match="stack web: cannot switch .*: Input/output error .* shows the tree"):
         host.run(layers=[BASE, NEW], stacks=[stack(host)])
     assert host.tree("web")["both"] == "app"
@@ -380,14 +382,14 @@ def test_when_a_persistent_stack_cannot_be_mounted_the_old_tree_comes_back(
 ) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
     before = host.store.stacks()["web"]
-    real = _overlay.mount_at
+    real = overlay_module.mount_at
 
     def refuse_the_new_one(request: MountRequest, target: str, abilities: Abilities) -> None:
         if Path(request.lowers[0], "both").read_text() == "new":
             raise OSError(5, "Input/output error", request.lowers[0])
         real(request, target, abilities)
 
-    monkeypatch.setattr(_overlay, "mount_at", refuse_the_new_one)
+    monkeypatch.setattr(overlay_module, "mount_at", refuse_the_new_one)
     with pytest.raises(StrataError, match="stack web: cannot mount .*: Input/output error .* is mounted again"):
         host.run(layers=[BASE, NEW], stacks=[stack(host, writable="persistent")])
     assert host.tree("web")["both"] == "app"

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _mounthelper, _pruneprogram
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._export import export
-from ansible_collections.strata.overlay.plugins.module_utils._store import DIRECTORIES, open_store
+from ansible_collections.strata.overlay.plugins.module_utils._boot import mount_strata
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._export.export import export
+from ansible_collections.strata.overlay.plugins.module_utils._prune import program
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import DIRECTORIES, open_store
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
@@ -68,8 +69,8 @@ def test_a_store_that_others_may_change_is_refused(made: Host, way: str) -> None
 
 def test_programs_refuse_it_too(made: Host, capsys: pytest.CaptureFixture[str]) -> None:
     os.chown(made.root / "strata/stacks", OTHER, 0)
-    assert _mounthelper.main(["web", made.path("web"), "-o", f"root={made.root}"]) == 32
-    assert _pruneprogram.main(json.dumps({"root": str(made.root)})) == 1
+    assert mount_strata.main(["web", made.path("web"), "-o", f"root={made.root}"]) == 32
+    assert program.main(json.dumps({"root": str(made.root)})) == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert all(f"{made.root}/strata/stacks belongs to user {OTHER}, and could change" in line for line in said)

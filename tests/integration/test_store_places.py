@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _survey
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import mount_request
-from ansible_collections.strata.overlay.plugins.module_utils._overlay import mount_at
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._info.store import store_info
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mount.overlay import mount_at
+from ansible_collections.strata.overlay.plugins.module_utils._mount.request import mount_request
+from ansible_collections.strata.overlay.plugins.module_utils._run import inspect
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4, mounted_overlay
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
@@ -200,7 +201,7 @@ def test_a_content_that_is_mounted_without_a_record_outlives_a_prune(nested: Hos
     nested.run(layers=[BASE], stacks=[stack(nested, layers=["base"])])
     other = nested.top / "elsewhere"
     other.mkdir()
-    _kernel.mount(nested.path("web"), str(other), None, _kernel.MS_BIND)
+    syscalls.mount(nested.path("web"), str(other), None, mount_flags.MS_BIND)
     nested.run(stacks=[{"name": "web", "state": "absent"}], layers=[{"name": "base", "state": "absent"}])
     assert not [item for item in nested.prune()["removed"] if item["kind"] == "content"]
     assert (other / "both").read_text() == "base"
@@ -208,8 +209,8 @@ def test_a_content_that_is_mounted_without_a_record_outlives_a_prune(nested: Hos
 
 def test_a_stack_on_a_file_system_that_is_read_only_is_refused_while_planning(host: Host) -> None:
     host.run(layers=[BASE], stacks=[stack(host, layers=["base"])])
-    _kernel.mount(str(host.root), str(host.root), None, _kernel.MS_BIND)
-    _kernel.mount("", str(host.root), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY)
+    syscalls.mount(str(host.root), str(host.root), None, mount_flags.MS_BIND)
+    syscalls.mount("", str(host.root), None, mount_flags.MS_REMOUNT | mount_flags.MS_BIND | mount_flags.MS_RDONLY)
     assert host.run(layers=[BASE], stacks=[stack(host, layers=["base"])])["changed"] is False
     for check in (True, False):
         with pytest.raises(DefinitionError, match="lies on a file system that is read-only"):
@@ -219,8 +220,8 @@ def test_a_stack_on_a_file_system_that_is_read_only_is_refused_while_planning(ho
 def test_a_missing_path_on_a_file_system_that_is_read_only_is_refused_while_planning(host: Host) -> None:
     top = host.top / "srv"
     (top / "there").mkdir(parents=True)
-    _kernel.mount(str(top), str(top), None, _kernel.MS_BIND)
-    _kernel.mount("", str(top), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | _kernel.MS_RDONLY)
+    syscalls.mount(str(top), str(top), None, mount_flags.MS_BIND)
+    syscalls.mount("", str(top), None, mount_flags.MS_REMOUNT | mount_flags.MS_BIND | mount_flags.MS_RDONLY)
     for check in (True, False):
         with pytest.raises(DefinitionError, match=f"stack web: option 'path': {top}/web is missing, and cannot"):
             host.run(check=check, layers=[BASE, APP], stacks=[stack(host)])
@@ -235,7 +236,7 @@ def test_a_process_that_may_not_mount_is_told_while_planning(host: Host) -> None
     code = """
 import sys
 import tarfile
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.tests.integration.test_store_places import APP, BASE, stack
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from pathlib import Path
@@ -258,9 +259,9 @@ def test_a_mount_inside_the_store_is_named(host: Host, same_disk: bool) -> None:
     host.run(layers=[{"name": "app", "state": "absent"}])
     content = str(host.root / "content")
     if same_disk:
-        _kernel.mount(content, content, None, _kernel.MS_BIND)
+        syscalls.mount(content, content, None, mount_flags.MS_BIND)
     else:
-        _kernel.mount("disk", content, "tmpfs", 0, "mode=0700")
+        syscalls.mount("disk", content, "tmpfs", 0, "mode=0700")
         (host.root / "content/sha256").mkdir()
     for check in (True, False):
         with pytest.raises(DefinitionError, match=f"option 'root': something is mounted on {content} .* unmount"):
@@ -278,7 +279,7 @@ def test_a_mount_inside_the_store_is_named(host: Host, same_disk: bool) -> None:
     assert kinds(host) == set()
 
 
-RESTRICTIONS = _kernel.MS_NOSUID | _kernel.MS_NODEV | _kernel.MS_NOEXEC
+RESTRICTIONS = mount_flags.MS_NOSUID | mount_flags.MS_NODEV | mount_flags.MS_NOEXEC
 
 
 @pytest.fixture
@@ -286,8 +287,8 @@ def hardened(host: Host) -> Host:
     """A host whose store lies on a file system that is mounted as hardened ones have /var."""
     need_full_root("may not take away flags of what it has not mounted")
     host.root.mkdir()
-    _kernel.mount(str(host.root), str(host.root), None, _kernel.MS_BIND)
-    _kernel.mount("", str(host.root), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | RESTRICTIONS)
+    syscalls.mount(str(host.root), str(host.root), None, mount_flags.MS_BIND)
+    syscalls.mount("", str(host.root), None, mount_flags.MS_REMOUNT | mount_flags.MS_BIND | RESTRICTIONS)
     return host
 
 
@@ -368,7 +369,7 @@ def test_fuse_overlayfs_in_a_path_with_a_colon_is_refused_or_passed_over(
     other = Host(host.top / "a:b")
     wanted = stack(other, driver=driver, writable="persistent")
     if driver == "auto":
-        monkeypatch.setattr(_survey, "find_abilities", lambda: find_abilities()._replace(overlay=False))
+        monkeypatch.setattr(inspect, "find_abilities", lambda: find_abilities()._replace(overlay=False))
         assert other.run(layers=[BASE, APP], stacks=[wanted])["stacks"][0]["driver"] == "copy"
         return
     with pytest.raises(DefinitionError, match="stack web: option 'driver': .* whose path has a colon"):
@@ -386,7 +387,7 @@ def test_a_store_that_is_reached_by_a_second_name_is_the_same_store(host: Host, 
     host.run(layers=[BASE, APP], stacks=[web])
     second = host.top / "second"
     (second / "store").mkdir(parents=True)
-    _kernel.mount(str(host.root), str(second / "store"), None, _kernel.MS_BIND)
+    syscalls.mount(str(host.root), str(second / "store"), None, mount_flags.MS_BIND)
     other = Host(second)
     assert other.run(layers=[BASE, APP], stacks=[web])["changed"] is False
     assert kinds(other) == set()
@@ -421,5 +422,5 @@ def test_a_bind_of_a_content_that_no_stack_has_is_unknown(host: Host) -> None:
         place.mkdir()
     app = host.store.content(host.store.name_record("app").diff_ids[0])  # type: ignore[union-attr]
     for source, place in zip((host.path("web"), f"{host.path('web')}/etc", app), places, strict=True):
-        _kernel.mount(source, str(place), None, _kernel.MS_BIND)
+        syscalls.mount(source, str(place), None, mount_flags.MS_BIND)
     assert unknown(host) == [str(places[2])]

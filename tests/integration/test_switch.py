@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _overlay
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities, find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._mountapi import Tree
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import MountRequest
-from ansible_collections.strata.overlay.plugins.module_utils._quota import quota_fault
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import Tree
+from ansible_collections.strata.overlay.plugins.module_utils._linux.quota import quota_fault
+from ansible_collections.strata.overlay.plugins.module_utils._mount import overlay as overlay_module
+from ansible_collections.strata.overlay.plugins.module_utils._mount.request import MountRequest
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
 from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
@@ -70,7 +72,7 @@ def test_a_single_layer_is_switched_without_a_gap(host: Host) -> None:
 def without(monkeypatch: pytest.MonkeyPatch, **abilities: Any) -> None:
     """Let the kernel seem older than it is."""
     found = find_abilities()._replace(**abilities)
-    module = "ansible_collections.strata.overlay.plugins.module_utils._survey"
+    module = "ansible_collections.strata.overlay.plugins.module_utils._run.inspect"
     monkeypatch.setattr(f"{module}.find_abilities", lambda: found)
 
 
@@ -106,8 +108,8 @@ def test_below_a_shared_mount_other_namespaces_see_the_switch_too(host: Host, la
     """As systemd has it: `/` is shared, and services with a namespace of their own are its slaves."""
     shared = host.top / "srv"
     shared.mkdir()
-    _kernel.mount("shared", str(shared), "tmpfs", 0)
-    _kernel.mount("", str(shared), None, _kernel.MS_SHARED)
+    syscalls.mount("shared", str(shared), "tmpfs", 0)
+    syscalls.mount("", str(shared), None, mount_flags.MS_SHARED)
     host.run(layers=[BASE, APP], stacks=[stack(host, layers=layers)])
     with subprocess.Popen(["unshare", "--mount", "--propagation", "slave", "sleep", "600"]) as service:
         try:
@@ -142,12 +144,12 @@ def test_when_the_new_tree_is_not_what_was_asked_for_the_old_one_stays(
 ) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     before = host.store.stacks()["web"]
-    real = _overlay.build
+    real = overlay_module.build
 
     def lose_a_layer(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
         return real(replace(request, lowers=request.lowers[::-1]), scratch, abilities)
 
-    monkeypatch.setattr(_overlay, "build", lose_a_layer)
+    monkeypatch.setattr(overlay_module, "build", lose_a_layer)
     with pytest.raises(StrataError, match="mounted something else than it was asked for: it shows other layers"):
         host.run(layers=[BASE, NEW], stacks=[stack(host)])
     monkeypatch.undo()
@@ -168,7 +170,7 @@ def test_a_volatile_switch_that_fails_leaves_the_old_layer_and_nothing_else(
     def refuse(_request: MountRequest, _scratch: str, _abilities: Abilities) -> Tree:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(_overlay, "build", refuse)
+    monkeypatch.setattr(overlay_module, "build", refuse)
     with pytest.raises(StrataError, match="cannot switch"):
         host.run(layers=[BASE, NEW], stacks=[stack(host, writable="volatile")])
     monkeypatch.undo()
@@ -212,7 +214,7 @@ def _run_and_die(host: Host, at: str, definition: dict[str, Any]) -> None:
         if at == "Tree.attach":
             Tree.attach = die  # type: ignore[method-assign]
         else:
-            setattr(_overlay if at == "build" else _kernel, at, die)
+            setattr(overlay_module if at == "build" else syscalls, at, die)
         host.run(**definition)
     finally:
         os._exit(1)
@@ -301,11 +303,13 @@ def test_mount_options_are_set_and_kept(host: Host, writable: str, layers: list[
     host.four_steps(**definition)
     (mount,) = host.mounts("web")
     assert set(options) <= set(mount.options)
-    _kernel.mount("", host.path("web"), None, _kernel.MS_SHARED)
+    syscalls.mount("", host.path("web"), None, mount_flags.MS_SHARED)
     told = host.four_steps(**definition)["plan"]
     assert any("without propagation private" in step["text"] for step in told)
-    read_only = 0 if writable != "none" else _kernel.MS_RDONLY
-    _kernel.mount("", host.path("web"), None, _kernel.MS_REMOUNT | _kernel.MS_BIND | read_only | _kernel.MS_NODEV)
+    read_only = 0 if writable != "none" else mount_flags.MS_RDONLY
+    syscalls.mount(
+        "", host.path("web"), None, mount_flags.MS_REMOUNT | mount_flags.MS_BIND | read_only | mount_flags.MS_NODEV
+    )
     told = host.four_steps(**definition)["plan"]
     assert any("without noexec, nosuid" in step["text"] for step in told)
     without_them: dict[str, Any] = {"layers": [BASE, APP], "stacks": [stack(host, writable=writable, layers=layers)]}
@@ -315,7 +319,7 @@ def test_mount_options_are_set_and_kept(host: Host, writable: str, layers: list[
 
 @pytest.mark.parametrize("writable", ["persistent", "volatile"])
 def test_owner_and_mode_of_the_top_directory(host: Host, writable: str) -> None:
-    if _kernel.in_user_namespace():
+    if syscalls.in_user_namespace():
         pytest.skip("a user namespace of one user cannot change owners")
     asked: dict[str, Any] = {"owner": 1000, "group": 1001, "mode": "0750", "writable": writable}
 
@@ -374,8 +378,8 @@ def test_a_map_that_is_not_there_is_found(host: Host) -> None:
     }
     host.run(**definition)
     (mount,) = host.mounts("web")
-    _kernel.umount(host.path("web"))
+    syscalls.umount(host.path("web"))
     request = MountRequest(host.store.home, tuple(mount.lowers()), "", "", "")
-    _overlay.mount_at(request, host.path("web"), find_abilities())
+    overlay_module.mount_at(request, host.path("web"), find_abilities())
     told = host.four_steps(**definition)["plan"]
     assert "the owners of its files are not mapped as they should be" in told[0]["text"]

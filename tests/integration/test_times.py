@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _digestcache, _engine, _readahead
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
-from ansible_collections.strata.overlay.plugins.module_utils._info import store_info
-from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
-from ansible_collections.strata.overlay.plugins.module_utils._readahead import ReadAhead
-from ansible_collections.strata.overlay.plugins.module_utils._source import Unread, open_tar, read_source
+from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._info.store import store_info
+from ansible_collections.strata.overlay.plugins.module_utils._run import engine, prefetch
+from ansible_collections.strata.overlay.plugins.module_utils._run.prefetch import ReadAhead
+from ansible_collections.strata.overlay.plugins.module_utils._source import digest_cache
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import DigestCache
+from ansible_collections.strata.overlay.plugins.module_utils._source.source import Unread, open_tar, read_source
 from ansible_collections.strata.overlay.plugins.plugin_utils._inlinetimes import with_times
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.test_ansible import executions
@@ -122,7 +123,7 @@ def test_a_touched_directory_changes_nothing(host: Host, tree: Path) -> None:
 def test_a_touched_directory_and_a_prune_change_nothing(
     host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_digestcache, "_FRESH_NS", 0)  # else the cache does not remember what was just touched
+    monkeypatch.setattr(digest_cache, "_FRESH_NS", 0)  # else the cache does not remember what was just touched
     host.run(**remote(host, tree))
     os.utime(tree / "index.html", (LONG_AGO + 5, LONG_AGO + 5))
     assert [host.run(**remote(host, tree), prune={"unused_for": "0s"})["changed"] for _run in range(2)] == [False] * 2
@@ -200,12 +201,12 @@ def test_times_are_settled_though_another_layer_cannot_be_read_at_first(
             raise OSError("for now")
         return real(workspace, sources, *rest)
 
-    real = _readahead.read_ahead
+    real = prefetch.read_ahead
     other = tree.parent / "other"
     shutil.copytree(tree, other)
     host.run(**remote(host, tree))
     write(tree / "index.html", "two", LONG_AGO)
-    monkeypatch.setattr(_engine, "read_ahead", read_ahead)
+    monkeypatch.setattr(engine, "read_ahead", read_ahead)
     given = remote(host, tree)
     more = {"name": "other", "dir": str(other), "remote_src": True, "times": "fixed"}
     host.run(**{**given, "layers": [*given["layers"], more]})

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import find_abilities
-from ansible_collections.strata.overlay.plugins.module_utils._commit import commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import BusyError, DefinitionError
-from ansible_collections.strata.overlay.plugins.module_utils._mounter import Mounter
-from ansible_collections.strata.overlay.plugins.module_utils._mounthelper import main as mount_strata
-from ansible_collections.strata.overlay.plugins.module_utils._upperuse import in_use, left_by_all
+from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import main as mount_strata
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import BusyError, DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter import Mounter
+from ansible_collections.strata.overlay.plugins.module_utils._mount.upper_use import in_use, left_by_all
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
@@ -73,11 +73,11 @@ def bound(host: Host, name: str = "elsewhere") -> Iterator[str]:
     """The tree, bound to another directory in this mount namespace."""
     place = host.top / name
     place.mkdir(exist_ok=True)
-    _kernel.mount(host.path("web"), str(place), None, _kernel.MS_BIND)
+    syscalls.mount(host.path("web"), str(place), None, mount_flags.MS_BIND)
     try:
         yield str(place)
     finally:
-        _kernel.umount(str(place), _kernel.MNT_DETACH)
+        syscalls.umount(str(place), syscalls.MNT_DETACH)
 
 
 @contextlib.contextmanager
@@ -143,8 +143,8 @@ def test_a_commit_with_restack_of_a_tree_that_is_bound_elsewhere_is_refused(web:
 def test_mounts_that_go_with_the_unmount_are_not_in_the_way(web: Host) -> None:
     """What systemd gives services of their own, such as PrivateTmp."""
     web.run(**definition(web, [BASE, APP], state="unmounted"))
-    _kernel.mount(str(web.top), str(web.top), None, _kernel.MS_BIND)
-    _kernel.mount("", str(web.top), None, _kernel.MS_SHARED)
+    syscalls.mount(str(web.top), str(web.top), None, mount_flags.MS_BIND)
+    syscalls.mount("", str(web.top), None, mount_flags.MS_SHARED)
     try:
         web.run(**definition(web, [BASE, APP]))
         with container("slave"), container("shared"):
@@ -152,7 +152,7 @@ def test_mounts_that_go_with_the_unmount_are_not_in_the_way(web: Host) -> None:
         assert web.tree("web")["note"] == "mine"
     finally:
         unmount_all(web.top)
-        _kernel.umount(str(web.top), _kernel.MNT_DETACH)
+        syscalls.umount(str(web.top), syscalls.MNT_DETACH)
 
 
 def test_a_mount_that_comes_between_brings_the_very_tree_back(web: Host) -> None:
@@ -163,7 +163,7 @@ def test_a_mount_that_comes_between_brings_the_very_tree_back(web: Host) -> None
         def unmount_and_bind() -> str:
             with left_by_all(str(web.root), record, path):
                 place = elsewhere.enter_context(bound(web))
-                _kernel.umount(path)
+                syscalls.umount(path)
             return place
 
         with pytest.raises(BusyError, match="Its tree is mounted there again"):
@@ -177,7 +177,7 @@ def test_a_mount_that_comes_between_brings_the_very_tree_back(web: Host) -> None
 def test_a_tree_that_was_unmounted_while_it_was_open_is_not_mounted_a_second_time(
     web: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not find_abilities().beneath or _kernel.in_user_namespace():
+    if not find_abilities().beneath or syscalls.in_user_namespace():
         pytest.skip("the kernel cannot be asked here")
     web.run(**definition(web, [BASE, APP]))
     with subprocess.Popen(["sleep", "600"], cwd=f"{web.path('web')}/bin") as holder:
@@ -254,5 +254,5 @@ def test_what_a_killed_run_has_left_is_no_hindrance_to_ask_the_kernel(web: Host)
     left.mkdir(mode=0o700, exist_ok=True)
     (left / "upper" / "old").mkdir(parents=True, exist_ok=True)
     assert in_use(upper)
-    _kernel.umount(web.path("web"))
+    syscalls.umount(web.path("web"))
     assert not in_use(upper)

@@ -13,8 +13,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, header, padding
-from ansible_collections.strata.overlay.plugins.module_utils._tarheader import checksum, format_record
+from ansible_collections.strata.overlay.plugins.module_utils._archive.header import checksum, format_record
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import Entry, header, padding
 
 
 def member(name: bytes, content: bytes = b"", **values: Any) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, header, padding
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, Entry, header, padding
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
     directory,
     hardlink,

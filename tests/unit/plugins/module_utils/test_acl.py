@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END, TarReader
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import directory, member, pax, symlink
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.test_unpack import facts
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import digest
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member, pax
 
 OVERLAYS = ["impure", "nlink", "origin", "protattr", "upper", "uuid"]

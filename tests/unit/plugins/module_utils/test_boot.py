@@ -13,26 +13,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._boot import (
+from ansible_collections.strata.overlay.plugins.module_utils._boot.entries import (
     boot_changes,
     boot_entry,
     boot_problems,
     escape_path,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import (
-    BootEntry,
-    BootFacts,
-    Places,
-    observe_boot,
-)
-from ansible_collections.strata.overlay.plugins.module_utils._bootfiles import remove_entries, write_entries
-from ansible_collections.strata.overlay.plugins.module_utils._fstab import (
+from ansible_collections.strata.overlay.plugins.module_utils._boot.facts import observe_boot
+from ansible_collections.strata.overlay.plugins.module_utils._boot.files import remove_entries, write_entries
+from ansible_collections.strata.overlay.plugins.module_utils._boot.fstab import (
     block_lines,
     escape,
     first_field,
     with_block,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._boot.model import BootEntry, BootFacts, Places
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
 
 ROOT = "/var/lib/strata"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._chain import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import (
     DIFF_ID,
     LINK_ID,
     chain_ids,

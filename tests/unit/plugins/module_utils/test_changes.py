@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._changes import find_changes, same_time
-from ansible_collections.strata.overlay.plugins.module_utils._readable import readable
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import readable
+from ansible_collections.strata.overlay.plugins.module_utils._layer.changes import find_changes, same_time
 
 SECOND = 10**9
 

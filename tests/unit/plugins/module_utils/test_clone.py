@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import clone_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import remove_tree
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can set owners, devices and trusted attributes")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._commit import read_commit
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._quiet import Quiet, kept_quiet, plan_quiet
-from ansible_collections.strata.overlay.plugins.module_utils._services import UnitState
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._run.commit import read_commit
+from ansible_collections.strata.overlay.plugins.module_utils._services.freeze import Quiet, kept_quiet, plan_quiet
+from ansible_collections.strata.overlay.plugins.module_utils._services.units import UnitState
 
 UNITS = ("db.service", "app.service")
 STOPPED = plan_quiet("stop", UNITS)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, cast  # pylint: disable=unused-import  # pylint does not read the string in cast()
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._compress import Decompressed, open_stream
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._archive.compression import Decompressed, open_stream
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import COMPRESSORS, zstd
 
 PLAIN = random.Random(7).randbytes(700_000) + bytes(3_000_000) + b"end"

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise, wrap
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
-from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
-from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._common.paths import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise, wrap
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import StackSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,8 +15,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
-from ansible_collections.strata.overlay.plugins.module_utils._effort import ENTRY, effort
+from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
+from ansible_collections.strata.overlay.plugins.module_utils._run.effort import ENTRY, effort
 
 
 def archive(path: Path, files: int, size: int) -> Blob:

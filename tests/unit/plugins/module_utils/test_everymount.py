@@ -9,15 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _mountinfo
-from ansible_collections.strata.overlay.plugins.module_utils._everymount import (
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._mount.in_use import InMounts
+from ansible_collections.strata.overlay.plugins.module_utils._mount.namespaces import (
     Everywhere,
-    InMounts,
     Namespace,
     mounts_everywhere,
     used_by_mounts,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import root_on_device
+from ansible_collections.strata.overlay.plugins.module_utils._mount.request import root_on_device
 
 LINK = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LAYER = "0123456789abcdef" * 4
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 def uses(root: Path, *lines: str, namespace_root: str = "/proc/self/root") -> InMounts:
     table = "".join(f"{line}\n" for line in lines).encode()
-    namespace = Namespace(namespace_root, tuple(_mountinfo.parse(table)))
+    namespace = Namespace(namespace_root, tuple(mountinfo.parse(table)))
     return used_by_mounts(Everywhere((namespace,), ()), str(root))
 
 
@@ -73,7 +73,7 @@ def test_our_directory_under_another_name_counts(root: Path, tmp_path: Path) -> 
 
 
 def test_binds_and_mounts_inside(root: Path) -> None:
-    device, inner = root_on_device(_mountinfo.read(), str(root))
+    device, inner = root_on_device(mountinfo.read(), str(root))
     bind = f"60 1 {device} {inner}/content/sha256/{LAYER} /srv/one ro - ext4 /dev/x rw"
     assert uses(root, bind).contents == {LAYER}
     assert uses(root, bind.replace(device, "99:99")).contents == set()
@@ -86,8 +86,8 @@ def test_binds_and_mounts_inside(root: Path) -> None:
 
 def test_mounts_inside_where_the_whole_file_system_is_mounted(tmp_path: Path) -> None:
     """As most are: their root is `/`, and a path that begins with two slashes is not the one that begins with one."""
-    place = next(mount for mount in _mountinfo.read() if mount.path == "/proc")
-    device, inner = root_on_device(_mountinfo.read(), "/proc/sys")
+    place = next(mount for mount in mountinfo.read() if mount.path == "/proc")
+    device, inner = root_on_device(mountinfo.read(), "/proc/sys")
     assert (device, place.root, inner) == (place.device, "/", "/sys")
     whole = f"20 1 {device} / /proc rw - proc proc rw"
     inside = f"61 20 0:61 / /proc/sys/overlay2/{LAYER}/volatile rw - tmpfs strata rw"
@@ -96,5 +96,5 @@ def test_mounts_inside_where_the_whole_file_system_is_mounted(tmp_path: Path) ->
 
 def test_this_host() -> None:
     found = mounts_everywhere()
-    own = _mountinfo.read()
+    own = mountinfo.read()
     assert any({mount.path for mount in own} == {mount.path for mount in there.mounts} for there in found.namespaces)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._exportimage import Chain, Tree, digest_image
-from ansible_collections.strata.overlay.plugins.module_utils._manifest import Manifest, read_document, sha256
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._export.image import Chain, Tree, digest_image
+from ansible_collections.strata.overlay.plugins.module_utils._image.manifest import Manifest, read_document, sha256
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import DigestCache
 
 FOREIGN = "sha256:" + "a" * 64
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
-from ansible_collections.strata.overlay.plugins.module_utils._exportspec import ExportSpec, read_export
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.export import ExportSpec, read_export
 
 
 def read(**options: Any) -> ExportSpec:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
-from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._source.download import UrlStream
+from ansible_collections.strata.overlay.plugins.module_utils._source.retry import PAUSES
 from ansible_collections.strata.overlay.tests.integration.web import serving
 
 CONTENT = random.Random(1).randbytes(3_000_000)

@@ -12,11 +12,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._dockerarchive import list_docker
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._firstbytes import not_a_tar
-from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import open_files
-from ansible_collections.strata.overlay.plugins.module_utils._tar import TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._archive.magic import not_a_tar
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._image.archive_files import open_files
+from ansible_collections.strata.overlay.plugins.module_utils._image.docker_archive import list_docker
 
 
 def zipped() -> bytes:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _foreign, _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._enginecheck import check_engine
-from ansible_collections.strata.overlay.plugins.module_utils._engineinfo import engine_info
-from ansible_collections.strata.overlay.plugins.module_utils._foreign import Foreign
+from ansible_collections.strata.overlay.plugins.module_utils._check.engines import check_engine
+from ansible_collections.strata.overlay.plugins.module_utils._engines import records
+from ansible_collections.strata.overlay.plugins.module_utils._engines.info import engine_info
+from ansible_collections.strata.overlay.plugins.module_utils._engines.records import Foreign
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 
 LAYER = "a" * 64
 
@@ -31,7 +32,7 @@ def top(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         def missing(*_arguments: Any) -> int:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-        monkeypatch.setattr(_kernel, "openat2", missing)
+        monkeypatch.setattr(syscalls, "openat2", missing)
     return tmp_path
 
 
@@ -164,7 +165,7 @@ def test_sixty_thousand_layers_in_one_chain_are_read_in_bounded_time(tmp_path: P
 
 
 def test_a_directory_with_too_many_entries_is_read_in_part(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_foreign, "_MOST_NAMES", 3)
+    monkeypatch.setattr(records, "_MOST_NAMES", 3)
     (top / "many").mkdir()
     for number in range(4):
         (top / "many" / f"{number}").touch()

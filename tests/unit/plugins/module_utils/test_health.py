@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._health import check_health
-from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec, read_health
+from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec, read_health
+from ansible_collections.strata.overlay.plugins.module_utils._services.health import check_health
 
 
 def read(**options: Any) -> HealthSpec:

@@ -12,8 +12,12 @@ import zlib
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
-from ansible_collections.strata.overlay.plugins.module_utils._holes import (
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
+from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import clone_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader, pack_directory
+from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import digest, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import (
     ZEROS,
     HoleWriter,
     crc32_of_zeros,
@@ -23,10 +27,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._holes import (
     same_bytes,
     write_stream,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader, pack_directory
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
-from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member, sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _httpwire
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
-from ansible_collections.strata.overlay.plugins.module_utils._health import check_health
-from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
-from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError, skip
-from ansible_collections.strata.overlay.plugins.module_utils._httporigin import origin_of, redirect_target, split_login
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
+from ansible_collections.strata.overlay.plugins.module_utils._services.health import check_health
+from ansible_collections.strata.overlay.plugins.module_utils._source import http_wire
+from ansible_collections.strata.overlay.plugins.module_utils._source.download import UrlStream
+from ansible_collections.strata.overlay.plugins.module_utils._source.http import Client, RequestError, skip
+from ansible_collections.strata.overlay.plugins.module_utils._source.http_origin import (
+    origin_of,
+    redirect_target,
+    split_login,
+)
 from ansible_collections.strata.overlay.tests.integration.registry import Authority
 from ansible_collections.strata.overlay.tests.integration.rogue_server import Asked, RogueServer, reply
 
@@ -237,7 +241,7 @@ def test_a_header_that_cannot_be_sent_is_named_without_its_value(server: RogueSe
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setattr(_httpwire, "_WINDOW", 0.3)
+    monkeypatch.setattr(http_wire, "_WINDOW", 0.3)
     return Client(timeout=0.2, total=0.3)
 
 

@@ -15,17 +15,18 @@ from functools import partial
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _registry, _registrypush
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._fetch import UrlStream
-from ansible_collections.strata.overlay.plugins.module_utils._health import check_health
-from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
-from ansible_collections.strata.overlay.plugins.module_utils._http import Client
-from ansible_collections.strata.overlay.plugins.module_utils._imagepull import pull
-from ansible_collections.strata.overlay.plugins.module_utils._platform import parse_platform
-from ansible_collections.strata.overlay.plugins.module_utils._reference import parse_reference
-from ansible_collections.strata.overlay.plugins.module_utils._registry import Access, Registry
-from ansible_collections.strata.overlay.plugins.module_utils._registryblob import BlobStream
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import parse_platform
+from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import parse_reference
+from ansible_collections.strata.overlay.plugins.module_utils._export import push as push_module
+from ansible_collections.strata.overlay.plugins.module_utils._registry import client
+from ansible_collections.strata.overlay.plugins.module_utils._registry.blob import BlobStream
+from ansible_collections.strata.overlay.plugins.module_utils._registry.client import Access, Registry
+from ansible_collections.strata.overlay.plugins.module_utils._registry.pull import pull
+from ansible_collections.strata.overlay.plugins.module_utils._services.health import check_health
+from ansible_collections.strata.overlay.plugins.module_utils._source.download import UrlStream
+from ansible_collections.strata.overlay.plugins.module_utils._source.http import Client
 from ansible_collections.strata.overlay.tests.integration.nasty_answers import nasty_answer
 from ansible_collections.strata.overlay.tests.integration.registry import PASSWORD, USER
 from ansible_collections.strata.overlay.tests.integration.rogue_server import Asked, RogueRegistry, reply
@@ -40,9 +41,9 @@ def rogue(monkeypatch: pytest.MonkeyPatch) -> Iterator[RogueRegistry]:
     def at_once(_seconds: float) -> None:
         pass
 
-    for module in (_registry, _registrypush):
+    for module in (client, push_module):
         monkeypatch.setattr(module, "persist", partial(module.persist, sleep=at_once))
-    monkeypatch.setattr(_registry, "BlobStream", partial(BlobStream, sleep=at_once))
+    monkeypatch.setattr(client, "BlobStream", partial(BlobStream, sleep=at_once))
     with RogueRegistry().running() as made:
         yield made
 
@@ -134,12 +135,12 @@ def test_mirrors_that_answer_anything_are_gone_on_from(rogue: RogueRegistry) -> 
 
 def test_a_push_to_a_registry_that_answers_anything(rogue: RogueRegistry) -> None:
     def ask(_chance: random.Random) -> None:
-        endpoint = _registrypush._PushEndpoint(
+        endpoint = push_module._PushEndpoint(
             Client(timeout=2),
             rogue.host,
             "team/app",
             f"registry {rogue.host}",
-            _registry.login_finder(parse_reference(f"http://{rogue.host}/team/app:1.0", "app"), access()),
+            client.login_finder(parse_reference(f"http://{rogue.host}/team/app:1.0", "app"), access()),
             plain_http=True,
             pauses=(),
             actions="pull,push",

@@ -14,9 +14,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._imagefiles import Files, open_files
+from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._image.archive_files import Files, open_files
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member
 
 

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._imagedb import repositories_of
-from ansible_collections.strata.overlay.plugins.module_utils._imagename import familiar, is_same
-from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord
+from ansible_collections.strata.overlay.plugins.module_utils._definition.image_name import familiar, is_same
+from ansible_collections.strata.overlay.plugins.module_utils._image.db import repositories_of
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._image import Image
-from ansible_collections.strata.overlay.plugins.module_utils._imagepull import pull
-from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import parse_platform
+from ansible_collections.strata.overlay.plugins.module_utils._image.image import Image
+from ansible_collections.strata.overlay.plugins.module_utils._image.manifest import (
     OCI_INDEX,
     OCI_MANIFEST,
     Config,
     read_config,
     sha256,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._platform import parse_platform
+from ansible_collections.strata.overlay.plugins.module_utils._registry.pull import pull
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 

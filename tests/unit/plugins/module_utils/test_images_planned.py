@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._blob import Blob
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
-from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, Known, desire
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._image import (
+from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import parse_platform
+from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import WRONG_TAG
+from ansible_collections.strata.overlay.plugins.module_utils._image.image import (
     Image,
     ImageLayer,
     ImageOrigin,
@@ -28,11 +28,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._image import (
     placed,
     sent_image,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._imagedb import WRONG_TAG
-from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
-from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
-from ansible_collections.strata.overlay.plugins.module_utils._platform import parse_platform
-from ansible_collections.strata.overlay.plugins.module_utils._records import NameRecord, dump, load
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import Desired, Known, desire
+from ansible_collections.strata.overlay.plugins.module_utils._plan.plan import plan
+from ansible_collections.strata.overlay.plugins.module_utils._plan.state import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord, dump, load
 
 A, B, C, ID, OTHER = (f"sha256:{letter * 64}" for letter in "abc12")
 MANIFEST = "sha256:" + "3" * 64

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
-from ansible_collections.strata.overlay.plugins.module_utils._imagespec import ImageSpec, RegistryAccess
-from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._definition.image import ImageSpec, RegistryAccess
+from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import Platform
 
 A = "sha256:" + "a" * 64
 WRITTEN = "must be written os/architecture or os/architecture/variant, such as linux/arm64/v8"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._argspec import layer_spec
-from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile, inline_files
-from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options
+from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import layer_spec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile, inline_files
+from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import check_options
 
 
 def inline(*items: dict[str, Any]) -> tuple[tuple[InlineFile, ...], list[str]]:

@@ -16,20 +16,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._latelinks import LateLinks
-from ansible_collections.strata.overlay.plugins.module_utils._limits import (
+from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import (
     UNLESS_SET,
     Limits,
     least_reserve,
     read_limits,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._meter import Meter
-from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
-from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack, writer_apart
+from ansible_collections.strata.overlay.plugins.module_utils._archive.meter import Meter
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, Entry
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._layer.deferred_links import LateLinks
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import digest, unpack, writer_apart
+from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
     directory,
     hardlink,

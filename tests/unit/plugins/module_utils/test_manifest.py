@@ -10,8 +10,9 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import Platform
+from ansible_collections.strata.overlay.plugins.module_utils._image.manifest import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -25,7 +26,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._manifest import (
     sha256,
     verify,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._platform import Platform
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"

@@ -11,10 +11,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _merge
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, shown_chain
-from ansible_collections.strata.overlay.plugins.module_utils._clone import names_in
-from ansible_collections.strata.overlay.plugins.module_utils._merge import merge_trees
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, copy_id, shown_chain
+from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import names_in
+from ansible_collections.strata.overlay.plugins.module_utils._source import flatten
+from ansible_collections.strata.overlay.plugins.module_utils._source.flatten import merge_trees
 
 A, B = (f"sha256:{letter * 64}" for letter in "ab")
 
@@ -82,7 +82,7 @@ def test_a_layer_that_is_thrown_away_meanwhile(tmp_path: Path, monkeypatch: pyte
             os.unlink(tmp_path / "trash/a/x")
         return names_in(root, directory)
 
-    monkeypatch.setattr(_merge, "names_in", thrown_away)
+    monkeypatch.setattr(flatten, "names_in", thrown_away)
     with pytest.raises(FileNotFoundError, match="low"):
         merge_trees([top, low], str(tmp_path / "all"))
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path, parse, read, read_near
-from ansible_collections.strata.overlay.plugins.module_utils._pathname import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._common.paths import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mountinfo import parse, read, read_near
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount, by_path
 from hypothesis import given
 from hypothesis import strategies as st
 

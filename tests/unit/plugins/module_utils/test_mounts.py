@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
-from ansible_collections.strata.overlay.plugins.module_utils._mounts import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mount.request import (
     fulfils,
     mount_request,
     of_store_at,
     root_on_device,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import Generation, StackRecord
 
 ROOT = "/var/lib/strata"
 HOME = f"{ROOT}/overlay2"

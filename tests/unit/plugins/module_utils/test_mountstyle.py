@@ -9,24 +9,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _mountapi
-from ansible_collections.strata.overlay.plugins.module_utils._mountstyle import FLAG_NAMES, MountStyle
+from ansible_collections.strata.overlay.plugins.module_utils._definition.mount_options import FLAG_NAMES, MountStyle
+from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags
 
 ALL = MountStyle(("noexec", "nosuid", "strictatime"), "private")
 
 
 def test_each_interface_has_its_own_bits() -> None:
-    ms = _kernel.MS_NOEXEC | _kernel.MS_NOSUID | _kernel.MS_STRICTATIME
-    attributes = _mountapi.ATTR_NOEXEC | _mountapi.ATTR_NOSUID | _mountapi.ATTR_STRICTATIME
-    assert ALL.ms_flags() == ms | _kernel.MS_NODEV, "device files work only where they are asked for"
-    assert ALL.attributes() == attributes | _mountapi.ATTR_NODEV
+    ms = mount_flags.MS_NOEXEC | mount_flags.MS_NOSUID | mount_flags.MS_STRICTATIME
+    attributes = mount_flags.ATTR_NOEXEC | mount_flags.ATTR_NOSUID | mount_flags.ATTR_STRICTATIME
+    assert ALL.ms_flags() == ms | mount_flags.MS_NODEV, "device files work only where they are asked for"
+    assert ALL.attributes() == attributes | mount_flags.ATTR_NODEV
     with_devices = replace(ALL, options=(*ALL.options, "dev"))
     assert (with_devices.ms_flags(), with_devices.attributes()) == (ms, attributes)
 
 
 def test_flags_that_are_not_asked_for_are_not_inherited() -> None:
-    assert ALL.not_inherited() == _mountapi.ATTR_NOSYMFOLLOW
-    assert MountStyle(("dev",)).not_inherited() == _mountapi.ATTR_RESTRICTIONS
+    assert ALL.not_inherited() == mount_flags.ATTR_NOSYMFOLLOW
+    assert MountStyle(("dev",)).not_inherited() == mount_flags.ATTR_RESTRICTIONS
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_a_mount_lacks(options: tuple[str, ...], optional: tuple[str, ...],
 
 @pytest.mark.parametrize("name", sorted({*FLAG_NAMES} - {"dev"}))
 def test_every_flag_is_a_bit_of_mount(name: str) -> None:
-    assert (MountStyle((name,)).ms_flags() & ~_kernel.MS_NODEV).bit_count() == (name != "nodev")
+    assert (MountStyle((name,)).ms_flags() & ~mount_flags.MS_NODEV).bit_count() == (name != "nodev")
 
 
 def test_changes_in_words() -> None:

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _ownspace
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import userns
 
 
 @pytest.mark.parametrize(
@@ -28,15 +28,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._errors import Stra
 )
 def test_ranges(tmp_path: Path, text: str, expected: tuple[int, int] | None) -> None:
     (tmp_path / "subuid").write_text(text)
-    assert _ownspace._range(str(tmp_path / "subuid"), "anna", 1000) == expected
-    assert _ownspace._range(str(tmp_path / "missing"), "anna", 1000) is None
+    assert userns._range(str(tmp_path / "subuid"), "anna", 1000) == expected
+    assert userns._range(str(tmp_path / "missing"), "anna", 1000) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_store_of_somebody_else() -> None:
     with pytest.raises(StrataError, match="who cannot write to /"):
-        _ownspace.refuse_foreign("/strata-of-root/store")
+        userns.refuse_foreign("/strata-of-root/store")
 
 
 def test_a_store_that_is_yet_to_be_made(tmp_path: Path) -> None:
-    _ownspace.refuse_foreign(str(tmp_path / "deep/below/store"))
+    userns.refuse_foreign(str(tmp_path / "deep/below/store"))

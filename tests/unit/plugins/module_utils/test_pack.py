@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, recall
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
-from ansible_collections.strata.overlay.plugins.module_utils._leftout import LeftOut
-from ansible_collections.strata.overlay.plugins.module_utils._pack import (
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import Entry, TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._layer.left_out import LeftOut
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import (
     EPOCH,
     ChunkReader,
     pack_directory,
     pack_files,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._source import read_source
-from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry, TarReader
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import remove_tree, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import DigestCache, recall
+from ansible_collections.strata.overlay.plugins.module_utils._source.source import read_source
 
 
 def inline(path: str, state: str = "file", content: bytes = b"", **values: Any) -> InlineFile:

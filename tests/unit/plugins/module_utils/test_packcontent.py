@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._leftout import LeftOut
-from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, TarReader
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, Entry, TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import clone_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layer.left_out import LeftOut
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import pack_content
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import digest, unpack
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member
 

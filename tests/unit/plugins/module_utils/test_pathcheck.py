@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
-from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts, path_facts, path_problems
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._mount.path_check import path_facts
+from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import PathFacts, path_problems
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
 OTHER_USER = 65534

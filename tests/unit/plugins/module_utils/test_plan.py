@@ -11,19 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, copy_id, hex_of, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
-from ansible_collections.strata.overlay.plugins.module_utils._desired import Known, desire
-from ansible_collections.strata.overlay.plugins.module_utils._driver import Drivers
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount, by_path
-from ansible_collections.strata.overlay.plugins.module_utils._observe import Observed
-from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
-from ansible_collections.strata.overlay.plugins.module_utils._pathcheck import PathFacts
-from ansible_collections.strata.overlay.plugins.module_utils._plan import plan
-from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, copy_id, hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.fault import Fault
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount, by_path
+from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import PathFacts
+from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import Known, desire
+from ansible_collections.strata.overlay.plugins.module_utils._plan.driver import Drivers
+from ansible_collections.strata.overlay.plugins.module_utils._plan.plan import plan
+from ansible_collections.strata.overlay.plugins.module_utils._plan.state import Observed
+from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import (
     ImportContent,
     LinkLayer,
     Plan,
@@ -32,7 +31,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     Unmount,
     WriteStack,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._storefaults import Fault, StoreFaults
+from ansible_collections.strata.overlay.plugins.module_utils._source.origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._store.limits import StoreFaults
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import Generation, NameRecord, StackRecord
 
 ROOT = "/var/lib/strata"
 HOME = f"{ROOT}/overlay2"

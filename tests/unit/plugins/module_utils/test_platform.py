@@ -7,19 +7,18 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _platform
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._platform import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import (
     Platform,
-    choose,
-    host_platform,
     parse_platform,
     platform_of,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._image import host_platform as host_platform_module
+from ansible_collections.strata.overlay.plugins.module_utils._image.host_platform import choose, host_platform
 
 
 def on_host(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(_platform, "host_platform", lambda: parse_platform(text))
+    monkeypatch.setattr(host_platform_module, "host_platform", lambda: parse_platform(text))
 
 
 def platforms(*texts: str) -> list[Platform]:

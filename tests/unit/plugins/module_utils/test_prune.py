@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._chain import chain_ids, hex_of
-from ansible_collections.strata.overlay.plugins.module_utils._everymount import InMounts
-from ansible_collections.strata.overlay.plugins.module_utils._inventory import Inventory
-from ansible_collections.strata.overlay.plugins.module_utils._prune import Measured, plan_prune, removable
-from ansible_collections.strata.overlay.plugins.module_utils._prunespec import PruneSpec, read_prune
-from ansible_collections.strata.overlay.plugins.module_utils._records import Generation, NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._removal import PrunePlan
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, hex_of
+from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import PruneSpec, read_prune
+from ansible_collections.strata.overlay.plugins.module_utils._mount.in_use import InMounts
+from ansible_collections.strata.overlay.plugins.module_utils._prune.model import Inventory, PrunePlan
+from ansible_collections.strata.overlay.plugins.module_utils._prune.plan import Measured, plan_prune, removable
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import Generation, NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 DAY = 86400.0
 NOW = 1000 * DAY

@@ -11,10 +11,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _mounthelper
-from ansible_collections.strata.overlay.plugins.module_utils._errors import DefinitionError
-from ansible_collections.strata.overlay.plugins.module_utils._holders import Holder
-from ansible_collections.strata.overlay.plugins.module_utils._readable import one_line, readable
+from ansible_collections.strata.overlay.plugins.module_utils._boot import mount_strata
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line, readable
+from ansible_collections.strata.overlay.plugins.module_utils._linux.holders import Holder
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_name_of_a_process_cannot_feign_a_line() -> None:
 def test_the_mount_helper_says_nothing_that_a_terminal_obeys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _mounthelper.main(["web", "/srv/web", "-o", f"root={tmp_path}/\x1b[2J"]) == 32
+    assert mount_strata.main(["web", "/srv/web", "-o", f"root={tmp_path}/\x1b[2J"]) == 32
     assert (
         capsys.readouterr().err
         == f"mount.strata: there is no store at {tmp_path}/\\x1b[2J; name it by the option root\n"

@@ -13,18 +13,18 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._reference import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import (
     Mirror,
     Reference,
     is_loopback,
     parse_mirror,
     parse_reference,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._registry import Access
-from ansible_collections.strata.overlay.plugins.module_utils._registryauth import parse_challenges
-from ansible_collections.strata.overlay.plugins.module_utils._registryerror import refusal
-from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import Login, find_login, usual_files
+from ansible_collections.strata.overlay.plugins.module_utils._registry.auth import parse_challenges
+from ansible_collections.strata.overlay.plugins.module_utils._registry.client import Access
+from ansible_collections.strata.overlay.plugins.module_utils._registry.errors import refusal
+from ansible_collections.strata.overlay.plugins.module_utils._source.credentials import Login, find_login, usual_files
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._reference import parse_reference
-from ansible_collections.strata.overlay.plugins.module_utils._registry import Access, Registry
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import parse_reference
+from ansible_collections.strata.overlay.plugins.module_utils._registry.client import Access, Registry
 from ansible_collections.strata.overlay.tests.integration.registry import PASSWORD, USER, Authority
 from ansible_collections.strata.overlay.tests.integration.rogue_server import Asked, RogueRegistry, RogueServer, reply
 

@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._http import Client, RequestError
-from ansible_collections.strata.overlay.plugins.module_utils._registrylogin import Login
-from ansible_collections.strata.overlay.plugins.module_utils._registrypush import _PushEndpoint
-from ansible_collections.strata.overlay.plugins.module_utils._retry import PAUSES, persist
+from ansible_collections.strata.overlay.plugins.module_utils._export.push import _PushEndpoint
+from ansible_collections.strata.overlay.plugins.module_utils._source.credentials import Login
+from ansible_collections.strata.overlay.plugins.module_utils._source.http import Client, RequestError
+from ansible_collections.strata.overlay.plugins.module_utils._source.retry import PAUSES, persist
 from ansible_collections.strata.overlay.tests.integration.registry import PASSWORD, USER, Authority
 from ansible_collections.strata.overlay.tests.integration.rogue_server import Asked, RogueServer, reply
 

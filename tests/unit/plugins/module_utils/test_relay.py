@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._layername import Place
-from ansible_collections.strata.overlay.plugins.module_utils._relay import RING, Relay
-from ansible_collections.strata.overlay.plugins.module_utils._tarheader import Entry
-from ansible_collections.strata.overlay.plugins.module_utils._treewriter import Member
+from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.names import Place
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pipeline import RING, Relay
+from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import Member
 
 
 @pytest.fixture(autouse=True)

@@ -10,26 +10,23 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._around import with_services
-from ansible_collections.strata.overlay.plugins.module_utils._desired import Desired, DesiredStack
-from ansible_collections.strata.overlay.plugins.module_utils._healthspec import HealthSpec
-from ansible_collections.strata.overlay.plugins.module_utils._hostfacts import HostFacts
-from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import CheckHealth, ServiceStep
-from ansible_collections.strata.overlay.plugins.module_utils._records import (
+from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.service import Service
+from ansible_collections.strata.overlay.plugins.module_utils._definition.services import read_services
+from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import StackSpec
+from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import Desired, DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._plan.host_steps import CheckHealth, ServiceStep
+from ansible_collections.strata.overlay.plugins.module_utils._plan.services import with_services
+from ansible_collections.strata.overlay.plugins.module_utils._plan.state import HostFacts
+from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import Mount, Step, Switch, Unmount, WriteStack
+from ansible_collections.strata.overlay.plugins.module_utils._services.units import UnitState, service_problems
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import (
     ChangeRecord,
     Generation,
     StackRecord,
     dump,
     load,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._service import Service
-from ansible_collections.strata.overlay.plugins.module_utils._services import (
-    UnitState,
-    read_services,
-    service_problems,
-)
-from ansible_collections.strata.overlay.plugins.module_utils._stackspec import StackSpec
-from ansible_collections.strata.overlay.plugins.module_utils._steps import Mount, Step, Switch, Unmount, WriteStack
 
 A, B = (f"sha256:{letter * 64}" for letter in "ab")
 HEALTH = HealthSpec(url="http://127.0.0.1/", retries=0)

@@ -16,13 +16,18 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _digestcache, _source
-from ansible_collections.strata.overlay.plugins.module_utils._digestcache import DigestCache, Digested, remembered
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._inline import InlineFile
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import LayerSpec, Source
-from ansible_collections.strata.overlay.plugins.module_utils._limits import Limits
-from ansible_collections.strata.overlay.plugins.module_utils._source import (
+from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._source import digest_cache
+from ansible_collections.strata.overlay.plugins.module_utils._source import source as source_module
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import (
+    DigestCache,
+    Digested,
+    remembered,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._source.source import (
     blob_digest,
     check_digest,
     open_tar,
@@ -39,7 +44,7 @@ def cache(tmp_path: Path) -> DigestCache:
 @pytest.fixture
 def soon_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files count as settled after 50 ms, so that tests need not wait for seconds."""
-    monkeypatch.setattr(_digestcache, "_FRESH_NS", 50 * 10**6)
+    monkeypatch.setattr(digest_cache, "_FRESH_NS", 50 * 10**6)
 
 
 def settle() -> None:
@@ -80,7 +85,7 @@ def test_a_settled_file_is_read_once(tmp_path: Path, cache: DigestCache, monkeyp
     assert read_source(source, cache) == expected
     assert remembered(source, cache) == expected
     # The proof that a hit opens nothing: there is nothing to open it with.
-    monkeypatch.setattr(_source, "open_tar", None)
+    monkeypatch.setattr(source_module, "open_tar", None)
     assert read_source(source, cache) == expected
 
 
@@ -125,15 +130,15 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
 ) -> None:
     source = archive(tmp_path / "a.tar")
     settle()
-    real = _source.digest_tar
+    real = source_module.digest_tar
 
-    def digest_and_touch(read: _source.Read, limits: Limits) -> Digested:
+    def digest_and_touch(read: source_module.Read, limits: Limits) -> Digested:
         found = real(read, limits)
         os.utime(source.location, (1, 1))
         settle()
         return found
 
-    monkeypatch.setattr(_source, "digest_tar", digest_and_touch)
+    monkeypatch.setattr(source_module, "digest_tar", digest_and_touch)
     read_source(source, cache)
     cache.flush()
     assert list((tmp_path / "cache").iterdir()) == []

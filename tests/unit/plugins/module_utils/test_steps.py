@@ -9,22 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _steps
-from ansible_collections.strata.overlay.plugins.module_utils._bootfacts import BootEntry
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
-from ansible_collections.strata.overlay.plugins.module_utils._desired import DesiredStack
-from ansible_collections.strata.overlay.plugins.module_utils._hoststeps import (
+from ansible_collections.strata.overlay.plugins.module_utils._boot.model import BootEntry
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import Restack
+from ansible_collections.strata.overlay.plugins.module_utils._plan import steps as steps_module
+from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import DesiredStack
+from ansible_collections.strata.overlay.plugins.module_utils._plan.host_steps import (
     RemoveUnit,
     StartServices,
     StopServices,
     WriteUnit,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._layerspec import Source
-from ansible_collections.strata.overlay.plugins.module_utils._layout import layer_links
-from ansible_collections.strata.overlay.plugins.module_utils._origin import Origin
-from ansible_collections.strata.overlay.plugins.module_utils._records import ChangeRecord
-from ansible_collections.strata.overlay.plugins.module_utils._stackspec import Restack
-from ansible_collections.strata.overlay.plugins.module_utils._steps import (
+from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import (
     CompareUpper,
     CopyLayers,
     CreateStore,
@@ -37,12 +34,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._steps import (
     origins_of,
     staging,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._source.origin import Origin
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import layer_links
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord
 
 A = "sha256:" + "a" * 64
 
 
 def test_actions_are_the_names_of_the_steps() -> None:
-    kinds = [kind for kind in vars(_steps).values() if isinstance(kind, type) and issubclass(kind, Step)]
+    kinds = [kind for kind in vars(steps_module).values() if isinstance(kind, type) and issubclass(kind, Step)]
     assert sorted(kind.__new__(kind).action for kind in kinds if kind is not Step) == [
         "compare_upper",
         "copy_layers",

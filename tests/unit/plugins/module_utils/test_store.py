@@ -20,12 +20,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel, _store
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._lock import locked
-from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, NameRecord, dump
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store, new_id, read_text
-from ansible_collections.strata.overlay.plugins.module_utils._transaction import Transaction, write_file
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import read_text
+from ansible_collections.strata.overlay.plugins.module_utils._store import store as store_module
+from ansible_collections.strata.overlay.plugins.module_utils._store.lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import ContentRecord, NameRecord, dump
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store, new_id
+from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction, write_file
 
 A = "sha256:" + "a" * 64
 
@@ -242,7 +244,7 @@ def test_a_kill_after_the_old_directory_has_gone_loses_neither(store: Store, mon
     transaction = Transaction(store, workspace)
     os.mkdir(transaction.stage(final))
     with monkeypatch.context() as patched:
-        patched.setattr(_kernel, "exchange", lambda _one, _other: False)  # as on old file systems
+        patched.setattr(syscalls, "exchange", lambda _one, _other: False)  # as on old file systems
         kill_at_rename(patched, 2)
         with pytest.raises(Killed):
             transaction.commit()
@@ -339,7 +341,7 @@ def test_sweep_takes_what_the_dead_left_and_leaves_the_living(store: Store) -> N
 
 CHILD = """
 import sys, time
-from ansible_collections.strata.overlay.plugins.module_utils._store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 store = Store(sys.argv[1])
 with {context} as held:
     print(held, flush=True)
@@ -527,11 +529,11 @@ def test_what_has_the_place_of_another_changes_it_in_one_step(store: Store, monk
     for text in ("old", "new"):
         seen: list[str] = []
 
-        def looking(one: str, other: str, exchange: Callable[[str, str], bool] = _kernel.exchange) -> bool:
+        def looking(one: str, other: str, exchange: Callable[[str, str], bool] = syscalls.exchange) -> bool:
             seen.append(read_text(f"{other}/text") or "")  # noqa: B023
             return exchange(one, other)
 
-        monkeypatch.setattr(_kernel, "exchange", looking)
+        monkeypatch.setattr(syscalls, "exchange", looking)
         with store.workspace() as workspace:
             transaction = Transaction(store, workspace)
             staged = transaction.stage(final)
@@ -546,7 +548,7 @@ def test_what_has_the_place_of_another_changes_it_in_one_step(store: Store, monk
 
 
 def test_where_the_file_system_cannot_exchange(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_kernel, "exchange", lambda _one, _other: False)
+    monkeypatch.setattr(syscalls, "exchange", lambda _one, _other: False)
     final = f"{store.root}/image/overlay2/layerdb/mounts/x"
     for text in ("old", "new"):
         with store.workspace() as workspace:
@@ -560,7 +562,7 @@ def test_where_the_file_system_cannot_exchange(store: Store, monkeypatch: pytest
 
 def test_what_is_thrown_away_is_synced_with_the_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(_store, "sync_directory", synced.append)
+    monkeypatch.setattr(store_module, "sync_directory", synced.append)
     with store.changing(0):
         write_file(store.name_file("x"), "{}")
         store.discard(store.name_file("x"))

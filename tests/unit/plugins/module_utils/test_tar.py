@@ -15,9 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END, Entry, TarReader, header, padding
-from ansible_collections.strata.overlay.plugins.module_utils._tarheader import read_number, read_time
+from ansible_collections.strata.overlay.plugins.module_utils._archive.header import read_number, read_time
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import (
+    END,
+    Entry,
+    TarReader,
+    header,
+    padding,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import patched, pax
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.hostile import DAMAGED, small
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _treewriter
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
-from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
+from ansible_collections.strata.overlay.plugins.module_utils._layer import writer
+from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import unpack
+from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
     directory,
     hardlink,
@@ -108,7 +108,7 @@ def test_facts(tree: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("most", [200_000, 2])
 def test_an_import_has_it_without_reading_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(_treewriter, "_MOST_CHECKSUMS", most)
+    monkeypatch.setattr(writer, "_MOST_CHECKSUMS", most)
     members = (
         directory(b"etc"),
         hardlink(b"etc/late", b"etc/conf"),
@@ -133,7 +133,7 @@ def test_an_import_has_it_without_reading_again(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("most", [200_000, 5])
 def test_a_file_with_the_number_of_one_that_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """File systems give the number of a file that was removed to the next one that is made."""
-    monkeypatch.setattr(_treewriter, "_MOST_CHECKSUMS", most)
+    monkeypatch.setattr(writer, "_MOST_CHECKSUMS", most)
     names = [b"file%d" % number for number in range(40)]
     members = [
         *(member(name, b"old") for name in names),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._trust import untrusted
+from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import untrusted
 from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
 
 OTHER = 54_321

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._mountinfo import Mount
-from ansible_collections.strata.overlay.plugins.module_utils._unionmount import (
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
+from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_mounts import (
     FUSE,
     fuse_source,
     is_served_from,

@@ -22,18 +22,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_at
-from ansible_collections.strata.overlay.plugins.module_utils._rootdir import RootDirectory
-from ansible_collections.strata.overlay.plugins.module_utils._tar import END
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import (
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.rootdir import RootDirectory
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import (
     Unpacked,
     digest,
     remove_tree,
     unpack,
     writer_apart,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_at
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import (
     directory,
     hardlink,
@@ -117,7 +117,7 @@ def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         def refuse(*_arguments: object) -> int:
             raise OSError(errno.ENOSYS, "not implemented")
 
-        monkeypatch.setattr(_kernel, "openat2", refuse)
+        monkeypatch.setattr(syscalls, "openat2", refuse)
     return str(request.param)
 
 
@@ -428,7 +428,7 @@ def test_by_hand_links_lead_where_openat2_goes(
                 os.close(descriptor)
 
     with_openat2 = led()
-    monkeypatch.setattr(_kernel, "openat2", failing(errno.ENOSYS))
+    monkeypatch.setattr(syscalls, "openat2", failing(errno.ENOSYS))
     assert led() == with_openat2
 
 
@@ -475,12 +475,12 @@ def test_errors_of_the_source_pass_through(root: Path) -> None:
 def test_an_owner_that_the_namespace_lacks(root: Path, tmp_path: Path) -> None:
     script = (
         "import io, sys\n"
-        "from ansible_collections.strata.overlay.plugins.module_utils._unpack import unpack\n"
-        "from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError\n"
+        "from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import unpack\n"
+        "from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError\n"
         "try: unpack(sys.stdin.buffer.read, sys.argv[1], True)\n"
         "except StrataError as error: print(error)\n"
     )
-    collections = Path(_kernel.__file__ or "").parents[5]
+    collections = Path(syscalls.__file__ or "").parents[6]
     run = subprocess.run(
         ["unshare", "--user", "--map-root-user", sys.executable, "-c", script, str(root)],
         input=member(b"mine", b"x") + member(b"theirs", b"x", uid=1000, gid=1001) + END,
@@ -554,9 +554,9 @@ def test_an_owner_who_is_not_root_removes_closed_directories(root: Path) -> None
 def test_mounts_are_not_entered(root: Path, mount: str, place: str) -> None:
     target = root / place
     target.mkdir(parents=True, exist_ok=True)
-    collections = Path(_kernel.__file__ or "").parents[5]
+    collections = Path(syscalls.__file__ or "").parents[6]
     code = (
-        "import sys; from ansible_collections.strata.overlay.plugins.module_utils._unpack import remove_tree\n"
+        "import sys; from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import remove_tree\n"
         "try: remove_tree(sys.argv[1])\nexcept Exception as error: print(type(error).__name__, error)"
     )
     means = mount.format(canary=root.parent / "canary")

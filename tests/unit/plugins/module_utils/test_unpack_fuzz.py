@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._limits import Limits
-from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import Unpacked, digest, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import Unpacked, digest, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.test_unpack import facts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -10,10 +10,10 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._definition import normalise
-from ansible_collections.strata.overlay.plugins.module_utils._hidden import hide, reveal
-from ansible_collections.strata.overlay.plugins.module_utils._records import ContentRecord, dump, load
-from ansible_collections.strata.overlay.plugins.module_utils._urltext import UrlAccess, lock_key, shown_url
+from ansible_collections.strata.overlay.plugins.module_utils._common.redact import hide, reveal
+from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import UrlAccess, lock_key, shown_url
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import ContentRecord, dump, load
 
 
 @pytest.mark.parametrize(

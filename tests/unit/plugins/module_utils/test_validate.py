@@ -9,8 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._argspec import apply_module_spec, stack_spec
-from ansible_collections.strata.overlay.plugins.module_utils._validate import check_options, nearest, unknown_layer
+from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import apply_module_spec, stack_spec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import (
+    check_options,
+    nearest,
+    unknown_layer,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,11 +11,11 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._latelinks import LateLinks
-from ansible_collections.strata.overlay.plugins.module_utils._layername import Place
-from ansible_collections.strata.overlay.plugins.module_utils._pendingdirs import PendingDirectories
-from ansible_collections.strata.overlay.plugins.module_utils._tar import Entry
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import Entry
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.deferred_directories import PendingDirectories
+from ansible_collections.strata.overlay.plugins.module_utils._layer.deferred_links import LateLinks
+from ansible_collections.strata.overlay.plugins.module_utils._layer.names import Place
 
 
 def entry(name: bytes, mode: int = 0o755, **values: object) -> Entry:

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._clone import clone_tree
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._merge import merge_trees
-from ansible_collections.strata.overlay.plugins.module_utils._pack import ChunkReader
-from ansible_collections.strata.overlay.plugins.module_utils._packcontent import pack_content, picture
-from ansible_collections.strata.overlay.plugins.module_utils._removetree import remove_tree
-from ansible_collections.strata.overlay.plugins.module_utils._treedigest import tree_digest
-from ansible_collections.strata.overlay.plugins.module_utils._unpack import digest, unpack
-from ansible_collections.strata.overlay.plugins.module_utils._untouched import Measure
-from ansible_collections.strata.overlay.plugins.module_utils._walk import Item, shown_path, walk
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import clone_tree
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import pack_content, picture
+from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
+from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import digest, unpack
+from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure
+from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
+from ansible_collections.strata.overlay.plugins.module_utils._linux.walk import Item, shown_path, walk
+from ansible_collections.strata.overlay.plugins.module_utils._source.flatten import merge_trees
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.trees import make_deep
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils import _kernel
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._workers import (
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import (
     MOST_DOWNLOADS,
     Count,
     Job,
@@ -263,7 +263,7 @@ def test_where_the_kernel_keeps_workers_alive(monkeypatch: pytest.MonkeyPatch) -
     def refuse() -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(_kernel, "die_with_parent", refuse)
+    monkeypatch.setattr(syscalls, "die_with_parent", refuse)
     assert len(run_jobs(jobs(3), processes=2)) == 3
 
 
@@ -310,13 +310,13 @@ def test_progress_is_told_of_all_jobs(processes: int | None) -> None:
 def test_workers_die_with_the_process_that_forked_them(tmp_path: Path) -> None:
     script = (
         "import os, sys, time\n"
-        "from ansible_collections.strata.overlay.plugins.module_utils._workers import Job, run_jobs\n"
+        "from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import Job, run_jobs\n"
         "def work(count):\n"
         "    open(os.path.join(sys.argv[1], str(os.getpid())), 'w').close()\n"
         "    time.sleep(600)\n"
         "run_jobs([Job('a', work), Job('b', work)], processes=2)\n"
     )
-    collections = Path(_kernel.__file__ or "").parents[5]
+    collections = Path(syscalls.__file__ or "").parents[6]
     environment = {**os.environ, "PYTHONPATH": str(collections)}
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=environment) as process:
         try:

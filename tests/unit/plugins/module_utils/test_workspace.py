@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._workspace import abandoned, make_workspace
+from ansible_collections.strata.overlay.plugins.module_utils._store.workspace import abandoned, make_workspace
 
 
 def test_one_has_a_run_for_as_long_as_its_lock_is_held(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.strata.overlay.plugins.module_utils._errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.plugin_utils._builds import LABEL, Build, Place, names_of, plan_builds
 from ansible_collections.strata.overlay.plugins.plugin_utils._roledigest import RoleFinder
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError
-from ansible_collections.strata.overlay.plugins.module_utils import _progressfile
-from ansible_collections.strata.overlay.plugins.module_utils._progressfile import progress_file
-from ansible_collections.strata.overlay.plugins.module_utils._workers import Progress
+from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import Progress
+from ansible_collections.strata.overlay.plugins.module_utils._run import progress as progress_module
+from ansible_collections.strata.overlay.plugins.module_utils._run.progress import progress_file
 from ansible_collections.strata.overlay.plugins.plugin_utils import _progress as module
 from ansible_collections.strata.overlay.plugins.plugin_utils._progress import (
     IN_LOG,
@@ -40,8 +40,8 @@ JOBS = [
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only place where the file may be."""
-    places = [(str(tmp_path / "no such"), "x"), (str(tmp_path), _progressfile.PREFIX)]
-    monkeypatch.setattr(_progressfile, "places", lambda: places)
+    places = [(str(tmp_path / "no such"), "x"), (str(tmp_path), progress_module.PREFIX)]
+    monkeypatch.setattr(progress_module, "places", lambda: places)
     return tmp_path
 
 
@@ -127,7 +127,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.setattr(_progressfile, "places", lambda: [(str(tmp_path), f".{_progressfile.PREFIX}")])
+    monkeypatch.setattr(progress_module, "places", lambda: [(str(tmp_path), f".{progress_module.PREFIX}")])
     return Shell(tmp_path)
 
 
@@ -150,7 +150,7 @@ def test_the_file_of_this_run_is_read_and_its_token_is_on_no_command_line(shell:
 
 def test_only_regular_files_of_the_login_are_read_and_not_endless(shell: Shell) -> None:
     """What a user of the host could put there: fifos would stall the controller, and devices fill it."""
-    fifo, link, great = (shell.home / f".{_progressfile.PREFIX}{name}" for name in ("fifo", "link", "great"))
+    fifo, link, great = (shell.home / f".{progress_module.PREFIX}{name}" for name in ("fifo", "link", "great"))
     os.mkfifo(fifo)
     link.symlink_to("/dev/zero")
     for number in range(20):
@@ -163,7 +163,7 @@ def test_only_regular_files_of_the_login_are_read_and_not_endless(shell: Shell) 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to somebody else")
 def test_a_file_of_somebody_else_is_not_read(shell: Shell) -> None:
-    other = shell.home / f".{_progressfile.PREFIX}1"
+    other = shell.home / f".{progress_module.PREFIX}1"
     other.write_text("planted")
     assert "planted\n" in module.Progress("host", shell, 1)._run(module.READ)
     os.chown(other, 12345, 12345)

@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""A store as it was seen -> findings: pure, no file is touched. Each part of a store has a judge of its own."""
+
+from __future__ import annotations
+
+from typing import List
+
+from ansible_collections.strata.overlay.plugins.module_utils._check.judge_chains import Chains
+from ansible_collections.strata.overlay.plugins.module_utils._check.judge_contents import find_contents, find_images
+from ansible_collections.strata.overlay.plugins.module_utils._check.judge_layers import find_layers
+from ansible_collections.strata.overlay.plugins.module_utils._check.judge_links import find_links
+from ansible_collections.strata.overlay.plugins.module_utils._check.judge_places import find_places
+from ansible_collections.strata.overlay.plugins.module_utils._check.judge_stacks import find_stacks
+from ansible_collections.strata.overlay.plugins.module_utils._check.model import Finding
+from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import Picture
+
+
+def find(picture: Picture) -> List[Finding]:
+    """Everything that is wrong, in the order in which a reader wants to hear of it."""
+    chains = Chains(picture)
+    return [
+        *find_places(picture),
+        *find_contents(picture),
+        *find_layers(picture, chains),
+        *find_links(picture, chains),
+        *find_stacks(picture),
+        *find_images(picture),
+    ]

@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Stacks: writable layers, their records, and what is mounted. Pure."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List
+
+from ansible_collections.strata.overlay.plugins.module_utils._check.judge_places import KEPT
+from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
+    Discard,
+    Finding,
+    Keep,
+    RebuildWritable,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import Picture
+from ansible_collections.strata.overlay.plugins.module_utils._plan.driver import needs_driver
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LOST
+
+
+def find_stacks(picture: Picture) -> Iterator[Finding]:
+    """Everything about stacks."""
+    yield from _writables(picture)
+    yield from _orphaned_records(picture)
+    yield from _shared(picture)
+    yield from _untyped(picture)
+    yield from _mounts(picture)
+
+
+def _writables(picture: Picture) -> Iterator[Finding]:
+    for name, fault in picture.writable_faults.items():
+        record = picture.stacks[name]
+        if fault in ("missing", LOST) and record.writable == "persistent":
+            part = "/diff" if fault == LOST else ""
+            words = f"its writable layer overlay2/{record.stack_id}{part} is missing, with all that was written there"
+            # Of one that is a whole tree an empty one would be another stack.
+            how = "the next run with the definition copies its layers" if record.whole else "make an empty one"
+            advice = f"{how}; what was written has to come from a backup"
+            mend = None if record.whole else RebuildWritable(record)
+            yield Finding("writable_missing", f"stack {name}", words, advice, mend)
+        elif fault == "missing":
+            words = f"its writable layer overlay2/{record.stack_id} is missing"
+            yield Finding("writable_missing", f"stack {name}", words, "make it anew", RebuildWritable(record))
+        else:
+            words = f"writable layer overlay2/{record.stack_id}: {fault}"
+            advice = "make its files anew from the record; what was written stays"
+            yield Finding("writable_wrong", f"stack {name}", words, advice, RebuildWritable(record))
+    for name, paths in picture.work_files.items():
+        mounted = picture.stacks[name].stack_id in picture.used_layers
+        for path in paths:
+            words = f"it lies in the work directory of stack {name}, which belongs to the kernel alone"
+            if mounted:
+                advice = "the stack is mounted: unmount it, then repair"
+                yield Finding("work_foreign", path, words, advice)
+            else:
+                yield Finding("work_foreign", path, words, KEPT, Keep(path))
+
+
+def _orphaned_records(picture: Picture) -> Iterator[Finding]:
+    writables = picture.writables()
+    for name in sorted(picture.mountdb - set(writables)):
+        if name not in picture.layers:
+            path = f"image/overlay2/layerdb/mounts/{name}"
+            words = "a record of a writable layer that no stack has"
+            yield Finding("writable_record_orphaned", path, words, "delete the record", Discard((path,)))
+    of_stacks = {record.stack_id for record in picture.stacks.values()}
+    for stack_id, record in picture.asides.items():
+        if stack_id not in picture.layers and stack_id not in of_stacks:
+            path = f"strata/aside/{stack_id}.json"
+            words = f"a record of a writable layer that stack {record.name} has left, and it is not there"
+            yield Finding("writable_record_orphaned", path, words, "delete the record", Discard((path,)))
+
+
+def _shared(picture: Picture) -> Iterator[Finding]:
+    owners: Dict[str, List[str]] = {}
+    for name, record in picture.stacks.items():
+        if record.stack_id:
+            owners.setdefault(record.stack_id, []).append(name)
+    for stack_id, names in owners.items():
+        if len(names) > 1:
+            words = f"the records of stacks {', '.join(names)} have the same writable layer"
+            advice = "never mount both; move the record of all but one away, and run with the definition"
+            yield Finding("upper_shared", f"overlay2/{stack_id}", words, advice)
+    for path, devices in picture.shared_uppers.items():
+        words = f"{len(devices)} overlays write into it at once (devices {', '.join(devices)}); the kernel allows it, "
+        words += "and what comes of it is undefined"
+        advice = "stop what writes there and unmount all of them but one; findmnt -t overlay shows where they are"
+        yield Finding("upper_shared", path, words, advice)
+
+
+def _untyped(picture: Picture) -> Iterator[Finding]:
+    why, _semicolon, cure = picture.untyped.partition("; ")
+    for name, record in picture.stacks.items() if why else ():
+        if record.driver == "overlay" and needs_driver(len(record.diff_ids), record.writable):
+            yield Finding("d_type_missing", f"stack {name}", why, cure)
+
+
+def _mounts(picture: Picture) -> Iterator[Finding]:
+    again = "the next run with the definition mounts it as the record says"
+    for name, state in picture.mounted.items():
+        record = picture.stacks[name]
+        if record.mounted and not state.count:
+            words = f"it is to be mounted at {record.path}, and is not"
+            yield Finding("mount_missing", f"stack {name}", words, again)
+        elif not record.mounted and state.count:
+            words = f"it is not to be mounted, and something of the store is at {record.path}"
+            yield Finding("mount_wrong", f"stack {name}", words, "the next run with the definition unmounts it")
+        elif state.count > 1:
+            words = f"{state.count} mounts lie one over the other at {record.path}"
+            yield Finding("mount_wrong", f"stack {name}", words, again)
+        elif state.fault:
+            yield Finding("mount_wrong", f"stack {name}", f"what is mounted at {record.path}: {state.fault}", again)
+    for mount in picture.unknown_mounts:
+        words = "layers of the store are mounted there, and no stack's record says so"
+        yield Finding("mount_unknown", mount.path, words, f"unmount it if nothing needs it: umount {mount.path}")

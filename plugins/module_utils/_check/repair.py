@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What repair does to a store: mends -> effects, all through the ways in and out that every change takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import datetime, timezone
+from typing import Iterator, List, Sequence, Type, TypeVar
+
+from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
+    Discard,
+    Finding,
+    Keep,
+    MakeDirectories,
+    Mend,
+    RebuildLayer,
+    RebuildWritable,
+    RecordContent,
+    Sweep,
+    WriteTags,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._common.clock import now
+from ansible_collections.strata.overlay.plugins.module_utils._image.db import stage_repositories
+from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._prune.sweep import sweep
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import ContentRecord, dump
+from ansible_collections.strata.overlay.plugins.module_utils._store.stage_layout import stage_layer, stage_writable
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
+from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
+
+_AnyMend = TypeVar("_AnyMend", bound=Mend)
+
+ORIGIN = "found in the store by store_check"
+"""What a rebuilt record says of where its content came from."""
+
+
+def mend_places(store: Store, findings: Sequence[Finding]) -> None:
+    """What has to be right before anything else can be done: the store's own directories."""
+    mends = _distinct(findings)
+    for mend in _of(Keep, mends):
+        if mend.path in {finding.object for finding in findings if finding.kind in PLACES}:
+            _keep(store, mend)
+    store.prepare()
+
+
+PLACES = ("directory_wrong", "short_links_replaced")
+
+
+class Repairer:
+    """Does what findings say. Call it with the store locked for changes; every step may be cut short."""
+
+    def __init__(self, store: Store, workspace: str) -> None:
+        self._store = store
+        self._workspace = workspace
+
+    def run(self, findings: Sequence[Finding]) -> None:
+        """First what is in the way goes, then what is missing is made, from what it is derived from upwards."""
+        mends = _distinct(findings)
+        for keep in _of(Keep, mends):
+            _keep(self._store, keep)
+        for discard in _of(Discard, mends):
+            for path in discard.paths:
+                if is_inside_store(self._store, path):
+                    self._store.discard(f"{self._store.root}/{path}")
+        if _of(MakeDirectories, mends):
+            self._store.prepare()
+        self._record_contents(_of(RecordContent, mends))
+        self._rebuild(_of(RebuildLayer, mends), _of(RebuildWritable, mends))
+        if _of(WriteTags, mends):
+            with self._transaction() as transaction:
+                stage_repositories(self._store, transaction, {})
+        if _of(Sweep, mends):
+            sweep(self._store)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        transaction = Transaction(self._store, self._workspace)
+        yield transaction
+        transaction.commit()
+
+    def _record_contents(self, mends: Sequence[RecordContent]) -> None:
+        with self._transaction() as transaction:
+            for mend in mends:
+                tree = tree_digest(self._store.content(mend.diff_id))
+                record = ContentRecord(
+                    mend.diff_id, tree.size, tree.entries, ORIGIN, now(), tree.allocated, tree.digest
+                )
+                transaction.write(self._store.content_file(mend.diff_id), dump(record))
+
+    def _rebuild(self, layers: Sequence[RebuildLayer], writables: Sequence[RebuildWritable]) -> None:
+        with self._transaction() as transaction:
+            # Those with fewer below them first: each marks the one below as committed.
+            for mend in sorted(layers, key=lambda mend: len(mend.layer.lower)):
+                link = mend.layer
+                if os.path.islink(self._store.layer(link.layer_id)):
+                    continue  # it would be built wherever that leads
+                record = self._store.content_record(link.diff_id)
+                size = record.size if record else 0
+                stage_layer(self._store, transaction, link, size, self._store.content(link.diff_id))
+        with self._transaction() as transaction:
+            for writable in writables:
+                if os.path.islink(self._store.layer(writable.record.stack_id)):
+                    continue
+                stage_writable(self._store, transaction, writable.record)
+
+
+def _distinct(findings: Sequence[Finding]) -> List[Mend]:
+    """Many findings may be mended by one and the same thing."""
+    return list(dict.fromkeys(finding.mend for finding in findings if finding.mend is not None))
+
+
+def _of(kind: Type[_AnyMend], mends: Sequence[Mend]) -> List[_AnyMend]:
+    return [mend for mend in mends if isinstance(mend, kind)]
+
+
+def is_inside_store(store: Store, path: str) -> bool:
+    """Whether a path within the store can be moved: no directory on the way to it is a symbolic link."""
+    parent = os.path.dirname(path)
+    return not parent or store.is_own(parent)
+
+
+def _keep(store: Store, mend: Keep) -> None:
+    """Rename into strata/lost/, under the time and the name that it had; a link itself, not what it leads to."""
+    path = f"{store.root}/{mend.path}"
+    if not is_inside_store(store, mend.path) or not os.path.lexists(path):
+        return
+    if mend.inode and os.lstat(path).st_ino != mend.inode:
+        return
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{stamp}-{os.urandom(3).hex()}-{mend.path.replace('/', '-')}"[:200]
+    os.rename(path, f"{_lost(store)}{name}")
+    syscalls.syncfs(store.root)
+
+
+def _lost(store: Store) -> str:
+    """Where things are kept; beside the store's own directories where strata/ itself is what has to go."""
+    if not store.is_own("strata"):
+        return f"{store.root}/lost-"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(f"{store.root}/strata/lost", 0o700)
+    return f"{store.root}/strata/lost/" if store.is_own("strata/lost") else f"{store.root}/lost-"

@@ -1,0 +1,172 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What users may write -> a definition, with every mistake in it found at once. Nothing here looks at a host."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
+
+from ansible_collections.strata.overlay.plugins.module_utils._common.paths import is_inside
+from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import apply_module_spec, module_spec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec, read_layer
+from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import StackSpec, read_stack
+from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import check_options
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.image import ImageSpec
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import PruneSpec
+
+# What makes up the run as a whole; every other option of `layer` and `stack` belongs to their one item.
+_RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "stage", "_controller")
+
+_SHORTEST_SECRET = 6
+
+
+class Definition(NamedTuple):
+    """All that one run is to bring about."""
+
+    root: str
+    layers: Tuple[LayerSpec, ...]
+    stacks: Tuple[StackSpec, ...]
+    exclusive: bool = False
+    images: Tuple[ImageSpec, ...] = ()
+    prune: Optional[PruneSpec] = None
+    stage: bool = False
+
+    def named(self) -> List[Union[LayerSpec, ImageSpec]]:
+        """Everything whose name a stack's ``layers`` may hold."""
+        return [*self.layers, *self.images]
+
+    def sources(self) -> List[LayerSpec]:
+        """Every layer that has a source: the named ones, then those written in place, in the order of the
+        definition.
+        """
+        in_place = [item for stack in self.stacks for item in stack.layers if isinstance(item, LayerSpec)]
+        return [layer for layer in self.layers if not layer.absent] + in_place
+
+    def secrets(self) -> Set[str]:
+        """What no message and no log may show.
+
+        AnsibleModule replaces each of them wherever it finds it in a result: a header's value of one digit would take
+        the digests apart. Nothing here puts a secret into a result, so those of a few letters can be left out.
+        """
+        headers = [text for stack in self.stacks if stack.health for text in stack.health.headers.values()]
+        urls = [text for layer in self.sources() if layer.source.access for text in layer.source.access.secrets()]
+        found = {*headers, *urls, *(image.access.password for image in self.images)}
+        return {text for text in found if len(text) >= _SHORTEST_SECRET}
+
+
+def told(parameters: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the action plugin tells its module; nothing where the module is called without it.
+
+    It is one text, since AnsibleModule looks at each value in an option some six times, for each of a thousand layers.
+    """
+    found: Dict[str, Any] = json.loads(parameters.get("_controller") or "{}")
+    return found
+
+
+def wrap(module: str, parameters: Mapping[str, Any]) -> Dict[str, Any]:
+    """The parameters of any module as parameters of ``apply``: ``layer``, ``image`` and ``stack`` are
+    definitions of one item.
+    """
+    given = {key: value for key, value in parameters.items() if value is not None}
+    if module in ("apply", "plan"):
+        return given
+    run = {key: value for key, value in given.items() if key in _RUN_OPTIONS and key in module_spec(module)}
+    item = {key: value for key, value in given.items() if key not in run}
+    return {**run, f"{module}s": [item]}
+
+
+def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str] = ()) -> Tuple[Definition, List[str]]:
+    """A module's parameters -> the definition of what is right in them, and every mistake in words.
+
+    :param resolved: ``where`` of the layers whose source the controller has resolved already.
+    """
+    problems: List[str] = []
+    options = check_options("", wrap(module, parameters), apply_module_spec(), problems)
+    root = check_root(options["root"], problems)
+    layers = tuple(
+        read_layer(item, f"layer {item['name'] or number}", resolved, problems)
+        for number, item in enumerate(options["layers"], 1)
+    )
+    images = _read_images(options["images"], resolved, problems)
+    stacks = tuple(
+        read_stack(item, f"stack {item['name'] or item['path'] or number}", resolved, problems)
+        for number, item in enumerate(options["stacks"], 1)
+    )
+    _check_duplicates(layers, images, stacks, problems)
+    _check_paths(root, stacks, problems)
+    prune = _read_prune(options["prune"], problems)
+    if options["stage"] and prune is not None:
+        problems.append(
+            "option 'prune' cannot go with stage, which only brings what is needed later; leave one of them out"
+        )
+    return Definition(root, layers, stacks, options["exclusive"], images, prune, options["stage"]), problems
+
+
+# What these read, many definitions do not have: so its rooms are loaded when they are needed.
+
+
+def _read_images(
+    items: Sequence[Mapping[str, Any]], resolved: Sequence[str], problems: List[str]
+) -> Tuple[ImageSpec, ...]:
+    if not items:
+        return ()
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.image import read_image
+
+    return tuple(
+        read_image(item, f"image {item['name'] or number}", resolved, problems) for number, item in enumerate(items, 1)
+    )
+
+
+def _read_prune(given: Optional[Mapping[str, Any]], problems: List[str]) -> Optional[PruneSpec]:
+    if given is None:
+        return None
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import read_prune
+
+    return read_prune(given, "prune", problems)
+
+
+def check_root(root: str, problems: List[str]) -> str:
+    """The store's directory as written, its path made normal."""
+    if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//") or any(ord(letter) < 32 for letter in root):
+        problems.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
+        return "/var/lib/strata"
+    return os.path.normpath(root)
+
+
+def _check_duplicates(
+    layers: Sequence[LayerSpec], images: Sequence[ImageSpec], stacks: Sequence[StackSpec], problems: List[str]
+) -> None:
+    layer_names, image_names = [item.name for item in layers], [item.name for item in images]
+    for name in sorted({*layer_names} & {*image_names} - {""}):
+        problems.append(f"image {name}: option 'name' is the name of a layer too; each needs its own")
+    for word, names in (("layer", layer_names), ("image", image_names), ("stack", [item.name for item in stacks])):
+        for name, count in sorted(Counter(names).items()):
+            if name and count > 1:
+                problems.append(f"{word} {name}: option 'name' is used {count} times; each {word} needs its own")
+
+
+def _check_paths(root: str, stacks: Sequence[StackSpec], problems: List[str]) -> None:
+    placed = [stack for stack in stacks if stack.path and stack.state != "absent"]
+    for stack in placed:
+        if is_inside(stack.path, root):
+            problems.append(f"{stack.where}: option 'path': {stack.path} lies inside the store {root}; choose another")
+        elif is_inside(root, stack.path):
+            problems.append(f"{stack.where}: option 'path': {stack.path} would cover the store {root}; choose another")
+    ordered = sorted(placed, key=lambda stack: stack.path.split("/"))
+    for lower, upper in zip(ordered, ordered[1:]):
+        if lower.path == upper.path:
+            problems.append(f"{upper.where}: option 'path': {upper.path} is the path of {lower.where} too")
+    for index, stack in enumerate(ordered):
+        for other in ordered[:index]:
+            if stack.path != other.path and is_inside(stack.path, other.path):
+                problems.append(
+                    f"{stack.where}: option 'path': {stack.path} lies inside {other.path}, the path of {other.where}"
+                )

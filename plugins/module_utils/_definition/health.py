@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The option ``health`` of a stack as users may write it, with every mistake in it. Nothing here looks at a host."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import health_spec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import check_options
+
+_KINDS = ("url", "tcp", "command")
+_ONLY_URL = ("status", "headers", "validate_certs")
+_LONGEST = 3600
+"""Seconds that all tries together may take: the store is locked meanwhile."""
+
+
+@dataclass(frozen=True)
+class HealthSpec:
+    """How to see that a stack works.
+
+    :ivar url: with ``headers`` and ``statuses`` that are right; ``""`` where another kind is asked for.
+    :ivar address: host and port to connect to.
+    :ivar command: a program and its arguments; it ends with 0 when all is well.
+    :ivar timeout: seconds for one try. :ivar retries: tries after the first. :ivar delay: seconds between two.
+    """
+
+    url: str = ""
+    address: Optional[Tuple[str, int]] = None
+    command: Tuple[str, ...] = ()
+    statuses: Tuple[int, ...] = (200,)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    validate_certs: bool = True
+    timeout: int = 5
+    retries: int = 10
+    delay: int = 1
+
+    def words(self) -> str:
+        """What is asked, such as ``GET http://127.0.0.1:8080/healthz``; without a password that the URL holds."""
+        if self.url:
+            parts = urlsplit(self.url)
+            return "GET " + parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        if self.address:
+            return f"connect to {self.address[0]} port {self.address[1]}"
+        return f"run {self.command[0]}"
+
+
+def read_health(where: str, written: Any, problems: List[str]) -> Optional[HealthSpec]:
+    """The option ``health``; None where it is not given or is wrong."""
+    if written is None:
+        return None
+    here: List[str] = []
+    tell = f"{where}: health"
+    options = check_options(tell, written, health_spec(), here)
+    given = [kind for kind in _KINDS if options[kind] is not None]
+    if len(given) != 1:
+        told = f"has {' and '.join(given)}" if given else "asks nothing"
+        here.append(f"{tell}: it {told}; give exactly one of url, tcp and command")
+    elif given != ["url"]:
+        here += [f"{tell}: option '{name}' is for url only" for name in _ONLY_URL if options[name] is not None]
+    spec = HealthSpec(
+        url=_url(tell, options["url"], here),
+        address=_address(tell, options["tcp"], here),
+        command=_command(tell, options["command"], here),
+        statuses=_statuses(tell, options["status"], here),
+        headers=_headers(tell, options["headers"], here),
+        validate_certs=options["validate_certs"] is not False,
+        timeout=options["timeout"],
+        retries=options["retries"],
+        delay=options["delay"],
+    )
+    _check_times(tell, spec, here)
+    problems += here
+    return None if here else spec
+
+
+def _url(tell: str, value: Optional[str], problems: List[str]) -> str:
+    if value is None:
+        return ""
+    try:
+        parts = urlsplit(value)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        right = False
+    if not right or any(letter.isspace() or ord(letter) < 32 for letter in value):
+        # The value is not shown: it may hold a password.
+        problems.append(f"{tell}: option 'url' must be an http or https address such as http://127.0.0.1:8080/healthz")
+    return value
+
+
+def _address(tell: str, value: Optional[str], problems: List[str]) -> Optional[Tuple[str, int]]:
+    """``host:port``, ``[::1]:port`` or a port of this host."""
+    if value is None:
+        return None
+    host, _colon, port = value.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not port.isdigit() or not 0 < int(port) < 65536 or (":" in host and f"[{host}]" not in value):
+        problems.append(f"{tell}: option 'tcp': {value!r} must be a port, host:port or [address]:port")
+        return None
+    return host or "127.0.0.1", int(port)
+
+
+def _command(tell: str, value: Any, problems: List[str]) -> Tuple[str, ...]:
+    if value is None:
+        return ()
+    words: Sequence[Any] = ()
+    try:
+        words = shlex.split(value) if isinstance(value, str) else value
+    except ValueError as error:
+        problems.append(f"{tell}: option 'command' cannot be split into words ({error}); write it as a list")
+        return ()
+    right = isinstance(words, list) and words and all(isinstance(word, (str, int)) for word in words)
+    if not right or not words[0] or any("\0" in str(word) for word in words):
+        problems.append(f"{tell}: option 'command' must be a program and its arguments, as a list or in one line")
+        return ()
+    return tuple(str(word) for word in words)
+
+
+def _statuses(tell: str, value: Any, problems: List[str]) -> Tuple[int, ...]:
+    if value is None:
+        return (200,)
+    values = value if isinstance(value, list) else [value]
+    texts = [str(item) for item in values]
+    if not texts or not all(text.isdigit() and 100 <= int(text) <= 599 for text in texts):
+        problems.append(f"{tell}: option 'status' must be an HTTP status such as 200, or a list of them")
+        return (200,)
+    return tuple(int(text) for text in texts)
+
+
+def _headers(tell: str, value: Optional[Mapping[Any, Any]], problems: List[str]) -> Dict[str, str]:
+    headers = {str(name): str(text) for name, text in (value or {}).items()}
+    for name, text in headers.items():
+        if not name or any(ord(letter) < 32 for letter in name + text):
+            problems.append(f"{tell}: option 'headers': {name!r} has an empty name or holds control characters")
+    return headers
+
+
+def _check_times(tell: str, spec: HealthSpec, problems: List[str]) -> None:
+    for name, value, least in (("timeout", spec.timeout, 1), ("retries", spec.retries, 0), ("delay", spec.delay, 0)):
+        if value < least:
+            problems.append(f"{tell}: option '{name}' must be at least {least}")
+    if (spec.retries + 1) * (spec.timeout + spec.delay) > _LONGEST:
+        problems.append(
+            f"{tell}: {spec.retries + 1} tries of {spec.timeout} s, {spec.delay} s apart, are more than {_LONGEST} s"
+        )

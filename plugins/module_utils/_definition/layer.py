@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""One layer as users may write it -> its parts, with every mistake in it. Nothing here looks at a host."""
+
+from __future__ import annotations
+
+import os
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from urllib.parse import quote
+
+from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits, read_limits
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import UrlAccess
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
+_LONGEST_FILE_NAME = 240
+_SOURCES = ("src", "url", "dir", "files")
+_OF_URLS = ("username", "password", "headers", "auth_file")
+
+
+class Source(NamedTuple):
+    """Where a layer's tar comes from.
+
+    :ivar kind: ``src``, ``url``, ``dir``, ``files``, ``upper`` (a stack's writable layer, which no user writes), or
+        ``""`` where the controller has resolved it already.
+    :ivar location: path, or URL without userinfo; ``""`` for inline files. A URL is shown by ``describe`` only.
+    :ivar on_host: read on the managed host and not on the controller.
+    :ivar limits: beyond which its archive is refused.
+    :ivar stack: whose writable layer it is; ``fuse``: and fuse-overlayfs has written it.
+    :ivar pinned: the definition names its digest, so that no archive with it was cut.
+    :ivar access: who asks for what lies under a URL; None for all else.
+    :ivar times: of files, of ``dir`` and ``files``: ``keep`` or ``fixed``.
+    """
+
+    kind: str
+    location: str = ""
+    on_host: bool = False
+    files: Tuple[InlineFile, ...] = ()
+    limits: Limits = UNLESS_SET
+    stack: str = ""
+    fuse: bool = False
+    access: Optional[UrlAccess] = None
+    times: str = "keep"
+    pinned: bool = False
+
+    @property
+    def keeps_times(self) -> bool:
+        """Whether its archive is packed here, with times that do not count for whether it has changed."""
+        return self.kind in ("dir", "files") and self.times == "keep"
+
+
+class LayerSpec(NamedTuple):
+    """One layer as written. ``where`` is its name in messages and its key between controller and host."""
+
+    where: str
+    name: str
+    source: Source
+    digest: str = ""
+    labels: Mapping[str, str] = MappingProxyType({})
+    absent: bool = False
+
+    @property
+    def read_from(self) -> Source:
+        """The source, and of an archive whether what is read of it is held against a digest."""
+        return self.source._replace(pinned=bool(self.digest) and self.source.kind in ("src", "url"))
+
+
+def check_name(where: str, name: Any, problems: List[str]) -> str:
+    """The name of a layer, image or stack; "" where none is given."""
+    if name is None:
+        return ""
+    # The name of its record is the name with / : @ + written as %2F and so on.
+    if not _NAME.match(name) or len(quote(name, safe="")) > _LONGEST_FILE_NAME:
+        problems.append(
+            f"{where}: option 'name': {name!r} must begin with a letter or digit and hold only letters, digits "
+            "and . _ : @ + / - (at most 200)"
+        )
+    return str(name)
+
+
+def read_layer(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> LayerSpec:
+    """An item whose options have been checked.
+
+    :param resolved: ``where`` of the layers whose source the controller has resolved already.
+    """
+    name = check_name(where, item["name"], problems)
+    absent = item.get("state") == "absent"
+    digest = item["digest"] or ""
+    if digest and not DIFF_ID.match(digest):
+        problems.append(f"{where}: option 'digest': {digest!r} must be 'sha256:' and 64 lower-case hexadecimal digits")
+    labels = {str(key): str(value) for key, value in (item["labels"] or {}).items()}
+    source = Source("") if absent else _source(item, where, resolved, problems)
+    return LayerSpec(where, name, source, digest, labels, absent)
+
+
+def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> Source:
+    given = [kind for kind in _SOURCES if item[kind] is not None]
+    limits = read_limits(item["limits"], where, problems)
+    if where in resolved:
+        return Source("", limits=limits)
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are given" if given else "none is given"
+        problems.append(f"{where}: exactly one of src, url, dir, files says where the layer comes from; {found}")
+        return Source("")
+    kind = given[0]
+    if kind in ("src", "url") and item["times"] != "keep":
+        problems.append(f"{where}: option 'times' is for dir and files; the archive of '{kind}' has times of its own")
+    if kind == "url":
+        # Loaded when it is needed: most definitions have no URL.
+        from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import read_url
+
+        location, access = read_url(item, where, problems)
+        return Source(kind, location, True, limits=limits, access=access)
+    for key in _OF_URLS:
+        if item[key] is not None:
+            problems.append(f"{where}: option '{key}' is of no use with {kind}; leave it out")
+    if kind == "files":
+        # Loaded when it is needed: a host is told of such a layer by its digest.
+        from ansible_collections.strata.overlay.plugins.module_utils._definition.files import inline_files
+
+        return Source(kind, files=inline_files(where, item["files"], problems), limits=limits, times=item["times"])
+    location = item[kind]
+    on_host = item["remote_src"]
+    if on_host and not os.path.isabs(location):
+        problems.append(f"{where}: option '{kind}': {location!r} must be absolute, since remote_src is true")
+    return Source(kind, location, on_host, limits=limits, times=item["times"])

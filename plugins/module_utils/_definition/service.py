@@ -1,0 +1,29 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""A service of a stack as records hold it, and whether systemd is there to be asked about it."""
+
+from __future__ import annotations
+
+from typing import Iterable, NamedTuple, Tuple
+
+
+class Service(NamedTuple):
+    """A unit with its suffix, and what it needs when the tree below it changes.
+
+    :ivar action: ``restart``: it is stopped while the tree is away; ``reload``: it goes on and is told afterwards.
+    """
+
+    unit: str
+    action: str = "restart"
+
+    def words(self) -> str:
+        """As records hold it: ``restart app.service``."""
+        return f"{self.action} {self.unit}"
+
+
+def recorded_services(texts: Iterable[str]) -> Tuple[Service, ...]:
+    """Services from their words on record."""
+    return tuple(Service(text.partition(" ")[2], text.partition(" ")[0]) for text in texts)

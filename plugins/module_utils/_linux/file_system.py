@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Which file system a path lies on, and what it cannot do."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.fault import _NO_FAULT, Fault
+
+_STATFS_BYTES = 256
+
+
+_OVERLAYFS = 0x794C7630
+
+
+def _file_system(directory: str) -> int:
+    """The number by which statfs(2) tells what kind of file system it is; 0 where it tells nothing."""
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    try:
+        syscalls.libc("statfs", os.fsencode(directory), buffer)
+    except OSError:
+        return 0
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+
+
+def whiteout_fault(directory: int) -> Fault:
+    """Why nothing can be marked as deleted in a directory, after the kernel has refused it.
+
+    :param directory: a descriptor.
+    """
+    if _file_system(f"/proc/self/fd/{directory}") != _OVERLAYFS:
+        return _NO_FAULT
+    return Fault(
+        "the file system of the store is an overlay itself, as the root of a container is, and nobody can make the "
+        "mark of a deleted file (a device 0:0) on one",
+        "put the store on ext4, xfs or btrfs (a volume of the container, mounted at the store's root)",
+    )

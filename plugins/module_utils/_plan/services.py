@@ -1,0 +1,187 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""The plan of what surrounds a change: services stop before it and start after it, health is checked last. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
+from ansible_collections.strata.overlay.plugins.module_utils._definition.service import Service
+from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import Desired
+from ansible_collections.strata.overlay.plugins.module_utils._plan.host_steps import (
+    CheckHealth,
+    StartServices,
+    StopServices,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._plan.state import HostFacts
+from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import Mount, Step, Switch, Unmount, WriteStack
+from ansible_collections.strata.overlay.plugins.module_utils._services.units import service_problems
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord
+
+_CHANGING = (Unmount, Switch, Mount)
+"""Steps after which users of the tree see another one, or none."""
+
+
+class _Around(NamedTuple):
+    """What one stack needs around its change, and the steps that make it up."""
+
+    name: str
+    services: Tuple[Service, ...]
+    health: Optional[HealthSpec]
+    facts: HostFacts
+    returning: bool
+    steps: Tuple[Step, ...]
+
+    @property
+    def takes_down(self) -> bool:
+        """For a moment at least nothing is mounted."""
+        return any(isinstance(step, Unmount) or (isinstance(step, Switch) and not step.gapless) for step in self.steps)
+
+    @property
+    def comes_up(self) -> bool:
+        """The stack is mounted in the end."""
+        return not isinstance(self.steps[-1], Unmount) if self.steps else True
+
+    def change(self) -> ChangeRecord:
+        """What the host was like before; what an earlier run noted, which was cut short, counts as well."""
+        cut_short = self.facts.changes.get(self.name)
+        if self.returning and cut_short is not None:
+            return replace(cut_short, back=(), back_layers=())
+        running = {service.unit for service in self.services if self.facts.runs(service.unit)}
+        if cut_short is not None:
+            running |= set(cut_short.running)
+            return replace(cut_short, running=tuple(sorted(running)))
+        return ChangeRecord(self.name, tuple(sorted(running)), not self.is_first)
+
+    @property
+    def is_first(self) -> bool:
+        """Nothing was mounted before."""
+        return bool(self.steps) and all(isinstance(step, Mount) for step in self.steps)
+
+    def wanted(self, change: ChangeRecord) -> List[Service]:
+        """Services that run in the end, in order.
+
+        Where nothing was mounted before: also those that the host starts at boot, which had no tree to start on.
+        """
+        if not self.comes_up and not self.returning:
+            return []
+        first = not change.was_mounted and self.comes_up and not self.returning
+        return [
+            service
+            for service in self.services
+            if service.unit in change.running or (first and self._would_start(service.unit))
+        ]
+
+    def _would_start(self, unit: str) -> bool:
+        state = self.facts.units.get(unit)
+        return state is not None and state.enabled
+
+    def before(self, change: ChangeRecord) -> List[Step]:
+        kept = {service.unit for service in self.wanted(change)}
+        stopped = [
+            service.unit
+            for service in reversed(self.services)
+            if self.facts.runs(service.unit)
+            and ((self.takes_down and service.action == "restart") or (self.returning and service.unit not in kept))
+        ]
+        return [StopServices(change, tuple(stopped))] if stopped else []
+
+    def after(self, change: ChangeRecord) -> List[Step]:
+        steps: List[Step] = []
+        jobs = tuple((self._verb(service), service.unit) for service in self.wanted(change))
+        if jobs:
+            steps.append(StartServices(change, jobs))
+        if self.health is not None and self.comes_up:
+            steps.append(CheckHealth(change, self.health))
+        return steps
+
+    def _verb(self, service: Service) -> str:
+        if not self.facts.runs(service.unit) or (self.takes_down and service.action == "restart"):
+            return "start"
+        return service.action
+
+
+def with_services(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> List[Step]:
+    """The steps with those around them. A stack that does not change gets none, unless a run was cut short there."""
+    before: Dict[int, List[Step]] = {}
+    after: Dict[int, List[Step]] = {}
+    end = len(steps)
+    changing: List[Tuple[int, _Around]] = []
+    for around in _arounds(steps, desired, facts):
+        if around.steps:
+            places = [index for index, step in enumerate(steps) if step in around.steps]
+            before[places[0]] = around.before(_with_way_back(around.change(), steps, desired))
+            changing.append((places[-1], around))
+        elif around.name in facts.changes:
+            changing.append((end, around))
+    for place, around in changing:
+        # Services that several stacks share start when the last of these is there.
+        last = max(other for other, group in changing if other == place or _share(group, around))
+        after.setdefault(last, []).extend(around.after(_with_way_back(around.change(), steps, desired)))
+    bracketed: List[Step] = []
+    for index, step in enumerate(steps):
+        bracketed += [*before.get(index, ()), step, *_once(after.get(index, []))]
+    return bracketed + _once(after.get(end, []))
+
+
+def _share(one: _Around, other: _Around) -> bool:
+    return bool({service.unit for service in one.services} & {service.unit for service in other.services})
+
+
+def _once(steps: Sequence[Step]) -> List[Step]:
+    """Every service started once, and health asked when all of them are."""
+    started: Set[str] = set()
+    found: List[Step] = []
+    for step in steps:
+        if isinstance(step, StartServices):
+            jobs = tuple((verb, unit) for verb, unit in step.jobs if unit not in started)
+            started |= {unit for _verb, unit in jobs}
+            found += [replace(step, jobs=jobs)] if jobs else []
+    return found + [step for step in steps if not isinstance(step, StartServices)]
+
+
+def _arounds(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> List[_Around]:
+    changing: Dict[str, List[Step]] = {}
+    for step in steps:
+        if isinstance(step, _CHANGING):
+            changing.setdefault(step.object, []).append(step)
+
+    def around(name: str, services: Tuple[Service, ...], health: Optional[HealthSpec]) -> _Around:
+        mine = tuple(changing.get(f"stack {name}", ()))
+        return _Around(name, services, health, facts, name in desired.returning, mine)
+
+    found = [
+        around(stack.spec.name, stack.spec.services, stack.spec.health)
+        for stack in desired.stacks
+        if stack.spec.state == "mounted" or f"stack {stack.spec.name}" in changing
+    ]
+    found += [around(name, services, None) for name, services in desired.dropped_services.items()]
+    return [one for one in found if one.services or one.health]
+
+
+def _with_way_back(change: ChangeRecord, steps: Sequence[Step], desired: Desired) -> ChangeRecord:
+    """The chain to go back to: the one before this change, or before the one that was cut short."""
+    chain = next((stack.diff_ids for stack in desired.stacks if stack.spec.name == change.name), ())
+    if change.was_mounted and not change.back and change.name not in desired.returning:
+        for step in steps:
+            if isinstance(step, WriteStack) and step.before is not None and step.before.name == change.name:
+                change = replace(change, back=step.before.diff_ids, back_layers=step.before.layers)
+    return replace(change, back=(), back_layers=()) if change.back == chain else change
+
+
+def services_told(desired: Desired, facts: HostFacts) -> List[str]:
+    """Services of the definition that this host cannot stop and start."""
+    problems: List[str] = []
+    for stack in desired.stacks:
+        problems += service_problems(stack.spec.where, stack.spec.services, facts.systemd, facts.units)
+    return problems
+
+
+def stopped_units(steps: Sequence[Step]) -> Mapping[str, Tuple[str, ...]]:
+    """Units that a plan stops, by stack: what they hold is no reason against an unmount."""
+    return {step.change.name: step.units for step in steps if isinstance(step, StopServices)}

@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What only the host can say against a definition that has mistakes already, so that all are told at once. Reads
+only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import unknown_layer
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mountinfo import read
+from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import by_path
+from ansible_collections.strata.overlay.plugins.module_utils._mount.path_check import path_facts
+from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import path_problems
+from ansible_collections.strata.overlay.plugins.module_utils._mount.request import of_store_at
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
+
+
+def sketch_problems(store: Store, told: Mapping[str, Any]) -> List[str]:
+    """Unknown layer names and unusable paths.
+
+    :param told: ``stacks``: name, path, cover and the layer names of each; ``defined``: names of the definition's
+        own layers.
+    """
+    problems: List[str] = []
+    mounts = read(store.home)
+    known = {*told["defined"], *store.names()}
+    for stack in told["stacks"]:
+        where = f"stack {stack['name']}"
+        problems += [unknown_layer(where, name, known) for name in stack["layers"] if name not in known]
+        if stack["path"]:
+            facts = path_facts(stack["path"])
+            here = by_path(mounts).get(facts.resolved, [])
+            ours = of_store_at(mounts, facts.resolved, store.root) if store.exists() else []
+            problems += path_problems(where, stack["path"], stack["cover"], facts, here, ours)
+    return problems

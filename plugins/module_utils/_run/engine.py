@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""One run: definition in, host brought to it, result out. Modules that change anything are this, given a definition.
+
+New archives are unpacked first, see `_run/prefetch`. To compile the rest of the code, `_run/reconcile`, takes longer on
+a host than all that the rest does, so this process does it while its workers unpack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import told
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import Report
+from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
+from ansible_collections.strata.overlay.plugins.module_utils._run.prefetch import (
+    ReadAhead,
+    look_ahead,
+    read_ahead,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._run.progress import progress_file
+from ansible_collections.strata.overlay.plugins.module_utils._run.request import Request
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import DigestCache, Digested
+from ansible_collections.strata.overlay.plugins.module_utils._source.source import Unread
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition
+
+
+class Run:
+    """One module call."""
+
+    def __init__(
+        self,
+        module: str,
+        parameters: Mapping[str, Any],
+        check_mode: bool,
+        report: Optional[Report] = None,
+        definition: Optional[Definition] = None,
+    ) -> None:
+        """
+        :param report: told how far the unpacking is, at most twice a second.
+        :param definition: as for ``Request``.
+        """
+        self._request = Request(module, parameters, definition)
+        self._check_mode = check_mode or self._request.only_plan
+        self._cache = DigestCache(self._request.store.sources, keep=not self._check_mode)
+        self._report = report
+
+    def execute(self) -> Dict[str, Any]:
+        """Bring the host to the definition, or in check mode say what that would take; the module's result."""
+        with contextlib.ExitStack() as room:
+            known, sources = self._look_ahead()
+            lacking = self._request.lacking() if sources else []
+            if lacking:
+                # Archives are read once, by the call that is given all the rest.
+                return {"changed": False, "missing": lacking}
+            ahead = self._read_ahead(room, known, sources)
+            # Loaded when it is needed, so mostly by `_load_all`.
+            from ansible_collections.strata.overlay.plugins.module_utils._run.reconcile import Course
+
+            course = Course(self._request, self._cache, self._check_mode, self._report)
+            return course.run(room.pop_all(), ahead)
+
+    def secrets(self) -> Set[str]:
+        """What no message and no log may show."""
+        return self._request.definition.secrets()
+
+    def _look_ahead(self) -> Tuple[Dict[Source, Digested], List[Unread]]:
+        request = self._request
+        if self._check_mode or request.problems:
+            return {}, []
+        return look_ahead(request.definition, request.provided, request.store, self._cache)
+
+    def _read_ahead(
+        self, room: contextlib.ExitStack, known: Mapping[Source, Digested], sources: Sequence[Unread]
+    ) -> ReadAhead:
+        """Unpack what has to be read anyway for the plan to be made.
+
+        :param room: holds what was unpacked.
+        """
+        store, without = self._request.store, ReadAhead(known, {})
+        if not sources:
+            return without
+        with contextlib.ExitStack() as own:
+            workspace = own.enter_context(store.first_workspace())
+            # What fails is not told here: resolving reads them all once more, and tells all mistakes together.
+            with contextlib.suppress(StrataError, OSError):
+                ahead = read_ahead(workspace, sources, store, self._cache, self._report, _load_all)
+                room.enter_context(own.pop_all())
+                return replace(ahead, digests={**known, **ahead.digests})
+        # Should the others be there the next time, the times of these have to be settled all the same.
+        settled = [item for item in sources if item.before]
+        return self._read_ahead(room, known, settled) if len(settled) < len(sources) else without
+
+
+def _load_all() -> object:
+    """What a run needs that changes something."""
+    from ansible_collections.strata.overlay.plugins.module_utils._run.reconcile import Course, applier
+
+    return Course, applier()
+
+
+def run_module(module: AnsibleModule, name: str) -> NoReturn:
+    """Bring the host to a module's parameters and end the module."""
+
+    def run() -> Dict[str, Any]:
+        with progress_file(str(told(module.params).get("progress", ""))) as report:
+            call = Run(name, module.params, module.check_mode, report)
+            # AnsibleModule knows only of those in its options, and some came in the controller's words.
+            module.no_log_values |= call.secrets()
+            return call.execute()
+
+    exit_module(module, guarded(module, run, changes=True, keep=not module.check_mode))

@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""What one module call is about: what the user wrote and what the controller has found out. Looks at no stack."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise, told
+from ansible_collections.strata.overlay.plugins.module_utils._source.origin import Origin, sent
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import open_store
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition
+    from ansible_collections.strata.overlay.plugins.module_utils._image.image import ImageOrigin
+
+
+class Request:
+    """One module call; DefinitionError where the controller has found mistakes.
+
+    :ivar module: whose result it is, such as ``stack``.
+    :ivar provided: what the controller found out of its layers, by their ``where``.
+    :ivar provided_images: the same of its images.
+    :ivar definition: what the user wants.
+    :ivar problems: mistakes found so far; more are found on the way, and all are told together.
+    :ivar notes_use: the store shall remember that what the definition names was needed.
+    :ivar only_plan: nothing is to be changed.
+    :ivar timeout: seconds for which the store's lock is waited for.
+    """
+
+    def __init__(self, module: str, parameters: Mapping[str, Any], definition: Optional[Definition] = None) -> None:
+        """
+        :param definition: what the parameters come to, where they are not those of a definition or one item of it.
+        """
+        controller = told(parameters)
+        self.module: str = controller.get("module") or module
+        self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
+        self.notes_use = bool(controller.get("notes_use"))
+        self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
+        resolved = (*self.provided, *self.provided_images)
+        written = controller.get("definition", parameters)
+        if controller.get("hidden"):
+            # Loaded when it is needed: most definitions have no URL.
+            from ansible_collections.strata.overlay.plugins.module_utils._common.redact import reveal
+
+            written = reveal(written, controller["hidden"])
+        self.definition, self.problems = (definition, []) if definition else normalise(module, written, resolved)
+        self.only_plan = bool(controller.get("only_plan"))
+        self.timeout = float(parameters.get("lock_timeout") or 0)
+        self.store = open_store(self.definition.root)
+        if any("source_digest" in facts for facts in self.provided.values()):
+            from ansible_collections.strata.overlay.plugins.module_utils._source.source_digest import with_stored
+
+            self.provided = with_stored(self.provided, self.definition, self.store)
+        if controller.get("problems"):
+            # Told by the controller, of the definition as it was written; what came here is only its outline.
+            from ansible_collections.strata.overlay.plugins.module_utils._run.early_checks import sketch_problems
+
+            with self.store.reading(self.timeout):
+                raise DefinitionError([*controller["problems"], *sketch_problems(self.store, controller)])
+
+    def sent_origins(self) -> Dict[str, Origin]:
+        """The layers that the controller told of, by their ``where``."""
+        return {where: sent(facts) for where, facts in self.provided.items()}
+
+    def sent_images(self) -> Dict[str, ImageOrigin]:
+        """The images that the controller told of, by their ``where``."""
+        return self._images(self.problems)
+
+    def lacking(self) -> List[str]:
+        """What the controller has told of and not sent, and the store has not: DiffIDs of contents, ids of configs.
+
+        Of an image that has none for this host it tells nothing: that mistake is found later.
+        """
+        images = list(self._images([]).values())
+        origins = [*self.sent_origins().values(), *(origin for image in images for origin in image.origins())]
+        contents = [origin.diff_id for origin in origins if origin.awaited]
+        contents = [diff_id for diff_id in contents if not self.store.has_content(diff_id)]
+        return list(dict.fromkeys([*contents, *self._lacking_configs(images)]))
+
+    def _lacking_configs(self, images: Sequence[ImageOrigin]) -> List[str]:
+        if not images:
+            return []
+        # Loaded when it is needed, as all that is about images: many definitions have none.
+        from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import config_file
+
+        sent_ones = {image_id for facts in self.provided_images.values() for image_id in facts["configs"]}
+        ids = [image.image.image_id for image in images if image.image.image_id not in sent_ones]
+        return [image_id for image_id in ids if not os.path.exists(config_file(self.store, image_id))]
+
+    def _images(self, problems: List[str]) -> Dict[str, ImageOrigin]:
+        found: Dict[str, ImageOrigin] = {}
+        if not self.provided_images:
+            return found
+        # Loaded when it is needed, as all that is about images: many definitions have none.
+        from ansible_collections.strata.overlay.plugins.module_utils._image.image import sent_image
+
+        for spec in self.definition.images:
+            if spec.where in self.provided_images:
+                try:
+                    found[spec.where] = sent_image(self.provided_images[spec.where], spec.platform)
+                except StrataError as error:
+                    problems.append(f"{spec.where}: {error}")
+        return found

@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Units as systemd sees them, and what is wrong with what a definition asks of them. Pure."""
+
+from __future__ import annotations
+
+from typing import List, Mapping, NamedTuple, Sequence
+
+from ansible_collections.strata.overlay.plugins.module_utils._definition.service import Service
+from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import nearest
+
+
+class UnitState(NamedTuple):
+    """A unit as systemd sees it: LoadState, ActiveState and UnitFileState of org.freedesktop.systemd1(5)."""
+
+    load: str
+    active: str
+    file: str = ""
+
+    @property
+    def running(self) -> bool:
+        """It works, or is about to: what a change must bring back."""
+        return self.active in ("active", "activating", "reloading", "refreshing")
+
+    @property
+    def enabled(self) -> bool:
+        """The next boot would start it."""
+        return self.file in ("enabled", "enabled-runtime")
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be done with it, "" when nothing speaks against it."""
+        if self.load == "not-found":
+            return "systemd knows no such unit"
+        return f"systemd cannot load it ({self.load})" if self.load in ("bad-setting", "error") else ""
+
+
+def service_problems(
+    where: str, services: Sequence[Service], systemd: bool, states: Mapping[str, UnitState]
+) -> List[str]:
+    """What speaks against using these services on this host. Pure.
+
+    :param systemd: whether systemd runs this host.
+    """
+    if services and not systemd:
+        words = "needs systemd, which does not run this host or does not obey this user; leave the option out"
+        return [f"{where}: option 'services' {words}"]
+    problems = []
+    for service in services:
+        state = states.get(service.unit)
+        if state is not None and state.fault:
+            known = [unit for unit, other in states.items() if not other.fault]
+            problems.append(
+                f"{where}: option 'services': {service.unit}: {state.fault}{nearest(service.unit, known)}; "
+                "install the unit first, or leave it out"
+            )
+    return problems

@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Where the bytes of a content can be had. Looking at it reads nothing: `_source/source` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Callable, ContextManager, Mapping, Optional, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._common.value import Value
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
+
+Opener = Callable[[], ContextManager[IO[bytes]]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Origin(Value):
+    """Where the bytes of one content can be had.
+
+    :ivar size: bytes of the regular files in it.
+    :ivar awaited: the controller has them and has not sent them.
+    :ivar remote: the bytes come over the network.
+    :ivar where: the layer or image that wants it, for messages.
+    :ivar declared: the DiffID is what an image's config says; nobody has read the bytes.
+    :ivar chain: the contents, bottom first, of which it is the copy as one tree; empty for all others.
+    :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
+        process than the one that made it; None where the source says where it is.
+    :ivar blob: where the archive lies in a file, if that is known without looking.
+    :ivar source_digest: as in ``Digested``.
+    """
+
+    diff_id: str
+    size: int
+    words: str
+    source: Source
+    awaited: bool = False
+    opener: Optional[Opener] = None
+    remote: bool = False
+    where: str = field(default="", compare=False)
+    declared: bool = False
+    chain: Tuple[str, ...] = ()
+    blob: Optional[Blob] = field(default=None, compare=False)
+    source_digest: str = ""
+
+
+def sent(facts: Mapping[str, Any]) -> Origin:
+    """The origin that the controller tells of: diff_id, size, words, source_digest where it has packed the archive with
+    its times, and path when it has sent it.
+    """
+    path = facts.get("path") or ""
+    return Origin(
+        facts["diff_id"],
+        int(facts["size"]),
+        facts["words"],
+        Source("src", path, True),
+        awaited=not path,
+        source_digest=facts.get("source_digest") or "",
+    )
+
+
+def describe(source: Source) -> str:
+    """A source in a few words, for plans and records; a URL without what may be a secret in it."""
+    if source.kind == "url":
+        # Loaded when it is needed: most definitions have no URL.
+        from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import shown_url
+
+        return shown_url(source.location)
+    words = {
+        "files": "inline files",
+        "dir": f"directory {source.location}",
+        "upper": f"the changes of stack {source.stack}",
+    }
+    return words.get(source.kind, source.location)

@@ -1,0 +1,48 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""When things in a store were last needed, kept as the time of modification of their records."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Iterable, Sequence
+
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
+
+_DAY = 86400
+
+
+def names_are_used(store: Store, names: Iterable[str]) -> None:
+    """A run needs these names. Noted at most once a day, so that a run which changes nothing costs a look at each."""
+    yesterday = time.time() - _DAY
+    for name in names:
+        path = store.name_file(name)
+        # A host that cannot be written to, or a name that is not there yet: nothing that this run is about.
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_mtime < yesterday:
+                os.utime(path)
+
+
+def chain_was_used(store: Store, diff_ids: Sequence[str]) -> None:
+    """Until now something needed this chain, and now it goes."""
+    for diff_id in set(diff_ids):
+        _touch(store.content_file(diff_id))
+    for chain_id in chain_ids(diff_ids):
+        _touch(store.layerdb(chain_id))
+
+
+def names_were_used(store: Store, names: Iterable[str]) -> None:
+    """Until now a stack needed these names, and now it goes or changes."""
+    for name in names:
+        _touch(store.name_file(name))
+
+
+def _touch(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.utime(path)

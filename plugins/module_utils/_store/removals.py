@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Many things of a store removed as one: decided in an instant under the lock, moved and deleted outside it.
+
+What is condemned is written to a list before the lock is taken. Under the lock the list is renamed into
+``strata/condemned/``, and from that moment it is removed: whoever changes the store next first finishes what a list
+says, unless the run that made it is doing so, which holds a lock on the list. Everything moves to ``trash/`` before
+it is deleted. A kill leaves either no list and everything as it was, or a list that the next change finishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from typing import TYPE_CHECKING, Iterator, List, Sequence
+
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import about
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import read_text, sync_directory
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
+
+
+def _place(store: Store) -> str:
+    return f"{store.root}/strata/condemned"
+
+
+class Sentence:
+    """A list of paths, ready to be pronounced. Use it as a context: at its end nothing of it is left."""
+
+    def __init__(self, store: Store, workspace: str, paths: Sequence[str]) -> None:
+        self._store = store
+        self._name = os.urandom(8).hex()
+        self._path = f"{workspace}/{self._name}"
+        self._paths = paths
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            _write(self._descriptor, self._path, _listed(store, paths))
+        except BaseException:
+            self.close()
+            raise
+
+    def pronounce(self) -> None:
+        """From now on everything listed is removed. Call it with the store locked for changes."""
+        final = f"{_place(self._store)}/{self._name}"
+        os.rename(self._path, final)
+        self._path = final
+
+    def execute(self) -> List[str]:
+        """Move all of it to trash/. Needs no lock on the store.
+
+        :returns: what cannot be moved and why, in words. It stays where it is, as something that no record knows.
+        """
+        sync_directory(_place(self._store))
+        left = _move_all(self._store, self._paths)
+        syscalls.syncfs(self._store.root)
+        os.unlink(self._path)
+        return left
+
+    def close(self) -> None:
+        """Let go of the list; others may finish it now where that was not done."""
+        os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def sentence(store: Store, workspace: str, paths: Sequence[str]) -> Iterator[Sentence]:
+    """A list of absolute paths in the store, written and synced."""
+    made = Sentence(store, workspace, paths)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def finish_removals(store: Store) -> None:
+    """Do what lists say whose runs were ended, and wait for those that go on.
+
+    Call it with the store locked for changes.
+    """
+    for name in store.condemnations():
+        path = f"{_place(store)}/{name}"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            text = read_text(path)
+            if text is not None:
+                _move_all(store, _absolute(store, text))
+                syscalls.syncfs(store.root)
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+
+def condemned(store: Store) -> List[str]:
+    """Paths that are removed though they may still be there."""
+    texts = (read_text(f"{_place(store)}/{name}") for name in store.condemnations())
+    return [path for text in texts if text for path in _absolute(store, text)]
+
+
+def _listed(store: Store, paths: Sequence[str]) -> bytes:
+    # Separated as paths can hold anything but this; names in a store hold no newline, yet nothing is lost by care.
+    return b"".join(os.fsencode(os.path.relpath(path, store.root)) + b"\0" for path in paths)
+
+
+def _absolute(store: Store, text: str) -> List[str]:
+    return [f"{store.root}/{path}" for path in text.split("\0") if path]
+
+
+def _write(descriptor: int, path: str, data: bytes) -> None:
+    with about(path):
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+
+
+def _move_all(store: Store, paths: Sequence[str]) -> List[str]:
+    """Rename each into a new directory in trash/; what is not there has been moved before.
+
+    What may not be moved (chattr +i, a mount) keeps neither the others nor the list, which would hold up every change.
+    """
+    left: List[str] = []
+    heap = f"{store.root}/trash/{os.urandom(8).hex()}"
+    os.mkdir(heap, 0o700)
+    for number, path in enumerate(paths):
+        try:
+            os.rename(path, f"{heap}/{number}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY):
+                raise
+            left.append(f"{path} is not removed: {error.strerror}; see whether chattr +i or a mount keeps it")
+    return left

@@ -1,0 +1,374 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Where everything lies in a store, and the only ways in which files come into it and leave it.
+
+In: built in ``staging/``, synced, renamed (`_store/transaction`). Out: renamed into ``trash/``, deleted outside the
+lock.
+Both leave a store that the next run can read whole, whenever the process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Dict, Iterator, List, Optional, Set, Tuple
+from urllib.parse import unquote
+
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, advice, said
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import is_directory, read_text, sync_directory
+from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import refuse_untrusted
+from ansible_collections.strata.overlay.plugins.module_utils._store.lock import locked
+from ansible_collections.strata.overlay.plugins.module_utils._store.paths import StorePaths
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import (
+    ChangeRecord,
+    ContentRecord,
+    NameRecord,
+    StackRecord,
+    load,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._store.workspace import abandoned, make_workspace
+
+DIRECTORIES: Tuple[Tuple[str, int], ...] = (
+    ("", 0o711),
+    ("content", 0o710),
+    ("content/sha256", 0o710),
+    ("overlay2", 0o710),
+    ("overlay2/l", 0o700),
+    ("image", 0o700),
+    ("image/overlay2", 0o700),
+    ("image/overlay2/layerdb", 0o700),
+    ("image/overlay2/layerdb/sha256", 0o700),
+    ("image/overlay2/layerdb/mounts", 0o700),
+    ("image/overlay2/imagedb", 0o700),
+    ("image/overlay2/imagedb/content", 0o700),
+    ("image/overlay2/imagedb/content/sha256", 0o700),
+    ("image/overlay2/imagedb/metadata", 0o700),
+    ("image/overlay2/imagedb/metadata/sha256", 0o700),
+    ("strata", 0o700),
+    ("strata/names", 0o700),
+    ("strata/contents", 0o700),
+    ("strata/stacks", 0o700),
+    ("strata/aside", 0o700),
+    ("strata/changes", 0o700),
+    ("strata/sources", 0o700),
+    ("strata/condemned", 0o700),
+    ("staging", 0o700),
+    ("trash", 0o700),
+)
+
+
+def new_id() -> str:
+    """A name for a new writable layer: 64 hexadecimal digits, as Docker's mount ids."""
+    return os.urandom(32).hex()
+
+
+def lower_links(directory: str) -> List[str]:
+    """What the file ``lower`` of a layer's directory names, ``l/A`` and so on, top to bottom."""
+    text = read_text(f"{directory}/lower")
+    return text.split(":") if text else []
+
+
+class Store(StorePaths):
+    """One store on this host; creating the object touches nothing."""
+
+    def __init__(self, root: str) -> None:
+        self._written = root if os.path.isabs(root) else os.path.abspath(root)
+        super().__init__(root)
+        self._left: Set[str] = set()
+        self._workspaces: Dict[str, int] = {}
+
+    def exists(self) -> bool:
+        """Whether there is a store at the root."""
+        return os.path.isdir(self.home)
+
+    def misplaced(self) -> List[str]:
+        """Directories of the store that are something else, a symbolic link above all: what lies behind it is not ours
+        to sweep, to delete or to write into.
+        """
+        found = []
+        for name, _mode in DIRECTORIES:
+            path = f"{self.root}/{name}" if name else self.root
+            with contextlib.suppress(OSError):
+                if not stat.S_ISDIR(os.lstat(path).st_mode):
+                    found.append(path)
+        return found
+
+    def _refuse_misplaced(self) -> None:
+        found = self.misplaced()
+        if found:
+            is_link = os.path.islink(found[0])
+            raise StrataError(
+                f"{found[0]} is {'a symbolic link' if is_link else 'no directory'}, where the store {self.root} has a "
+                "directory of its own. Nothing was changed: put the directory back in its place, or run "
+                "strata.overlay.store_check with repair: true, which moves aside what stands there."
+            )
+
+    def refuse_untrusted(self) -> None:
+        """StrataError where root would work in what others own, may write to or may put another in the place of."""
+        refuse_untrusted(self._written, [f"{self.root}/{name}" for name, _mode in DIRECTORIES if name])
+
+    def has_content(self, diff_id: str) -> bool:
+        return os.path.isdir(self.content(diff_id))
+
+    # What the records say.
+
+    def name_record(self, name: str) -> Optional[NameRecord]:
+        path = self.name_file(name)
+        text = read_text(path)
+        return None if text is None else load(NameRecord, text, path)
+
+    def content_record(self, diff_id: str) -> Optional[ContentRecord]:
+        path = self.content_file(diff_id)
+        text = read_text(path)
+        return None if text is None else load(ContentRecord, text, path)
+
+    def stack_record(self, name: str) -> Optional[StackRecord]:
+        path = self.stack_file(name)
+        text = read_text(path)
+        return None if text is None else load(StackRecord, text, path)
+
+    def change_record(self, name: str) -> Optional[ChangeRecord]:
+        path = self.change_file(name)
+        text = read_text(path)
+        return None if text is None else load(ChangeRecord, text, path)
+
+    def names(self) -> List[str]:
+        return self._recorded("names")
+
+    def stacks(self) -> Dict[str, StackRecord]:
+        """Every stack's record by name."""
+        found = ((name, self.stack_record(name)) for name in self._recorded("stacks"))
+        return {name: record for name, record in found if record is not None}
+
+    def recorded_contents(self) -> List[str]:
+        """DiffIDs of the contents that have a record."""
+        return [f"sha256:{name}" for name in self._recorded("contents")]
+
+    def imported_from(self) -> Set[str]:
+        """Where contents came from, in the words of their records; those that cannot be read say nothing."""
+        found: Set[str] = set()
+        for diff_id in self.recorded_contents():
+            with contextlib.suppress(StrataError):
+                record = self.content_record(diff_id)
+                found |= {record.source} if record is not None else set()
+        return found
+
+    def set_aside(self) -> List[StackRecord]:
+        """Records of stacks whose writable layers were set aside, as they were then; damaged ones are left out."""
+        found: List[StackRecord] = []
+        for path in [self.aside_file(stack_id) for stack_id in self._recorded("aside")]:
+            text = read_text(path)
+            with contextlib.suppress(StrataError):
+                found += [load(StackRecord, text, path)] if text is not None else []
+        return found
+
+    def _recorded(self, kind: str) -> List[str]:
+        try:
+            files = os.listdir(f"{self.root}/strata/{kind}")
+        except FileNotFoundError:
+            return []
+        return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
+
+    def condemnations(self) -> List[str]:
+        """Lists of what has been removed and may not have been moved away yet, see `_store/removals`."""
+        if not self.is_own("strata/condemned"):
+            return []
+        return sorted(os.listdir(f"{self.root}/strata/condemned"))
+
+    def is_own(self, name: str) -> bool:
+        """Whether a path within the store is a directory, and no part of it a symbolic link.
+
+        Whatever empties, sweeps or moves asks first: a link in the place of a directory leads out of the store.
+        """
+        parts = name.split("/")
+        return all(is_directory(f"{self.root}/{'/'.join(parts[: end + 1])}") for end in range(len(parts)))
+
+    # Locks.
+
+    @contextlib.contextmanager
+    def reading(self, timeout: float, damaged: bool = False) -> Iterator[None]:
+        """Nobody changes the store meanwhile. Without a store there is nothing to lock, and nothing is made.
+
+        :param damaged: the caller copes with directories of the store that are something else.
+        """
+        if not damaged:
+            self._refuse_misplaced()
+        path = f"{self.root}/lock"
+        if os.path.exists(path):
+            with locked(path, exclusive=False, timeout=timeout, gate=self.root):
+                yield
+        else:
+            yield
+
+    @contextlib.contextmanager
+    def changing(self, timeout: float, damaged: bool = False) -> Iterator[None]:
+        """This process alone reads and changes the store meanwhile. The store must have been prepared.
+
+        :param damaged: as for ``reading``.
+        """
+        with locked(f"{self.root}/lock", exclusive=True, timeout=timeout, gate=self.root):
+            if not damaged:
+                self._refuse_misplaced()
+            if self.condemnations():
+                # Loaded when it is needed, as all that only a run with changes needs.
+                from ansible_collections.strata.overlay.plugins.module_utils._store.removals import finish_removals
+
+                finish_removals(self)
+            yield
+            self._settle()
+
+    # The way in.
+
+    def prepare(self) -> None:
+        """Make the directories of a store where they are missing."""
+        self._refuse_misplaced()
+        for name, mode in DIRECTORIES:
+            _make_directories(f"{self.root}/{name}".rstrip("/"), mode)
+            if not name:
+                self.refuse_untrusted()  # somebody may have made it a moment before
+
+    @contextlib.contextmanager
+    def first_workspace(self) -> Iterator[str]:
+        """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
+        self._refuse_misplaced()
+        made: List[str] = []
+        with contextlib.ExitStack() as room:
+            room.callback(self._leave_no_first, made)
+            while True:
+                for name in ("", "staging", "trash"):
+                    made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
+                    self.refuse_untrusted()  # somebody may have made it a moment before
+                with contextlib.suppress(FileNotFoundError):  # a run that made no store took them away in this moment
+                    path = room.enter_context(self.workspace())
+                    break
+            yield path
+
+    def _leave_no_first(self, made: List[str]) -> None:
+        self.tidy()
+        if not self.exists():
+            for directory in reversed(made):
+                with contextlib.suppress(OSError):  # another run has begun to use it
+                    os.rmdir(directory)
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[str]:
+        """A directory of this run's own in staging/, gone at the end. Its lock tells others that its owner lives."""
+        self._refuse_misplaced()
+        path, descriptor = make_workspace(f"{self.root}/staging")
+        self._workspaces[path] = descriptor
+        try:
+            yield path
+        finally:
+            del self._workspaces[path]
+            # What cannot be thrown away now is swept by the next change; it must not hide what went wrong before.
+            with contextlib.suppress(OSError, StrataError):
+                self._discard_or_delete(path)
+            os.close(descriptor)
+
+    def sync(self, workspace: str) -> None:
+        """All that was written is on disk; OSError also for what the kernel could not write earlier in this run."""
+        syscalls.syncfs(workspace, self._workspaces.get(workspace, -1))
+
+    # The way out.
+
+    def discard(self, path: str) -> None:
+        """Rename into trash/; a missing path is fine. It is on disk when the lock for changes is let go."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
+            self._left.add(os.path.dirname(path))
+
+    def rename_record(self, path: str, other: str) -> None:
+        """Give a record another name, durably; no room is needed for it."""
+        os.rename(path, other)
+        for directory in {os.path.dirname(path), os.path.dirname(other)}:
+            sync_directory(directory)
+
+    def _discard_or_delete(self, path: str) -> None:
+        """For what is this run's own: a rename may want room that a full disk has not, deleting does not."""
+        try:
+            self.discard(path)
+        except OSError:
+            from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
+
+            remove_tree(path)
+
+    def _settle(self) -> None:
+        """What was thrown away does not come back with a power cut."""
+        staging = f"{self.root}/staging"
+        while self._left:
+            directory = self._left.pop()
+            if directory != staging and os.path.dirname(directory) != staging:  # swept anyway
+                with contextlib.suppress(FileNotFoundError):
+                    sync_directory(directory)
+
+    def sweep(self) -> None:
+        """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
+        self._refuse_misplaced()
+        for name in self.abandoned():
+            self.discard(f"{self.root}/staging/{name}")
+
+    def abandoned(self) -> List[str]:
+        """Names in staging/ of what no run uses any more."""
+        return abandoned(f"{self.root}/staging")
+
+    def empty_trash(self) -> List[str]:
+        """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads.
+
+        :returns: what could not be deleted and why, in words; all else was.
+        """
+        # Loaded when it is needed, as all that only a run with changes needs.
+        from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
+
+        self._refuse_misplaced()
+        trash = f"{self.root}/trash"
+        left: List[str] = []
+        for name in os.listdir(trash):
+            try:
+                remove_tree(f"{trash}/{name}")
+            except FileNotFoundError:
+                continue  # another run may be deleting the same
+            except (OSError, StrataError) as error:
+                then = advice(error) if isinstance(error, OSError) else ""
+                why = error.strerror if isinstance(error, OSError) else error
+                left.append(f"{trash}/{name} is not deleted: {why}. {then}".rstrip())
+        return left
+
+    def tidy(self) -> str:
+        """The same at the end of a run, of which it is no failure if that does not work: then the words say so."""
+        try:
+            left = self.empty_trash()
+        except (OSError, StrataError) as error:
+            left = [said(error)]
+        if not left:
+            return ""
+        return (
+            f"Not all that was thrown away in {self.root}/trash is deleted yet; the next change or prune tries again: "
+            + " ".join(left)
+        )
+
+
+def open_store(root: str) -> Store:
+    """The store at a root, for a module or program to work in. Nothing is made.
+
+    :raises StrataError: it is not for root, see ``Store.refuse_untrusted``.
+    """
+    store = Store(root)
+    store.refuse_untrusted()
+    return store
+
+
+def _make_directories(path: str, mode: int) -> List[str]:
+    """Make a directory and those above it where they are missing; which ones, from the top down."""
+    made: List[str] = []
+    if not os.path.isdir(path):
+        made = _make_directories(os.path.dirname(path), 0o755)
+        with contextlib.suppress(FileExistsError):  # made by another run in this moment
+            os.mkdir(path, mode)
+            os.chmod(path, mode)  # whatever the umask, and a default access list of what lies above it
+            made.append(path)
+    return made
