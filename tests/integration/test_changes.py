@@ -293,9 +293,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     host = Host(top / "host")
     host.top.mkdir()
     try:
-        three_layers(host)
         load = image_archive(top)
         with running_docker(top / "root", top / "log") as docker:
+            # dockerd has mounts of its own, a copy of those that there were: no stack may be among them.
+            three_layers(host)
             docker.call("load", "--input", str(load))
             container = docker.call("create", "--network", "none", "three:1", "/none").strip()
             layers = json.loads(docker.call("inspect", container))[0]["GraphDriver"]["Data"]

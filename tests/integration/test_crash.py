@@ -369,7 +369,14 @@ def refused_at(wanted: int, error: int, lasting: bool, number: int, name: str) -
     return error if lasting and number > wanted and (name in TAKE_ROOM or not full) else 0
 
 
-ADVICE = ("Make room", "make room", "Make that file system writable", "Look into the kernel's log", "Run it as root")
+ADVICE = (
+    "make room",
+    "make that file system writable",
+    "look into the kernel's log",
+    "run it as root",
+    "put the store on",
+)
+"""In small letters."""
 
 
 def after_error(
@@ -403,7 +410,7 @@ def unclear(said: str, error: int, host: Host) -> Iterator[str]:
         yield f"the message names neither store nor stack: {said}"
     if os.strerror(error) not in said and "is full" not in said and "quota" not in said:
         yield f"the message does not say what the host answered: {said}"
-    if not any(words in said for words in ADVICE):
+    if not any(words in said.lower() for words in ADVICE):
         yield f"the message does not say what to do: {said}"
 
 

@@ -143,12 +143,14 @@ def test_names_that_have_to_be_kept_are_refused_before_they_fill_the_memory(
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
+        # Of this process at its birth; what pytest has taken by now is no business of the test.
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             with writer_apart(top, False) if apart else contextlib.nullcontext() as relay:
                 unpack(ChunkReader(names()).read, top, False, relay=relay)
         except StrataError as error:
-            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base()
-            theirs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - base()
+            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            theirs = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before
             os.write(writer, f"{max(own, theirs if apart else 0) >> 10} {error}".encode())
         finally:
             os._exit(0)
@@ -158,14 +160,6 @@ def test_names_that_have_to_be_kept_are_refused_before_they_fill_the_memory(
     os.waitpid(process, 0)
     assert re.search(r"take more than the limit of 134217728; .*'limits.memory'", words)
     assert int(grown) < 220, "MiB"
-
-
-def base() -> int:
-    """KiB that this process has had before."""
-    return int(BEFORE)
-
-
-BEFORE = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def test_what_is_replaced_is_counted_once() -> None:
