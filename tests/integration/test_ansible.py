@@ -65,7 +65,7 @@ def stack(host: Host, **options: Any) -> dict[str, Any]:
     return {"name": "web", "path": host.path("web"), "layers": ["base", "app", "config"], **options}
 
 
-def test_a_playbook_run_twice(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_check_and_second_run_change_nothing(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     text = PLAYBOOK.format(root=host.root, layers=json.dumps(layers), stacks=json.dumps([stack(host)]))
     before = snapshot(host.top)
     announced = ansible.playbook(text, "--check", "--diff")
@@ -81,7 +81,7 @@ def test_a_playbook_run_twice(host: Host, ansible: Ansible, layers: list[dict[st
 
 
 @pytest.mark.parametrize("keywords", ["retries: 1", "until: result is succeeded\n      retries: 1"])
-def test_a_retry_tries_the_same_again(host: Host, ansible: Ansible, keywords: str) -> None:
+def test_retry_of_failed_task_fails_again(host: Host, ansible: Ansible, keywords: str) -> None:
     """What fails fails again, and is never a run of nothing that succeeds."""
     stacks = json.dumps([{**stack(host), "layers": ["absent"]}])
     text = PLAYBOOK.format(root=host.root, layers="[]", stacks=stacks)
@@ -92,7 +92,7 @@ def test_a_retry_tries_the_same_again(host: Host, ansible: Ansible, keywords: st
     assert recap(done.stdout)["failed"] == 1
 
 
-def test_check_announces_what_is_then_done(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_check_mode_returns_same_plan_as_the_run(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     arguments = {"root": str(host.root), "layers": layers, "stacks": [stack(host)]}
     announced = ansible.module("apply", arguments, "--check", "--diff")
     assert not host.root.exists()
@@ -109,14 +109,14 @@ def test_check_announces_what_is_then_done(host: Host, ansible: Ansible, layers:
     assert ansible.module("apply", arguments)["plan"] == []
 
 
-def test_executions_and_what_is_shipped(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_first_run_executes_twice_and_second_once(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     arguments = json.dumps({"root": str(host.root), "layers": layers, "stacks": [stack(host)]})
     command = ("ansible", "localhost", "-m", "strata.overlay.apply", "-vvv", "-a", arguments)
     counts = [executions(ansible.call(*command).stdout) for _run in range(2)]
     assert counts == [2, 1]
 
 
-def test_what_a_host_loses_while_it_is_sent_something_is_sent_too(
+def test_content_lost_on_host_during_transfer_is_sent_too(
     host: Host, ansible: Ansible, layers: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     first = ansible.module("apply", {"root": str(host.root), "layers": layers, "stacks": [stack(host)]})
@@ -147,7 +147,7 @@ def wait_for_a_day_with_time_left(seconds: float) -> None:
         time.sleep(left)
 
 
-def test_a_definition_that_prunes(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_prune_removes_what_check_mode_announced(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     """The whole module runs at once, since only it can look at all of the store; the plan shows what will go."""
     wait_for_a_day_with_time_left(30)
     everything = {"root": str(host.root), "layers": layers, "stacks": [stack(host)]}
@@ -178,7 +178,7 @@ def test_secrets_in_inline_files_are_not_in_the_result(
     assert "12345" not in done.stdout.split("CHANGED =>")[1]
 
 
-def test_all_mistakes_at_once_and_before_the_host_is_touched(
+def test_all_errors_are_reported_at_once_before_host_is_touched(
     host: Host, ansible: Ansible, layers: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     (tmp_path / "noise.tar").write_bytes(b"no archive")
@@ -241,7 +241,7 @@ def test_all_mistakes_at_once_and_before_the_host_is_touched(
     "module",
     ["apply", "layer", "lock", "plan", "prune", "stack", "stack_info", "store_check", "store_info", "validate"],
 )
-def test_the_examples_of_the_documentation(
+def test_documented_examples_of_module_succeed(
     request: pytest.FixtureRequest, host: Host, ansible: Ansible, tmp_path: Path, module: str
 ) -> None:
     shown = subprocess.run(
@@ -294,7 +294,7 @@ def test_the_examples_of_the_documentation(
     assert recap(done.stdout)["failed"] == 0
 
 
-def test_over_ssh_only_what_the_host_lacks_is_sent(
+def test_only_layers_that_the_host_lacks_are_sent_over_ssh(
     host: Host, ansible: Ansible, sshd: Sshd, layers: list[dict[str, Any]]
 ) -> None:
     (ansible.directory / "inventory.yml").write_text(sshd.inventory(str(ansible.directory / "remote")))

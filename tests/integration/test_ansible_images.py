@@ -122,7 +122,7 @@ def ten_layers(directory: Path, changed: str) -> Layout:
     return simple_layout(directory, *layers)
 
 
-def test_an_upgrade_of_one_layer_in_ten_sends_that_layer(
+def test_upgrade_of_one_layer_in_ten_sends_only_that_layer(
     host: Host, ansible: Ansible, target: None, proxy: CountingProxy, tmp_path: Path
 ) -> None:
     archives = []
@@ -151,7 +151,7 @@ def test_an_upgrade_of_one_layer_in_ten_sends_that_layer(
     assert list((ansible.directory / "remote").iterdir()) == [], "temporary files stayed on the host"
 
 
-def test_an_archive_that_is_damaged_is_not_sent(host: Host, ansible: Ansible, target: None, tmp_path: Path) -> None:
+def test_damaged_archive_is_not_sent(host: Host, ansible: Ansible, target: None, tmp_path: Path) -> None:
     layout = simple_layout(tmp_path / "layout", {"a": "a"})
     blob = layout.path(layout.manifest(layout.entries[0])["layers"][0]["digest"])
     data = blob.read_bytes()
@@ -163,7 +163,7 @@ def test_an_archive_that_is_damaged_is_not_sent(host: Host, ansible: Ansible, ta
     assert not host.root.exists()
 
 
-def test_on_the_controller_itself_nothing_is_copied(host: Host, ansible: Ansible, tmp_path: Path) -> None:
+def test_image_for_controller_itself_is_imported_without_a_copy(host: Host, ansible: Ansible, tmp_path: Path) -> None:
     layout = ten_layers(tmp_path / "layout", "1")
     archive = tar_of(layout.directory, tmp_path / "image.tar")
     arguments = {"root": str(host.root), "name": "app", "src": str(archive)}
@@ -175,7 +175,7 @@ def test_on_the_controller_itself_nothing_is_copied(host: Host, ansible: Ansible
     assert executions(run(ansible, arguments, "localhost")) == 1
 
 
-def test_check_announces_what_is_then_done(host: Host, ansible: Ansible, tmp_path: Path) -> None:
+def test_check_mode_returns_same_plan_as_the_run(host: Host, ansible: Ansible, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "layout")
     platforms = ("linux/amd64", "linux/arm64", "linux/s390x")
     layout.list("1.0", layout.index(*(layout.image({"on": name}, platform=name) for name in platforms)))
@@ -194,7 +194,7 @@ def test_check_announces_what_is_then_done(host: Host, ansible: Ansible, tmp_pat
     assert [(image["names"], image["platform"]) for image in shown] == [(["app"], "linux/s390x")]
 
 
-def test_the_examples_of_the_documentation(host: Host, ansible: Ansible, tmp_path: Path) -> None:
+def test_documented_examples_of_image_module_succeed(host: Host, ansible: Ansible, tmp_path: Path) -> None:
     shown = ansible.call("ansible-doc", "--json", "strata.overlay.image")
     examples = json.loads(shown.stdout)["strata.overlay.image"]["examples"]
     layout = Layout(tmp_path / "tools")
@@ -215,7 +215,7 @@ def test_the_examples_of_the_documentation(host: Host, ansible: Ansible, tmp_pat
     assert host.tree("app") == {"a": "a"}
 
 
-def test_passwords_are_nowhere_in_what_is_shown(host: Host, ansible: Ansible, tmp_path: Path) -> None:
+def test_failed_run_never_shows_registry_password(host: Host, ansible: Ansible, tmp_path: Path) -> None:
     secret = "correct-horse-battery"
     items = [{"name": "app", "registry": "127.0.0.1:1/app:1.0", "username": "me", "password": secret}]
     for module, arguments in (("apply", {"images": items}), ("image", items[0])):
@@ -235,7 +235,7 @@ def test_passwords_are_nowhere_in_what_is_shown(host: Host, ansible: Ansible, tm
         assert secret not in shown
 
 
-def test_mistakes_in_images_are_told_with_all_others(host: Host, ansible: Ansible, tmp_path: Path) -> None:
+def test_errors_in_images_and_stacks_are_reported_together(host: Host, ansible: Ansible, tmp_path: Path) -> None:
     simple_layout(tmp_path / "layout", {"a": "a"})
     good = {"name": "good", "src": str(tmp_path / "layout")}
     result = ansible.module(

@@ -31,7 +31,7 @@ def left_behind(box: Machine) -> str:
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
-def test_a_stack_is_there_after_a_reboot_before_its_service(box: Machine, writable: str) -> None:
+def test_stack_is_mounted_after_reboot_before_its_service_starts(box: Machine, writable: str) -> None:
     box.install_helper()
     install_app(box)
     box.do("systemctl", "enable", "app")
@@ -54,7 +54,7 @@ def test_a_stack_is_there_after_a_reboot_before_its_service(box: Machine, writab
     assert box.do("systemctl", "is-system-running") == "running"
 
 
-def test_systemctl_and_mount_by_hand(box: Machine) -> None:
+def test_mount_and_systemctl_mount_the_stack_by_hand(box: Machine) -> None:
     box.install_helper()
     define(box, writable="volatile")
     box.do("umount", "/srv/web")
@@ -75,7 +75,7 @@ def test_systemctl_and_mount_by_hand(box: Machine) -> None:
     assert define(box, writable="volatile")["changed"] is False
 
 
-def test_a_service_does_not_start_without_its_tree_and_the_boot_goes_on(box: Machine) -> None:
+def test_service_without_its_tree_does_not_start_and_boot_goes_on(box: Machine) -> None:
     box.install_helper()
     install_app(box)
     box.do("systemctl", "enable", "app")
@@ -93,7 +93,7 @@ def test_a_service_does_not_start_without_its_tree_and_the_boot_goes_on(box: Mac
     assert box.read("/run/app") == "new"
 
 
-def test_what_is_derived_and_lost_is_made_again_at_boot(box: Machine) -> None:
+def test_stack_with_lost_short_links_is_mounted_at_boot(box: Machine) -> None:
     box.install_helper()
     define(box)
     for link in (box.store / "overlay2/l").iterdir():
@@ -102,7 +102,7 @@ def test_what_is_derived_and_lost_is_made_again_at_boot(box: Machine) -> None:
     assert box.read("/srv/web/version") == "new"
 
 
-def test_a_machine_that_goes_down_before_health_was_known_goes_back_after_it(box: Machine) -> None:
+def test_run_after_reboot_during_health_check_can_still_roll_back(box: Machine) -> None:
     box.install_helper()
     install_app(box)
     box.do("systemctl", "enable", "app")
@@ -121,7 +121,7 @@ def test_a_machine_that_goes_down_before_health_was_known_goes_back_after_it(box
     assert box.read("/run/app") == "new"
 
 
-def test_nothing_is_left_behind(box: Machine) -> None:
+def test_boot_units_are_removed_when_no_longer_needed(box: Machine) -> None:
     box.install_helper()
     install_app(box)
     done = define(box, services=["app"])
@@ -155,7 +155,7 @@ def assert_nothing_is_left(box: Machine) -> None:
     assert "enabled" not in box.call("systemctl", "list-unit-files", "srv-*").stdout
 
 
-def test_without_the_helper_nothing_is_written_and_nothing_is_wrong(box: Machine) -> None:
+def test_without_helper_no_unit_is_written_and_run_succeeds(box: Machine) -> None:
     done = define(box)
     assert done["stacks"][0]["boot"] == "no_helper"
     assert left_behind(box) == ""
@@ -163,7 +163,7 @@ def test_without_the_helper_nothing_is_written_and_nothing_is_wrong(box: Machine
     assert [step["action"] for step in define(box)["plan"]] == ["write_unit"]
 
 
-def test_a_unit_of_someone_else_is_not_touched(box: Machine) -> None:
+def test_foreign_unit_of_same_name_is_refused_and_kept(box: Machine) -> None:
     box.install_helper()
     box.unit("srv-web.mount", "[Mount]", "What=tmpfs", "Type=tmpfs", "Where=/srv/web")
     failed = define(box)
@@ -172,7 +172,7 @@ def test_a_unit_of_someone_else_is_not_touched(box: Machine) -> None:
     assert "What=tmpfs" in box.read(f"{UNITS}/srv-web.mount")
 
 
-def test_a_stack_over_another_file_system_cannot_have_a_unit(box: Machine) -> None:
+def test_unit_for_stack_over_another_file_system_is_refused(box: Machine) -> None:
     box.install_helper()
     box.do("mkdir", "-p", "/srv/web")
     box.do("mount", "-t", "tmpfs", "mine", "/srv/web")
@@ -182,7 +182,7 @@ def test_a_stack_over_another_file_system_cannot_have_a_unit(box: Machine) -> No
     assert define(box, cover=True, boot=False)["changed"] is False
 
 
-def test_many_stacks_at_one_boot(box: Machine) -> None:
+def test_many_stacks_are_all_mounted_at_boot(box: Machine) -> None:
     box.install_helper()
     layers = numbered(20)
     stacks = [
@@ -195,7 +195,7 @@ def test_many_stacks_at_one_boot(box: Machine) -> None:
     assert box.run(layers=layers, stacks=stacks)["changed"] is False
 
 
-def test_without_systemd_lines_of_fstab_do_the_same(box: Machine) -> None:
+def test_without_systemd_fstab_line_mounts_the_stack(box: Machine) -> None:
     """The same machine, seen as one of another init system: mount -a is what such a one does at boot."""
     box.install_helper()
     box.write("/etc/fstab", "# mine\ntmpfs /mnt tmpfs defaults 0 0")

@@ -116,7 +116,7 @@ def word(text: str, name: str = "word") -> dict[str, Any]:
     return {"name": name, "layers": ["base"], "roles": ["word"], "vars": {"word": text}}
 
 
-def test_a_layer_is_built_once(builder: Builder) -> None:
+def test_layer_is_built_once(builder: Builder) -> None:
     announced = builder.build([word("first")], "--check", "--diff")
     assert builder.changes(announced) > 0
     assert '"msg": "word"' in announced.stdout
@@ -137,7 +137,7 @@ def test_a_layer_is_built_once(builder: Builder) -> None:
     assert not (tree / "etc/old").exists()
 
 
-def test_what_a_build_needs_is_not_in_the_layer(builder: Builder) -> None:
+def test_files_needed_only_for_the_build_are_not_in_the_layer(builder: Builder) -> None:
     own = {"path": "etc/apt/apt.conf", "content": "of the build alone"}
     tasks = ROLE + '- ansible.builtin.raw: "cat /etc/apt/apt.conf /usr/sbin/policy-rc.d /etc/resolv.conf > /etc/saw"\n'
     (builder.ansible.directory / "roles/word/tasks/main.yml").write_text(tasks)
@@ -152,7 +152,7 @@ def test_what_a_build_needs_is_not_in_the_layer(builder: Builder) -> None:
     assert saw.endswith(Path("/etc/resolv.conf").read_text())
 
 
-def test_what_has_changed_is_built_again(builder: Builder) -> None:
+def test_only_builds_with_changed_input_are_built_again(builder: Builder) -> None:
     both = [word("one"), word("two", "other")]
     builder.changes(builder.build(both))
     before = builder.names()
@@ -169,7 +169,7 @@ def test_what_has_changed_is_built_again(builder: Builder) -> None:
     assert builder.changes(builder.build([word("one")])) == 0
 
 
-def test_a_build_that_fails_leaves_everything_as_it_was(builder: Builder) -> None:
+def test_failed_build_keeps_the_old_layer_and_cleans_up(builder: Builder) -> None:
     builder.changes(builder.build([word("first")]))
     before = builder.names()
     done = builder.build([word("fail"), word("fine", "other")])
@@ -188,7 +188,7 @@ def test_a_build_that_fails_leaves_everything_as_it_was(builder: Builder) -> Non
     assert builder.names() == after, "not even the layers below were brought"
 
 
-def test_a_run_that_is_killed_is_finished_by_the_next(builder: Builder) -> None:
+def test_killed_build_is_completed_by_the_next_run(builder: Builder) -> None:
     command = builder.arguments([word("wait")])
     environment, directory = builder.ansible.environment, builder.ansible.directory
     with subprocess.Popen(
@@ -219,7 +219,7 @@ def apt_of_this_machine() -> list[dict[str, str]]:
     return [{"path": str(path)[1:], "content": path.read_text()} for path in files if path.is_file()]
 
 
-def test_packages_of_a_real_system(host: Host, ansible: Ansible) -> None:
+def test_build_installs_packages_on_a_real_debian_root(host: Host, ansible: Ansible) -> None:
     """Modules that need Python, apt with the sources and proxies of this machine, another user, services kept still."""
     try:
         archive = debian_root()
@@ -259,7 +259,7 @@ def test_packages_of_a_real_system(host: Host, ansible: Ansible) -> None:
     assert not (tree / "root/.ansible").exists()
 
 
-def test_the_example(host: Host, ansible: Ansible) -> None:
+def test_example_builds_exports_and_deploys_nginx(host: Host, ansible: Ansible) -> None:
     """As its README says it, but for where things lie: nginx in a layer, on two hosts."""
     try:
         archive = debian_root()
@@ -288,7 +288,7 @@ def test_the_example(host: Host, ansible: Ansible) -> None:
     assert re.findall(r"builder .*changed=(\d+)", again.stdout) == ["0"]
 
 
-def test_over_ssh_and_on_to_other_hosts(fleet: Fleet, tmp_path: Path) -> None:
+def test_layer_built_over_ssh_is_exported_and_mounted_on_other_hosts(fleet: Fleet, tmp_path: Path) -> None:
     """Built on one host by a user who becomes root with sudo, exported, and mounted on two others."""
     controller = fleet.ansible.directory
     role(controller)

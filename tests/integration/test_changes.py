@@ -66,7 +66,7 @@ def three_layers(host: Host) -> None:
     host.run(layers=layers, stacks=[stack])
 
 
-def test_every_kind_of_change(host: Host) -> None:
+def test_every_kind_of_change_is_reported(host: Host) -> None:
     three_layers(host)
     top = Path(host.path("web"))
     assert changes_of(host) == []
@@ -111,7 +111,7 @@ def test_every_kind_of_change(host: Host) -> None:
     assert changes_of(host) == expected, "the same without the mount"
 
 
-def test_read_only_and_volatile_stacks(host: Host) -> None:
+def test_volatile_stack_has_changes_while_mounted_and_read_only_none(host: Host) -> None:
     stacks = [
         {"name": "web", "path": host.path("web"), "layers": ["base"]},
         {"name": "job", "path": host.path("job"), "layers": ["base"], "writable": "volatile"},
@@ -124,7 +124,7 @@ def test_read_only_and_volatile_stacks(host: Host) -> None:
     assert changes_of(host, "job") == []
 
 
-def test_owners_that_are_mapped(host: Host) -> None:
+def test_file_copied_up_with_mapped_owner_is_no_change(host: Host) -> None:
     """A file copied up has the owner that the stack shows; that is no change."""
     host.needs_idmap()
     stack = {"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}
@@ -139,7 +139,7 @@ def test_owners_that_are_mapped(host: Host) -> None:
     assert changes_of(host) == [("C", "/etc"), ("C", "/etc/name")]
 
 
-def test_a_tree_deeper_than_a_path_may_be_long(host: Host) -> None:
+def test_changes_of_tree_deeper_than_longest_path_are_reported(host: Host) -> None:
     host.run(
         layers=[inline("base", etc="base")],
         stacks=[{"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}],
@@ -158,7 +158,7 @@ def test_a_tree_deeper_than_a_path_may_be_long(host: Host) -> None:
     host.run(stacks=[{"name": "web", "state": "absent"}])
 
 
-def test_links_lead_nowhere(host: Host) -> None:
+def test_links_in_the_upper_are_not_followed(host: Host) -> None:
     """A directory replaced by a link to another one: what lies behind it is not looked at."""
     three_layers(host)
     upper = Path(upper_tree(host.store, host.store.stacks()["web"]))
@@ -171,7 +171,7 @@ def test_links_lead_nowhere(host: Host) -> None:
     assert changes_of(host) == [("C", "/a"), ("A", "/fresh")]
 
 
-def test_a_missing_layer_is_told(host: Host) -> None:
+def test_missing_layer_is_reported_instead_of_changes(host: Host) -> None:
     three_layers(host)
     host.run(stacks=[{"name": "web", "state": "unmounted"}])
     record = host.store.stacks()["web"]
@@ -181,7 +181,7 @@ def test_a_missing_layer_is_told(host: Host) -> None:
         changes_of(host)
 
 
-def test_through_ansible(host: Host, ansible: Ansible) -> None:
+def test_stack_info_through_ansible_returns_changes(host: Host, ansible: Ansible) -> None:
     three_layers(host)
     (Path(host.path("web")) / "only/new name").write_text("1")
     os.mkdir(os.fsencode(host.path("web")) + b"/\xff")
@@ -323,7 +323,7 @@ def image_archive(top: Path) -> Path:
     return top / "three.tar"
 
 
-def test_docker_prints_what_its_socket_says(pair: Pair) -> None:
+def test_docker_diff_prints_what_the_docker_socket_returns(pair: Pair) -> None:
     script = [Change("write", "a/file", "", 3), Change("remove", "b", "", 0), Change("mkdir", "new", "", 0)]
     pair.run_in_docker(script)
     printed = pair.docker.call("diff", pair.container).splitlines()
@@ -343,7 +343,7 @@ def test_docker_prints_what_its_socket_says(pair: Pair) -> None:
         Change("utime", "b/null", "", 0),
     ]
 )
-def test_random_changes_as_docker_tells_them(pair: Pair, script: list[Change]) -> None:
+def test_random_changes_are_reported_as_docker_diff_does(pair: Pair, script: list[Change]) -> None:
     pair.run_in_docker(script)
     expected = pair.docker_diff()
     for kind, _path in expected:

@@ -51,7 +51,7 @@ def stack_id(host: Host) -> str:
     return host.store.stacks()["web"].stack_id
 
 
-def test_a_sound_store_has_no_findings(host: Host) -> None:
+def test_sound_store_has_no_findings(host: Host) -> None:
     assert host.check() == {"changed": False, "findings": [], "diff": {"before": "", "after": ""}}
     assert not host.root.exists()
     host.run(**definition(host))
@@ -202,7 +202,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Host], None]]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_what_is_derived_or_orphaned_is_found_and_repaired(sound: Host, name: str) -> None:
+def test_damage_to_derived_or_orphaned_parts_is_found_and_repaired(sound: Host, name: str) -> None:
     kind, damage = DAMAGES[name]
     damage(sound)
     before = snapshot(sound.root)
@@ -223,7 +223,7 @@ def test_what_is_derived_or_orphaned_is_found_and_repaired(sound: Host, name: st
     assert sound.tree("web") == {"bin/app": "app", "etc/os": "base", "etc/site": "site", "written": "by a user"}
 
 
-def test_a_lost_content_comes_back_by_the_next_run(sound: Host) -> None:
+def test_lost_content_is_imported_again_by_the_next_run(sound: Host) -> None:
     lost = sound.store.stacks()["web"].diff_ids[1]
     shutil.rmtree(sound.store.content(lost))
     found = sound.check(repair=True)
@@ -236,7 +236,7 @@ def test_a_lost_content_comes_back_by_the_next_run(sound: Host) -> None:
     assert sound.tree("web")["bin/app"] == "app"
 
 
-def test_a_changed_content_is_moved_aside_and_imported_again(host: Host) -> None:
+def test_changed_content_is_moved_to_lost_and_imported_again(host: Host) -> None:
     host.run(**definition(host, state="unmounted"))
     changed = host.store.stacks()["web"].diff_ids[1]
     path = Path(host.store.content(changed), "bin/app")
@@ -253,7 +253,7 @@ def test_a_changed_content_is_moved_aside_and_imported_again(host: Host) -> None
     assert host.tree("web")["bin/app"] == "app"
 
 
-def test_a_damaged_record_of_a_stack_costs_nothing_that_was_written(sound: Host) -> None:
+def test_damaged_stack_record_loses_no_written_files(sound: Host) -> None:
     Path(sound.store.stack_file("web")).write_text("{")
     assert {"record_damaged", "writable_orphaned"} <= kinds(sound.check())
     sound.check(repair=True)
@@ -264,7 +264,7 @@ def test_a_damaged_record_of_a_stack_costs_nothing_that_was_written(sound: Host)
 
 
 @pytest.mark.parametrize("said", ["", "0", None, 7], ids=repr)
-def test_a_content_whose_record_has_no_digest_is_told_and_gets_one(sound: Host, said: object) -> None:
+def test_content_record_without_digest_is_reported_and_repaired(sound: Host, said: object) -> None:
     changed = sound.store.stacks()["web"].diff_ids[1]
     record = Path(sound.store.content_file(changed))
     record.write_text(json.dumps({**json.loads(record.read_text()), "digest": said}))
@@ -301,7 +301,7 @@ def mount_again(host: Host) -> str:
 
 
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
-def test_an_upper_that_two_overlays_write_into(sound: Host) -> None:
+def test_upper_shared_by_two_overlays_is_reported(sound: Host) -> None:
     sound.run(**definition(sound, writable="persistent"))
     upper = f"overlay2/{stack_id(sound)}/diff"
     (sound.top / "second").mkdir()
@@ -317,7 +317,7 @@ def test_an_upper_that_two_overlays_write_into(sound: Host) -> None:
     assert "records of stacks other, web" in str(sound.check()["findings"])
 
 
-def test_another_store_at_the_same_path_in_a_container(sound: Host) -> None:
+def test_store_at_the_same_path_in_a_container_causes_no_finding(sound: Host) -> None:
     """Its stacks have uppers of the same names as ours; they are not ours."""
     sound.run(**definition(sound, writable="persistent"))
     (sound.top / "second").mkdir()
@@ -326,7 +326,7 @@ def test_another_store_at_the_same_path_in_a_container(sound: Host) -> None:
         assert sound.check()["findings"] == []
 
 
-def test_what_is_mounted_is_compared_with_the_record(host: Host) -> None:
+def test_missing_or_wrong_mount_is_reported(host: Host) -> None:
     host.run(**definition(host))
     subprocess.run(["umount", host.path("web")], check=True)
     assert kinds(host.check()) == {"mount_missing"}

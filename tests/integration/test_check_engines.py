@@ -34,18 +34,18 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
     return root, root / ("overlay2" if request.param == "docker" else "overlay")
 
 
-def test_a_whole_root(engine: tuple[Path, Path]) -> None:
+def test_whole_root_has_no_findings(engine: tuple[Path, Path]) -> None:
     assert kinds_of(engine[0]) == set()
 
 
-def test_repair_is_refused(engine: tuple[Path, Path]) -> None:
+def test_repair_of_engine_root_is_refused(engine: tuple[Path, Path]) -> None:
     before = snapshot(engine[0])
     with pytest.raises(DefinitionError, match="only looked at"):
         check({"root": str(engine[0]), "repair": True}, False)
     assert snapshot(engine[0]) == before
 
 
-def test_damage_that_users_tell_of(engine: tuple[Path, Path]) -> None:
+def test_damage_reported_by_users_is_found(engine: tuple[Path, Path]) -> None:
     root, home = engine
     with_parent = next(path.parent for path in sorted(home.glob("*/lower")))
     (with_parent / "link").write_text("")  # moby #42964, #36158

@@ -76,7 +76,7 @@ def test_capabilities_that_reach_the_whole_host_are_dropped_in_a_build(inside: I
         assert not kept & 1 << number, name
 
 
-def test_name_and_ipc_of_the_build_host_are_not_reached_by_a_build(inside: Inside) -> None:
+def test_hostname_and_ipc_of_the_build_host_are_isolated_from_a_build(inside: Inside) -> None:
     before = os.uname().nodename
     spaces = {name: os.readlink(f"/proc/self/ns/{name}") for name in ("uts", "ipc", "mnt", "pid")}
     mark = Path(f"/dev/shm/strata-{os.getpid()}")
@@ -102,7 +102,7 @@ MASKED = "cat /proc/kcore /proc/keys /proc/timer_list | wc -c; ls /sys/firmware 
 DEVICES = ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"]
 
 
-def test_devices_are_those_that_a_build_needs_and_its_own(inside: Inside) -> None:
+def test_build_has_only_needed_devices_and_they_are_its_own(inside: Inside) -> None:
     before = os.stat("/dev/null").st_mode
     try:
         said = inside.output(USES + MASKED + "; chmod 600 /dev/null; mount -t tmpfs mine /tmp").split()
@@ -114,7 +114,7 @@ def test_devices_are_those_that_a_build_needs_and_its_own(inside: Inside) -> Non
         os.chmod("/dev/null", stat.S_IMODE(before))
 
 
-def test_build_in_a_user_namespace_is_kept_from_the_host_alike(inside: Inside) -> None:
+def test_build_in_a_user_namespace_is_isolated_from_the_host_too(inside: Inside) -> None:
     """As in a container without privileges: no devices are made, and no sysfs is mounted anew."""
     around = ("unshare", "--user", "--map-root-user", "--mount")
     if subprocess.run([*around, "true"], check=False, capture_output=True).returncode:

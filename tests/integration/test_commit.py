@@ -63,7 +63,7 @@ def change_much(top: Path) -> None:
     (top / "only/gone").mkdir()
 
 
-def test_the_layer_makes_the_same_tree(host: Host) -> None:
+def test_committed_layer_shows_the_same_tree(host: Host) -> None:
     three_layers(host)
     top = Path(host.path("web"))
     change_much(top)
@@ -81,7 +81,7 @@ def test_the_layer_makes_the_same_tree(host: Host) -> None:
     assert host.check()["findings"] == []
 
 
-def test_the_stack_goes_on_above_it(host: Host) -> None:
+def test_restacked_stack_goes_on_above_the_committed_layer(host: Host) -> None:
     three_layers(host)
     top = Path(host.path("web"))
     change_much(top)
@@ -111,7 +111,7 @@ def test_the_stack_goes_on_above_it(host: Host) -> None:
     assert (top / "new/file").read_text() == "new"
 
 
-def test_an_unmounted_stack_stays_so(host: Host) -> None:
+def test_unmounted_stack_stays_unmounted_after_commit(host: Host) -> None:
     three_layers(host)
     change_much(Path(host.path("web")))
     live = tree_of(Path(host.path("web")))
@@ -122,7 +122,7 @@ def test_an_unmounted_stack_stays_so(host: Host) -> None:
     assert_same(tree_of(Path(host.path("web"))), live)
 
 
-def test_a_volatile_stack(host: Host) -> None:
+def test_volatile_stack_commits_while_mounted_and_is_not_restacked(host: Host) -> None:
     stack = {"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "volatile"}
     host.run(layers=[inline("base", etc__name="base")], stacks=[stack])
     Path(host.path("web"), "etc/name").write_text("new")
@@ -134,7 +134,7 @@ def test_a_volatile_stack(host: Host) -> None:
         commit_of(host)
 
 
-def test_what_cannot_be_made_a_layer_is_told_before_anything_changes(host: Host) -> None:
+def test_impossible_commit_is_refused_before_anything_changes(host: Host) -> None:
     host.run(
         layers=[inline("base", etc__name="base")],
         stacks=[{"name": "web", "path": host.path("web"), "layers": ["base"]}],
@@ -151,7 +151,7 @@ def test_what_cannot_be_made_a_layer_is_told_before_anything_changes(host: Host)
     assert snapshot(host.root) == before
 
 
-def test_owners_that_are_mapped_make_no_layer(host: Host) -> None:
+def test_changes_with_mapped_owners_are_neither_committed_nor_exported(host: Host) -> None:
     host.needs_idmap()
     stack = {"name": "web", "path": host.path("web"), "layers": ["base"], "writable": "persistent"}
     idmap = {"uid": "0:1000:9", "gid": "0:1000:9"}
@@ -163,14 +163,14 @@ def test_owners_that_are_mapped_make_no_layer(host: Host) -> None:
         export({"root": str(host.root), **options}, False)
 
 
-def test_services_that_are_not_on_record_are_told(host: Host) -> None:
+def test_freeze_without_services_on_record_warns(host: Host) -> None:
     three_layers(host)
     assert commit_of(host, services="freeze")["warnings"] == [
         "stack web has no services on record, so none was kept still"
     ]
 
 
-def test_sockets_are_left_out_and_other_fifos_are_not(host: Host) -> None:
+def test_sockets_are_left_out_of_a_layer_and_fifos_are_kept(host: Host) -> None:
     three_layers(host)
     top = Path(host.path("web"))
     with socket.socket(socket.AF_UNIX) as door:
@@ -192,7 +192,7 @@ def test_sockets_are_left_out_and_other_fifos_are_not(host: Host) -> None:
     ]
 
 
-def test_protection_that_a_layer_cannot_hold_is_told(host: Host) -> None:
+def test_chattr_flags_that_a_layer_cannot_hold_are_reported(host: Host) -> None:
     """As the kernel keeps it for what is protected in the stack: in an attribute of the writable layer, since 5.14."""
     three_layers(host)
     top = Path(host.path("web"))
@@ -206,7 +206,7 @@ def test_protection_that_a_layer_cannot_hold_is_told(host: Host) -> None:
     )
 
 
-def test_a_tree_that_changes_is_refused(host: Host) -> None:
+def test_commit_of_a_tree_that_keeps_changing_is_refused(host: Host) -> None:
     """A writer that never rests."""
     three_layers(host)
     top = Path(host.path("web"))
@@ -230,7 +230,7 @@ def test_a_tree_that_changes_is_refused(host: Host) -> None:
     assert commit_of(host)["changed"]
 
 
-def test_a_change_between_reading_and_unmounting(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restack_is_refused_when_stack_changes_after_reading(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stack stays mounted with all that was written."""
     three_layers(host)
     top = Path(host.path("web"))
@@ -254,7 +254,7 @@ def test_a_change_between_reading_and_unmounting(host: Host, monkeypatch: pytest
     assert changes_of(host) == []
 
 
-def test_a_busy_stack_is_not_restacked(host: Host) -> None:
+def test_busy_stack_is_committed_but_not_restacked(host: Host) -> None:
     three_layers(host)
     top = Path(host.path("web"))
     (top / "log").write_text("log")
@@ -269,7 +269,7 @@ def test_a_busy_stack_is_not_restacked(host: Host) -> None:
     assert host.store.stacks()["web"].generation == 1
 
 
-def test_through_ansible(host: Host, ansible: Ansible) -> None:
+def test_commit_through_ansible_changes_once_as_announced(host: Host, ansible: Ansible) -> None:
     three_layers(host)
     (Path(host.path("web")) / "new").write_text("new")
     options = {"root": str(host.root), "stack": "web", "name": "kept"}

@@ -52,7 +52,7 @@ def goes_on(box: Machine) -> bool:
     return False
 
 
-def test_a_service_that_writes_is_frozen_or_the_commit_refused(box: Machine) -> None:
+def test_commit_of_a_writing_service_is_refused_unless_it_is_frozen(box: Machine) -> None:
     define(box)
     box.do("dd", "if=/dev/urandom", "of=/srv/web/large", "bs=1M", "count=20")
     refused = commit(box)
@@ -71,7 +71,7 @@ def test_a_service_that_writes_is_frozen_or_the_commit_refused(box: Machine) -> 
     assert "use services: stop" in refused["error"]
 
 
-def test_a_service_is_stopped_and_the_stack_goes_on_above_the_layer(box: Machine) -> None:
+def test_stopped_service_starts_again_above_the_committed_layer(box: Machine) -> None:
     define(box)
     announced = commit(box, check=True, services="stop", restack=True)
     for _attempt in range(50):
@@ -99,7 +99,7 @@ def is_still(box: Machine, how: str) -> bool:
 
 
 @pytest.mark.parametrize("how", ["freeze", "stop"])
-def test_services_come_back_when_the_run_is_killed(box: Machine, how: str) -> None:
+def test_services_resume_after_the_commit_is_killed(box: Machine, how: str) -> None:
     define(box)
     box.do("dd", "if=/dev/zero", "of=/srv/web/large", "bs=1M", f"count={LARGE // 1_000_000}")
     killed = box.start("commit", stack="web", name="kept", services=how)

@@ -79,7 +79,7 @@ def opened_by(ansible: Ansible, archive: Path, playbook: str, hosts: int) -> int
     return opened.times
 
 
-def test_an_archive_is_read_once_for_all_hosts(host: Host, ansible: Ansible, tmp_path: Path) -> None:
+def test_archive_is_read_once_for_all_hosts(host: Host, ansible: Ansible, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(os.urandom(20_000_000))
     archive = tmp_path / "app.tar.gz"
     subprocess.run(["tar", "-czf", archive, "-C", tmp_path, "data"], check=True)

@@ -49,7 +49,7 @@ def copy_of(result: dict[str, Any]) -> str:
     return copy_id(result["diff_ids"])
 
 
-def test_check_do_again_check_again(host: Host) -> None:
+def test_check_mode_announces_each_step_and_second_run_changes_nothing(host: Host) -> None:
     done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
     assert [step["action"] for step in done["plan"]].count("import_content") == 3
     assert (done["stacks"][0]["driver"], done["stacks"][0]["driver_reason"]) == ("copy", "the definition asks for it")
@@ -74,7 +74,7 @@ def test_check_do_again_check_again(host: Host) -> None:
 
 @settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(script=scripts)
-def test_the_copy_is_what_the_kernel_shows(host: Host, script: list[Any]) -> None:
+def test_copy_shows_the_same_tree_as_overlay(host: Host, script: list[Any]) -> None:
     """Whiteouts, opaque directories, hard links, devices, attributes: above three layers one of random changes."""
     layers = tar_layers(host.top)
     names = [layer["name"] for layer in layers]
@@ -93,7 +93,7 @@ def test_the_copy_is_what_the_kernel_shows(host: Host, script: list[Any]) -> Non
     shutil.rmtree(host.root)
 
 
-def test_a_stack_goes_from_one_driver_to_the_other(host: Host) -> None:
+def test_switch_between_copy_and_overlay_keeps_the_generation(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, driver="overlay")])
     with Readers(host.path("web"), ["both"], 2) as readers:
         for driver in ("copy", "overlay", "copy"):
@@ -105,7 +105,7 @@ def test_a_stack_goes_from_one_driver_to_the_other(host: Host) -> None:
         assert (seen.mixed, seen.errors) == (0, [])
 
 
-def test_prune_keeps_the_copy_that_is_shown(host: Host) -> None:
+def test_prune_keeps_only_the_copy_that_is_shown(host: Host) -> None:
     first = host.run(layers=[BASE, APP], stacks=[stack(host)])
     assert not host.prune()["changed"]
     second = host.run(layers=[BASE, NEW], stacks=[stack(host)])
@@ -121,7 +121,7 @@ def test_prune_keeps_the_copy_that_is_shown(host: Host) -> None:
     assert {copy_of(first), copy_of(second)} <= {removal["id"] for removal in host.prune()["removed"]}
 
 
-def test_pruned_by_the_run_that_makes_it(host: Host) -> None:
+def test_prune_in_the_run_that_mounts_a_copy_keeps_it(host: Host) -> None:
     done = host.run(layers=[BASE, APP], stacks=[stack(host)], prune={})
     assert done["removed"] == []
     assert host.tree("web")["both"] == "app"
@@ -133,7 +133,7 @@ def test_pruned_by_the_run_that_makes_it(host: Host) -> None:
     assert host.tree("web")["both"] == "app"
 
 
-def test_a_lost_copy_is_found_and_made_again(host: Host) -> None:
+def test_lost_copy_is_found_and_made_again(host: Host) -> None:
     done = host.run(layers=[BASE, APP], stacks=[stack(host)])
     unmount_all(host.top)
     shutil.rmtree(host.store.content(copy_of(done)))
@@ -144,7 +144,7 @@ def test_a_lost_copy_is_found_and_made_again(host: Host) -> None:
     assert host.check(deep=True)["findings"] == []
 
 
-def test_the_lost_layer_of_a_copy_is_found_and_made_again(host: Host) -> None:
+def test_lost_layer_of_a_copy_is_found_and_repaired(host: Host) -> None:
     done = host.run(layers=[BASE, APP], stacks=[stack(host)])
     unmount_all(host.top)
     for path in (host.store.layer(hex_of(copy_of(done))), host.store.layerdb(copy_of(done))):
@@ -167,7 +167,7 @@ def comes_back_at_boot(host: Host, web: dict[str, Any]) -> Call:
     return call
 
 
-def test_at_boot(host: Host) -> None:
+def test_copy_is_mounted_at_boot_and_refused_when_lost(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     call = comes_back_at_boot(host, stack(host))
     unmount_all(host.top)
@@ -176,7 +176,7 @@ def test_at_boot(host: Host) -> None:
         mount_by_helper(call)
 
 
-def test_a_failed_health_check_brings_the_copy_back(host: Host) -> None:
+def test_failed_health_check_brings_the_copy_back(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     health = {"command": ["grep", "-q", "app", f"{host.path('web')}/both"], "retries": 0}
     with pytest.raises(UnhealthyError, match="went back to the generation before"):
@@ -188,7 +188,7 @@ def test_a_failed_health_check_brings_the_copy_back(host: Host) -> None:
     assert host.check(deep=True)["findings"] == []
 
 
-def test_one_layer_needs_no_copy(host: Host) -> None:
+def test_stack_of_one_layer_needs_no_copy(host: Host) -> None:
     done = host.four_steps(layers=[BASE], stacks=[stack(host, layers=["base"])])
     assert [step["action"] for step in done["plan"]].count("import_content") == 1
     assert len(list((host.root / "content/sha256").iterdir())) == 1
@@ -196,7 +196,7 @@ def test_one_layer_needs_no_copy(host: Host) -> None:
     assert [step["action"] for step in other["plan"]] == ["write_stack"], "the same directory is shown"
 
 
-def test_many_layers(host: Host) -> None:
+def test_copy_of_300_layers_is_mounted_and_600_are_refused(host: Host) -> None:
     """More than one mount of many kernels can have."""
     names = [f"n{number}" for number in range(600)]
     with pytest.raises(DefinitionError, match="600 layers; the kernel takes at most 500"):
@@ -206,7 +206,7 @@ def test_many_layers(host: Host) -> None:
     assert host.tree("web")["top"] == "299"
 
 
-def test_changes_in_memory_are_refused(host: Host) -> None:
+def test_volatile_copy_is_refused(host: Host) -> None:
     with pytest.raises(DefinitionError, match="stack web: option 'writable': volatile: driver: copy has no changes in"):
         host.run(layers=[BASE, APP], stacks=[stack(host, writable="volatile")])
     assert not host.root.exists()
@@ -216,7 +216,7 @@ def kept(host: Host, **options: Any) -> dict[str, Any]:
     return stack(host, writable="persistent", **options)
 
 
-def test_a_copy_that_is_written(host: Host) -> None:
+def test_writable_copy_is_private_to_its_stack_and_keeps_changes(host: Host) -> None:
     done = host.four_steps(layers=[BASE, APP, inline("more", more="more")], stacks=[kept(host)])
     assert [step["action"] for step in done["plan"]].count("copy_layers") == 1
     assert len(list((host.root / "content/sha256").iterdir())) == 3, "the copy is the stack's alone"
@@ -238,7 +238,7 @@ def test_a_copy_that_is_written(host: Host) -> None:
     assert host.tree("web") == {"both": "written", "etc/os": "base", "new": "new"}
 
 
-def test_mapped_owners_of_a_written_copy(host: Host) -> None:
+def test_mapped_owners_of_a_writable_copy_are_stored_unmapped(host: Host) -> None:
     host.needs_idmap()
     host.run(layers=[BASE, APP], stacks=[kept(host, idmap={"uid": "0:1000:10", "gid": "0:1000:10"})])
     top = Path(host.path("web"))
@@ -250,7 +250,7 @@ def test_mapped_owners_of_a_written_copy(host: Host) -> None:
     assert [(change["path"], change["kind"]) for change in changes] == [("/both", "C")]
 
 
-def test_other_layers_come_below_nothing_that_was_written(host: Host) -> None:
+def test_new_layers_of_a_written_copy_are_refused_without_reset(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[kept(host)])
     Path(host.path("web"), "new").write_text("kept")
     before = snapshot(host.root)
@@ -269,7 +269,7 @@ def test_other_layers_come_below_nothing_that_was_written(host: Host) -> None:
     assert host.tree("web")["both"] == "app"
 
 
-def test_a_failed_health_check_brings_a_written_copy_back(host: Host) -> None:
+def test_failed_health_check_restores_the_layers_of_a_written_copy(host: Host) -> None:
     """As layers: what was written before is set aside, as by any change with ``reset``."""
     host.run(layers=[BASE, APP], stacks=[kept(host)])
     health = {"command": ["grep", "-q", "app", f"{host.path('web')}/both"], "retries": 0}
@@ -280,7 +280,7 @@ def test_a_failed_health_check_brings_a_written_copy_back(host: Host) -> None:
 
 
 @pytest.mark.parametrize("options", [{"driver": "overlay", "writable": "persistent"}, {"writable": "none"}])
-def test_between_a_written_copy_and_another_stack(host: Host, options: dict[str, Any]) -> None:
+def test_written_copy_can_become_read_only_but_not_overlay(host: Host, options: dict[str, Any]) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, **options)])
     host.four_steps(stacks=[kept(host)])
     assert host.tree("web")["both"] == "app"
@@ -294,7 +294,7 @@ def test_between_a_written_copy_and_another_stack(host: Host, options: dict[str,
     assert "new" not in host.tree("web")
 
 
-def test_what_others_have_written_is_no_copy(host: Host) -> None:
+def test_stack_written_with_overlay_is_refused_as_copy(host: Host) -> None:
     web = kept(host, driver="overlay")
     host.run(layers=[BASE, APP], stacks=[web])
     Path(host.path("web"), "new").write_text("kept")
@@ -305,7 +305,7 @@ def test_what_others_have_written_is_no_copy(host: Host) -> None:
     assert host.run(stacks=[{**web, "driver": "auto"}])["changed"] is False
 
 
-def test_a_written_copy_that_is_lost(host: Host) -> None:
+def test_lost_written_copy_is_refused_at_boot_and_made_again_by_a_run(host: Host) -> None:
     """It is never shown empty."""
     host.run(layers=[BASE, APP], stacks=[kept(host)])
     unmount_all(host.top)
@@ -320,7 +320,7 @@ def test_a_written_copy_that_is_lost(host: Host) -> None:
     assert host.check(deep=True)["findings"] == []
 
 
-def test_what_cannot_be_had_of_a_written_copy(host: Host) -> None:
+def test_commit_export_and_size_limit_of_a_written_copy_are_refused(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[kept(host)])
     with pytest.raises(DefinitionError, match="commit of stack web: the stack is a copy of its layers"):
         commit({"root": str(host.root), "stack": "web", "name": "more"}, False)
@@ -340,7 +340,7 @@ def test_what_cannot_be_had_of_a_written_copy(host: Host) -> None:
         host.run(stacks=[kept(host, size="1m")])
 
 
-def test_nothing_is_left_of_a_copy_that_cannot_be_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_copy_on_a_full_disk_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full in the middle of it."""
     host.root.mkdir()
     syscalls.mount("tmpfs", str(host.root), "tmpfs", 0, "size=5m,mode=0711")
@@ -356,7 +356,7 @@ def test_nothing_is_left_of_a_copy_that_cannot_be_made(host: Host, monkeypatch: 
     assert host.tree("web")["both"] == "base"
 
 
-def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_driver_without_kernel_overlay_is_copy(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the kernel answers is another here; in the machines of the tests it is a kernel without overlay."""
 
     def poor() -> Abilities:

@@ -335,7 +335,7 @@ needs_numbers = pytest.mark.skipif(not works_here(), reason="the numbers of syst
 
 @needs_numbers
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_killed_at_every_call(host: Host, scenario: Scenario) -> None:
+def test_run_killed_at_any_call_loses_nothing(host: Host, scenario: Scenario) -> None:
     stage = Stage(host.top, scenario)
     calls = kill_points(stage.calls)
     points = stage.play([partial(killed_at, number) for number in calls], after_kill)
@@ -424,7 +424,7 @@ def errors_to_try(calls: int) -> list[tuple[int, int, bool]]:
 # CRASH=full tries each error at each call, once and lasting: thirty times what the suite has time for.
 @needs_numbers
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_refused_at_calls(host: Host, scenario: Scenario) -> None:
+def test_run_refused_a_system_call_loses_nothing(host: Host, scenario: Scenario) -> None:
     stage = Stage(host.top, scenario)
     tried = errors_to_try(len(stage.calls))
     points = stage.play([partial(refused_at, *one) for one in tried], partial(after_error, tried))

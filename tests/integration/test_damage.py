@@ -161,7 +161,7 @@ def _is_of_upper(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_every_file_of_a_store(host: Host, name: str) -> None:
+def test_damage_to_any_file_of_a_store_is_healed_or_reported(host: Host, name: str) -> None:
     store = Store(host)
     wrong = {}
     for path in store.paths():

@@ -328,7 +328,7 @@ def test_input_is_a_real_system(given: Input) -> None:
     assert any(f"SCHILY.xattr.{CAPABILITY}" in entry.pax_headers for entry in entries)
 
 
-def test_layers_change_what_they_are_meant_to(given: Input) -> None:
+def test_files_that_the_layers_change_exist_in_debian(given: Input) -> None:
     """Names in the sketches are Debian's: should Debian rename one, this says so."""
     debian = {os.path.normpath(entry.name): entry for entry in members(given.archives[0])}
     for name in ("usr/bin/perl", "usr/bin/perlbug", "etc/gai.conf", "etc/motd", "etc/passwd", "etc/issue"):
@@ -367,7 +367,7 @@ def test_expected_tree_holds_every_kind_of_file(given: Input) -> None:
     assert [name for name in tree if name.startswith(b"usr/share/doc/base-files/")] == [b"usr/share/doc/base-files/own"]
 
 
-def test_import_and_mount_say_what_they_did(stacks: Stacks) -> None:
+def test_import_and_mount_are_reported_in_the_result(stacks: Stacks) -> None:
     assert stacks.first["changed"] is True
     assert [step["action"] for step in stacks.first["plan"]].count("import_content") == len(LAYERS)
     assert [stack["state"] for stack in stacks.first["stacks"]] == ["mounted"] * len(WRITABLE)

@@ -142,14 +142,14 @@ def without(tree: Tree, names: tuple[bytes, ...]) -> Tree:
     }
 
 
-def test_layers_are_those_of_docker(first: dict[str, Any], built: Built) -> None:
+def test_imported_layers_have_the_ids_of_docker(first: dict[str, Any], built: Built) -> None:
     assert len(built.diff_ids) >= 12
     assert first["images"]["app:1"]["image_id"] == built.image_id
     assert first["images"]["app:1"]["diff_ids"] == built.diff_ids
     assert {hex_of(chain_id) for chain_id in chain_ids(built.diff_ids)} <= built.layerdb
 
 
-def test_the_tree_is_what_docker_exports(first: dict[str, Any], host: Host, built: Built) -> None:
+def test_mounted_tree_is_what_docker_exports(first: dict[str, Any], host: Host, built: Built) -> None:
     assert first["changed"]
     found = tree_of(Path(host.path("web")))
     capable = dict(found[b"opt/special/capable"].xattrs)
@@ -158,7 +158,7 @@ def test_the_tree_is_what_docker_exports(first: dict[str, Any], host: Host, buil
 
 
 @pytest.mark.parametrize("options", [(), ("--dest-compress-format", "zstd", "--dest-compress")])
-def test_an_oci_layout_by_skopeo_adds_nothing(
+def test_image_in_oci_layout_imports_no_new_content(
     first: dict[str, Any], host: Host, built: Built, room: Path, options: tuple[str, ...]
 ) -> None:
     layout = room / f"layout{len(options)}"
@@ -169,7 +169,7 @@ def test_an_oci_layout_by_skopeo_adds_nothing(
     assert {step["action"] for step in again["plan"]} <= {"set_name", "store_image"}
 
 
-def test_a_registry_adds_nothing(first: dict[str, Any], host: Host, built: Built, room: Path) -> None:
+def test_image_in_registry_imports_no_new_content(first: dict[str, Any], host: Host, built: Built, room: Path) -> None:
     with running_registry(room / "registry") as registry:
         there = f"{registry.host}/team/app:1"
         skopeo("--dest-tls-verify=false", f"docker-archive:{built.archive}", f"docker://{there}")

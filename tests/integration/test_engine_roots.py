@@ -55,7 +55,7 @@ def podman_root(stopped_podman: Podman, tmp_path: Path) -> Path:
     return stopped_podman.copy(tmp_path / "podman")
 
 
-def test_docker(stopped_docker: StoppedDocker) -> None:
+def test_images_and_containers_of_a_docker_root_are_read(stopped_docker: StoppedDocker) -> None:
     assert engine_of(str(stopped_docker.root)) == "docker"
     found = read(stopped_docker.root)
     assert (found.damages, found.orphans) == ((), ())
@@ -67,7 +67,7 @@ def test_docker(stopped_docker: StoppedDocker) -> None:
     assert found.missing(set(os.listdir(stopped_docker.root / "overlay2"))) == []
 
 
-def test_podman(stopped_podman: Podman) -> None:
+def test_images_and_containers_of_a_podman_root_are_read(stopped_podman: Podman) -> None:
     assert engine_of(str(stopped_podman.root)) == "podman"
     found = read(stopped_podman.root)
     assert (found.damages, found.orphans) == ((), ())
@@ -80,7 +80,7 @@ def test_podman(stopped_podman: Podman) -> None:
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman"])
-def test_nothing_is_written_and_no_time_of_access_changes(request: pytest.FixtureRequest, engine: str) -> None:
+def test_reading_a_root_writes_nothing_and_keeps_access_times(request: pytest.FixtureRequest, engine: str) -> None:
     root: Path = request.getfixturevalue(f"{engine}_root")
     # Long ago, so that reading would change it.
     for path in [root, *root.rglob("*")]:
@@ -92,7 +92,7 @@ def test_nothing_is_written_and_no_time_of_access_changes(request: pytest.Fixtur
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman"])
-def test_where_mounting_is_not_allowed_nothing_is_written_either(
+def test_reading_a_root_without_mount_permission_writes_nothing(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     root: Path = request.getfixturevalue(f"{engine}_root")
@@ -108,7 +108,7 @@ def test_where_mounting_is_not_allowed_nothing_is_written_either(
     assert traces(root) == before
 
 
-def test_a_root_on_a_read_only_file_system(docker_root: Path, tmp_path: Path) -> None:
+def test_root_on_a_read_only_file_system_gives_the_same_info(docker_root: Path, tmp_path: Path) -> None:
     place = tmp_path / "read-only"
     place.mkdir()
     syscalls.mount(str(docker_root), str(place), None, mount_flags.MS_BIND)
@@ -121,7 +121,7 @@ def test_a_root_on_a_read_only_file_system(docker_root: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman"])
-def test_bytes_are_those_of_du(request: pytest.FixtureRequest, engine: str) -> None:
+def test_reported_bytes_equal_those_of_du(request: pytest.FixtureRequest, engine: str) -> None:
     root: Path = request.getfixturevalue(f"{engine}_root")
     found = engine_info(str(root), size=True)
     home = root / ("overlay2" if engine == "docker" else "overlay")
@@ -152,7 +152,7 @@ def remove_image_record(root: Path) -> None:
     shutil.rmtree(top)
 
 
-def test_orphaned_directories_of_docker(docker_root: Path) -> None:
+def test_orphaned_directories_of_docker_are_reported(docker_root: Path) -> None:
     strange = docker_root / "overlay2" / ("ab" * 32)
     (strange / "diff").mkdir(parents=True)
     (strange / "diff/large").write_bytes(b"x" * 300_000)
@@ -166,7 +166,7 @@ def test_orphaned_directories_of_docker(docker_root: Path) -> None:
     assert found["usage"]["orphaned_bytes"] == sum(orphan["bytes"] for orphan in orphans.values())
 
 
-def test_what_buildkit_speaks_of_is_no_orphan(docker_root: Path) -> None:
+def test_directory_known_to_buildkit_is_build_cache_not_orphaned_layer(docker_root: Path) -> None:
     name = "k3x9v0a7b1c2d3e4f5g6h7i8j"
     for directory in (name, f"{name}-init", "z" * 25):
         (docker_root / "overlay2" / directory / "diff").mkdir(parents=True)
@@ -192,7 +192,7 @@ DAMAGES = ["emptied", "malformed", "removed", "replaced by a directory", "replac
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("record", ["cache-id", "diff"])
-def test_a_damaged_record_of_docker_is_told_and_the_rest_is_read(docker_root: Path, record: str, damage: str) -> None:
+def test_damaged_docker_record_is_reported_and_the_rest_is_read(docker_root: Path, record: str, damage: str) -> None:
     top = next((docker_root / "image/overlay2/layerdb/sha256").iterdir())
     damaged(top / record, damage)
     found = read(docker_root)
@@ -204,14 +204,14 @@ def test_a_damaged_record_of_docker_is_told_and_the_rest_is_read(docker_root: Pa
 
 @pytest.mark.parametrize("name", ["overlay-layers/layers.json", "overlay-images/images.json"])
 @pytest.mark.parametrize("damage", ["emptied", "malformed"])
-def test_a_damaged_record_of_podman_is_told_and_the_rest_is_read(podman_root: Path, name: str, damage: str) -> None:
+def test_damaged_podman_record_is_reported_and_the_rest_is_read(podman_root: Path, name: str, damage: str) -> None:
     damaged(podman_root / name, damage)
     found = read(podman_root)
     assert [told.path for told in found.damages] == [name]
     assert len(found.containers) == 1
 
 
-def test_orphaned_directories_of_podman(podman_root: Path) -> None:
+def test_orphaned_directories_of_podman_are_reported(podman_root: Path) -> None:
     for name in ("ab" * 32, "staging/half", "tempdirs/temp-dir-1"):
         (podman_root / "overlay" / name).mkdir(parents=True)
     layers = json.loads((podman_root / "overlay-layers/layers.json").read_text())
@@ -231,13 +231,13 @@ def test_orphaned_directories_of_podman(podman_root: Path) -> None:
     ("directory", "words"),
     [("vfs-layers", "driver vfs"), ("image/vfs", "driver vfs"), ("image/btrfs", "driver btrfs")],
 )
-def test_a_root_of_another_driver_is_refused(tmp_path: Path, directory: str, words: str) -> None:
+def test_root_of_another_driver_is_refused(tmp_path: Path, directory: str, words: str) -> None:
     (tmp_path / directory).mkdir(parents=True)
     with pytest.raises(StrataError, match=words):
         engine_of(str(tmp_path))
 
 
-def test_by_ansible(docker_root: Path, ansible: Ansible) -> None:
+def test_store_info_through_ansible_reads_root_and_writes_nothing(docker_root: Path, ansible: Ansible) -> None:
     before = traces(docker_root)
     found = ansible.module("store_info", {"root": str(docker_root)})
     assert (found["engine"], found["changed"]) == ("docker", False)

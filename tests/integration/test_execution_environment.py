@@ -50,20 +50,20 @@ def test_definitions_are_validated_in_the_image(environment: Environment, tmp_pa
         environment.run(*command, "-e", wrong, data=data)
 
 
-def test_a_navigator_runs_the_image(environment: Environment, tmp_path: Path) -> None:
+def test_navigator_runs_the_image(environment: Environment, tmp_path: Path) -> None:
     data = runner_data(tmp_path / "data", {"nowhere": {}}, {})
     said = environment.navigate("run", "strata.overlay.validate", "-i", "inventory/hosts.json", "-vv", project=data)
     assert "executable location = /usr/local/bin/ansible-playbook" in said, "the image's, not the one of this machine"
     assert "ok=1 " in said
 
 
-def test_the_collection_says_what_its_images_need(environment: Environment, tmp_path: Path) -> None:
+def test_image_contains_ssh_and_zstd_from_bindep(environment: Environment, tmp_path: Path) -> None:
     """Neither program is in the base, and the definition names neither: bindep.txt does."""
     said = environment.run("sh", "-c", "command -v ssh && command -v zstd && id -u", data=tmp_path)
     assert said.split() == ["/usr/bin/ssh", "/usr/bin/zstd", "1000"]
 
 
-def test_a_runner_in_the_image_brings_hosts_to_their_definition(
+def test_runner_in_the_image_brings_hosts_to_their_definition(
     environment: Environment, fleet: Fleet, tmp_path: Path
 ) -> None:
     hosts = {host.name: {"ansible_host": host.address} for host in fleet.hosts[:3]}

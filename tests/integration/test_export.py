@@ -77,7 +77,7 @@ def shown(host: Host, source: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("form", ["docker", "oci"])
-def test_what_goes_out_comes_back_with_the_same_chain(host: Host, form: str) -> None:
+def test_exported_stack_is_imported_with_the_same_chain(host: Host, form: str) -> None:
     top = changed_stack(host)
     dest = host.top / "out" / form
     done = four_steps(host, stack="web", changes=True, dest=str(dest), format=form)
@@ -91,7 +91,7 @@ def test_what_goes_out_comes_back_with_the_same_chain(host: Host, form: str) -> 
     assert again["image_id"] == done["image_id"]
 
 
-def test_a_layer_that_was_committed_keeps_its_identity(host: Host) -> None:
+def test_committed_layer_keeps_its_identity_when_exported(host: Host) -> None:
     changed_stack(host)
     kept = commit({"root": str(host.root), "stack": "web", "name": "kept"}, False)
     done = export_of(host, name="kept", dest=str(host.top / "kept.tar"))
@@ -117,7 +117,7 @@ def test_only_missing_blobs_are_written_to_a_layout(host: Host) -> None:
         skopeo(f"oci:{dest}:{tag}", f"dir:{host.top}/{tag}")
 
 
-def test_the_config_of_the_image_goes_along(host: Host) -> None:
+def test_config_of_the_image_is_exported_with_it(host: Host) -> None:
     layout = simple_layout(host.top / "layout", {"etc/os": "base"}, {"etc/app": "one"})
     host.run("image", name="app:1", src=str(layout.directory), remote_src=True)
     first = export_of(host, name="app:1", dest=str(host.top / "app.tar"), config={"Cmd": ["/run"]})
@@ -136,7 +136,7 @@ def test_the_config_of_the_image_goes_along(host: Host) -> None:
         assert len(config["history"]) == len(image["diff_ids"])
 
 
-def test_docker_and_podman_load_and_run_it(host: Host) -> None:
+def test_docker_runs_and_podman_loads_an_exported_image(host: Host) -> None:
     if missing_programs() or shutil.which("podman") is None:
         pytest.skip(f"needs podman, {', '.join(missing_programs())}: scripts/setup --packages installs them")
     write_base(host.top / "base")
@@ -172,7 +172,7 @@ def pushed(registry: Registry) -> list[str]:
     return ["blob" if what.startswith("blobs") else what for what in found]
 
 
-def test_a_push_sends_what_the_registry_lacks(host: Host, tmp_path: Path) -> None:
+def test_push_sends_only_what_the_registry_lacks(host: Host, tmp_path: Path) -> None:
     top = changed_stack(host)
     with running_registry(tmp_path / "registry") as registry:
         options = {"stack": "web", "registry": registry.host}
@@ -187,7 +187,7 @@ def test_a_push_sends_what_the_registry_lacks(host: Host, tmp_path: Path) -> Non
         skopeo("--src-tls-verify=false", f"docker://{registry.host}/team/web:1.0", f"dir:{tmp_path}/copied")
 
 
-def test_a_registry_with_tls_and_tokens(host: Host, tmp_path: Path) -> None:
+def test_push_with_tls_and_tokens_succeeds_with_the_right_password(host: Host, tmp_path: Path) -> None:
     changed_stack(host)
     authority = Authority.make(tmp_path / "authority")
     with (
@@ -202,13 +202,13 @@ def test_a_registry_with_tls_and_tokens(host: Host, tmp_path: Path) -> None:
         assert any("push" in scope for query in tokens.asked for scope in query["scope"])
 
 
-def test_a_registry_that_is_not_there(host: Host) -> None:
+def test_push_to_an_unreachable_registry_is_reported(host: Host) -> None:
     changed_stack(host)
     with pytest.raises(StrataError, match="cannot speak to 127.0.0.1:1"):
         export_of(host, stack="web", registry="127.0.0.1:1")
 
 
-def test_a_stack_that_changes_leaves_what_was_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_of_a_changing_stack_keeps_the_earlier_archive(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     top = changed_stack(host)
     dest = host.top / "web.tar"
     export_of(host, stack="web", changes=True, dest=str(dest))
@@ -228,7 +228,7 @@ def test_a_stack_that_changes_leaves_what_was_there(host: Host, monkeypatch: pyt
     assert not [name for name in os.listdir(host.top) if name.startswith(".web.tar")]
 
 
-def test_only_root_reads_it_and_what_killed_runs_left_is_swept(host: Host) -> None:
+def test_export_is_readable_by_root_only_and_removes_stale_leftovers(host: Host) -> None:
     changed_stack(host)
     out = host.top / "out"
     out.mkdir()
@@ -241,7 +241,7 @@ def test_only_root_reads_it_and_what_killed_runs_left_is_swept(host: Host) -> No
     assert stat.S_IMODE((out / "web.tar").stat().st_mode) == 0o600
 
 
-def test_a_stack_without_changes_to_export(host: Host) -> None:
+def test_export_of_changes_without_a_writable_layer_is_refused(host: Host) -> None:
     stacks = [
         {"name": "web", "path": host.path("web"), "layers": ["base"]},
         {"name": "job", "path": host.path("job"), "layers": ["base"], "writable": "volatile", "state": "unmounted"},
@@ -252,7 +252,7 @@ def test_a_stack_without_changes_to_export(host: Host) -> None:
             export_of(host, stack=stack, changes=True, dest=str(host.top / "out.tar"))
 
 
-def test_mistakes_are_told_together(host: Host) -> None:
+def test_errors_in_export_options_are_reported_together(host: Host) -> None:
     three_layers(host)
     with pytest.raises(StrataError) as told:
         export_of(host, src="/x.tar", changes=True, format="oci", registry="r.example.com@sha256:1", name="Web")
@@ -270,7 +270,7 @@ def test_mistakes_are_told_together(host: Host) -> None:
         export_of(host, name="layer", dest="/tmp/x")
 
 
-def test_through_ansible(host: Host, ansible: Ansible) -> None:
+def test_export_through_ansible_changes_once_as_announced(host: Host, ansible: Ansible) -> None:
     three_layers(host)
     options = {"root": str(host.root), "name": "web:1", "state": "exported", "stack": "web"}
     options["dest"] = str(host.top / "web.tar")

@@ -70,7 +70,7 @@ def dying(fleet: Fleet, victim: FleetHost, other: FleetHost, text: str) -> Itera
         thread.join()
 
 
-def test_first_rollout_then_an_upgrade_under_readers_then_back(fleet: Fleet) -> None:
+def test_fleet_is_upgraded_under_readers_and_rolled_back(fleet: Fleet) -> None:
     first = fleet.play("strata.overlay.rollout", variables=definition("one")).check()
     assert set(first.counts("changed").values()) == {2}, "staged, then switched"
     assert releases(fleet) == ["one"] * COUNT
@@ -94,7 +94,7 @@ def test_first_rollout_then_an_upgrade_under_readers_then_back(fleet: Fleet) -> 
     assert set(twice.counts("changed").values()) == {0}
 
 
-def test_back_on_one_host_then_everywhere_to_a_generation(fleet: Fleet) -> None:
+def test_rollback_reaches_one_host_or_a_given_generation_everywhere(fleet: Fleet) -> None:
     for text in ("one", "two", "three"):
         fleet.play("strata.overlay.site", variables=definition(text)).check()
     back = fleet.play("strata.overlay.rollback", "--limit", "h2", variables=definition("three")).check()
@@ -113,7 +113,7 @@ def test_back_on_one_host_then_everywhere_to_a_generation(fleet: Fleet) -> None:
     assert "stack tools: option 'generation'" in never.text, "asked for by name, it has to have one"
 
 
-def test_a_release_that_is_bad_on_the_fifth_host(fleet: Fleet) -> None:
+def test_rollout_of_a_bad_release_stops_at_the_fifth_host(fleet: Fleet) -> None:
     fleet.play("strata.overlay.site", variables=definition("one")).check()
     bad = definition("bad on h5")
     stopped = fleet.play("strata.overlay.rollout", variables={**bad, "overlay_serial": 1})
@@ -128,7 +128,7 @@ def test_a_release_that_is_bad_on_the_fifth_host(fleet: Fleet) -> None:
     assert releases(fleet) == ["two"] * COUNT
 
 
-def test_a_host_that_dies_and_comes_back(fleet: Fleet) -> None:
+def test_rollout_stops_at_a_dead_host_and_goes_on_when_it_is_back(fleet: Fleet) -> None:
     fleet.play("strata.overlay.site", variables=definition("one")).check()
     victim = fleet.hosts[2]
     fleet.kill(victim)
@@ -152,7 +152,7 @@ def test_a_host_that_dies_and_comes_back(fleet: Fleet) -> None:
     assert releases(fleet) == ["two"] * COUNT
 
 
-def test_two_controllers_at_once(fleet: Fleet) -> None:
+def test_two_controllers_at_once_change_each_host_only_once(fleet: Fleet) -> None:
     variables = definition("one")
     played: list[Played] = []
 
@@ -172,7 +172,7 @@ def test_two_controllers_at_once(fleet: Fleet) -> None:
         assert len(found["history"]) == 1, "the second of them has changed nothing"
 
 
-def test_check_and_diff_over_the_fleet(fleet: Fleet) -> None:
+def test_check_and_diff_over_the_fleet_show_the_plan_of_the_run(fleet: Fleet) -> None:
     before = [host.run("find", "/srv", "-not", "-path", "/srv/home*") for host in fleet.hosts]
     announced = fleet.play("strata.overlay.site", "--check", "--diff", variables=definition("one")).check()
     assert set(announced.counts("changed").values()) == {1}
@@ -183,7 +183,7 @@ def test_check_and_diff_over_the_fleet(fleet: Fleet) -> None:
     assert sorted(plans[0]) == sorted(plans[1])
 
 
-def test_two_variables_with_the_same_stack(fleet: Fleet) -> None:
+def test_stack_in_two_variables_is_refused(fleet: Fleet) -> None:
     variables = {**definition("one"), "overlay_stacks__more": [{"name": "web", "path": "/srv/w", "layers": ["base"]}]}
     done = fleet.play("strata.overlay.site", "--limit", "h1", variables=variables)
     assert done.code != 0

@@ -49,7 +49,7 @@ def upgrade(fleet: Fleet, path: Path) -> dict[str, int]:
     return {name: count - before[name] for name, count in fleet.sent().items()}
 
 
-def test_an_upgrade_of_one_layer_of_ten_moves_that_layer(fleet: Fleet, tmp_path: Path) -> None:
+def test_upgrade_of_one_layer_in_ten_moves_only_that_layer(fleet: Fleet, tmp_path: Path) -> None:
     """What Ansible sends anyway, the modules, is told by an upgrade to a layer of next to nothing."""
     fleet.play("strata.overlay.site", variables=definition(archive(tmp_path / "first.tar", 1))).check()
     modules = upgrade(fleet, archive(tmp_path / "second.tar", 2))
@@ -89,7 +89,7 @@ def blobs(registry: Registry) -> list[int]:
     return sorted(Counter(asked for asked in registry.asked() if asked.startswith("blobs/")).values())
 
 
-def test_a_fleet_pulls_from_a_registry_and_through_a_mirror(fleet: Fleet, tmp_path: Path) -> None:
+def test_fleet_pulls_from_a_registry_and_through_a_mirror(fleet: Fleet, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "layout")
     layout.list("1.0", layout.image({"etc/os": "base"}, {"release": "one"}))
     layout.list("2.0", layout.image({"etc/os": "base"}, {"release": "two"}))

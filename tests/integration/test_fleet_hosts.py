@@ -36,7 +36,7 @@ def overlays(host: Any) -> dict[str, list[str]]:
     return {one.path: one.options for one in mounts if one.filesystem == "overlay" and one.path.startswith("/srv/")}
 
 
-def test_mounts_files_and_rights_on_every_host(fleet: Fleet) -> None:
+def test_mounts_files_and_permissions_are_as_defined_on_every_host(fleet: Fleet) -> None:
     fleet.play("strata.overlay.site", variables=with_secrets()).check()
     for one in fleet.hosts:
         host = login(fleet, one)
@@ -67,7 +67,7 @@ def check_files(host: Any) -> None:
     assert "Permission denied" in host.run("ls /srv/strata").stderr, "the store is nobody's but root's"
 
 
-def test_who_writes_where(fleet: Fleet) -> None:
+def test_writes_reach_writable_stacks_and_only_persistent_ones_keep_them(fleet: Fleet) -> None:
     fleet.play("strata.overlay.site", "--limit", "h1", variables=definition("one")).check()
     root = login(fleet, fleet.hosts[0], sudo=True)
     for path, access in ACCESS.items():

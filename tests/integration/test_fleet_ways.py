@@ -46,7 +46,7 @@ def start(fleet: Fleet, directory: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=fleet.ansible.environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_jobs_with_a_slice_of_the_inventory_each(fleet: Fleet, tmp_path: Path) -> None:
+def test_parallel_jobs_each_change_only_their_slice_of_the_inventory(fleet: Fleet, tmp_path: Path) -> None:
     slices = [fleet.hosts[number::3] for number in range(3)]
     jobs = [job(fleet, tmp_path / str(number), part) for number, part in enumerate(slices)]
     for running, directory, part in zip([start(fleet, one) for one in jobs], jobs, slices, strict=True):
@@ -119,7 +119,7 @@ def pull(fleet: Fleet, hosts: list[FleetHost]) -> list[int]:
     return [int(number) for number in changed]
 
 
-def test_hosts_that_pull_their_definition(fleet: Fleet, tmp_path: Path) -> None:
+def test_hosts_that_pull_follow_each_commit_of_their_definition(fleet: Fleet, tmp_path: Path) -> None:
     hosts = fleet.hosts[:3]
     with repository(fleet, tmp_path / "git") as tree:
         try:
@@ -137,7 +137,7 @@ def test_hosts_that_pull_their_definition(fleet: Fleet, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pipelining", [False, True])
-def test_free_strategy_with_and_without_pipelining(fleet: Fleet, tmp_path: Path, pipelining: bool) -> None:
+def test_free_strategy_applies_with_and_without_pipelining(fleet: Fleet, tmp_path: Path, pipelining: bool) -> None:
     fleet.write_inventory({"ansible_pipelining": pipelining})
     playbook = tmp_path / "free.yml"
     playbook.write_text("- hosts: all\n  strategy: free\n  gather_facts: false\n  roles: [strata.overlay.stacks]\n")
@@ -148,7 +148,7 @@ def test_free_strategy_with_and_without_pipelining(fleet: Fleet, tmp_path: Path,
     assert releases(fleet) == ["one"] * COUNT
 
 
-def test_a_limit_and_tags(fleet: Fleet) -> None:
+def test_limit_and_tags_restrict_what_a_playbook_changes(fleet: Fleet) -> None:
     variables = {**definition("one"), "overlay_prune": {}}
     limited = fleet.play("strata.overlay.site", "--limit", "h2,h3", variables=variables).check()
     assert limited.counts("changed") == {"h2": 1, "h3": 1}

@@ -30,7 +30,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def test_layers_links_and_records(host: Host) -> None:
+def test_layers_links_and_records_are_in_the_format_of_docker(host: Host) -> None:
     result = host.run(
         layers=numbered(3), stacks=[{"name": "web", "path": host.path("web"), "layers": ["n0", "n1", "n2"]}]
     )
@@ -66,7 +66,7 @@ def test_layers_links_and_records(host: Host) -> None:
         links.append(link)
 
 
-def test_a_writable_layer(host: Host) -> None:
+def test_writable_layer_is_in_the_format_of_docker(host: Host) -> None:
     host.run(
         layers=numbered(2),
         stacks=[{"name": "web", "path": host.path("web"), "layers": ["n0", "n1"], "writable": "persistent"}],
@@ -89,7 +89,7 @@ def test_a_writable_layer(host: Host) -> None:
     assert (records / "parent").read_text() == f"sha256:{ids[-1]}"
 
 
-def test_a_content_is_stored_once_under_every_chain(host: Host) -> None:
+def test_content_in_several_chains_is_stored_once(host: Host) -> None:
     shared = inline("shared", data="x" * 100_000)
     names = [f"own{number}" for number in range(5)]
     result = host.run(
@@ -102,7 +102,7 @@ def test_a_content_is_stored_once_under_every_chain(host: Host) -> None:
         assert host.tree(name) == {"data": "x" * 100_000, name: name}
 
 
-def test_the_same_layer_twice_in_one_chain(host: Host) -> None:
+def test_chain_with_the_same_layer_twice_is_mounted(host: Host) -> None:
     result = host.four_steps(
         layers=[inline("a", f="a", only="a"), inline("b", f="b")],
         stacks=[{"name": "twice", "path": host.path("twice"), "layers": ["a", "b", "a"]}],

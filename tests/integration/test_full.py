@@ -65,7 +65,7 @@ def definition(host: Host, version: str, **stack: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
-def test_a_full_file_system(small: Host, writable: str) -> None:
+def test_run_on_full_file_system_is_refused_and_succeeds_after_prune(small: Host, writable: str) -> None:
     small.run(**definition(small, "1", writable=writable))
     small.run(layers=[inline("unused", much="x" * 6_000_000)])
     small.run(layers=[{"name": "unused", "state": "absent"}])
@@ -94,7 +94,7 @@ def test_a_full_file_system(small: Host, writable: str) -> None:
     assert small.tree("web")["run"] == "22"
 
 
-def test_where_nothing_can_be_freed(small: Host) -> None:
+def test_full_file_system_with_nothing_to_prune_keeps_the_old_tree(small: Host) -> None:
     small.run(**definition(small, "1"))
     fill(small.top)
     assert small.prune()["removed"] == []
@@ -109,7 +109,7 @@ def test_where_nothing_can_be_freed(small: Host) -> None:
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
-def test_a_stack_of_a_full_file_system_comes_back_at_boot(small: Host, writable: str) -> None:
+def test_stack_of_a_full_file_system_is_mounted_at_boot(small: Host, writable: str) -> None:
     small.run(**definition(small, "1", writable=writable))
     before = small.tree("web")
     subprocess.run(["umount", "--lazy", small.path("web")], check=True)
@@ -119,7 +119,7 @@ def test_a_stack_of_a_full_file_system_comes_back_at_boot(small: Host, writable:
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_stack_that_has_taken_the_last_inode_is_taken_away(host: Host, tmp_path: Path, empty: bool) -> None:
+def test_stack_on_a_file_system_without_free_inodes_is_removed(host: Host, tmp_path: Path, empty: bool) -> None:
     with mounted_ext4(tmp_path, "-N", "256") as place:
         few = Host(place)
         few.run(**definition(few, "1", writable="persistent"))
@@ -140,7 +140,7 @@ def test_a_stack_that_has_taken_the_last_inode_is_taken_away(host: Host, tmp_pat
             few.run(**definition(few, "1", writable="persistent"))
 
 
-def test_a_stack_of_a_read_only_file_system_comes_back_at_boot(small: Host) -> None:
+def test_stack_of_a_read_only_file_system_is_mounted_at_boot(small: Host) -> None:
     small.run(**definition(small, "1"))
     before = small.tree("web")
     subprocess.run(["umount", "--lazy", small.path("web")], check=True)
@@ -163,7 +163,7 @@ def thin(tmp_path: Path) -> Iterator[Host]:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_layer_that_the_disk_below_does_not_take_is_not_imported(thin: Host, tmp_path: Path) -> None:
+def test_layer_that_the_underlying_disk_refuses_is_not_imported(thin: Host, tmp_path: Path) -> None:
     archive = tmp_path / "base.tar"
     with tarfile.open(archive, "w") as tar:
         for number in range(12):
@@ -176,7 +176,7 @@ def test_a_layer_that_the_disk_below_does_not_take_is_not_imported(thin: Host, t
     assert not list((thin.root / "content/sha256").iterdir())
 
 
-def test_what_the_kernel_could_not_write_earlier_is_told_when_it_is_to_become_visible(thin: Host) -> None:
+def test_earlier_write_error_of_the_kernel_fails_the_transaction(thin: Host) -> None:
     store = thin.store
     store.prepare()
     with store.workspace() as workspace:

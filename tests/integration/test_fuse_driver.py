@@ -83,7 +83,7 @@ def _no_server_stays(host: Host) -> Iterator[None]:
     wait_for_servers(host, 0)
 
 
-def test_check_do_again_check_again(host: Host) -> None:
+def test_check_mode_announces_each_step_and_second_run_changes_nothing(host: Host) -> None:
     done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
     assert (done["stacks"][0]["driver"], done["stacks"][0]["driver_reason"]) == (FUSE, "the definition asks for it")
     assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base", "gone/deep": "base"}
@@ -106,14 +106,14 @@ def test_check_do_again_check_again(host: Host) -> None:
     assert host.mounts("web") == []
 
 
-def test_one_layer_alone_needs_no_server(host: Host) -> None:
+def test_stack_of_one_layer_needs_no_server(host: Host) -> None:
     host.four_steps(layers=[BASE], stacks=[stack(host, layers=["base"])])
     assert servers(host) == []
     assert host.tree("web")["both"] == "base"
 
 
 @pytest.mark.parametrize("writable", ["persistent", "volatile"])
-def test_what_is_written(host: Host, writable: str) -> None:
+def test_changes_are_reported_and_survive_new_layers_if_persistent(host: Host, writable: str) -> None:
     host.four_steps(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
     top = Path(host.path("web"))
     (top / "both").write_text("written")
@@ -141,7 +141,7 @@ def test_what_is_written(host: Host, writable: str) -> None:
 
 @settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(script=scripts)
-def test_a_layer_of_what_is_written_is_the_same_for_every_driver(host: Host, script: list[Any]) -> None:
+def test_committed_layer_shows_the_same_tree_with_every_driver(host: Host, script: list[Any]) -> None:
     """Above three layers one of random changes: as seen where they were made, as a layer by the kernel, by
     fuse-overlayfs and as a copy; and what is told of them beside what is told of the layer, which has no marks.
     """
@@ -175,7 +175,7 @@ def test_a_layer_of_what_is_written_is_the_same_for_every_driver(host: Host, scr
     shutil.rmtree(host.root)
 
 
-def test_a_stack_goes_from_driver_to_driver_without_a_gap(host: Host) -> None:
+def test_stack_switches_drivers_and_layers_without_a_gap(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     with Readers(host.path("web"), ["both"], 2) as readers:
         for driver in ("overlay", FUSE, "copy", FUSE):
@@ -189,7 +189,7 @@ def test_a_stack_goes_from_driver_to_driver_without_a_gap(host: Host) -> None:
     wait_for_servers(host, 1)
 
 
-def test_whoever_uses_the_old_tree_keeps_it(host: Host) -> None:
+def test_process_in_the_old_tree_keeps_it_after_an_upgrade(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     with subprocess.Popen(["sleep", "1000"], cwd=f"{host.path('web')}/bin") as user:
         host.run(layers=[BASE, NEW], stacks=[stack(host, on_busy="detach")])
@@ -202,7 +202,7 @@ def test_whoever_uses_the_old_tree_keeps_it(host: Host) -> None:
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
-def test_a_server_that_has_ended(host: Host, writable: str) -> None:
+def test_stack_with_ended_server_is_reported_and_mounted_again(host: Host, writable: str) -> None:
     web = stack(host, writable=writable)
     host.run(layers=[BASE, APP], stacks=[web])
     if writable != "none":
@@ -224,7 +224,7 @@ def test_a_server_that_has_ended(host: Host, writable: str) -> None:
     assert host.check(deep=True)["findings"] == []
 
 
-def test_a_server_remembers_nothing_of_the_run_that_started_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_keeps_no_environment_of_the_run_that_started_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may live for months, and the ``environment`` of a play may hold passwords."""
     monkeypatch.setenv("PASSWORD_OF_A_PLAY", "hunter2")
     host.run(layers=[BASE, APP], stacks=[stack(host)])
@@ -235,7 +235,7 @@ def test_a_server_remembers_nothing_of_the_run_that_started_it(host: Host, monke
     assert names <= {b"PATH", b"STRATA_NAMESPACES", b"INVOCATION_ID", b"SYSTEMD_EXEC_PID"}
 
 
-def test_a_stack_whose_server_has_ended_is_taken_away(host: Host) -> None:
+def test_stack_with_ended_server_is_removed(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     for pid in servers(host):
         os.kill(pid, signal.SIGKILL)
@@ -244,7 +244,7 @@ def test_a_stack_whose_server_has_ended_is_taken_away(host: Host) -> None:
     assert host.mounts("web") == []
 
 
-def test_prune_keeps_what_is_shown(host: Host) -> None:
+def test_prune_keeps_layers_of_a_mount_without_a_record(host: Host) -> None:
     """Also where only the mount tells of it."""
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
     Path(host.path("web"), "new").write_text("kept")
@@ -263,7 +263,7 @@ def test_prune_keeps_what_is_shown(host: Host) -> None:
     assert "content" in [item["kind"] for item in host.prune()["removed"]]
 
 
-def test_two_stacks_are_never_one_another(host: Host) -> None:
+def test_mount_of_another_stack_at_the_path_is_noticed_and_replaced(host: Host) -> None:
     """A mount of another stack, at the path of this one, is seen to be another."""
     other = {**stack(host, writable="persistent"), "name": "other", "path": host.path("other")}
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent"), other])
@@ -279,12 +279,12 @@ def test_two_stacks_are_never_one_another(host: Host) -> None:
     assert stack_info(host.store, "web")["drift"] == ""
 
 
-def test_at_boot(host: Host) -> None:
+def test_stack_is_mounted_by_the_helper_at_boot(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     comes_back_at_boot(host, stack(host))
 
 
-def test_a_kernel_without_the_new_ways_to_mount(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_is_mounted_on_a_kernel_without_the_new_mount_api(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Linux 5.2: by mount(2)."""
 
     def missing(_fstype: str) -> None:
@@ -300,7 +300,7 @@ def test_a_kernel_without_the_new_ways_to_mount(host: Host, monkeypatch: pytest.
     assert [mount.read_only for mount in host.mounts("web")] == [True]
 
 
-def test_a_server_that_does_not_start(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_does_not_start_leaves_the_old_tree(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old tree stays, or is there again; no mount that nobody serves is left."""
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     wrong = host.top / "fuse-overlayfs"
@@ -316,7 +316,7 @@ def test_a_server_that_does_not_start(host: Host, monkeypatch: pytest.MonkeyPatc
     assert host.mounts("web") == []
 
 
-def test_what_a_driver_cannot_take_over(host: Host) -> None:
+def test_overlay_is_refused_for_changes_written_with_fuse_overlayfs(host: Host) -> None:
     web = stack(host, writable="persistent")
     host.run(layers=[BASE, APP], stacks=[{**web, "driver": "overlay"}])
     Path(host.path("web"), "new").write_text("kept")
@@ -341,13 +341,13 @@ def test_what_a_driver_cannot_take_over(host: Host) -> None:
         ({"driver": "fuse"}, "'driver'"),
     ],
 )
-def test_what_it_cannot_do_is_said_before(host: Host, options: dict[str, Any], words: str) -> None:
+def test_unsupported_options_are_refused_before_any_change(host: Host, options: dict[str, Any], words: str) -> None:
     with pytest.raises(DefinitionError, match=words):
         host.run(layers=[BASE, APP], stacks=[stack(host, **options)])
     assert not host.root.exists()
 
 
-def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_driver_without_kernel_overlay_is_fuse_overlayfs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the host answers is another here; in the machines of the tests it is a kernel without overlay."""
     program = [True]
 
@@ -367,21 +367,21 @@ def test_without_overlay_in_the_kernel(host: Host, monkeypatch: pytest.MonkeyPat
         host.run(stacks=[auto])
 
 
-def test_many_layers(host: Host) -> None:
+def test_stack_of_500_layers_is_mounted(host: Host) -> None:
     names = [f"n{number}" for number in range(500)]
     host.run(layers=numbered(500), stacks=[stack(host, layers=names)])
     assert host.tree("web")["top"] == "499"
     assert len(host.tree("web")) == 501
 
 
-def test_an_ordinary_user_in_namespaces_of_its_own(host: Host) -> None:
+def test_stack_is_writable_in_namespaces_of_an_ordinary_user(host: Host) -> None:
     """Marks are in user.overlay there, and devices cannot be made."""
     script = f"""
 import sys; sys.path[:0] = {[path for path in sys.path if path]!r}
 from pathlib import Path
 from ansible_collections.strata.overlay.tests.integration import test_fuse_driver as here
 host = here.Host(Path({str(host.top)!r}))
-here.test_what_is_written(host, "persistent")
+here.test_changes_are_reported_and_survive_new_layers_if_persistent(host, "persistent")
 """
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", script],

@@ -48,7 +48,7 @@ def stack(host: Host, url: str, **options: Any) -> dict[str, Any]:
     }
 
 
-def test_a_stack_that_is_well_says_so_and_keeps_secrets(host: Host, ansible: Ansible, address: str) -> None:
+def test_healthy_stack_reports_health_without_secrets(host: Host, ansible: Ansible, address: str) -> None:
     url = f"http://someone:{SECRET}@{address}/well?token={SECRET}"
     checked = ansible.module("stack", stack(host, f"http://{address}/well"), "--check", "--diff", "-vvv")
     assert checked["plan"][-1]["action"] == "check_health"
@@ -63,7 +63,7 @@ def test_a_stack_that_is_well_says_so_and_keeps_secrets(host: Host, ansible: Ans
     assert not [path for path in host.root.rglob("*.json") if SECRET in path.read_text()]
 
 
-def test_a_stack_that_is_not_well_is_unmounted_again(host: Host, ansible: Ansible, address: str) -> None:
+def test_unhealthy_stack_is_unmounted_again(host: Host, ansible: Ansible, address: str) -> None:
     failed = ansible.module("stack", stack(host, f"http://u:{SECRET}@{address}/ill?key={SECRET}"))
     assert failed["msg"] == (
         f"stack web: the health check failed: GET http://{address}/ill: answered 500, not 200 (2 tries). "

@@ -27,7 +27,7 @@ def on_disk(top: Path) -> int:
     return sum(path.lstat().st_blocks * 512 for path in top.rglob("*") if path.is_file())
 
 
-def test_archive_with_a_hole_is_imported_checked_and_copied_without_reading_it(host: Host) -> None:
+def test_hole_in_an_archive_is_imported_checked_and_copied_unread(host: Host) -> None:
     archive = host.top / "hole.tar"
     archive.write_bytes(sparse(b"var/log/lastlog", HOLE) + END)
     before = bytes_read()
@@ -44,7 +44,7 @@ def test_archive_with_a_hole_is_imported_checked_and_copied_without_reading_it(h
     assert on_disk(host.root) < FEW
 
 
-def test_committed_hole_stays_one_and_gives_the_layer_it_always_gave(host: Host) -> None:
+def test_committed_hole_stays_sparse_and_exports_the_committed_layer(host: Host) -> None:
     hole = 256 << 20
     stack = {"name": "web", "path": host.path("web"), "layers": ["base"]}
     host.run(layers=[inline("base", a="a")], stacks=[{**stack, "writable": "persistent"}])

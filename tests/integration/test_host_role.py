@@ -45,7 +45,7 @@ def give(fleet: Fleet, top: Path, device: str) -> Played:
     return fleet.play(str(playbook), variables={"overlay_device": device, "overlay_device_options": "noatime"})
 
 
-def test_a_store_on_a_disk_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
+def test_store_disk_is_set_up_once_and_mounted_again_with_its_data(fleet: Fleet, tmp_path: Path) -> None:
     host = fleet.hosts[0]
     with disk(tmp_path / "disk") as device:
         try:
@@ -105,7 +105,7 @@ def pruned(box: Machine) -> Machine:
     return box
 
 
-def test_a_timer_prunes_without_ansible(pruned: Machine) -> None:
+def test_timer_prunes_without_ansible(pruned: Machine) -> None:
     again = prepare(pruned, overlay_prune_timer="weekly", overlay_prune={"keep": ["spare*"]})
     assert again == 0
     assert pruned.do("systemctl", "is-enabled", "strata-prune.timer") == "enabled"
@@ -123,7 +123,7 @@ def test_a_timer_prunes_without_ansible(pruned: Machine) -> None:
     assert contents(pruned) == 3
 
 
-def test_a_timer_goes_as_it_came(pruned: Machine) -> None:
+def test_removed_timer_leaves_nothing(pruned: Machine) -> None:
     assert len(pruned.do("sh", "-c", LEFT).splitlines()) == 5, "program, its directory, two units and a link"
     assert prepare(pruned) > 0
     assert pruned.do("sh", "-c", LEFT) == ""

@@ -77,7 +77,7 @@ def canary(host: Host) -> Iterator[Path]:
         yield place
 
 
-def test_the_canary_notices(host: Host) -> None:
+def test_canary_notices_every_access_and_change(host: Host) -> None:
     """A look at a file is noticed, and so are a name, a mode and an attribute that come or change."""
     place = plant(host.top)
     (host.top / "link").symlink_to(place)
@@ -137,14 +137,14 @@ def refuse(host: Host, case: Case, name: str = "bad") -> str:
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *DAMAGED, *BOMBS])
-def test_refused(host: Host, canary: Path, name: str) -> None:
+def test_hostile_archive_is_refused_and_leaves_nothing(host: Host, canary: Path, name: str) -> None:
     refuse(host, {**REFUSED, **DAMAGED, **BOMBS}[name])
     assert_nothing_stayed(host)
     assert_works(host)
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *DAMAGED])
-def test_refused_by_a_store_that_has_contents(host: Host, canary: Path, name: str) -> None:
+def test_hostile_archive_is_refused_by_a_store_with_contents(host: Host, canary: Path, name: str) -> None:
     """The archive of the bad layer was a good one when it was imported."""
     host.run("layer", **layer(host, "bad", GOOD))
     before = contents(host)
@@ -155,7 +155,7 @@ def test_refused_by_a_store_that_has_contents(host: Host, canary: Path, name: st
 
 
 @pytest.mark.parametrize("name", CONFINED)
-def test_taken_because_it_stays_inside(host: Host, canary: Path, name: str) -> None:
+def test_archive_that_stays_inside_its_layer_is_imported(host: Host, canary: Path, name: str) -> None:
     assert host.run("layer", **layer(host, "bad", CONFINED[name].archive))["changed"]
     (content,) = contents(host)
     assert kinds(content) == CONFINED[name].tree
@@ -165,7 +165,7 @@ def test_taken_because_it_stays_inside(host: Host, canary: Path, name: str) -> N
 
 @pytest.mark.parametrize("compression", COMPRESSORS)
 @pytest.mark.parametrize("name", PACKED)
-def test_refused_in_each_compression(host: Host, canary: Path, compression: str, name: str) -> None:
+def test_bad_archive_is_refused_in_each_compression(host: Host, canary: Path, compression: str, name: str) -> None:
     if compression == "zstd" and shutil.which("zstd") is None:
         pytest.skip("the Debian package zstd is missing")
     refuse(host, PACKED[name](COMPRESSORS[compression]))
@@ -173,7 +173,7 @@ def test_refused_in_each_compression(host: Host, canary: Path, compression: str,
     assert_works(host)
 
 
-def test_aimed_by_the_absolute_path(host: Host, canary: Path) -> None:
+def test_archive_aimed_at_an_absolute_path_does_not_reach_it(host: Host, canary: Path) -> None:
     """Every way to where the canary really is; links are taken as if the layer were the root of all."""
     path = os.fsencode(canary)
     place = path.lstrip(b"/")
@@ -201,7 +201,7 @@ def test_aimed_by_the_absolute_path(host: Host, canary: Path) -> None:
             assert not inside.is_symlink()
 
 
-def test_bad_among_good_layers(host: Host, canary: Path) -> None:
+def test_bad_layers_among_good_ones_are_reported_and_none_is_kept(host: Host, canary: Path) -> None:
     """All are told at once, and not even the good ones are kept of a definition that cannot be."""
     layers = [
         layer(host, "good", GOOD),
@@ -219,7 +219,7 @@ def test_bad_among_good_layers(host: Host, canary: Path) -> None:
     assert_works(host)
 
 
-def test_by_ansible(host: Host, canary: Path, ansible: Ansible) -> None:
+def test_hostile_archive_is_refused_by_ansible_without_traceback(host: Host, canary: Path, ansible: Ansible) -> None:
     """What a user of the real program reads."""
     arguments = {"root": str(host.root), **layer(host, "bad", REFUSED["write through a loop"].archive)}
     result = ansible.module("layer", arguments)

@@ -314,7 +314,7 @@ def assert_works(host: Host) -> None:
 
 
 @pytest.mark.parametrize("name", DOCKER)
-def test_archives_of_docker(host: Host, canary: Path, name: str) -> None:
+def test_hostile_docker_archive_is_refused_or_harmless(host: Host, canary: Path, name: str) -> None:
     archive, reason = DOCKER[name]
     (host.top / "bad.tar").write_bytes(archive)
     limits = {"bytes": "1m"} if name == "compressed bomb" else {}
@@ -328,7 +328,7 @@ def test_archives_of_docker(host: Host, canary: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["config", "layer", "link", "hard link"])
-def test_aimed_by_the_absolute_path(host: Host, canary: Path, part: str) -> None:
+def test_docker_archive_aimed_at_an_absolute_path_is_refused(host: Host, canary: Path, part: str) -> None:
     target = str(canary / "file")
     archive = {
         "config": docker(described=manifest(Config=target)),
@@ -343,7 +343,7 @@ def test_aimed_by_the_absolute_path(host: Host, canary: Path, part: str) -> None
 
 @pytest.mark.parametrize("packed", ["directory", "tar"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_layouts(host: Host, canary: Path, name: str, packed: str) -> None:
+def test_hostile_layout_is_refused(host: Host, canary: Path, name: str, packed: str) -> None:
     make, reason = LAYOUTS[name]
     place = host.top / "bad"
     make(place, canary)
@@ -355,7 +355,7 @@ def test_layouts(host: Host, canary: Path, name: str, packed: str) -> None:
     assert_works(host)
 
 
-def test_links_within_a_layout_are_good(host: Host, canary: Path) -> None:
+def test_links_within_a_layout_are_followed(host: Host, canary: Path) -> None:
     layout = simple_layout(host.top / "bad", {"etc/app": "one"})
     blob = first_layer(layout)
     blob.rename(layout.directory / "moved")
@@ -364,7 +364,7 @@ def test_links_within_a_layout_are_good(host: Host, canary: Path) -> None:
     assert host.run(images=[image(host.top / "way")])["changed"]
 
 
-def test_an_archive_that_tarfile_would_read_half(host: Host, canary: Path) -> None:
+def test_archive_that_tarfile_would_read_half_is_refused(host: Host, canary: Path) -> None:
     """Python's tarfile takes damage in the middle for the end, and what lies behind it is then not there."""
     whole = docker()
     (host.top / "bad.tar").write_bytes(whole[:1024] + b"?" + whole[1025:])

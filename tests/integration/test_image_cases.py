@@ -101,7 +101,7 @@ def answer(host: Host, **item: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_image_is_the_same_whichever_way_it_comes(memory: Path, registry: Registry, name: str) -> None:
+def test_image_from_directory_tar_and_registry_gives_one_answer(memory: Path, registry: Registry, name: str) -> None:
     case = CASES[name]
     repository = re.sub(r"\W+", "-", name.lower())
     top = memory / repository
@@ -135,7 +135,7 @@ def test_image_is_the_same_whichever_way_it_comes(memory: Path, registry: Regist
     assert len({json.dumps(each) for _shown, each in found.values()}) == 1, found
 
 
-def test_attributes_that_are_left_out_of_an_image_are_one_warning(host: Host) -> None:
+def test_attributes_left_out_of_an_image_give_one_warning_per_kind(host: Host) -> None:
     made = Written(host.top / "layout")
     made.layout.list("1", CASES["attributes that mean nothing"].make(made))
     done = host.run(images=[{"name": "app", "src": str(made.layout.directory), "remote_src": True}])

@@ -66,7 +66,7 @@ def layout(tmp_path: Path) -> Layout:
     return simple_layout(tmp_path / "layout", *LAYERS)
 
 
-def test_an_image_is_one_name_for_all_its_layers(host: Host, layout: Layout) -> None:
+def test_image_name_in_a_stack_stands_for_all_its_layers(host: Host, layout: Layout) -> None:
     done = host.four_steps(**web(host, image(layout.directory)))
     assert host.tree("web") == TREE
     diff_ids = [sha256(layer_tar(layer)) for layer in LAYERS]
@@ -86,7 +86,7 @@ def test_an_image_is_one_name_for_all_its_layers(host: Host, layout: Layout) -> 
     ]
 
 
-def test_the_image_is_stored_as_docker_stores_it(host: Host, layout: Layout) -> None:
+def test_image_is_stored_as_docker_stores_it(host: Host, layout: Layout) -> None:
     done = host.four_steps(
         images=[
             image(layout.directory, name=name) for name in ("app", "docker.io/library/app:1.0", "r.example:5000/a/b")
@@ -110,7 +110,7 @@ def test_the_image_is_stored_as_docker_stores_it(host: Host, layout: Layout) -> 
     assert tags["app"] == {"app:1.0": image_id}
 
 
-def test_what_docker_reads_is_repaired(host: Host, layout: Layout) -> None:
+def test_missing_and_damaged_image_config_and_tags_are_repaired(host: Host, layout: Layout) -> None:
     images = [image(layout.directory)]
     host.run(images=images)
     place = host.root / "image/overlay2"
@@ -125,7 +125,7 @@ def test_what_docker_reads_is_repaired(host: Host, layout: Layout) -> None:
     assert "app:1.0" in (place / "repositories.json").read_text()
 
 
-def test_two_names_that_are_one_tag_of_docker(host: Host, layout: Layout) -> None:
+def test_docker_tag_of_two_names_goes_to_the_explicitly_tagged_one(host: Host, layout: Layout) -> None:
     layout.list("2.0", layout.image({"other": "image"}))
     images = [
         image(layout.directory, name="app", reference="1.0"),
@@ -136,7 +136,7 @@ def test_two_names_that_are_one_tag_of_docker(host: Host, layout: Layout) -> Non
     assert tags == {"app:latest": done["images"]["app:latest"]["image_id"]}
 
 
-def test_every_archive_of_an_image_is_the_same_image(host: Host, layout: Layout, tmp_path: Path) -> None:
+def test_every_archive_format_of_an_image_gives_the_same_image(host: Host, layout: Layout, tmp_path: Path) -> None:
     source = f"oci:{layout.directory}:1.0"
     archive = tmp_path / "docker.tar"
     skopeo(source, f"docker-archive:{archive}:app:1.0")
@@ -162,7 +162,7 @@ def test_every_archive_of_an_image_is_the_same_image(host: Host, layout: Layout,
         assert set(os.listdir(other.root / "overlay2/l")) == set(os.listdir(host.root / "overlay2/l"))
 
 
-def test_archives_of_docker_save_old_and_new(host: Host, layout: Layout, tmp_path: Path) -> None:
+def test_archives_of_old_and_new_docker_save_give_the_same_image(host: Host, layout: Layout, tmp_path: Path) -> None:
     """Old: a link for a layer that another image has; new: an OCI layout with a manifest.json beside it."""
     old = tmp_path / "old"
     tars = [layer_tar(layer) for layer in LAYERS]
@@ -187,7 +187,7 @@ def test_archives_of_docker_save_old_and_new(host: Host, layout: Layout, tmp_pat
     assert again["images"]["app:1.0"]["image_id"] == done["images"]["app:1.0"]["image_id"]
 
 
-def test_one_of_several_images(host: Host, layout: Layout) -> None:
+def test_archive_of_several_images_needs_the_reference_of_one(host: Host, layout: Layout) -> None:
     layout.list("2.0", layout.image({"other": "image"}))
     assert mistakes(host, image(layout.directory)) == [
         f"image app:1.0: {layout.directory} has 2 images; name one in the option 'reference': 1.0, 2.0"
@@ -199,7 +199,7 @@ def test_one_of_several_images(host: Host, layout: Layout) -> None:
     assert host.tree("web") == {"other": "image"}
 
 
-def test_a_digest_pins_an_image(host: Host, layout: Layout) -> None:
+def test_digest_pins_an_image(host: Host, layout: Layout) -> None:
     layout.list("2.0", layout.image({"other": "image"}))
     image_id = sha256(config_of(layout))
     host.four_steps(**web(host, image(layout.directory, digest=image_id)))
@@ -210,7 +210,7 @@ def test_a_digest_pins_an_image(host: Host, layout: Layout) -> None:
     assert failure.value.problems[0].startswith(f"image app:1.0: option 'digest': expected {image_id}, but ")
 
 
-def test_platforms(host: Host, tmp_path: Path) -> None:
+def test_image_index_gives_image_for_host_or_requested_platform(host: Host, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "many")
     machine = {"x86_64": "linux/amd64", "aarch64": "linux/arm64/v8"}.get(os.uname().machine)
     if machine is None:
@@ -231,7 +231,7 @@ def test_platforms(host: Host, tmp_path: Path) -> None:
     assert failure.value.problems == [expected]
 
 
-def test_damaged_layers_leave_nothing(host: Host, layout: Layout, tmp_path: Path) -> None:
+def test_damaged_layers_of_an_image_are_refused_and_leave_nothing(host: Host, layout: Layout, tmp_path: Path) -> None:
     layers = layout.manifest(layout.entries[0])["layers"]
     blob = layout.path(layers[1]["digest"])
     good = blob.read_bytes()
@@ -257,7 +257,7 @@ def test_damaged_layers_leave_nothing(host: Host, layout: Layout, tmp_path: Path
     assert os.listdir(host.root / "staging") == []
 
 
-def test_what_is_no_image(host: Host, layout: Layout, tmp_path: Path) -> None:
+def test_missing_or_damaged_image_source_is_refused_with_the_reason(host: Host, layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "noise").write_bytes(b"noise" * 1000)
     missing = f"image app:1.0: cannot read {tmp_path}/missing: No such file or directory"
@@ -271,7 +271,7 @@ def test_what_is_no_image(host: Host, layout: Layout, tmp_path: Path) -> None:
     assert "it is damaged or cut short" in mistakes(host, image(layout.directory))[0]
 
 
-def test_names_of_layers_and_images_are_one_list(host: Host, layout: Layout) -> None:
+def test_layers_and_images_share_one_set_of_names(host: Host, layout: Layout) -> None:
     other = {"name": "config", "files": [{"path": "etc/site", "content": "here"}]}
     stack = {"name": "web", "path": host.path("web"), "layers": ["app:1.0", "config"]}
     host.four_steps(images=[image(layout.directory)], layers=[other], stacks=[stack])
@@ -286,7 +286,7 @@ def test_names_of_layers_and_images_are_one_list(host: Host, layout: Layout) -> 
     assert json.loads((host.root / "image/overlay2/repositories.json").read_text())["Repositories"] == {}
 
 
-def test_an_image_of_umoci(host: Host, tmp_path: Path) -> None:
+def test_image_built_by_umoci_is_mounted(host: Host, tmp_path: Path) -> None:
     if shutil.which("umoci") is None:
         pytest.skip("the Debian package umoci is missing")
     place = f"{tmp_path}/umoci"
@@ -313,7 +313,7 @@ def test_an_image_of_umoci(host: Host, tmp_path: Path) -> None:
     assert host.tree("web") == {"file2": "2"}
 
 
-def test_a_pruned_image_leaves_nothing_behind(host: Host, layout: Layout) -> None:
+def test_pruned_image_leaves_nothing_behind(host: Host, layout: Layout) -> None:
     host.run(images=[image(layout.directory)], stacks=[])
     assert host.prune(check=True)["changed"] is False
     announced = host.prune(check=True, unused_for="0s")
@@ -327,13 +327,13 @@ def test_a_pruned_image_leaves_nothing_behind(host: Host, layout: Layout) -> Non
     assert host.prune(unused_for="0s")["changed"] is False
 
 
-def test_apply_prunes_an_image_that_it_takes_away(host: Host, layout: Layout) -> None:
+def test_apply_with_prune_removes_all_parts_of_an_absent_image(host: Host, layout: Layout) -> None:
     host.run(images=[image(layout.directory)], stacks=[])
     done = host.four_steps(images=[{"name": "app:1.0", "state": "absent"}], prune={})
     assert {removal["kind"] for removal in done["removed"]} == {"image", "layer", "content"}
 
 
-def test_limits_of_an_image(host: Host, layout: Layout) -> None:
+def test_image_beyond_its_limits_is_refused(host: Host, layout: Layout) -> None:
     with pytest.raises(StrataError, match=r"raise the option 'limits.entries'"):
         host.run(images=[{**image(layout.directory), "limits": {"entries": 1}}])
     assert not list((host.root / "content/sha256").iterdir())

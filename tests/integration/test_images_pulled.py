@@ -46,7 +46,7 @@ def kinds(asked: list[str]) -> list[str]:
     return [each.split("/")[0] for each in asked]
 
 
-def test_a_host_asks_for_what_it_lacks_only(host: Host, registry: Registry, layout: Layout) -> None:
+def test_host_asks_the_registry_only_for_what_it_lacks(host: Host, registry: Registry, layout: Layout) -> None:
     registry.push(layout, "1.0", "1.0", "--all")
     stack = {"name": "web", "path": host.path("web"), "layers": ["app"]}
     done = host.run(images=[item(registry)], stacks=[stack])
@@ -66,7 +66,7 @@ def test_a_host_asks_for_what_it_lacks_only(host: Host, registry: Registry, layo
     assert sorted(kinds(registry.asked())) == ["blobs"] * 2 + ["manifests"] * 2
 
 
-def test_four_steps(host: Host, registry: Registry, layout: Layout) -> None:
+def test_pulled_image_converges_and_lost_contents_come_back(host: Host, registry: Registry, layout: Layout) -> None:
     registry.push(layout, "2.0", "2.0")
     host.four_steps(images=[item(registry, name="team/app:2.0", registry=registry.host)])
     shutil.rmtree(host.root / "content")
@@ -74,7 +74,7 @@ def test_four_steps(host: Host, registry: Registry, layout: Layout) -> None:
     assert [step["action"] for step in done["plan"]] == ["import_content"] * 3
 
 
-def test_a_digest_in_the_reference(host: Host, registry: Registry, layout: Layout) -> None:
+def test_digest_in_the_reference_pins_the_image(host: Host, registry: Registry, layout: Layout) -> None:
     registry.push(layout, "2.0", "2.0")
     digest = layout.entries[1]["digest"]
     pinned = item(registry, registry=f"{registry.host}/team/app@{digest}")

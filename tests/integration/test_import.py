@@ -77,7 +77,7 @@ def contents(host: Host) -> list[str]:
     return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
 
 
-def test_four_steps_of_several_archives(host: Host, tmp_path: Path) -> None:
+def test_import_of_several_archives_converges_and_leaves_staging_empty(host: Host, tmp_path: Path) -> None:
     archives = [archive(tmp_path / f"{number}.tar", 12 + number) for number in range(3)]
     done = host.four_steps(**definition(*archives))
     assert len(contents(host)) == 3
@@ -89,7 +89,7 @@ def test_four_steps_of_several_archives(host: Host, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "suffix"), [("", ""), ("gzip", ".gz"), ("bzip2", ".bz2"), ("xz", ".xz"), ("zstd", ".zst")]
 )
-def test_a_layer_that_is_read_and_written_by_two_processes(
+def test_layer_read_and_written_by_separate_processes_is_intact(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, suffix: str
 ) -> None:
     """As each large one is where a core has nothing to do. The writer must not hold what a program is fed by."""
@@ -120,7 +120,7 @@ def test_a_layer_that_is_read_and_written_by_two_processes(
     assert host.check(deep=True)["findings"] == []
 
 
-def test_a_new_archive_is_read_once(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_archive_is_read_once(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digested: list[object] = []
 
     def digest_and_note(read: source.Read, limits: Limits, pinned: bool = False) -> Unpacked:
@@ -137,7 +137,7 @@ def test_a_new_archive_is_read_once(host: Host, tmp_path: Path, monkeypatch: pyt
     assert len(digested) == 1
 
 
-def test_two_archives_of_the_same_content(host: Host, tmp_path: Path) -> None:
+def test_two_archives_of_the_same_content_are_stored_once(host: Host, tmp_path: Path) -> None:
     first = archive(tmp_path / "1.tar", 1)
     second = tmp_path / "2.tar"
     second.write_bytes(first.read_bytes())
@@ -145,7 +145,7 @@ def test_two_archives_of_the_same_content(host: Host, tmp_path: Path) -> None:
     assert len(contents(host)) == 1
 
 
-def test_damage_in_two_layers_is_told_of_both_and_nothing_stays(host: Host, tmp_path: Path) -> None:
+def test_damage_in_two_layers_is_reported_for_both_and_nothing_is_kept(host: Host, tmp_path: Path) -> None:
     archives = [archive(tmp_path / f"{number}.tar", 10) for number in range(4)]
     for path in archives[1:3]:
         os.truncate(path, 9 * MEGABYTE)
@@ -154,7 +154,7 @@ def test_damage_in_two_layers_is_told_of_both_and_nothing_stays(host: Host, tmp_
     assert not host.root.exists()
 
 
-def test_progress_of_every_layer_is_told(host: Host, tmp_path: Path) -> None:
+def test_progress_of_every_layer_is_reported(host: Host, tmp_path: Path) -> None:
     archives = [archive(tmp_path / "a.tar", 20), archive(tmp_path / "b.tar.gz", 20)]
     told: list[list[Progress]] = []
     parameters = {"root": str(host.root), **definition(*archives)}
@@ -198,7 +198,7 @@ def test_memory_does_not_grow_with_the_layer(host: Host, tmp_path: Path, name: s
     assert len(contents(host)) == 1
 
 
-def test_a_killed_import_leaves_only_what_the_next_run_sweeps(host: Host, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_import_are_cleaned_up_by_the_next_run(host: Host, tmp_path: Path) -> None:
     archives = [archive(tmp_path / f"{number}.tar", 150, files=1500) for number in range(3)]
     other = archive(tmp_path / "other.tar", 1)
     with started(host, *archives) as process:

@@ -27,13 +27,13 @@ def big(name: str, size: int) -> dict[str, Any]:
     return inline(name, **{name: name * (size // len(name))})
 
 
-def test_a_host_without_a_store(host: Host) -> None:
+def test_info_of_a_host_without_a_store_is_empty(host: Host) -> None:
     found = store_info(host.store)
     assert (found["exists"], found["layers"], found["names"], found["mounts"]) == (False, [], [], [])
     assert found["usage"]["total_bytes"] == 0
 
 
-def test_every_byte_once(host: Host) -> None:
+def test_usage_counts_every_byte_once(host: Host) -> None:
     layers = [big("base", 100_000), big("app", 50_000), big("tool", 20_000), big("gone", 70_000)]
     stacks = [
         {"name": "web", "path": host.path("web"), "layers": ["base", "app"], "writable": "persistent"},
@@ -68,7 +68,7 @@ def test_every_byte_once(host: Host) -> None:
     assert unmeasured["content_bytes"] == usage["content_bytes"]
 
 
-def test_mounts(host: Host) -> None:
+def test_mounts_are_listed_with_their_stack_type_and_layers(host: Host) -> None:
     stacks = [
         {"name": "one", "path": host.path("one"), "layers": ["n0"]},
         {"name": "two", "path": host.path("two"), "layers": ["n0", "n1"], "writable": "persistent"},

@@ -78,7 +78,7 @@ def definition(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_mistakes_of_a_whole_inventory_without_a_connection(ansible: Ansible, inventory: Path) -> None:
+def test_errors_of_a_whole_inventory_are_reported_without_a_connection(ansible: Ansible, inventory: Path) -> None:
     done = play(ansible, inventory, "validate", definition())
     assert done.returncode == 0, done.stdout
     wrong = definition(overlay_stacks__more=[{"name": "b", "path": "srv/b", "layers": ["app"], "writeable": "none"}])
@@ -96,7 +96,9 @@ def test_mistakes_of_a_whole_inventory_without_a_connection(ansible: Ansible, in
         assert done.stdout.count(words) >= 2, f"{words}, for both hosts: {done.stdout}"
 
 
-def test_locked_sources(ansible: Ansible, inventory: Path, served: str, tmp_path: Path) -> None:
+def test_lock_file_pins_every_source_and_a_changed_archive_is_refused(
+    ansible: Ansible, inventory: Path, served: str, tmp_path: Path
+) -> None:
     layout = Layout(tmp_path / "layout")
     images = [layout.image(*LAYERS, {"platform": one}, platform=one) for one in ("linux/amd64", "linux/arm64")]
     layout.list("1.0", layout.index(*images))
@@ -135,7 +137,7 @@ def test_locked_sources(ansible: Ansible, inventory: Path, served: str, tmp_path
         assert "layer new: files/app.tar.gz is not in" in done.stdout
 
 
-def test_a_locked_image_is_pulled_by_its_digest(host: Host, ansible: Ansible, inventory: Path, tmp_path: Path) -> None:
+def test_locked_image_is_pulled_by_its_digest(host: Host, ansible: Ansible, inventory: Path, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "layout")
     layout.list("1.0", layout.image(*LAYERS))
     layout.list("2.0", layout.image({"etc/os": "other"}))

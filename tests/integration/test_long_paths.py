@@ -27,7 +27,7 @@ def stack(host: Host, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.drivers("overlay")
-def test_a_path_longer_than_the_kernel_takes_stops_nothing_but_its_own_commit(host: Host) -> None:
+def test_path_longer_than_the_kernel_takes_stops_only_its_own_commit(host: Host) -> None:
     definition: dict[str, Any] = {"layers": [inline("a", a="a")], "stacks": [stack(host, "long"), stack(host, "other")]}
     host.run(**definition)
     make_deep(Path(host.path("long")), LONG, 20, beside=True)
@@ -52,7 +52,7 @@ def test_a_path_longer_than_the_kernel_takes_stops_nothing_but_its_own_commit(ho
 
 
 @pytest.mark.drivers("overlay")
-def test_a_file_that_cannot_be_deleted_is_named_and_all_else_is_deleted(host: Host) -> None:
+def test_file_that_cannot_be_deleted_is_named_and_all_others_are_deleted(host: Host) -> None:
     host.run(layers=[inline("a", a="a")])
     for name in ("bad", "good"):
         (host.root / "trash" / name).mkdir()
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_deleted_is_named_and_all_else_is_deleted(host: Ho
 
 
 @pytest.mark.drivers("overlay")
-def test_a_content_that_cannot_be_moved_is_named_and_holds_up_nothing(host: Host) -> None:
+def test_content_that_cannot_be_moved_is_named_and_blocks_nothing_else(host: Host) -> None:
     host.run(layers=[inline("a", a="a"), inline("b", b="b")])
     kept, gone = (Path(host.store.content(host.store.name_record(name).diff_ids[0])) for name in ("a", "b"))  # type: ignore[union-attr]
     host.run(layers=[{"name": "a", "state": "absent"}, {"name": "b", "state": "absent"}])

@@ -84,7 +84,7 @@ def unmounted(host: Host, **options: Any) -> tuple[str, ...]:
 # Installing.
 
 
-def test_the_module_check_do_again_check_again(covered: Host, ansible: Ansible) -> None:
+def test_module_installs_and_removes_helper_and_second_run_changes_nothing(covered: Host, ansible: Ansible) -> None:
     program = os.path.realpath("/sbin/mount.strata")
     announced = ansible.module("mount_helper", {"state": "present"}, "--check")
     assert announced["changed"]
@@ -110,7 +110,7 @@ def test_the_module_check_do_again_check_again(covered: Host, ansible: Ansible) 
     assert ansible.module("mount_helper", {"state": "absent"})["changed"] is False
 
 
-def test_the_role(covered: Host, ansible: Ansible) -> None:
+def test_role_installs_and_removes_the_helper(covered: Host, ansible: Ansible) -> None:
     play = f"""
 - hosts: localhost
   gather_facts: false
@@ -130,7 +130,7 @@ def test_the_role(covered: Host, ansible: Ansible) -> None:
     assert not os.path.lexists("/sbin/mount.strata")
 
 
-def test_what_is_damaged_is_installed_again_and_older_code_goes(files: HelperFiles) -> None:
+def test_damaged_helper_is_reinstalled_and_older_code_is_removed(files: HelperFiles) -> None:
     library = Path(files.directory).parent
     (library / "0123456789abcdef").mkdir()
     for damaged in (Path(files.program), Path(next(iter(files.code)))):
@@ -145,7 +145,7 @@ def test_what_is_damaged_is_installed_again_and_older_code_goes(files: HelperFil
     assert not present(files)
 
 
-def test_a_program_of_someone_else_is_not_replaced(covered: Host, ansible: Ansible) -> None:
+def test_program_not_written_by_the_collection_is_not_replaced(covered: Host, ansible: Ansible) -> None:
     program = Path(os.path.realpath("/sbin/mount.strata"))
     program.write_text("#!/bin/sh\n")
     for state in ("present", "absent"):
@@ -153,7 +153,7 @@ def test_a_program_of_someone_else_is_not_replaced(covered: Host, ansible: Ansib
     assert program.read_text() == "#!/bin/sh\n"
 
 
-def test_its_code_needs_nothing_of_ansible() -> None:
+def test_helper_code_is_small_and_imports_nothing_from_ansible() -> None:
     modules = sources()
     assert {"_boot.mount_strata", "_mount.mounter", "_store.store"} <= set(modules)
     assert not [name for name, text in modules.items() if "import ansible" in text or "from ansible." in text]
@@ -167,7 +167,7 @@ def test_its_code_needs_nothing_of_ansible() -> None:
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 @pytest.mark.parametrize("layers", [["base", "app"], ["base"]])
-def test_it_mounts_as_the_modules_do(covered: Host, files: HelperFiles, writable: str, layers: list[str]) -> None:
+def test_helper_mounts_as_the_modules_do(covered: Host, files: HelperFiles, writable: str, layers: list[str]) -> None:
     stacks = [stack(covered, writable=writable, layers=layers)]
     arguments = unmounted(covered, writable=writable, layers=layers)
     assert mount(*arguments).stderr == ""
@@ -181,7 +181,7 @@ def test_it_mounts_as_the_modules_do(covered: Host, files: HelperFiles, writable
 
 
 @pytest.mark.drivers("overlay")
-def test_long_stacks(covered: Host, files: HelperFiles) -> None:
+def test_helper_mounts_a_stack_of_140_layers(covered: Host, files: HelperFiles) -> None:
     layers = numbered(140)
     long = stack(covered, layers=[layer["name"] for layer in layers])
     covered.run(layers=layers, stacks=[long])
@@ -194,7 +194,7 @@ def test_long_stacks(covered: Host, files: HelperFiles) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_flags_of_mount(covered: Host) -> None:
+def test_helper_accepts_the_flags_of_mount(covered: Host) -> None:
     arguments = unmounted(covered)
     assert mount("-f", *arguments).returncode == 0
     assert covered.mounts("web") == [], "fake"
@@ -205,7 +205,7 @@ def test_flags_of_mount(covered: Host) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_a_file_with_the_name_of_the_stack_is_no_other_stack(covered: Host) -> None:
+def test_directory_in_cwd_with_the_name_of_the_stack_is_ignored(covered: Host) -> None:
     arguments = unmounted(covered)
     (covered.top / "web").mkdir()
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False, cwd=covered.top)
@@ -214,7 +214,7 @@ def test_a_file_with_the_name_of_the_stack_is_no_other_stack(covered: Host) -> N
 
 
 @pytest.mark.usefixtures("files")
-def test_mistakes_are_told(covered: Host) -> None:
+def test_wrong_arguments_are_reported_and_nothing_is_mounted(covered: Host) -> None:
     arguments = unmounted(covered, writable="persistent")
     path, root = arguments[3], arguments[5]
 
@@ -239,7 +239,7 @@ def test_mistakes_are_told(covered: Host) -> None:
 
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
 @pytest.mark.usefixtures("files")
-def test_damage_is_repaired_or_told(covered: Host) -> None:
+def test_helper_repairs_or_reports_damage(covered: Host) -> None:
     arguments = unmounted(covered)
     for name in ("lower", "link"):
         for path in (covered.root / "overlay2").glob(f"*/{name}"):
@@ -258,7 +258,7 @@ def test_damage_is_repaired_or_told(covered: Host) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_changes_that_have_gone_are_told_and_not_begun_anew(covered: Host) -> None:
+def test_lost_writable_layer_is_reported_and_not_recreated(covered: Host) -> None:
     arguments = unmounted(covered, writable="persistent")
     stack_id = covered.store.stacks()["web"].stack_id
     (covered.root / "overlay2" / stack_id).rename(covered.top / "taken")
@@ -267,7 +267,7 @@ def test_changes_that_have_gone_are_told_and_not_begun_anew(covered: Host) -> No
 
 
 @pytest.mark.usefixtures("files")
-def test_another_tree_in_its_place_is_told(covered: Host) -> None:
+def test_another_tree_at_the_mount_point_is_reported(covered: Host) -> None:
     arguments = unmounted(covered)
     content = next((covered.root / "content/sha256").iterdir())
     syscalls.mount(str(content), covered.path("web"), None, mount_flags.MS_BIND)
@@ -276,7 +276,7 @@ def test_another_tree_in_its_place_is_told(covered: Host) -> None:
 
 
 @pytest.mark.parametrize("open_to", ["owner", "group"])
-def test_a_python_that_others_may_change_is_refused(covered: Host, open_to: str) -> None:
+def test_python_that_others_can_change_is_refused(covered: Host, open_to: str) -> None:
     home = covered.top / "home"
     home.mkdir()
     python = home / "python3"
@@ -290,7 +290,7 @@ def test_a_python_that_others_may_change_is_refused(covered: Host, open_to: str)
         refuse_open(helper_files(str(python)))
 
 
-def test_code_that_others_may_change_by_now_is_not_run(covered: Host, files: HelperFiles) -> None:
+def test_helper_code_that_became_writable_by_others_is_not_run(covered: Host, files: HelperFiles) -> None:
     command = unmounted(covered)
     code = Path(files.directory)
     code.chmod(0o777)

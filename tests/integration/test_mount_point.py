@@ -45,7 +45,7 @@ def give(home: Path) -> None:
     os.chown(home, ALICE, ALICE)
 
 
-def test_a_directory_of_another_user_is_refused_by_module_and_helper(
+def test_directory_of_another_user_is_refused_by_module_and_helper(
     host: Host, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     give(home)
@@ -67,7 +67,7 @@ def test_a_directory_of_another_user_is_refused_by_module_and_helper(
 @pytest.mark.drivers("overlay", "copy")
 @pytest.mark.parametrize("state", ["absent", "unmounted"])
 @pytest.mark.parametrize("led", ["link", "renamed"])
-def test_a_path_that_leads_to_another_stack_does_not_unmount_that(host: Host, home: Path, led: str, state: str) -> None:
+def test_path_redirected_to_another_stack_does_not_unmount_it(host: Host, home: Path, led: str, state: str) -> None:
     host.run(**stacks(host, home))
     unmount_all(home)
     give(home)
@@ -86,14 +86,14 @@ def test_a_path_that_leads_to_another_stack_does_not_unmount_that(host: Host, ho
     assert len(host.mounts("alice/web/tree")) == 1
 
 
-def test_a_stack_below_a_directory_that_others_own_by_now_can_be_taken_away(host: Host, home: Path) -> None:
+def test_stack_below_a_directory_given_to_another_user_can_be_removed(host: Host, home: Path) -> None:
     host.run(**stacks(host, home))
     give(home)
     assert host.run(stacks=[{"name": "web", "state": "absent"}])["changed"]
     assert host.mounts("alice/web/tree") == []
 
 
-def test_a_mount_goes_where_the_path_led_when_it_was_checked(host: Host, home: Path) -> None:
+def test_mount_goes_where_the_path_led_when_it_was_checked(host: Host, home: Path) -> None:
     """Whoever may rename the directories meanwhile leads it nowhere else."""
     with mount_point(f"{home}/web/tree") as place:
         (home / "web").rename(home / "away")

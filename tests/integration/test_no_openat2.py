@@ -109,7 +109,7 @@ def unpack_all(place: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("answer", [errno.ENOSYS, errno.EPERM], ids=errno.errorcode.get)
-def test_the_same_trees_and_refusals(host: Host, tmp_path: Path, answer: int) -> None:
+def test_trees_and_refusals_are_the_same_without_openat2(host: Host, tmp_path: Path, answer: int) -> None:
     with untouched(plant(tmp_path)):
         expected = in_a_child(lambda: unpack_all(tmp_path))
         assert blocked(answer, lambda: unpack_all(tmp_path)) == expected
@@ -120,7 +120,7 @@ def test_the_same_trees_and_refusals(host: Host, tmp_path: Path, answer: int) ->
 
 
 @pytest.mark.parametrize("answer", [errno.ENOSYS, errno.EPERM], ids=errno.errorcode.get)
-def test_a_whole_life(host: Host, tmp_path: Path, answer: int) -> None:
+def test_store_and_stack_work_from_apply_to_prune_without_openat2(host: Host, tmp_path: Path, answer: int) -> None:
     """Layers, a stack that is mounted, changed and removed, a prune and a check."""
 
     def live() -> object:

@@ -78,7 +78,7 @@ def on_terminal(command: list[str], ansible: Ansible) -> str:
     return said.decode().replace("\r\n", "\n")
 
 
-def test_layer_amount_and_speed(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_progress_shows_layer_amount_and_speed(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     command = playbook(ansible, host, layers)
     first = ansible.call(*command, "-e", "overlay_progress=0.05")
     assert first.returncode == 0, first.stdout + first.stderr
@@ -94,18 +94,18 @@ def test_layer_amount_and_speed(host: Host, ansible: Ansible, layers: list[dict[
     assert not FAR.search(second.stdout), "a run that changes nothing has nothing to tell"
 
 
-def test_a_log_is_not_flooded(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_short_run_into_a_log_shows_no_progress(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     done = ansible.call(*playbook(ansible, host, layers))
     assert done.returncode == 0, done.stdout + done.stderr
     assert not re.search(r"^localhost: (layer|reading|sending) ", done.stdout, re.MULTILINE)
 
 
-def test_never(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_progress_false_shows_nothing_on_a_terminal(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     said = on_terminal([*playbook(ansible, host, layers), "-e", "overlay_progress=false"], ansible)
     assert not re.search(r"^localhost: (layer|reading|sending) ", said, re.MULTILINE)
 
 
-def test_a_terminal_is_told_sooner_than_a_log(tmp_path: Path) -> None:
+def test_progress_interval_on_a_terminal_is_shorter_than_in_a_log(tmp_path: Path) -> None:
     """What `auto` means is read off the parent's output, since a worker's own goes nowhere."""
     program = tmp_path / "tell.py"
     program.write_text(
@@ -127,7 +127,7 @@ def test_a_terminal_is_told_sooner_than_a_log(tmp_path: Path) -> None:
     assert (watched, logged) == (3.0, 60.0)
 
 
-def test_transfers_over_ssh(host: Host, ansible: Ansible, sshd: Sshd, tmp_path: Path) -> None:
+def test_progress_shows_transfers_over_ssh(host: Host, ansible: Ansible, sshd: Sshd, tmp_path: Path) -> None:
     archive = tmp_path / "large.tar"
     archive.write_bytes(header(Entry(b"large", "file", mode=0o644, size=LARGE)))
     with open(archive, "ab") as stream:
@@ -141,7 +141,7 @@ def test_transfers_over_ssh(host: Host, ansible: Ansible, sshd: Sshd, tmp_path: 
     assert left_behind() == []
 
 
-def test_a_mistake_in_the_variable(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
+def test_invalid_overlay_progress_is_refused(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     done = ansible.call(*playbook(ansible, host, layers), "-e", "overlay_progress=often")
     assert done.returncode != 0
     assert "variable overlay_progress: 'often' must be auto, false, or a number of seconds" in done.stdout

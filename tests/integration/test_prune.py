@@ -71,14 +71,14 @@ def age(host: Host, days: float) -> None:
             os.utime(path, (then, then))
 
 
-def test_a_host_without_a_store(host: Host) -> None:
+def test_prune_of_a_host_without_a_store_changes_nothing(host: Host) -> None:
     for check in (True, False):
         assert host.prune(check=check)["changed"] is False
     assert not host.root.exists()
 
 
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
-def test_what_nothing_refers_to_goes_and_all_else_stays(host: Host) -> None:
+def test_prune_deletes_only_what_nothing_refers_to(host: Host) -> None:
     host.run(layers=numbered(4), stacks=[stack(host, "n0", "n1"), stack(host, "n0", "n2", name="other")])
     assert prune_in_four_steps(host)["removed"] == []
     diff_ids = {name: record[0] for name, record in host.run(check=True, layers=numbered(4))["layers"].items()}
@@ -109,7 +109,7 @@ def test_apply_prunes_in_the_same_plan(host: Host) -> None:
     assert not Path(host.store.content(old)).exists()
 
 
-def test_names_of_the_definition_stay_however_old(host: Host) -> None:
+def test_names_of_the_definition_are_kept_however_old(host: Host) -> None:
     definition: dict[str, Any] = {"layers": numbered(2), "stacks": []}
     host.run(**definition)
     age(host, 30)
@@ -120,7 +120,7 @@ def test_names_of_the_definition_stay_however_old(host: Host) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_every_mistake_in_the_options_at_once(host: Host, check: bool) -> None:
+def test_all_errors_in_the_options_are_reported_at_once(host: Host, check: bool) -> None:
     with pytest.raises(DefinitionError) as caught:
         host.prune(check=check, unused_for="a week", max_bytes="-1", labels="x")
     assert len(caught.value.problems) == 3
@@ -142,7 +142,7 @@ def test_unused_for_counts_from_the_last_use(host: Host) -> None:
     assert host.store.names() == ["n1"]
 
 
-def test_labels_choose_names_and_what_is_theirs_alone(host: Host) -> None:
+def test_labels_select_names_and_the_contents_that_only_these_use(host: Host) -> None:
     nightly = {"labels": {"pipeline": "nightly", "arch": "amd64"}}
     shared = inline("shared", a="1")
     host.run(layers=[{**shared, **nightly}, {**shared, "name": "same"}, {**inline("own", b="2"), **nightly}])
@@ -156,7 +156,7 @@ def test_labels_choose_names_and_what_is_theirs_alone(host: Host) -> None:
     assert kinds(prune_in_four_steps(host)) == {"content": 1}
 
 
-def test_max_bytes_takes_the_longest_unused_first(host: Host) -> None:
+def test_max_bytes_removes_the_longest_unused_first(host: Host) -> None:
     big = "x" * 100_000
     host.run(layers=[inline(f"b{number}", file=f"{number}{big}") for number in range(4)], stacks=[stack(host, "b0")])
     now = time.time()
@@ -174,7 +174,7 @@ def test_max_bytes_takes_the_longest_unused_first(host: Host) -> None:
     assert "cannot shrink" in done["notes"][0]
 
 
-def test_a_layer_set_aside_goes_with_what_was_written(host: Host) -> None:
+def test_prune_deletes_a_detached_upper_and_every_trace_of_it(host: Host) -> None:
     host.run(layers=numbered(2), stacks=[stack(host, "n0", "n1", writable="persistent")])
     Path(host.path("web"), "note").write_text("mine")
     stack_id = host.store.stacks()["web"].stack_id
@@ -216,7 +216,7 @@ def tell(shell: subprocess.Popen[bytes], command: str) -> None:
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
 @pytest.mark.parametrize("writable", ["none", "volatile"])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_a_mount_in_another_namespace_keeps_its_layers(host: Host, layers: int, writable: str) -> None:
+def test_prune_keeps_layers_of_a_mount_in_another_namespace(host: Host, layers: int, writable: str) -> None:
     names = [f"n{number}" for number in range(layers)]
     host.run(layers=numbered(3), stacks=[stack(host, *names, writable=writable)])
     with foreign_namespace() as shell:
@@ -233,7 +233,7 @@ def test_a_mount_in_another_namespace_keeps_its_layers(host: Host, layers: int, 
 
 
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
-def test_persistent_stack_mounted_in_another_namespace_keeps_its_layers_and_its_record(host: Host) -> None:
+def test_persistent_stack_mounted_in_other_namespace_keeps_layers_and_record(host: Host) -> None:
     host.run(layers=numbered(3), stacks=[stack(host, "n0", "n1", writable="persistent")])
     with foreign_namespace() as shell:
         tell(shell, f"mkdir {host.top}/elsewhere && mount --bind {host.path('web')} {host.top}/elsewhere")
@@ -247,7 +247,7 @@ def test_persistent_stack_mounted_in_another_namespace_keeps_its_layers_and_its_
 
 
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
-def test_a_namespace_that_no_process_lives_in(host: Host) -> None:
+def test_prune_keeps_layers_of_a_mount_in_a_namespace_without_processes(host: Host) -> None:
     os.makedirs(host.path("web"))  # so that it stays
     host.run(layers=numbered(2), stacks=[stack(host, "n0", "n1")])
     pin = host.top / "pin"
@@ -263,7 +263,7 @@ def test_a_namespace_that_no_process_lives_in(host: Host) -> None:
     assert kinds(prune_in_four_steps(host)) == {"content": 2, "layer": 2}
 
 
-def test_the_same_layers_mounted_from_another_store_do_not_count(host: Host, tmp_path: Path) -> None:
+def test_same_layers_mounted_from_another_store_do_not_stop_prune(host: Host, tmp_path: Path) -> None:
     other = Host(tmp_path / "other")
     host.run(layers=numbered(2))
     other.run(layers=numbered(2), stacks=[stack(other, "n0", "n1")])
@@ -272,7 +272,7 @@ def test_the_same_layers_mounted_from_another_store_do_not_count(host: Host, tmp
     assert other.tree("web")["file1"] == "1"
 
 
-def test_what_is_known_of_archives_goes_with_their_contents(host: Host, tmp_path: Path) -> None:
+def test_source_records_of_archives_are_pruned_with_their_contents(host: Host, tmp_path: Path) -> None:
     """Else each archive that a store has ever met would leave a record behind."""
     places = host.root / "strata/sources"
     layers = []
@@ -305,7 +305,7 @@ def test_what_is_known_of_archives_goes_with_their_contents(host: Host, tmp_path
 # What changes meanwhile, and what was cut short.
 
 
-def test_a_layer_that_was_to_be_left_when_the_run_was_ended(host: Host) -> None:
+def test_prune_keeps_upper_of_a_stack_whose_detaching_was_interrupted(host: Host) -> None:
     """The record of it is written before the stack has another layer: until then it is the stack's."""
     definition = stack(host, "n0", "n1", writable="persistent")
     host.run(layers=numbered(2), stacks=[definition])
@@ -319,7 +319,7 @@ def test_a_layer_that_was_to_be_left_when_the_run_was_ended(host: Host) -> None:
     assert not os.path.exists(host.store.aside_file(record.stack_id)), "the next change sweeps it"
 
 
-def test_what_came_into_use_after_the_look_stays(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_keeps_contents_that_came_into_use_after_the_scan(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(layers=numbered(3))
     host.run(layers=[{"name": f"n{n}", "state": "absent"} for n in range(3)])
     look = Pruning._look
@@ -339,7 +339,7 @@ def test_what_came_into_use_after_the_look_stays(host: Host, monkeypatch: pytest
     assert host.run(check=True, layers=numbered(1))["changed"] is False
 
 
-def test_a_mount_made_after_the_look_keeps_its_layer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_keeps_content_of_a_mount_made_after_the_scan(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     (diff_id,) = host.run(layers=numbered(1))["diff_ids"]
     host.run(layers=[{"name": "n0", "state": "absent"}])
     target = host.top / "bound"
@@ -359,7 +359,7 @@ def test_a_mount_made_after_the_look_keeps_its_layer(host: Host, monkeypatch: py
     assert (target / "file0").read_text() == "0"
 
 
-def test_a_store_that_never_holds_still_is_pruned_under_its_lock(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_that_keeps_changing_is_pruned_under_its_lock(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(layers=[inline("a", a="a"), inline("b", b="b")])
     host.run(layers=[{"name": "a", "state": "absent"}])
     look = Pruning._look
@@ -376,7 +376,7 @@ def test_a_store_that_never_holds_still_is_pruned_under_its_lock(host: Host, mon
     assert host.prune(check=True)["changed"] is False
 
 
-def test_leftovers_of_runs_that_were_ended(host: Host) -> None:
+def test_prune_deletes_leftovers_of_ended_runs_but_not_of_live_ones(host: Host) -> None:
     host.run(layers=numbered(1))
     for name in ("staging/dead/tree", "trash/dead/tree"):
         (host.root / name).mkdir(parents=True)
@@ -412,7 +412,7 @@ def free_bytes(place: Path) -> int:
     return facts.f_bfree * facts.f_frsize
 
 
-def test_the_sum_is_what_the_disk_has_more(host: Host, small_disk: Path) -> None:
+def test_reclaimed_bytes_equal_the_space_freed_on_disk(host: Host, small_disk: Path) -> None:
     here = Host(small_disk)
     tree = small_disk / "tree"
     (tree / "deep/er").mkdir(parents=True)
@@ -439,7 +439,7 @@ def test_the_sum_is_what_the_disk_has_more(host: Host, small_disk: Path) -> None
     assert done["reclaimed_bytes"] > 2 * 3_000_000 + 500_000, "the same layer twice in a stack lies there twice"
 
 
-def test_by_ansible(host: Host, ansible: Ansible) -> None:
+def test_prune_module_removes_what_check_mode_announces(host: Host, ansible: Ansible) -> None:
     root = str(host.root)
     layers = numbered(2)
     ansible.module("apply", {"root": root, "layers": layers, "stacks": []})

@@ -120,7 +120,7 @@ def at_once(turns: dict[str, Turn], seconds: float) -> dict[str, Any]:
     return said
 
 
-def test_eight_at_once(host: Host) -> None:
+def test_eight_programs_at_once_do_not_fail_and_lose_nothing(host: Host) -> None:
     for name, writable in (("web", "none"), ("data", "persistent"), ("own", "none")):
         host.run(**definition(host, name, writable, 0))
     turns: dict[str, Turn] = {
@@ -159,7 +159,7 @@ def in_between(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> N
     monkeypatch.setattr(reconcile, "stage_contents", stage_late)
 
 
-def test_what_another_run_has_done_is_not_told_twice(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_done_by_a_concurrent_run_are_not_reported(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = definition(host, "web", "none", 1)
     others: list[dict[str, Any]] = []
     in_between(monkeypatch, lambda: others.append(host.run(**wanted)))
@@ -171,7 +171,7 @@ def test_what_another_run_has_done_is_not_told_twice(host: Host, monkeypatch: py
     assert (others[1]["changed"], done["changed"], done["plan"]) == (True, False, [])
 
 
-def test_a_content_that_is_pruned_while_a_run_unpacks(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_pruned_while_a_run_unpacks_is_imported_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(**definition(host, "web", "none", 1))
     host.run(stacks=[{"name": "web", "state": "absent"}], layers=[{"name": "web-app", "state": "absent"}])
 

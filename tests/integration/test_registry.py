@@ -84,7 +84,9 @@ def assert_pulled(host: Host) -> None:
     assert host.tree("web") == {**TREE, "big": BIG}
 
 
-def test_tls_and_a_login(host: Host, tmp_path: Path, layout: Layout, authority: Authority) -> None:
+def test_pull_needs_trusted_tls_and_a_login_and_stores_no_password(
+    host: Host, tmp_path: Path, layout: Layout, authority: Authority
+) -> None:
     auth = password_file(tmp_path / "passwords")
     with running_registry(tmp_path / "tls", tls=authority.tls, auth=auth) as registry:
         registry.push(layout, "1.0", "1.0", f"--dest-creds={USER}:{PASSWORD}")
@@ -105,7 +107,7 @@ def test_tls_and_a_login(host: Host, tmp_path: Path, layout: Layout, authority: 
         assert kept == [], "a password is in no file of the store"
 
 
-def test_a_login_from_the_file_of_docker_or_podman(
+def test_login_is_taken_from_the_auth_file_of_docker_or_podman(
     host: Host, tmp_path: Path, layout: Layout, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     auth = password_file(tmp_path / "passwords")
@@ -125,7 +127,9 @@ def test_a_login_from_the_file_of_docker_or_podman(
         assert not pull(host, **trusted)["changed"]
 
 
-def test_tokens(host: Host, tmp_path: Path, layout: Layout, authority: Authority) -> None:
+def test_pull_asks_for_one_token_and_shows_no_password(
+    host: Host, tmp_path: Path, layout: Layout, authority: Authority
+) -> None:
     with TokenServer(authority).running() as tokens:
         with running_registry(tmp_path / "open") as first:
             first.push(layout, "1.0", "1.0")
@@ -145,7 +149,7 @@ def test_tokens(host: Host, tmp_path: Path, layout: Layout, authority: Authority
             assert len(tokens.asked) == 1
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_was(host: Host, network: BadNetwork) -> None:
+def test_interrupted_download_resumes_where_it_stopped(host: Host, network: BadNetwork) -> None:
     network.faults = ["", "cut", "cut", "cut"]
     assert pull(host, **image(network.host))["changed"]
     assert_pulled(host)
@@ -154,19 +158,19 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(host: Host, network: Ba
     assert all(int(entry[len("bytes=") : -1]) > 0 for entry in resumed)
 
 
-def test_a_server_that_knows_no_ranges(host: Host, network: BadNetwork) -> None:
+def test_interrupted_download_from_a_server_without_ranges_completes(host: Host, network: BadNetwork) -> None:
     network.faults = ["cut", "whole", "cut", "whole", "cut", "whole", "cut", "whole"]
     assert pull(host, **image(network.host))["changed"]
     assert_pulled(host)
 
 
-def test_a_server_that_asks_to_wait(host: Host, network: BadNetwork) -> None:
+def test_pull_is_retried_when_the_server_asks_to_wait(host: Host, network: BadNetwork) -> None:
     network.faults = [429, 503]
     assert pull(host, **image(network.host))["changed"]
     assert_pulled(host)
 
 
-def test_a_blob_that_arrives_otherwise_is_not_kept(host: Host, network: BadNetwork) -> None:
+def test_damaged_blob_is_refused_and_not_kept(host: Host, network: BadNetwork) -> None:
     network.faults = ["", "flip", "flip", "flip"]
     assert "is damaged" in refused(host, **image(network.host))
     network.faults.clear()
@@ -174,14 +178,16 @@ def test_a_blob_that_arrives_otherwise_is_not_kept(host: Host, network: BadNetwo
     assert_pulled(host)
 
 
-def test_an_upgrade_asks_for_what_is_new_only(host: Host, plain: Registry) -> None:
+def test_upgrade_asks_only_for_what_is_new(host: Host, plain: Registry) -> None:
     pull(host, **image(plain.host))
     plain.asked()
     assert pull(host, **image(plain.host, "2.0"))["changed"]
     assert sorted(each.split("/")[0] for each in plain.asked()) == ["blobs", "blobs", "manifests"], "config and a layer"
 
 
-def test_mirrors(host: Host, tmp_path: Path, plain: Registry, network: BadNetwork, layout: Layout) -> None:
+def test_mirrors_are_tried_in_turn_and_get_no_login(
+    host: Host, tmp_path: Path, plain: Registry, network: BadNetwork, layout: Layout
+) -> None:
     with running_registry(tmp_path / "empty") as empty:
         login = {"username": USER, "password": PASSWORD}
         mirrors = ["127.0.0.1:1", empty.host, network.host]
@@ -196,7 +202,7 @@ def test_mirrors(host: Host, tmp_path: Path, plain: Registry, network: BadNetwor
         assert f"Before it: asked for manifest 9.9 of team/app, mirror {network.host}" in str(raised.value)
 
 
-def test_the_same_image_by_registry_and_by_archive(host: Host, plain: Registry, layout: Layout) -> None:
+def test_image_from_registry_equals_image_from_archive(host: Host, plain: Registry, layout: Layout) -> None:
     by_archive = host.run(
         images=[{"name": "app", "src": str(layout.directory), "reference": "1.0", "remote_src": True}]
     )

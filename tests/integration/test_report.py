@@ -63,7 +63,7 @@ def states(model: dict[str, Any]) -> dict[str, str]:
     return {entry["name"]: entry["state"] for entry in model["hosts"]}
 
 
-def test_hosts_as_they_are_and_one_out_of_reach(host: Host, fleet_of_three: Ansible) -> None:
+def test_report_shows_each_host_and_the_unreachable_and_changes_nothing(host: Host, fleet_of_three: Ansible) -> None:
     away = {"ansible_host": "127.0.0.1", "ansible_port": free_port(), "ansible_ssh_common_args": "-F /dev/null"}
     (fleet_of_three.directory / "inventory.yml").write_text(inventory(host.top, away=away))
     unmount_all(host.top / "two")
@@ -84,7 +84,7 @@ def test_hosts_as_they_are_and_one_out_of_reach(host: Host, fleet_of_three: Ansi
     assert all(name in shown for name in ("away", "one", "two", "three", "it is not mounted"))
 
 
-def test_check_mode_writes_nothing_and_an_earlier_run_is_remembered(host: Host, fleet_of_three: Ansible) -> None:
+def test_check_mode_writes_no_report_and_an_earlier_run_is_remembered(host: Host, fleet_of_three: Ansible) -> None:
     done, model = report(fleet_of_three, "--check")
     assert done.returncode == 0, done.stdout
     assert model == {}
@@ -107,7 +107,7 @@ def test_check_mode_writes_nothing_and_an_earlier_run_is_remembered(host: Host, 
     assert set(states(again).values()) == {"drift"}, "the definition of the inventory is another one again"
 
 
-def test_a_store_that_cannot_be_read_and_a_definition_that_is_wrong(host: Host, fleet_of_three: Ansible) -> None:
+def test_unreadable_store_is_failed_and_wrong_definition_is_unknown(host: Host, fleet_of_three: Ansible) -> None:
     path = fleet_of_three.directory / "inventory.yml"
     definition = yaml.safe_load(path.read_text())
     definition["all"]["hosts"]["three"]["overlay_stacks"][0]["layers"] = ["nothing"]
@@ -123,7 +123,7 @@ def test_a_store_that_cannot_be_read_and_a_definition_that_is_wrong(host: Host, 
     assert states(model) == {"one": "failed", "three": "unknown", "two": "unknown"}
 
 
-def test_parts_of_a_definition_are_no_drift(host: Host, ansible: Ansible) -> None:
+def test_definition_split_into_parts_is_no_drift(host: Host, ansible: Ansible) -> None:
     definition = yaml.safe_load(inventory(host.top))
     for variables in definition["all"]["hosts"].values():
         variables["overlay_stacks__web"] = variables.pop("overlay_stacks")
@@ -160,7 +160,9 @@ LOOK = Path(__file__).with_name("look.js").read_text()
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("count", [3, 500])
-def test_the_page(browser: Browser, tmp_path: Path, count: int, width: int, dark: bool) -> None:
+def test_page_fits_the_window_and_shows_every_host_worst_first(
+    browser: Browser, tmp_path: Path, count: int, width: int, dark: bool
+) -> None:
     browser.complaints.clear()
     hosts = told(count)
     browser.window(width, dark=dark)
@@ -181,7 +183,7 @@ def test_the_page(browser: Browser, tmp_path: Path, count: int, width: int, dark
     assert browser.complaints == []
 
 
-def test_the_details_of_hosts_unfold_without_overlap(browser: Browser, tmp_path: Path) -> None:
+def test_details_of_hosts_unfold_without_overlap(browser: Browser, tmp_path: Path) -> None:
     browser.complaints.clear()
     browser.window(390)
     browser.open(written(tmp_path / "report.html", told(12)))
@@ -194,7 +196,7 @@ def test_the_details_of_hosts_unfold_without_overlap(browser: Browser, tmp_path:
     assert browser.complaints == []
 
 
-def test_a_page_on_paper(browser: Browser, tmp_path: Path) -> None:
+def test_page_of_500_hosts_prints_on_at_most_80_pages(browser: Browser, tmp_path: Path) -> None:
     browser.window(1440, dark=True)
     browser.open(written(tmp_path / "report.html", told(500)))
     paper = browser.printed()
@@ -203,7 +205,7 @@ def test_a_page_on_paper(browser: Browser, tmp_path: Path) -> None:
     assert 3 <= pages <= 80
 
 
-def test_names_from_hosts_are_text_and_nothing_else(browser: Browser, tmp_path: Path) -> None:
+def test_hostile_names_from_hosts_are_shown_as_plain_text(browser: Browser, tmp_path: Path) -> None:
     browser.complaints.clear()
     hostile = json.loads(json.dumps(store(1)).replace("web", "W").replace("debian-12", "D"))
     for entry in hostile["stacks"]:

@@ -68,7 +68,7 @@ def refused(host: Host, **parameters: Any) -> str:
 
 
 @pytest.mark.parametrize("make", [one_file, files_of_zeros, empty_files])
-def test_a_layer_that_explodes_leaves_a_reserve(
+def test_layer_bomb_leaves_a_reserve(
     small: Host, tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[os.statvfs_result] = []
@@ -89,14 +89,14 @@ def test_a_layer_that_explodes_leaves_a_reserve(
     assert min(facts.f_favail for facts in seen) > seen[0].f_files // 20 - 64
 
 
-def test_an_image_packed_as_a_whole_leaves_a_reserve(small: Host, tmp_path: Path) -> None:
+def test_compressed_image_archive_bomb_leaves_a_reserve(small: Host, tmp_path: Path) -> None:
     one_file(tmp_path / "image.tar.gz")
     words = refused(small, images=[{"name": "bomb", "src": str(tmp_path / "image.tar.gz"), "remote_src": True}])
     assert "image.tar.gz cannot be decompressed" in words
     assert "limits.reserve" in words
 
 
-def test_an_image_s_layer_leaves_a_reserve(small: Host, tmp_path: Path) -> None:
+def test_bomb_in_a_layer_of_an_image_leaves_a_reserve(small: Host, tmp_path: Path) -> None:
     one_file(tmp_path / "layer.tar.gz")
     layer = gzip.decompress((tmp_path / "layer.tar.gz").read_bytes())
     config = json.dumps(
@@ -121,14 +121,14 @@ def test_an_image_s_layer_leaves_a_reserve(small: Host, tmp_path: Path) -> None:
     assert "limits.reserve" in words
 
 
-def test_a_reserve_of_nothing_fills_the_disk_if_need_be(small: Host) -> None:
+def test_reserve_of_zero_lets_a_layer_fill_the_disk(small: Host) -> None:
     free = os.statvfs(small.top).f_bavail * os.statvfs(small.top).f_frsize
     much = {**inline("much", much="x" * (free - (2 << 20))), "limits": {"reserve": "0"}}
     small.run(layers=[much])
     assert os.statvfs(small.top).f_bavail * os.statvfs(small.top).f_frsize < SIZE // 20
 
 
-def test_inline_files_and_a_copy_of_them_leave_a_reserve(small: Host) -> None:
+def test_inline_files_and_copy_driver_leave_a_reserve(small: Host) -> None:
     half = inline("half", much="x" * 34_000_000)
     small.run(layers=[half])
     stack = {"name": "web", "path": small.path("web"), "layers": ["half"], "driver": "copy", "writable": "persistent"}

@@ -65,7 +65,7 @@ def refused(host: Host, definition: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(("answer", "said"), ANSWERS.values(), ids=ANSWERS.keys())
-def test_a_registry_that_answers_nonsense_is_named_with_the_image(
+def test_nonsense_from_a_registry_is_reported_with_image_and_registry(
     host: Host, rogue: RogueRegistry, answer: bytes, said: str
 ) -> None:
     rogue.replaced["manifests/"] = lambda _asked: answer
@@ -76,7 +76,7 @@ def test_a_registry_that_answers_nonsense_is_named_with_the_image(
 
 
 @pytest.mark.parametrize("name", ["a length in superscript", "a redirect to no host", "a negative chunk", "no HTTP"])
-def test_a_blob_that_arrives_as_nonsense_is_named_with_the_image(host: Host, rogue: RogueRegistry, name: str) -> None:
+def test_nonsense_as_a_blob_is_reported_with_image_and_registry(host: Host, rogue: RogueRegistry, name: str) -> None:
     answer, said = ANSWERS[name]
     layer = rogue.layer
 
@@ -92,7 +92,7 @@ def test_a_blob_that_arrives_as_nonsense_is_named_with_the_image(host: Host, rog
 
 
 @pytest.mark.parametrize("name", ["a length of 5,000 digits", "a redirect to a host with an empty part", "no HTTP"])
-def test_a_server_of_layers_that_answers_nonsense_is_named_with_the_layer(host: Host, name: str) -> None:
+def test_nonsense_from_a_layer_server_is_reported_with_layer_and_server(host: Host, name: str) -> None:
     answer, said = ANSWERS[name]
     with RogueServer(lambda _asked: answer).running() as server:
         text = refused(host, {"layers": [{"name": "base", "url": f"{server.url}/base.tar"}]})
@@ -101,7 +101,7 @@ def test_a_server_of_layers_that_answers_nonsense_is_named_with_the_layer(host: 
     assert said in text
 
 
-def test_a_mirror_that_answers_nonsense_is_gone_on_from(host: Host, rogue: RogueRegistry) -> None:
+def test_mirror_that_answers_nonsense_is_passed_over(host: Host, rogue: RogueRegistry) -> None:
     for answer, _said in ANSWERS.values():
         with RogueServer(lambda _asked, answer=answer: answer).running() as mirror:  # type: ignore[misc]
             definition = image(rogue.host, mirrors=[f"http://{mirror.host}"])
@@ -109,7 +109,7 @@ def test_a_mirror_that_answers_nonsense_is_gone_on_from(host: Host, rogue: Rogue
             assert mirror.asked
 
 
-def test_a_mirror_that_damages_blobs_is_gone_on_from(host: Host, rogue: RogueRegistry) -> None:
+def test_mirror_that_damages_blobs_is_passed_over(host: Host, rogue: RogueRegistry) -> None:
     with RogueRegistry().running() as mirror:
         mirror.replaced["blobs/"] = lambda asked: mirror.truth(asked)[:-1] + b"?"
         assert host.run(**image(rogue.host, mirrors=[f"http://{mirror.host}"]))["changed"]

@@ -70,7 +70,7 @@ def owned(path: Path) -> None:
         *(("none", FUSE), ("persistent", FUSE), ("volatile", FUSE)),
     ],
 )
-def test_check_do_again_check_again(user: Ordinary, writable: str, driver: str) -> None:
+def test_stack_of_a_user_is_made_upgraded_and_removed_as_announced(user: Ordinary, writable: str, driver: str) -> None:
     asked = {"layers": [BASE, APP], "stacks": [stack(user, writable=writable, driver=driver)]}
     announced = well(user.module("apply", "--check", **asked))
     assert announced["changed"]
@@ -95,7 +95,7 @@ def test_check_do_again_check_again(user: Ordinary, writable: str, driver: str) 
     assert not [mount for mount in mountinfo.read() if str(user.home) in mount.path]
 
 
-def test_times_of_access_are_those_of_the_file_system(user: Ordinary) -> None:
+def test_noatime_on_a_stack_of_one_layer_is_refused_with_the_reason(user: Ordinary) -> None:
     """Where a stack is one directory, the kernel locks them; the message has to say which option it is."""
     asked = {"layers": [BASE], "stacks": [stack(user, layers=["base"], mount_options=["nodev", "noatime"])]}
     refused = user.module("apply", **asked)["msg"]
@@ -107,7 +107,7 @@ def test_times_of_access_are_those_of_the_file_system(user: Ordinary) -> None:
     well(user.module("apply", **asked))
 
 
-def test_owners_are_ids_that_were_set_aside(user: Ordinary) -> None:
+def test_owners_are_mapped_to_subordinate_ids(user: Ordinary) -> None:
     archive = user.home / "owned.tar"
     owned(archive)
     layers = [{"name": "owned", "src": str(archive)}, APP]
@@ -122,7 +122,7 @@ def test_owners_are_ids_that_were_set_aside(user: Ordinary) -> None:
     assert on_disk["last"] == FIRST + 65535
 
 
-def test_an_owner_beyond_them_is_refused_by_name(user: Ordinary) -> None:
+def test_file_with_owner_beyond_the_subordinate_ids_is_refused_by_name(user: Ordinary) -> None:
     archive = user.home / "owned.tar"
     with tarfile.open(archive, "w") as made:
         member = tarfile.TarInfo("far")
@@ -135,7 +135,7 @@ def test_an_owner_beyond_them_is_refused_by_name(user: Ordinary) -> None:
     assert "subuid(5)" in failed["msg"]
 
 
-def test_a_device_is_refused_by_name(user: Ordinary) -> None:
+def test_device_file_is_refused_by_name(user: Ordinary) -> None:
     archive = user.home / "device.tar"
     with tarfile.open(archive, "w") as made:
         member = tarfile.TarInfo("null")
@@ -147,7 +147,7 @@ def test_a_device_is_refused_by_name(user: Ordinary) -> None:
     assert "root" in failed["msg"]
 
 
-def test_who_serves_a_stack_keeps_its_namespaces(user: Ordinary) -> None:
+def test_fuse_server_keeps_the_namespaces_when_the_keeper_is_killed(user: Ordinary) -> None:
     """Or another run would mount the same writable layer in namespaces of its own."""
     asked = {"layers": [BASE, APP], "stacks": [stack(user, writable="persistent", driver=FUSE)]}
     keeper = well(user.module("apply", **asked))["keeper"]
@@ -158,7 +158,7 @@ def test_who_serves_a_stack_keeps_its_namespaces(user: Ordinary) -> None:
     assert read(user, server, f"{user.path('web')}/both") == "app"
 
 
-def test_mounts_come_back_when_their_keeper_has_ended(user: Ordinary) -> None:
+def test_mounts_are_restored_after_their_keeper_has_ended(user: Ordinary) -> None:
     asked = {"layers": [BASE, APP], "stacks": [stack(user, writable="persistent")]}
     keeper = well(user.module("apply", **asked))["keeper"]
     assert user.inside(keeper, "sh", "-c", f"echo kept > {user.path('web')}/new").returncode == 0
@@ -174,7 +174,7 @@ def test_mounts_come_back_when_their_keeper_has_ended(user: Ordinary) -> None:
     assert read(user, again["keeper"], f"{user.path('web')}/new") == "kept\n"
 
 
-def test_a_store_is_looked_after(user: Ordinary) -> None:
+def test_prune_check_and_info_work_on_a_store_of_a_user(user: Ordinary) -> None:
     keeper = well(user.module("apply", layers=[BASE, APP], stacks=[stack(user)]))["keeper"]
     first = well(user.module("prune"))
     assert (first["removed"], first["notes"]) == ([], [])
@@ -185,7 +185,7 @@ def test_a_store_is_looked_after(user: Ordinary) -> None:
     assert read(user, keeper, f"{user.path('web')}/both") == "new"
 
 
-def test_of_two_runs_at_once_one_makes_the_namespace(user: Ordinary) -> None:
+def test_two_runs_at_once_share_one_namespace(user: Ordinary) -> None:
     results: list[dict[str, Any]] = []
 
     def run(name: str) -> None:
@@ -211,7 +211,9 @@ def test_of_two_runs_at_once_one_makes_the_namespace(user: Ordinary) -> None:
         ({"size": "1m", "writable": "persistent"}, "option 'size' cannot limit a persistent layer"),
     ],
 )
-def test_what_cannot_be_is_said_before(user: Ordinary, asked: dict[str, Any], told: str) -> None:
+def test_options_impossible_for_a_user_are_refused_before_any_change(
+    user: Ordinary, asked: dict[str, Any], told: str
+) -> None:
     root = asked.pop("root", user.root)
     failed = user.module("apply", root=root, layers=[BASE, APP], stacks=[stack(user, **asked)])
     assert not failed["changed"]
@@ -219,7 +221,7 @@ def test_what_cannot_be_is_said_before(user: Ordinary, asked: dict[str, Any], to
     assert not os.path.exists(root)
 
 
-def test_without_ids_of_their_own(user: Ordinary) -> None:
+def test_user_without_subordinate_ids_is_refused_with_the_remedy(user: Ordinary) -> None:
     Path("/etc/subuid").write_text("")
     failed = user.module("apply", layers=[BASE, APP], stacks=[stack(user)])
     assert not failed["changed"]
@@ -231,6 +233,6 @@ def test_without_ids_of_their_own(user: Ordinary) -> None:
     assert user.processes() == []
 
 
-def test_boot_is_none_of_theirs(user: Ordinary) -> None:
+def test_boot_of_a_user_stack_is_reported_as_no_helper(user: Ordinary) -> None:
     done = well(user.module("apply", layers=[BASE, APP], stacks=[stack(user, boot=True)]))
     assert done["stacks"][0]["boot"] == "no_helper"

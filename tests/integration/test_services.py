@@ -36,7 +36,7 @@ def actions(result: dict[str, Any]) -> list[str]:
 # Services.
 
 
-def test_services_stop_before_the_tree_goes_and_start_when_it_is_there(box: Machine) -> None:
+def test_services_stop_before_the_unmount_and_start_after_the_mount(box: Machine) -> None:
     define(box, OLD)
     install_app(box)
     install_app(box, "worker.service", "ExecStop=/bin/sh -c 'echo stop worker >> /run/order'")
@@ -62,7 +62,7 @@ def test_services_stop_before_the_tree_goes_and_start_when_it_is_there(box: Mach
     assert box.main_pid("app.service") == pid
 
 
-def test_a_switch_without_a_gap_restarts_or_reloads_after_it(box: Machine) -> None:
+def test_services_restart_or_reload_after_a_switch_without_a_gap(box: Machine) -> None:
     define(box, OLD, writable="none")
     install_app(box)
     install_app(box, "front.service", "ExecReload=/bin/sh -c 'cp /srv/web/version /run/reloaded'")
@@ -79,7 +79,7 @@ def test_a_switch_without_a_gap_restarts_or_reloads_after_it(box: Machine) -> No
     assert (box.read("/run/app"), box.read("/run/reloaded")) == ("new", "new")
 
 
-def test_a_service_that_does_not_stop_leaves_everything_as_it_was(box: Machine) -> None:
+def test_service_that_does_not_stop_leaves_stack_and_services_unchanged(box: Machine) -> None:
     define(box, OLD, writable="persistent")
     install_app(box)
     install_app(box, "stubborn.service", "[Unit]", "RefuseManualStop=yes")
@@ -94,7 +94,7 @@ def test_a_service_that_does_not_stop_leaves_everything_as_it_was(box: Machine) 
     assert box.read("/srv/web/version") == "old"
 
 
-def test_a_tree_that_others_hold_is_refused_and_the_services_run_on(box: Machine) -> None:
+def test_tree_held_by_others_is_refused_and_services_keep_running(box: Machine) -> None:
     define(box, OLD)
     install_app(box)
     install_app(box, "other.service")
@@ -107,14 +107,14 @@ def test_a_tree_that_others_hold_is_refused_and_the_services_run_on(box: Machine
     assert box.read("/srv/web/version") == "old"
 
 
-def test_a_unit_that_is_not_there_is_told_before_anything_changes(box: Machine) -> None:
+def test_unknown_unit_is_refused_before_any_change(box: Machine) -> None:
     define(box, OLD)
     failed = define(box, NEW, services=["app"])
     assert "stack web: option 'services': app.service: systemd knows no such unit" in failed["error"]
     assert box.read("/srv/web/version") == "old"
 
 
-def test_services_of_a_stack_that_goes_away_are_stopped(box: Machine) -> None:
+def test_services_of_an_unmounted_or_absent_stack_are_stopped(box: Machine) -> None:
     define(box, OLD)
     install_app(box)
     box.do("systemctl", "start", "app")
@@ -128,7 +128,7 @@ def test_services_of_a_stack_that_goes_away_are_stopped(box: Machine) -> None:
     assert box.active("app.service") == "inactive"
 
 
-def test_a_stack_that_is_only_named_has_its_services_on_record(box: Machine) -> None:
+def test_stack_given_only_by_name_uses_the_services_on_record(box: Machine) -> None:
     define(box, OLD)
     install_app(box)
     box.do("systemctl", "start", "app")
@@ -145,7 +145,7 @@ def test_a_stack_that_is_only_named_has_its_services_on_record(box: Machine) -> 
 # Health.
 
 
-def test_a_change_that_does_not_work_is_taken_back(box: Machine) -> None:
+def test_change_that_fails_its_health_check_is_rolled_back(box: Machine) -> None:
     define(box, OLD)
     install_app(box)
     box.do("systemctl", "start", "app")
@@ -163,7 +163,7 @@ def test_a_change_that_does_not_work_is_taken_back(box: Machine) -> None:
     assert define(box, NEW, services=["app"], health=HEALTH)["changed"] is False
 
 
-def test_a_first_mount_that_does_not_work_is_unmounted_again(box: Machine) -> None:
+def test_first_mount_that_fails_its_health_check_is_unmounted_again(box: Machine) -> None:
     box.write("/srv/web/version", "bare")
     install_app(box)
     box.do("systemctl", "enable", "app")
@@ -176,7 +176,7 @@ def test_a_first_mount_that_does_not_work_is_unmounted_again(box: Machine) -> No
     assert box.read("/run/app") == "new"
 
 
-def test_a_service_that_does_not_start_on_the_new_tree_is_a_change_that_does_not_work(box: Machine) -> None:
+def test_change_on_which_a_service_does_not_start_is_rolled_back(box: Machine) -> None:
     define(box, OLD)
     install_app(box, "app.service", "ExecStartPre=/bin/sh -c '! grep bad /srv/web/version'")
     box.do("systemctl", "start", "app")
@@ -186,7 +186,7 @@ def test_a_service_that_does_not_start_on_the_new_tree_is_a_change_that_does_not
     assert (box.active("app.service"), box.read("/run/app")) == ("active", "old")
 
 
-def test_a_run_that_is_killed_before_health_was_known_is_finished_by_the_next(box: Machine) -> None:
+def test_run_killed_during_the_health_check_is_finished_by_the_next(box: Machine) -> None:
     define(box, OLD)
     install_app(box)
     box.do("systemctl", "start", "app")

@@ -70,7 +70,7 @@ def change_others(top: Path) -> None:
         (change_others, []),
     ],
 )
-def test_what_was_written_above_hides_what_changes_below(
+def test_paths_that_the_writable_layer_hides_from_an_upgrade_are_reported(
     host: Host, write: Callable[[Path], None], expected: list[str]
 ) -> None:
     host.run(**definition(host, OLD))
@@ -81,7 +81,7 @@ def test_what_was_written_above_hides_what_changes_below(
     assert stack_info(host.store, "web")["hidden"] == expected
 
 
-def test_plan_diff_and_result_say_what_is_hidden(host: Host) -> None:
+def test_plan_diff_and_warning_name_the_hidden_paths(host: Host) -> None:
     host.run(**definition(host, OLD))
     change_file(Path(host.path("web")))
     done = host.run(**definition(host, NEW))
@@ -91,7 +91,7 @@ def test_plan_diff_and_result_say_what_is_hidden(host: Host) -> None:
     assert words in done["warnings"][0]
 
 
-def test_check_mode_knows_of_layers_that_are_here_and_says_where_they_are_not(host: Host) -> None:
+def test_check_mode_knows_hidden_paths_only_of_layers_in_the_store(host: Host) -> None:
     host.run(**definition(host, OLD))
     change_file(Path(host.path("web")))
     (warning,) = host.run(check=True, **definition(host, NEW))["warnings"]
@@ -101,7 +101,7 @@ def test_check_mode_knows_of_layers_that_are_here_and_says_where_they_are_not(ho
     assert done["stacks"][0]["hidden"] == ["/etc/app.conf"]
 
 
-def test_a_rollback_says_what_stays_as_it_was_written(host: Host) -> None:
+def test_rollback_reports_the_hidden_paths(host: Host) -> None:
     host.run(**definition(host, OLD))
     host.run(**definition(host, NEW))
     change_file(Path(host.path("web")))
@@ -109,7 +109,7 @@ def test_a_rollback_says_what_stays_as_it_was_written(host: Host) -> None:
     assert done["stacks"][0]["hidden"] == ["/etc/app.conf"]
 
 
-def test_other_times_of_the_same_bytes_are_no_change(host: Host, tmp_path: Path) -> None:
+def test_file_with_only_another_time_is_not_reported_as_hidden(host: Host, tmp_path: Path) -> None:
     for name, text, mode in (("one", "same", 0o644), ("two", "same", 0o644), ("three", "same", 0o600)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(text)
@@ -128,7 +128,7 @@ def test_other_times_of_the_same_bytes_are_no_change(host: Host, tmp_path: Path)
     assert (run("two"), run("three")) == ([], ["/file"])
 
 
-def test_a_layer_above_the_changed_one_decides_what_is_seen(host: Host) -> None:
+def test_change_below_an_unchanged_top_layer_is_not_reported_as_hidden(host: Host) -> None:
     top = {"name": "top", "files": [{"path": "etc/app.conf", "content": "top"}]}
 
     def run(files: dict[str, str]) -> list[str]:
@@ -141,14 +141,14 @@ def test_a_layer_above_the_changed_one_decides_what_is_seen(host: Host) -> None:
     assert run(NEW) == []
 
 
-def test_a_new_writable_layer_hides_nothing(host: Host) -> None:
+def test_new_writable_layer_hides_nothing(host: Host) -> None:
     host.run(**definition(host, OLD))
     change_file(Path(host.path("web")))
     done = host.run(**definition(host, NEW, on_change="reset"))
     assert (done["stacks"][0]["hidden"], done.get("warnings")) == ([], None)
 
 
-def test_a_run_that_changes_nothing_does_not_look(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_changes_nothing_does_not_look_for_hidden_paths(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(**definition(host, OLD))
     change_file(Path(host.path("web")))
     monkeypatch.delattr(hidden_paths, "look_for_shadowed")
@@ -156,7 +156,7 @@ def test_a_run_that_changes_nothing_does_not_look(host: Host, monkeypatch: pytes
     assert (again["changed"], again["stacks"][0]["hidden"], again.get("warnings")) == (False, [], None)
 
 
-def test_more_than_are_counted_are_said_to_be_more(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_paths_beyond_the_limit_are_reported_as_more(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hidden_paths, "MOST_PATHS", 1)
     host.run(**definition(host, OLD))
     delete_directory(Path(host.path("web")))

@@ -68,7 +68,7 @@ def mistake(host: Host, **layer: Any) -> str:
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
-def test_archives(host: Host, tree: Path, suffix: str) -> None:
+def test_archive_of_every_compression_is_mounted(host: Host, tree: Path, suffix: str) -> None:
     path = archive(tree, f"app.{suffix}", *filter(None, [COMPRESSIONS[suffix]]))
     done = host.four_steps(**web(host, src=str(path), remote_src=True))
     assert host.tree("web") == {"etc/app.conf": "listen = 8080\n", "etc/secret": "hidden"}
@@ -92,7 +92,7 @@ def test_directory_with_a_socket_is_taken_without_it_and_with_a_warning(
     assert " ".join(done.stderr.split()).count(words) == 1
 
 
-def test_a_directory_is_the_same_layer_whenever_it_was_written(host: Host, tree: Path) -> None:
+def test_directory_with_other_times_and_owners_is_the_same_layer(host: Host, tree: Path) -> None:
     done = host.four_steps(**web(host, dir=str(tree), remote_src=True))
     for path in (tree / "etc/app.conf", tree / "etc", tree):
         os.utime(path, (1, 1))
@@ -107,7 +107,7 @@ def test_a_directory_is_the_same_layer_whenever_it_was_written(host: Host, tree:
     assert host.tree("web")["etc/app.conf"] == "listen = 8081\n"
 
 
-def test_inline_files(host: Host) -> None:
+def test_inline_files_are_mounted_with_their_modes_and_links(host: Host) -> None:
     files = [
         {"path": "etc/app.conf", "content": "a = 1\n", "mode": "0640"},
         {"path": "/var/lib/app", "state": "directory", "mode": "0700"},
@@ -120,7 +120,7 @@ def test_inline_files(host: Host) -> None:
     assert (top / "var/lib/app").stat().st_mode & 0o7777 == 0o700
 
 
-def test_a_digest_may_be_of_the_tar_or_of_the_file(host: Host, tree: Path) -> None:
+def test_digest_of_the_tar_or_of_the_compressed_file_is_accepted(host: Host, tree: Path) -> None:
     path = archive(tree, "app.tar.gz", "--gzip")
     blob = "sha256:" + subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
     done = host.four_steps(**web(host, src=str(path), remote_src=True, digest=blob))
@@ -129,21 +129,21 @@ def test_a_digest_may_be_of_the_tar_or_of_the_file(host: Host, tree: Path) -> No
     assert not host.run(**web(host, src=str(path), remote_src=True, digest=diff_id))["changed"]
 
 
-def test_a_wrong_digest(host: Host, tree: Path) -> None:
+def test_wrong_digest_is_refused_with_both_digests(host: Host, tree: Path) -> None:
     path = archive(tree, "app.tar.gz", "--gzip")
     problem = mistake(host, src=str(path), remote_src=True, digest="sha256:" + "0" * 64)
     assert problem.startswith(f"layer app: option 'digest': expected sha256:{'0' * 64}, but {path} has DiffID sha256:")
 
 
 @pytest.mark.parametrize("suffix", COMPRESSIONS)
-def test_a_truncated_archive(host: Host, tree: Path, suffix: str) -> None:
+def test_truncated_archive_is_refused(host: Host, tree: Path, suffix: str) -> None:
     path = archive(tree, f"app.{suffix}", *filter(None, [COMPRESSIONS[suffix]]))
     # In the middle of a file, also of the plain archive, the second half of which is padding.
     os.truncate(path, 2000 if suffix == "tar" else path.stat().st_size // 2)
     assert mistake(host, src=str(path), remote_src=True).startswith("layer app: ")
 
 
-def test_noise_and_nothing(host: Host, tmp_path: Path) -> None:
+def test_noise_empty_and_missing_sources_are_refused(host: Host, tmp_path: Path) -> None:
     for content in (b"", os.urandom(5000), b"\x1f\x8b" + os.urandom(5000), b"PK\x03\x04 no tar"):
         (tmp_path / "noise").write_bytes(content)
         assert mistake(host, src=str(tmp_path / "noise"), remote_src=True).startswith("layer app: ")
@@ -151,7 +151,7 @@ def test_noise_and_nothing(host: Host, tmp_path: Path) -> None:
     assert mistake(host, dir=str(tmp_path / "missing"), remote_src=True).startswith("layer app: ")
 
 
-def test_an_archive_that_changes_between_check_and_import_is_refused(
+def test_archive_that_changes_between_check_and_import_is_refused(
     host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = archive(tree, "app.tar")
@@ -211,7 +211,7 @@ def server(tree: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.server_port}"
 
 
-def test_a_url_is_fetched_once(host: Host, tree: Path, server: str) -> None:
+def test_unchanged_url_is_fetched_once(host: Host, tree: Path, server: str) -> None:
     archive(tree, "app.tar.gz", "--gzip")
     url = f"{server}/app.tar.gz"
     assert host.run(**web(host, url=url))["changed"]
@@ -227,13 +227,13 @@ def test_a_url_is_fetched_once(host: Host, tree: Path, server: str) -> None:
     assert host.tree("web")["etc/app.conf"] == "listen = 8081\n"
 
 
-def test_a_url_in_check_mode_leaves_nothing(host: Host, tree: Path, server: str) -> None:
+def test_url_in_check_mode_leaves_nothing(host: Host, tree: Path, server: str) -> None:
     archive(tree, "app.tar.gz", "--gzip")
     assert host.run(check=True, **web(host, url=f"{server}/app.tar.gz"))["changed"]
     assert not host.root.exists()
 
 
-def test_urls_are_unpacked_while_they_arrive_and_asked_for_once(
+def test_urls_are_unpacked_while_downloading_and_fetched_once(
     host: Host, tree: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"app-{number}.tar" for number in range(4)]
@@ -269,7 +269,7 @@ def test_urls_are_unpacked_while_they_arrive_and_asked_for_once(
     assert [code for _path, code in _Server.asked[4:]] == [304] * 4
 
 
-def test_a_url_is_fetched_once_also_beside_what_the_controller_has(
+def test_url_beside_sources_of_the_controller_is_fetched_once(
     host: Host, ansible: Ansible, tree: Path, server: str, tmp_path: Path
 ) -> None:
     """The host first asks for what it lacks, also for an image's config, and reads the URL when it has been sent."""
@@ -302,7 +302,7 @@ def test_a_url_is_fetched_once_also_beside_what_the_controller_has(
     assert host.check(deep=True)["findings"] == []
 
 
-def test_what_was_read_before_the_host_asks_for_more_is_remembered(host: Host, tree: Path) -> None:
+def test_digest_read_before_the_host_asks_for_more_is_remembered(host: Host, tree: Path) -> None:
     path = archive(tree, "app.tar")
     app = {"name": "app", "src": str(path), "remote_src": True}
     host.run(layers=[app], stacks=[])
@@ -320,7 +320,7 @@ def test_what_was_read_before_the_host_asks_for_more_is_remembered(host: Host, t
     assert digest in Path(host.store.sources, new).read_text()
 
 
-def test_the_digest_of_what_lies_under_a_url(
+def test_digest_of_the_file_at_a_url_is_accepted_and_remembered(
     host: Host, tree: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = archive(tree, "app.tar.gz", "--gzip")
@@ -380,7 +380,7 @@ def kept(host: Host) -> str:
     return "".join(f"{path}\n{path.read_text()}\n" for path in files)
 
 
-def test_a_url_with_credentials(host: Host, guarded: str, tmp_path: Path) -> None:
+def test_url_with_credentials_is_fetched_and_secrets_are_not_kept(host: Host, guarded: str, tmp_path: Path) -> None:
     logins = tmp_path / "auth.json"
     logins.write_text(json.dumps({"auths": {guarded: {"auth": BASIC[6:]}}}))
     ways: list[dict[str, Any]] = [
@@ -401,7 +401,7 @@ def test_a_url_with_credentials(host: Host, guarded: str, tmp_path: Path) -> Non
     assert {given for _path, given in _Guarded.seen} == {BASIC, "t0ken"}
 
 
-def test_credentials_that_are_refused_are_not_repeated(host: Host, guarded: str, tmp_path: Path) -> None:
+def test_refused_credentials_are_not_in_the_error(host: Host, guarded: str, tmp_path: Path) -> None:
     refused = mistake(host, url=f"http://someone:t0ken@{guarded}/app.tar?sig=s1gned")
     assert "the server answered 401" in refused
     assert not secrets_in(refused)
@@ -420,7 +420,7 @@ def test_urls_that_differ_in_the_query_are_two_files(host: Host, tree: Path, gua
     assert host.tree("web")["etc/app.conf"] == "other\n"
 
 
-def test_credentials_stay_with_the_server_that_they_are_for(
+def test_credentials_are_not_sent_to_another_server_after_a_redirect(
     host: Host, guarded: str, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[list[str]] = []
@@ -436,7 +436,7 @@ def test_credentials_stay_with_the_server_that_they_are_for(
     assert given == [[]]
 
 
-def test_secrets_of_a_url_are_in_nothing_that_ansible_shows(host: Host, ansible: Ansible, guarded: str) -> None:
+def test_secrets_of_a_url_are_in_no_output_of_ansible(host: Host, ansible: Ansible, guarded: str) -> None:
     def apply(name: str) -> str:
         in_place = {"url": f"http://{guarded}/app.tar?way=2", "username": "someone", "password": "s3@cret"}
         definition = {
@@ -455,7 +455,7 @@ def test_secrets_of_a_url_are_in_nothing_that_ansible_shows(host: Host, ansible:
     assert not secrets_in(failed + changed)
 
 
-def test_what_a_server_says_cannot_speak_to_the_terminal(
+def test_control_characters_from_a_server_do_not_reach_the_terminal(
     host: Host, ansible: Ansible, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(handler: Any) -> None:
@@ -472,7 +472,7 @@ def test_what_a_server_says_cannot_speak_to_the_terminal(
     assert not {"\x1b", "\x9b", "\x07"} & set(said)
 
 
-def test_one_of_several_urls_does_not_work(host: Host, tree: Path, server: str) -> None:
+def test_errors_of_several_urls_are_reported_at_once_and_leave_nothing(host: Host, tree: Path, server: str) -> None:
     archive(tree, "app.tar.gz", "--gzip")
     layers = [
         {"name": "app", "url": f"{server}/app.tar.gz"},
@@ -487,7 +487,7 @@ def test_one_of_several_urls_does_not_work(host: Host, tree: Path, server: str) 
     assert not host.root.exists()
 
 
-def test_urls_that_do_not_work(host: Host, tree: Path, server: str) -> None:
+def test_url_that_cannot_be_fetched_or_has_another_digest_is_refused(host: Host, tree: Path, server: str) -> None:
     archive(tree, "app.tar.gz", "--gzip")
     assert "the server answered 404" in mistake(host, url=f"{server}/missing.tar")
     assert "cannot fetch http://127.0.0.1:1/x.tar" in mistake(host, url="http://127.0.0.1:1/x.tar")

@@ -38,7 +38,7 @@ def stack(host: Host, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
-def test_check_do_again_check_again(host: Host, writable: str) -> None:
+def test_stack_is_made_upgraded_unmounted_and_removed_as_announced(host: Host, writable: str) -> None:
     host.four_steps(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
     assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
     upgraded = host.four_steps(layers=[BASE, NEW], stacks=[stack(host, writable=writable)])
@@ -62,14 +62,14 @@ def test_check_mode_before_the_first_run_leaves_nothing(host: Host) -> None:
     assert list(host.top.iterdir()) == []
 
 
-def test_read_only_is_read_only(host: Host) -> None:
+def test_writing_to_a_read_only_stack_fails(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     with pytest.raises(OSError, match="Read-only file system"):
         Path(host.path("web"), "new").write_text("x")
 
 
 @pytest.mark.drivers("overlay")
-def test_one_layer_is_a_read_only_bind(host: Host) -> None:
+def test_stack_of_one_layer_is_a_read_only_bind_mount(host: Host) -> None:
     host.four_steps(layers=[BASE], stacks=[stack(host, layers=["base"])])
     (mount,) = host.mounts("web")
     assert mount.fstype != "overlay"
@@ -82,7 +82,7 @@ def test_one_layer_is_a_read_only_bind(host: Host) -> None:
     assert host.tree("web") == {"both": "base", "etc/os": "base"}
 
 
-def test_a_persistent_layer_survives_an_upgrade_and_never_touches_what_is_below(host: Host) -> None:
+def test_persistent_layer_survives_an_upgrade_and_contents_stay_unchanged(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
     below = snapshot(host.root / "content")
     Path(host.path("web"), "note").write_text("mine")
@@ -93,7 +93,7 @@ def test_a_persistent_layer_survives_an_upgrade_and_never_touches_what_is_below(
     assert host.tree("web") == {"bin/run": "new", "both": "changed", "note": "mine"}
 
 
-def test_a_volatile_layer_is_limited_and_forgets(host: Host) -> None:
+def test_volatile_layer_is_limited_in_size_and_lost_at_an_upgrade(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="volatile", size="1m")])
     Path(host.path("web"), "note").write_text("mine")
     with pytest.raises(OSError, match="No space left"):
@@ -102,7 +102,7 @@ def test_a_volatile_layer_is_limited_and_forgets(host: Host) -> None:
     assert "note" not in host.tree("web")
 
 
-def test_a_writable_layer_that_holds_anything_is_set_aside(host: Host) -> None:
+def test_written_layer_of_a_removed_stack_is_kept_as_a_detached_upper(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
     Path(host.path("web"), "note").write_text("mine")
     stack_id = host.store.stacks()["web"].stack_id
@@ -115,7 +115,7 @@ def test_a_writable_layer_that_holds_anything_is_set_aside(host: Host) -> None:
 
 
 @pytest.mark.parametrize("becomes", ["none", "volatile"])
-def test_the_kind_of_writable_layer_changes(host: Host, becomes: str) -> None:
+def test_changed_kind_of_writable_layer_starts_empty(host: Host, becomes: str) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])
     Path(host.path("web"), "note").write_text("mine")
     host.four_steps(layers=[BASE, APP], stacks=[stack(host, writable=becomes)])
@@ -124,14 +124,14 @@ def test_the_kind_of_writable_layer_changes(host: Host, becomes: str) -> None:
     assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base"}
 
 
-def test_a_stack_moves(host: Host) -> None:
+def test_stack_with_a_new_path_is_moved(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     host.four_steps(layers=[BASE, APP], stacks=[stack(host, path=host.path("elsewhere"))])
     assert host.mounts("web") == []
     assert host.tree("elsewhere")["both"] == "app"
 
 
-def test_two_stacks_change_places(host: Host) -> None:
+def test_two_stacks_can_swap_paths(host: Host) -> None:
     def both(first: str, second: str) -> list[dict[str, Any]]:
         return [
             {"name": "one", "path": host.path(first), "layers": ["base"]},
@@ -144,7 +144,7 @@ def test_two_stacks_change_places(host: Host) -> None:
     assert host.tree("a") == {"bin/run": "app", "both": "app"}
 
 
-def test_exclusive_takes_the_rest_down(host: Host) -> None:
+def test_exclusive_removes_undefined_stacks_and_names(host: Host) -> None:
     other = {"name": "other", "path": host.path("other"), "layers": ["base"]}
     host.run(layers=[BASE, APP], stacks=[stack(host), other])
     host.four_steps(layers=[BASE], stacks=[other], exclusive=True)
@@ -154,7 +154,7 @@ def test_exclusive_takes_the_rest_down(host: Host) -> None:
     assert list(host.store.stacks()) == ["other"]
 
 
-def test_whiteouts_and_opaque_directories_hide_what_is_below(host: Host) -> None:
+def test_whiteouts_and_opaque_directories_hide_the_layers_below(host: Host) -> None:
     hiding = {
         "name": "hiding",
         "files": [
@@ -170,7 +170,7 @@ def test_whiteouts_and_opaque_directories_hide_what_is_below(host: Host) -> None
 # Drift: what someone else has done to a mount.
 
 
-def test_unmounted_by_somebody(host: Host) -> None:
+def test_stack_unmounted_by_hand_is_mounted_again(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     syscalls.umount(host.path("web"))
     done = host.four_steps(layers=[BASE, APP], stacks=[stack(host)])
@@ -178,7 +178,7 @@ def test_unmounted_by_somebody(host: Host) -> None:
 
 
 @pytest.mark.drivers("overlay")
-def test_mounted_twice(host: Host) -> None:
+def test_stack_mounted_twice_is_reduced_to_one_mount(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     (mount,) = host.mounts("web")
     again = MountRequest(host.store.home, tuple(mount.lowers()), "", "", "")
@@ -189,7 +189,7 @@ def test_mounted_twice(host: Host) -> None:
 
 
 @pytest.mark.drivers("overlay")
-def test_mounted_with_other_layers(host: Host) -> None:
+def test_stack_mounted_with_other_layers_is_corrected(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     (mount,) = host.mounts("web")
     syscalls.umount(host.path("web"))
@@ -201,7 +201,7 @@ def test_mounted_with_other_layers(host: Host) -> None:
     assert host.tree("web")["both"] == "app"
 
 
-def test_something_else_mounted_over_it(host: Host) -> None:
+def test_stack_with_another_file_system_mounted_over_it_is_refused(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     syscalls.mount("other", host.path("web"), "tmpfs", 0)
     with pytest.raises(DefinitionError, match=r"another file system \(tmpfs other\) is mounted over the stack"):
@@ -228,7 +228,7 @@ def test_something_else_mounted_over_it(host: Host) -> None:
         "rm -r image/overlay2/layerdb/mounts/{stack}",
     ],
 )
-def test_damage_is_found_and_healed(host: Host, damage: str) -> None:
+def test_damage_to_the_store_is_repaired_and_changes_are_kept(host: Host, damage: str) -> None:
     definition: dict[str, Any] = {"layers": [BASE, APP], "stacks": [stack(host, writable="persistent")]}
     result = host.run(**definition)
     Path(host.path("web"), "note").write_text("mine")
@@ -243,7 +243,7 @@ def test_damage_is_found_and_healed(host: Host, damage: str) -> None:
     assert host.tree("web") == {"bin/run": "app", "both": "app", "etc/os": "base", "note": "mine"}
 
 
-def test_a_lost_content_is_imported_again(host: Host) -> None:
+def test_lost_content_is_imported_again(host: Host) -> None:
     result = host.run(layers=[BASE, APP], stacks=[stack(host)])
     unmount_all(host.top)
     lost = host.root / "content/sha256" / result["diff_ids"][1][7:]
@@ -257,7 +257,7 @@ def test_a_lost_content_is_imported_again(host: Host) -> None:
 # Busy.
 
 
-def test_a_busy_stack_is_refused_with_who_holds_it(host: Host) -> None:
+def test_busy_stack_is_refused_with_the_process_that_holds_it(host: Host) -> None:
     def changed(**options: Any) -> dict[str, Any]:
         return {"layers": [BASE, NEW], "stacks": [stack(host, writable="persistent", **options)]}
 
@@ -282,7 +282,7 @@ def test_a_busy_stack_is_refused_with_who_holds_it(host: Host) -> None:
 
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
 @pytest.mark.parametrize("writable", ["none", "volatile"])
-def test_who_uses_a_read_only_or_volatile_stack_keeps_the_old_tree(host: Host, writable: str) -> None:
+def test_processes_in_a_read_only_or_volatile_stack_keep_the_old_tree(host: Host, writable: str) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
     with subprocess.Popen(["sleep", "600"], cwd=host.path("web")) as holder:
         try:
@@ -297,7 +297,7 @@ def test_who_uses_a_read_only_or_volatile_stack_keeps_the_old_tree(host: Host, w
             holder.kill()
 
 
-def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
+def test_stack_with_a_mount_inside_is_refused(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     inside = f"{host.path('web')}/etc"
     syscalls.mount("inner", inside, "tmpfs", 0)
@@ -313,7 +313,7 @@ def test_a_mount_inside_a_stack_is_in_the_way(host: Host) -> None:
 
 @pytest.mark.drivers("overlay")
 @pytest.mark.parametrize("depth", [1, 2, 63, 64, 128, 135, 136, 250, 500])
-def test_depth(host: Host, depth: int) -> None:
+def test_stack_of_any_depth_shows_all_its_layers(host: Host, depth: int) -> None:
     if depth > find_abilities().layer_limit():
         pytest.skip(f"this kernel mounts at most {find_abilities().layer_limit()} layers")
     layers = numbered(depth)
@@ -324,7 +324,7 @@ def test_depth(host: Host, depth: int) -> None:
     assert not host.run(layers=layers, stacks=[stack(host, layers=names)])["changed"]
 
 
-def test_one_layer_more_than_the_kernel_takes_changes_nothing(host: Host) -> None:
+def test_stack_of_501_layers_is_refused_and_changes_nothing(host: Host) -> None:
     names = ["base", "app"] * 250
     with pytest.raises(DefinitionError, match="option 'layers' has 501 layers; the kernel takes at most 500"):
         host.run(layers=[BASE, APP], stacks=[stack(host, layers=[*names, "base"])])
@@ -332,7 +332,7 @@ def test_one_layer_more_than_the_kernel_takes_changes_nothing(host: Host) -> Non
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent"])
-def test_a_kernel_without_lowerdir_append_is_given_relative_names(
+def test_kernel_without_lowerdir_append_mounts_up_to_its_layer_limit(
     host: Host, writable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     abilities = find_abilities()
@@ -354,9 +354,7 @@ def test_a_kernel_without_lowerdir_append_is_given_relative_names(
 # When the kernel says no.
 
 
-def test_when_the_new_tree_cannot_be_mounted_the_old_one_comes_back(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stack_whose_new_tree_cannot_be_mounted_shows_the_old_one(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     before = host.store.stacks()["web"]
     real = overlay_module.build
@@ -377,7 +375,7 @@ def test_when_the_new_tree_cannot_be_mounted_the_old_one_comes_back(
 
 
 @pytest.mark.drivers("overlay", "fuse-overlayfs")
-def test_when_a_persistent_stack_cannot_be_mounted_the_old_tree_comes_back(
+def test_persistent_stack_whose_new_tree_fails_gets_the_old_one_back(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="persistent")])

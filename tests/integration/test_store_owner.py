@@ -56,7 +56,7 @@ WAYS: dict[str, Callable[[Host], object]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_store_that_others_may_change_is_refused(made: Host, way: str) -> None:
+def test_store_that_others_can_change_is_refused(made: Host, way: str) -> None:
     made.root.chmod(0o733)
     before = snapshot(made.root)
     with pytest.raises(StrataError, match=f"the store {made.root}: everybody may write to {made.root}, and"):
@@ -67,7 +67,7 @@ def test_a_store_that_others_may_change_is_refused(made: Host, way: str) -> None
     assert not made.run(check=True, stacks=[], layers=definition(made)["layers"])["changed"]
 
 
-def test_programs_refuse_it_too(made: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_refuse_a_store_that_others_can_change(made: Host, capsys: pytest.CaptureFixture[str]) -> None:
     os.chown(made.root / "strata/stacks", OTHER, 0)
     assert mount_strata.main(["web", made.path("web"), "-o", f"root={made.root}"]) == 32
     assert program.main(json.dumps({"root": str(made.root)})) == 1
@@ -78,7 +78,7 @@ def test_programs_refuse_it_too(made: Host, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_store_that_others_could_replace_is_refused(made: Host, exists: bool) -> None:
+def test_store_that_others_can_replace_is_refused(made: Host, exists: bool) -> None:
     place = made.top / "theirs"
     place.mkdir()
     if exists:
@@ -90,7 +90,7 @@ def test_a_store_that_others_could_replace_is_refused(made: Host, exists: bool) 
     assert sorted(path.name for path in place.iterdir()) == (["store"] if exists else [])
 
 
-def test_a_store_in_a_shared_directory_is_taken_if_it_is_roots(made: Host) -> None:
+def test_store_in_a_shared_directory_is_accepted_only_if_owned_by_root(made: Host) -> None:
     shared = made.top / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -102,7 +102,7 @@ def test_a_store_in_a_shared_directory_is_taken_if_it_is_roots(made: Host) -> No
         made.run(root=root, layers=definition(made)["layers"])
 
 
-def test_a_new_store_is_roots_alone_whatever_the_umask_and_access_lists(host: Host) -> None:
+def test_new_store_is_writable_by_root_only_whatever_umask_and_acls_say(host: Host) -> None:
     need_full_root("cannot give rights to anybody")
     top = host.top / "lists"
     top.mkdir()
@@ -119,7 +119,7 @@ def test_a_new_store_is_roots_alone_whatever_the_umask_and_access_lists(host: Ho
         assert (facts.st_uid, facts.st_mode & 0o7777) == (0, mode), name
 
 
-def test_every_store_is_opened_by_way_of_the_check() -> None:
+def test_every_store_is_opened_through_the_owner_check() -> None:
     """Modules and programs; only the room of the store makes one without."""
     plugins = Path(__file__).resolve().parents[2] / "plugins"
     found = {path.name for path in plugins.rglob("*.py") if re.search(r"(?<!\w)Store\(", path.read_text())}

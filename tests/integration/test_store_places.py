@@ -102,7 +102,7 @@ def test_auto_on_a_file_system_without_d_type_takes_the_next_driver(untyped: Hos
     assert "has no d_type" in abilities["faults"][0]
 
 
-def test_the_role_host_says_that_there_is_no_d_type(untyped: Host, ansible: Ansible) -> None:
+def test_role_host_reports_a_file_system_without_d_type(untyped: Host, ansible: Ansible) -> None:
     task = {"ansible.builtin.include_role": {"name": "strata.overlay.host"}}
     play = {"hosts": "localhost", "gather_facts": False, "vars": {"overlay_root": str(untyped.root)}, "tasks": [task]}
     said = ansible.playbook(json.dumps([play]), "--check").stdout
@@ -111,13 +111,13 @@ def test_the_role_host_says_that_there_is_no_d_type(untyped: Host, ansible: Ansi
     assert not untyped.root.exists()
 
 
-def test_one_layer_on_a_file_system_without_d_type_is_shown(untyped: Host) -> None:
+def test_one_layer_on_a_file_system_without_d_type_is_mounted(untyped: Host) -> None:
     done = untyped.four_steps(layers=[BASE], stacks=[stack(untyped, layers=["base"])])
     assert done["stacks"][0]["driver"] == "overlay"
     assert kinds(untyped) == set()
 
 
-def test_a_store_that_was_copied_to_a_file_system_without_d_type_is_found(host: Host, tmp_path: Path) -> None:
+def test_store_copied_to_a_file_system_without_d_type_is_reported(host: Host, tmp_path: Path) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host), stack(host, name="one", path=host.path("one"), layers=["base"])])
     unmount_all(host.top)
     with mounted_ext4(tmp_path, "-O", "^filetype") as place:
@@ -127,7 +127,7 @@ def test_a_store_that_was_copied_to_a_file_system_without_d_type_is_found(host: 
         assert found == ["stack web"]
 
 
-def test_a_persistent_layer_on_an_overlay_is_refused_before_anything_is_imported(nested: Host) -> None:
+def test_persistent_layer_on_an_overlay_is_refused_before_any_import(nested: Host) -> None:
     wanted: dict[str, Any] = {"layers": [BASE, APP], "stacks": [stack(nested, driver="overlay", writable="persistent")]}
     for check in (True, False):
         with pytest.raises(DefinitionError, match="stack web: option 'driver': .* is an overlay itself"):
@@ -146,12 +146,12 @@ def test_a_persistent_layer_on_an_overlay_is_refused_before_anything_is_imported
         ({"driver": "copy", "writable": "persistent"}, "copy"),
     ],
 )
-def test_a_stack_of_a_store_on_an_overlay_is_made_kept_and_taken_away(
+def test_stack_in_a_store_on_an_overlay_is_made_kept_and_removed(
     nested: Host, options: dict[str, Any], driver: str
 ) -> None:
     """The whole life of each kind, and a prune in the middle of it."""
     done = nested.four_steps(layers=[BASE, APP], stacks=[stack(nested, **options)])
-    assert done["stacks"][0]["driver"] == driver or next_driver()
+    assert done["stacks"][0]["driver"] == (driver or next_driver())
     shown = {"both": "base", "etc/os": "base"} if "layers" in options else SHOWN
     assert nested.tree("web") == shown
     (mount,) = store_info(nested.store)["mounts"]
@@ -166,7 +166,7 @@ def test_a_stack_of_a_store_on_an_overlay_is_made_kept_and_taken_away(
     assert kinds(nested) == set()
 
 
-def test_a_persistent_layer_on_an_unfit_file_system_is_found_by_trying(served: Host) -> None:
+def test_file_system_unfit_for_a_persistent_layer_is_found_by_trying(served: Host) -> None:
     refused = stack(served, driver="overlay", writable="persistent")
     for check in (True, False):
         with pytest.raises(DefinitionError, match="stack web: option 'driver': the kernel puts no writable layer on"):
@@ -180,7 +180,7 @@ def test_a_persistent_layer_on_an_unfit_file_system_is_found_by_trying(served: H
     assert kinds(served) == set()
 
 
-def test_a_layer_that_deletes_is_refused_on_an_overlay_with_the_reason(nested: Host) -> None:
+def test_layer_with_a_whiteout_on_an_overlay_is_refused_with_the_reason(nested: Host) -> None:
     gone = {"name": "app", "files": [{"path": "etc/os", "state": "absent"}]}
     with pytest.raises(StrataError, match=r"layer app: .* 'etc/os' is deleted in it: .* an overlay itself"):
         nested.run(layers=[BASE, gone], stacks=[stack(nested)])
@@ -188,7 +188,7 @@ def test_a_layer_that_deletes_is_refused_on_an_overlay_with_the_reason(nested: H
     assert nested.store.names() == []
 
 
-def test_a_copy_on_an_overlay_is_switched_without_a_gap(nested: Host) -> None:
+def test_copy_on_an_overlay_is_switched_without_a_gap(nested: Host) -> None:
     nested.run(layers=[BASE, APP], stacks=[stack(nested, driver="copy")])
     with open(f"{nested.path('web')}/both", encoding="ascii"):
         switched = nested.run(layers=[BASE, NEW], stacks=[stack(nested, driver="copy")])
@@ -197,7 +197,7 @@ def test_a_copy_on_an_overlay_is_switched_without_a_gap(nested: Host) -> None:
     assert nested.tree("web")["both"] == "new"
 
 
-def test_a_content_that_is_mounted_without_a_record_outlives_a_prune(nested: Host) -> None:
+def test_prune_keeps_a_content_that_is_mounted_without_a_record(nested: Host) -> None:
     nested.run(layers=[BASE], stacks=[stack(nested, layers=["base"])])
     other = nested.top / "elsewhere"
     other.mkdir()
@@ -207,7 +207,7 @@ def test_a_content_that_is_mounted_without_a_record_outlives_a_prune(nested: Hos
     assert (other / "both").read_text() == "base"
 
 
-def test_a_stack_on_a_file_system_that_is_read_only_is_refused_while_planning(host: Host) -> None:
+def test_change_in_a_read_only_store_is_refused_while_planning(host: Host) -> None:
     host.run(layers=[BASE], stacks=[stack(host, layers=["base"])])
     syscalls.mount(str(host.root), str(host.root), None, mount_flags.MS_BIND)
     syscalls.mount("", str(host.root), None, mount_flags.MS_REMOUNT | mount_flags.MS_BIND | mount_flags.MS_RDONLY)
@@ -217,7 +217,7 @@ def test_a_stack_on_a_file_system_that_is_read_only_is_refused_while_planning(ho
             host.run(check=check, layers=[BASE, APP], stacks=[stack(host)])
 
 
-def test_a_missing_path_on_a_file_system_that_is_read_only_is_refused_while_planning(host: Host) -> None:
+def test_missing_path_on_a_read_only_file_system_is_refused_while_planning(host: Host) -> None:
     top = host.top / "srv"
     (top / "there").mkdir(parents=True)
     syscalls.mount(str(top), str(top), None, mount_flags.MS_BIND)
@@ -230,7 +230,7 @@ def test_a_missing_path_on_a_file_system_that_is_read_only_is_refused_while_plan
     assert host.tree("there") == SHOWN
 
 
-def test_a_process_that_may_not_mount_is_told_while_planning(host: Host) -> None:
+def test_process_without_the_right_to_mount_is_refused_while_planning(host: Host) -> None:
     """As root of a container that lacks CAP_SYS_ADMIN."""
     need_full_root("may mount in its own namespace")
     code = """
@@ -254,7 +254,7 @@ except DefinitionError as error:
 
 
 @pytest.mark.parametrize("same_disk", [True, False])
-def test_a_mount_inside_the_store_is_named(host: Host, same_disk: bool) -> None:
+def test_mount_inside_the_store_is_refused_and_named(host: Host, same_disk: bool) -> None:
     host.run(layers=[BASE, NEW])
     host.run(layers=[{"name": "app", "state": "absent"}])
     content = str(host.root / "content")
@@ -305,7 +305,7 @@ def hardened(host: Host) -> Host:
     ],
 )
 @pytest.mark.parametrize("asked", [[], ["nosuid", "dev"]])
-def test_all_kinds_of_stacks_have_the_flags_that_are_asked_for(
+def test_stacks_of_all_kinds_have_the_requested_mount_flags(
     hardened: Host, driver: str, writable: str, layers: list[str], asked: list[str]
 ) -> None:
     if driver == "fuse-overlayfs" and not find_abilities().fuse_overlayfs:
@@ -327,7 +327,7 @@ def test_all_kinds_of_stacks_have_the_flags_that_are_asked_for(
 
 @pytest.mark.parametrize(("asked", "works"), [([], False), (["dev"], True)])
 @pytest.mark.parametrize("layers", [["base"], ["base", "app"]])
-def test_device_files_of_layers_work_where_they_are_asked_for(
+def test_device_files_of_layers_work_only_with_the_option_dev(
     host: Host, asked: list[str], works: bool, layers: list[str]
 ) -> None:
     need_full_root("makes no device files")
@@ -344,9 +344,7 @@ def test_device_files_of_layers_work_where_they_are_asked_for(
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 @pytest.mark.parametrize("letters", ["back\\slash\\", "\\072:,=x", " \"#'\u00fc"])
-def test_letters_that_mount_options_give_a_meaning_to_are_taken_in_paths(
-    host: Host, letters: str, writable: str
-) -> None:
+def test_paths_with_special_characters_of_mount_options_are_accepted(host: Host, letters: str, writable: str) -> None:
     other = Host(host.top / letters)
     web = {"name": "web", "path": other.path(letters), "layers": ["base", "app"], "writable": writable}
     other.four_steps(layers=[BASE, APP], stacks=[web])
@@ -382,7 +380,7 @@ def unknown(host: Host) -> list[str]:
 
 
 @pytest.mark.parametrize("writable", ["none", "persistent"])
-def test_a_store_that_is_reached_by_a_second_name_is_the_same_store(host: Host, writable: str) -> None:
+def test_store_reached_by_a_second_path_is_the_same_store(host: Host, writable: str) -> None:
     web = stack(host, writable=writable)
     host.run(layers=[BASE, APP], stacks=[web])
     second = host.top / "second"
@@ -402,7 +400,7 @@ def test_a_store_that_is_reached_by_a_second_name_is_the_same_store(host: Host, 
     assert host.mounts("web") == []
 
 
-def test_mounts_of_a_store_that_was_renamed_are_found(host: Host) -> None:
+def test_mounts_of_a_renamed_store_are_found(host: Host) -> None:
     one = stack(host, name="one", path=host.path("one"), layers=["base"])
     host.run(layers=[BASE, APP], stacks=[stack(host), one])
     host.root.rename(host.top / "renamed")
@@ -415,7 +413,7 @@ def test_mounts_of_a_store_that_was_renamed_are_found(host: Host) -> None:
     assert host.tree("web") == SHOWN, "what is mounted stays"
 
 
-def test_a_bind_of_a_content_that_no_stack_has_is_unknown(host: Host) -> None:
+def test_bind_mount_of_a_content_that_no_stack_has_is_unknown(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, layers=["base"])])
     places = [host.top / name for name in ("known", "inside", "unknown")]
     for place in places:

@@ -41,7 +41,7 @@ def stack(host: Host, **options: Any) -> dict[str, Any]:
 
 @beneath
 @pytest.mark.parametrize("writable", ["none", "volatile"])
-def test_readers_see_all_old_or_all_new_and_never_nothing(host: Host, writable: str) -> None:
+def test_readers_always_see_the_whole_old_or_the_whole_new_tree(host: Host, writable: str) -> None:
     base = [layer["name"] for layer in numbered(60)]
     generations = [inline(f"v{number}", one=str(number), two=str(number)) for number in range(2)]
     layers = [*numbered(60), *generations]
@@ -60,7 +60,7 @@ def test_readers_see_all_old_or_all_new_and_never_nothing(host: Host, writable: 
     assert len(host.mounts("web")) == 1
 
 
-def test_a_single_layer_is_switched_without_a_gap(host: Host) -> None:
+def test_single_layer_is_switched_without_a_gap(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, layers=["base"])])
     for names in (["app"], ["base", "app"], ["base"]):
         done = host.four_steps(layers=[BASE, APP], stacks=[stack(host, layers=names)])
@@ -77,9 +77,7 @@ def without(monkeypatch: pytest.MonkeyPatch, **abilities: Any) -> None:
 
 
 @pytest.mark.parametrize("writable", ["none", "volatile"])
-def test_a_kernel_that_puts_nothing_beneath_has_a_gap(
-    host: Host, writable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_switch_without_mounting_beneath_has_a_gap(host: Host, writable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, beneath=False)
     host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
     done = host.four_steps(layers=[BASE, NEW], stacks=[stack(host, writable=writable)])
@@ -90,9 +88,7 @@ def test_a_kernel_that_puts_nothing_beneath_has_a_gap(
 
 @beneath
 @pytest.mark.parametrize("writable", ["none", "volatile"])
-def test_a_kernel_that_takes_options_in_a_page_switches_without_a_gap(
-    host: Host, writable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_switch_without_lowerdir_append_has_no_gap(host: Host, writable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, lowerdir_append=False)
     host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
     done = host.four_steps(layers=[BASE, NEW], stacks=[stack(host, writable=writable)])
@@ -104,7 +100,7 @@ def test_a_kernel_that_takes_options_in_a_page_switches_without_a_gap(
 
 @beneath
 @pytest.mark.parametrize("layers", [["base"], ["base", "app"]])
-def test_below_a_shared_mount_other_namespaces_see_the_switch_too(host: Host, layers: list[str]) -> None:
+def test_switch_below_a_shared_mount_reaches_other_namespaces(host: Host, layers: list[str]) -> None:
     """As systemd has it: `/` is shared, and services with a namespace of their own are its slaves."""
     shared = host.top / "srv"
     shared.mkdir()
@@ -139,9 +135,7 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.mark.drivers("overlay")
 @beneath
-def test_when_the_new_tree_is_not_what_was_asked_for_the_old_one_stays(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_tree_stays_when_the_new_one_shows_other_layers(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     before = host.store.stacks()["web"]
     real = overlay_module.build
@@ -160,9 +154,7 @@ def test_when_the_new_tree_is_not_what_was_asked_for_the_old_one_stays(
 
 
 @beneath
-def test_a_volatile_switch_that_fails_leaves_the_old_layer_and_nothing_else(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_volatile_switch_leaves_only_the_old_layer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host, writable="volatile")])
     before = host.store.stacks()["web"]
     Path(host.path("web"), "note").write_text("mine")
@@ -189,7 +181,7 @@ def test_a_volatile_switch_that_fails_leaves_the_old_layer_and_nothing_else(
 @beneath
 @pytest.mark.parametrize("writable", ["none", "volatile"])
 @pytest.mark.parametrize("at", ["build", "Tree.attach", "umount"])
-def test_a_killed_switch_is_finished_by_the_next_run(host: Host, writable: str, at: str) -> None:
+def test_killed_switch_is_finished_by_the_next_run(host: Host, writable: str, at: str) -> None:
     """In a process of its own, which really ends there."""
     definition: dict[str, Any] = {"layers": [BASE, NEW], "stacks": [stack(host, writable=writable)]}
     host.run(layers=[BASE, APP], stacks=[stack(host, writable=writable)])
@@ -223,7 +215,7 @@ def _run_and_die(host: Host, at: str, definition: dict[str, Any]) -> None:
 # Generations.
 
 
-def test_back_to_the_generation_before_and_forward_again(host: Host) -> None:
+def test_stack_goes_back_to_earlier_generations_and_forward_again(host: Host) -> None:
     old: dict[str, Any] = {"layers": [BASE, APP], "stacks": [stack(host, writable="persistent", generations=4)]}
     new: dict[str, Any] = {**old, "layers": [BASE, NEW]}
     host.run(**old)
@@ -246,7 +238,7 @@ def test_back_to_the_generation_before_and_forward_again(host: Host) -> None:
         host.run("stack", name="web", generation="1")
 
 
-def test_a_generation_whose_layers_were_unlinked_is_linked_again(host: Host) -> None:
+def test_generation_with_unlinked_layers_is_linked_again(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     top = host.run(layers=[BASE, APP], stacks=[stack(host)])["stacks"][0]["chain_id"][7:]
     host.run(layers=[BASE, NEW], stacks=[stack(host)])
@@ -257,7 +249,7 @@ def test_a_generation_whose_layers_were_unlinked_is_linked_again(host: Host) -> 
     assert host.tree("web")["both"] == "app"
 
 
-def test_a_stack_of_one_generation_cannot_go_back(host: Host) -> None:
+def test_stack_of_one_generation_cannot_go_back(host: Host) -> None:
     host.run(layers=[BASE, APP], stacks=[stack(host)])
     with pytest.raises(DefinitionError, match=r"has no generation before this one; there is: 1 \(base, app\)"):
         host.run("stack", name="web", generation="previous")
@@ -266,7 +258,7 @@ def test_a_stack_of_one_generation_cannot_go_back(host: Host) -> None:
 # Writable layers.
 
 
-def test_reset_sets_the_writable_layer_aside(host: Host) -> None:
+def test_reset_keeps_the_old_writable_layer_as_a_detached_upper(host: Host) -> None:
     options: dict[str, Any] = {"writable": "persistent", "on_change": "reset"}
     host.run(layers=[BASE, APP], stacks=[stack(host, **options)])
     first = host.store.stacks()["web"].stack_id
@@ -278,7 +270,7 @@ def test_reset_sets_the_writable_layer_aside(host: Host) -> None:
     assert (host.root / "strata/aside" / f"{first}.json").exists()
 
 
-def test_a_persistent_size_is_refused_where_the_file_system_has_no_project_quota(host: Host) -> None:
+def test_persistent_size_without_project_quota_is_refused(host: Host) -> None:
     if not quota_fault(str(host.top)):
         pytest.skip("this file system has project quota")
     with pytest.raises(DefinitionError, match="option 'size' cannot limit a persistent layer in .* no project quota"):
@@ -291,7 +283,7 @@ def test_a_persistent_size_is_refused_where_the_file_system_has_no_project_quota
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 @pytest.mark.parametrize("layers", [["base"], ["base", "app"]])
-def test_mount_options_are_set_and_kept(host: Host, writable: str, layers: list[str]) -> None:
+def test_mount_options_are_set_restored_and_removed(host: Host, writable: str, layers: list[str]) -> None:
     options = ["nosuid", "nodev", "noexec", "noatime"]
     if not is_full_root():
         options.remove("noatime")  # of a file system that it has not mounted itself, this root may not change it
@@ -318,7 +310,7 @@ def test_mount_options_are_set_and_kept(host: Host, writable: str, layers: list[
 
 
 @pytest.mark.parametrize("writable", ["persistent", "volatile"])
-def test_owner_and_mode_of_the_top_directory(host: Host, writable: str) -> None:
+def test_owner_and_mode_of_the_top_directory_are_set_and_restored(host: Host, writable: str) -> None:
     if syscalls.in_user_namespace():
         pytest.skip("a user namespace of one user cannot change owners")
     asked: dict[str, Any] = {"owner": 1000, "group": 1001, "mode": "0750", "writable": writable}
@@ -338,13 +330,13 @@ def test_owner_and_mode_of_the_top_directory(host: Host, writable: str) -> None:
     assert top() == (1000, 1001, 0o1777)
 
 
-def test_the_top_of_a_read_only_stack_is_its_layers(host: Host) -> None:
+def test_mode_of_a_read_only_stack_is_refused(host: Host) -> None:
     with pytest.raises(DefinitionError, match="options 'owner', 'group' and 'mode' need writable"):
         host.run(layers=[BASE, APP], stacks=[stack(host, mode="0750")])
     assert not host.root.exists()
 
 
-def test_a_context_needs_selinux(host: Host) -> None:
+def test_context_without_selinux_is_refused(host: Host) -> None:
     if find_abilities().selinux:
         pytest.skip("SELinux is in force here")
     with pytest.raises(DefinitionError, match="option 'context' needs SELinux"):
@@ -353,7 +345,7 @@ def test_a_context_needs_selinux(host: Host) -> None:
 
 @pytest.mark.parametrize("writable", ["none", "persistent", "volatile"])
 @pytest.mark.parametrize("layers", [["base"], ["base", "app"]])
-def test_owners_of_layers_are_mapped(host: Host, writable: str, layers: list[str]) -> None:
+def test_idmap_maps_the_owners_of_layers(host: Host, writable: str, layers: list[str]) -> None:
     host.needs_idmap()
     asked: dict[str, Any] = {
         "idmap": {"uid": "0:100000:65536", "gid": "0:200000:65536"},
@@ -370,7 +362,7 @@ def test_owners_of_layers_are_mapped(host: Host, writable: str, layers: list[str
 
 
 @pytest.mark.drivers("overlay")
-def test_a_map_that_is_not_there_is_found(host: Host) -> None:
+def test_missing_idmap_is_reported_and_restored(host: Host) -> None:
     host.needs_idmap()
     definition: dict[str, Any] = {
         "layers": [BASE, APP],

@@ -112,7 +112,7 @@ def test_files_of_a_directory_keep_their_times(host: Host, tree: Path) -> None:
     assert os.stat(Path(host.path("web")) / "index.html").st_mtime_ns == LONG_AGO * 10**9 + 123456789
 
 
-def test_a_touched_directory_changes_nothing(host: Host, tree: Path) -> None:
+def test_touched_directory_changes_nothing(host: Host, tree: Path) -> None:
     first = host.run(**remote(host, tree))
     os.utime(tree / "index.html")
     checked, again = host.run(check=True, **remote(host, tree)), host.run(**remote(host, tree))
@@ -120,16 +120,14 @@ def test_a_touched_directory_changes_nothing(host: Host, tree: Path) -> None:
     assert again["diff_ids"] == first["diff_ids"]
 
 
-def test_a_touched_directory_and_a_prune_change_nothing(
-    host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_touched_directory_with_prune_changes_nothing(host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digest_cache, "_FRESH_NS", 0)  # else the cache does not remember what was just touched
     host.run(**remote(host, tree))
     os.utime(tree / "index.html", (LONG_AGO + 5, LONG_AGO + 5))
     assert [host.run(**remote(host, tree), prune={"unused_for": "0s"})["changed"] for _run in range(2)] == [False] * 2
 
 
-def test_a_file_replaced_with_the_same_size_and_time_becomes_later(host: Host, tree: Path) -> None:
+def test_file_replaced_with_same_size_and_time_gets_a_later_time(host: Host, tree: Path) -> None:
     host.run(**remote(host, tree))
     write(tree / "index.html", "two", LONG_AGO)
     done = host.run(**remote(host, tree))
@@ -139,14 +137,14 @@ def test_a_file_replaced_with_the_same_size_and_time_becomes_later(host: Host, t
     assert host.check(deep=True)["findings"] == []
 
 
-def test_a_third_version_has_neither_time_of_those_before(host: Host, tree: Path) -> None:
+def test_third_version_of_a_file_has_neither_earlier_time(host: Host, tree: Path) -> None:
     for text in ("one", "two", "six"):
         write(tree / "index.html", text, LONG_AGO)
         host.run(**remote(host, tree))
     assert mtime(host) == LONG_AGO + 2
 
 
-def test_the_first_version_again_is_the_first_content_again(host: Host, tree: Path) -> None:
+def test_return_to_the_first_version_gives_the_first_content_again(host: Host, tree: Path) -> None:
     first = host.run(**remote(host, tree))
     write(tree / "index.html", "two", LONG_AGO)
     host.run(**remote(host, tree))
@@ -155,7 +153,7 @@ def test_the_first_version_again_is_the_first_content_again(host: Host, tree: Pa
     assert mtime(host) == LONG_AGO
 
 
-def test_a_file_beside_a_changed_one_keeps_its_time(host: Host, tree: Path) -> None:
+def test_file_beside_a_changed_one_keeps_its_time(host: Host, tree: Path) -> None:
     write(tree / "same", "same", LONG_AGO)
     host.run(**remote(host, tree))
     write(tree / "index.html", "two", LONG_AGO)
@@ -163,7 +161,7 @@ def test_a_file_beside_a_changed_one_keeps_its_time(host: Host, tree: Path) -> N
     assert (mtime(host, "same"), mtime(host)) == (LONG_AGO, LONG_AGO + 1)
 
 
-def test_a_release_under_another_name_never_keeps_size_and_time_of_a_replaced_file(host: Host, tree: Path) -> None:
+def test_replaced_file_in_a_layer_of_another_name_gets_a_later_time(host: Host, tree: Path) -> None:
     for release, text in (("app-1", "one"), ("app-2", "two")):
         write(tree / "index.html", text, LONG_AGO)
         stack = {"name": "web", "path": host.path("web"), "layers": [release]}
@@ -171,7 +169,7 @@ def test_a_release_under_another_name_never_keeps_size_and_time_of_a_replaced_fi
     assert (host.tree("web"), mtime(host)) == ({"index.html": "two"}, LONG_AGO + 1)
 
 
-def test_a_file_that_another_layer_has_otherwise_keeps_its_time(host: Host, tree: Path) -> None:
+def test_file_that_differs_in_another_layer_keeps_its_time(host: Host, tree: Path) -> None:
     other = tree.parent / "other"
     other.mkdir()
     write(other / "index.html", "two", LONG_AGO)
@@ -183,7 +181,7 @@ def test_a_file_that_another_layer_has_otherwise_keeps_its_time(host: Host, tree
     assert (host.tree("web"), mtime(host)) == ({"index.html": "one", "new": "new"}, LONG_AGO)
 
 
-def test_a_layer_in_place_never_keeps_size_and_time_of_a_replaced_file(host: Host, tree: Path) -> None:
+def test_replaced_file_in_a_layer_defined_in_a_stack_gets_a_later_time(host: Host, tree: Path) -> None:
     stack = {"name": "web", "path": host.path("web"), "layers": [{"dir": str(tree), "remote_src": True}]}
     host.run(stacks=[stack])
     os.utime(tree / "index.html")
@@ -193,7 +191,7 @@ def test_a_layer_in_place_never_keeps_size_and_time_of_a_replaced_file(host: Hos
     assert (host.tree("web"), mtime(host)) == ({"index.html": "two"}, LONG_AGO + 1)
 
 
-def test_times_are_settled_though_another_layer_cannot_be_read_at_first(
+def test_times_are_settled_although_reading_ahead_fails(
     host: Host, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_ahead(workspace: str, sources: Sequence[Unread], *rest: Any) -> ReadAhead:
@@ -214,7 +212,7 @@ def test_times_are_settled_though_another_layer_cannot_be_read_at_first(
     assert os.listdir(host.root / "staging") == []
 
 
-def test_a_compiled_tree_stays_valid(host: Host, tree: Path) -> None:
+def test_compiled_python_files_stay_valid(host: Host, tree: Path) -> None:
     (tree / "app.py").write_text("print('compiled')\n")
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(tree)], check=True, env={})
     host.run(**remote(host, tree))
@@ -234,19 +232,19 @@ def test_fixed_times_give_one_diff_id_everywhere(host: Host, tree: Path) -> None
     assert mtime(host) == 315532800
 
 
-def test_kept_times_are_given_up_where_fixed_ones_are_wanted(host: Host, tree: Path) -> None:
+def test_change_to_fixed_times_replaces_kept_times(host: Host, tree: Path) -> None:
     host.run(**remote(host, tree))
     assert host.run(**remote(host, tree, times="fixed"))["changed"] is True
     assert mtime(host) == 315532800
 
 
-def test_a_directory_pinned_by_its_source_digest_is_taken(host: Host, tree: Path) -> None:
+def test_directory_pinned_by_its_source_digest_is_accepted(host: Host, tree: Path) -> None:
     pinned = read_source(Source("dir", str(tree), times="fixed"), DigestCache("/nonexistent", keep=False)).diff_id
     host.four_steps(**remote(host, tree, digest=pinned))
     assert mtime(host) == LONG_AGO
 
 
-def test_store_info_compares_by_what_does_not_depend_on_times(host: Host, tree: Path) -> None:
+def test_store_info_shows_digests_that_do_not_depend_on_times(host: Host, tree: Path) -> None:
     fixed = read_source(Source("dir", str(tree), times="fixed"), DigestCache("/nonexistent", keep=False)).diff_id
     host.run(**remote(host, tree))
     found = store_info(host.store)
@@ -259,16 +257,14 @@ def test_inline_files_have_the_time_at_which_the_controller_saw_them(host: Host,
     assert (mtime(host, "a"), mtime(host, "b")) == (LONG_AGO, LONG_AGO)
 
 
-def test_a_controller_without_memory_changes_nothing(host: Host, controller: Controller, tree: Path) -> None:
+def test_controller_without_remembered_times_changes_nothing(host: Host, controller: Controller, tree: Path) -> None:
     first = controller.apply(inline(a="1"), now=LONG_AGO)
     again = controller.apply(inline(a="1"), now=LONG_AGO + 100)
     assert (first["changed"], again["changed"], again["plan"]) == (True, False, [])
     assert again["diff_ids"] == first["diff_ids"]
 
 
-def test_an_inline_file_with_the_same_bytes_keeps_the_time_that_the_host_has(
-    host: Host, controller: Controller
-) -> None:
+def test_inline_file_with_the_same_bytes_keeps_its_time_on_the_host(host: Host, controller: Controller) -> None:
     controller.apply(inline(a="1", b="1"), now=LONG_AGO)
     done = controller.apply(inline(a="1", b="2"), now=LONG_AGO + 100)
     again = controller.apply(inline(a="1", b="2"), now=LONG_AGO + 200)
@@ -277,13 +273,13 @@ def test_an_inline_file_with_the_same_bytes_keeps_the_time_that_the_host_has(
     assert host.check(deep=True)["findings"] == []
 
 
-def test_the_controller_remembers_when_it_saw_a_file(host: Host, controller: Controller) -> None:
+def test_controller_remembers_when_it_saw_a_file(host: Host, controller: Controller) -> None:
     controller.apply(inline(a="1"))
     remembered = with_times(inline(a="1"), DigestCache(str(controller.directory), keep=True), "/nonexistent", 0)
     assert remembered.files[0].time == mtime(host, "a")
 
 
-def test_another_checkout_changes_nothing_by_one_execution(ansible: Ansible, host: Host, tree: Path) -> None:
+def test_another_checkout_changes_nothing_with_one_module_execution(ansible: Ansible, host: Host, tree: Path) -> None:
     def run(source: Path) -> tuple[bool, int]:
         files = [{"path": "etc/app.conf", "content": "port = 1\n"}]
         layers = [{"name": "app", "dir": str(source)}, {"name": "config", "files": files}]

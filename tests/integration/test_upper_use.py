@@ -109,7 +109,7 @@ def refused(host: Host, **changed: Any) -> str:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_tree_that_is_bound_elsewhere_is_not_touched(web: Host, change: str) -> None:
+def test_change_of_a_tree_bound_elsewhere_is_refused(web: Host, change: str) -> None:
     with bound(web) as place:
         message = refused(web, **definition(web, **CHANGES[change]))
         assert f"it is mounted at {place} too (in this mount namespace, {os.readlink('/proc/self/ns/mnt')})" in message
@@ -120,7 +120,7 @@ def test_a_tree_that_is_bound_elsewhere_is_not_touched(web: Host, change: str) -
 
 
 @pytest.mark.parametrize("change", ["layers", "absent"])
-def test_a_tree_in_the_namespace_of_a_container_is_not_touched(web: Host, change: str) -> None:
+def test_change_of_a_tree_mounted_in_a_container_is_refused(web: Host, change: str) -> None:
     with container() as process:
         namespace = os.readlink(f"/proc/{process.pid}/ns/mnt")
         message = refused(web, **definition(web, **CHANGES[change]))
@@ -129,7 +129,7 @@ def test_a_tree_in_the_namespace_of_a_container_is_not_touched(web: Host, change
     web.four_steps(**definition(web, **CHANGES[change]))
 
 
-def test_a_commit_with_restack_of_a_tree_that_is_bound_elsewhere_is_refused(web: Host) -> None:
+def test_commit_with_restack_of_a_tree_bound_elsewhere_is_refused(web: Host) -> None:
     options = {"root": str(web.root), "stack": "web", "name": "kept", "restack": True}
     with bound(web) as place:
         with pytest.raises(BusyError, match=f"mounted at {place} too"):
@@ -140,7 +140,7 @@ def test_a_commit_with_restack_of_a_tree_that_is_bound_elsewhere_is_refused(web:
     assert web.tree("web")["note"] == "of the container"
 
 
-def test_mounts_that_go_with_the_unmount_are_not_in_the_way(web: Host) -> None:
+def test_propagated_mounts_of_services_do_not_block_a_change(web: Host) -> None:
     """What systemd gives services of their own, such as PrivateTmp."""
     web.run(**definition(web, [BASE, APP], state="unmounted"))
     syscalls.mount(str(web.top), str(web.top), None, mount_flags.MS_BIND)
@@ -155,7 +155,7 @@ def test_mounts_that_go_with_the_unmount_are_not_in_the_way(web: Host) -> None:
         syscalls.umount(str(web.top), syscalls.MNT_DETACH)
 
 
-def test_a_mount_that_comes_between_brings_the_very_tree_back(web: Host) -> None:
+def test_bind_mount_made_during_unmount_brings_the_same_tree_back(web: Host) -> None:
     record, path = web.store.stacks()["web"], web.path("web")
     device = web.mounts("web")[0].device
     with contextlib.ExitStack() as elsewhere:
@@ -174,9 +174,7 @@ def test_a_mount_that_comes_between_brings_the_very_tree_back(web: Host) -> None
         assert web.tree("web")["note"] == "of the container"
 
 
-def test_a_tree_that_was_unmounted_while_it_was_open_is_not_mounted_a_second_time(
-    web: Host, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tree_unmounted_while_open_is_not_mounted_a_second_time(web: Host, capsys: pytest.CaptureFixture[str]) -> None:
     if not find_abilities().beneath or syscalls.in_user_namespace():
         pytest.skip("the kernel cannot be asked here")
     web.run(**definition(web, [BASE, APP]))
@@ -197,7 +195,7 @@ def test_a_tree_that_was_unmounted_while_it_was_open_is_not_mounted_a_second_tim
     assert web.tree("web")["note"] == "mine"
 
 
-def test_mount_strata_mounts_no_layer_that_is_mounted_elsewhere(web: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mount_strata_refuses_a_layer_that_is_mounted_elsewhere(web: Host, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["web", web.path("web"), "-o", f"root={web.root}"]
     with container() as process:
         unmount_all(web.top)
@@ -207,7 +205,7 @@ def test_mount_strata_mounts_no_layer_that_is_mounted_elsewhere(web: Host, capsy
     assert mount_strata(arguments) == 0
 
 
-def test_an_empty_layer_that_a_container_still_has_is_not_thrown_away(web: Host) -> None:
+def test_empty_upper_that_a_container_still_mounts_is_not_deleted(web: Host) -> None:
     web.run(**definition(web, [BASE, NEW], on_change="reset"))
     upper = Path(web.store.layer(web.store.stacks()["web"].stack_id))
     with container() as process:
@@ -221,7 +219,7 @@ def test_an_empty_layer_that_a_container_still_has_is_not_thrown_away(web: Host)
     assert not upper.exists()
 
 
-def test_detach_of_a_layer_that_is_mounted_again_is_refused_while_planning(web: Host) -> None:
+def test_detach_without_reset_is_refused_while_planning(web: Host) -> None:
     with subprocess.Popen(["sleep", "600"], cwd=web.path("web")) as holder:
         try:
             seen = snapshot(web.root)
@@ -234,7 +232,7 @@ def test_detach_of_a_layer_that_is_mounted_again_is_refused_while_planning(web: 
             holder.kill()
 
 
-def test_the_last_processes_of_a_detached_tree_go_on_writing(web: Host) -> None:
+def test_processes_in_a_detached_tree_keep_writing(web: Host) -> None:
     need_full_root("a process of another namespace is looked at")
     web.run(**definition(web, [BASE, APP], on_change="reset"))
     with subprocess.Popen(["sleep", "600"], cwd=web.path("web")) as holder:
@@ -247,7 +245,7 @@ def test_the_last_processes_of_a_detached_tree_go_on_writing(web: Host) -> None:
             holder.kill()
 
 
-def test_what_a_killed_run_has_left_is_no_hindrance_to_ask_the_kernel(web: Host) -> None:
+def test_upper_in_use_is_detected_despite_leftovers_of_a_killed_run(web: Host) -> None:
     need_full_root("asks the kernel with a directory in /run")
     upper = f"{web.store.layer(web.store.stacks()['web'].stack_id)}/diff"
     left = Path("/run/strata-probe")

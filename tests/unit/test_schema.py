@@ -24,16 +24,16 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text()))
 
 
-def test_it_is_made_of_the_argument_specs(tmp_path: Path) -> None:
+def test_published_schema_is_generated_from_the_argument_specs(tmp_path: Path) -> None:
     subprocess.run([ROOT / "scripts/schema", tmp_path / "schema.json"], check=True)
     assert (tmp_path / "schema.json").read_text() == PUBLISHED.read_text(), "run scripts/schema"
 
 
-def test_it_is_a_schema(validator: Any) -> None:
+def test_published_schema_is_a_valid_json_schema(validator: Any) -> None:
     validator.check_schema(validator.schema)
 
 
-def test_the_quick_start_is_right(validator: Any) -> None:
+def test_quick_start_definition_is_valid(validator: Any) -> None:
     validator.validate(yaml.safe_load((ROOT / "examples/quickstart/group_vars/all.yml").read_text()))
 
 
@@ -52,7 +52,7 @@ STACK = {"name": "web", "path": "/srv/web", "layers": ["base", {"src": "a.tar"}]
         {"overlay_prune": {"unused_for": "7d", "keep": ["base"]}},
     ],
 )
-def test_what_is_right(validator: Any, variables: dict[str, Any]) -> None:
+def test_valid_definition_is_accepted(validator: Any, variables: dict[str, Any]) -> None:
     validator.validate(variables)
 
 
@@ -71,6 +71,6 @@ def test_what_is_right(validator: Any, variables: dict[str, Any]) -> None:
         {"overlay_exclusive": "perhaps"},
     ],
 )
-def test_what_is_wrong(validator: Any, variables: dict[str, Any]) -> None:
+def test_wrong_definition_is_refused(validator: Any, variables: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         validator.validate(variables)

@@ -84,7 +84,7 @@ def work_until_cut(machine: Machine, last: int, seconds: float, how: str = "") -
     return released(life, last), life.lines
 
 
-def test_a_cut_and_a_real_boot(found: dict[str, Machine]) -> None:
+def test_store_is_sound_after_a_power_cut_and_a_real_boot(found: dict[str, Machine]) -> None:
     """The machine as the role has prepared it: its units mount what the cut has left, before anybody looks."""
 
     def cut_and_boot(machine: Machine) -> None:
@@ -98,7 +98,7 @@ def test_a_cut_and_a_real_boot(found: dict[str, Machine]) -> None:
     on_all(found, cut_and_boot)
 
 
-def test_the_plug_loses_what_was_not_flushed(found: dict[str, Machine]) -> None:
+def test_power_cut_of_the_test_disk_loses_only_unflushed_blocks(found: dict[str, Machine]) -> None:
     """Of two blocks on the disk, the one that was flushed is there later and the other is not."""
 
     def cut(machine: Machine) -> None:
@@ -121,7 +121,7 @@ def test_the_plug_loses_what_was_not_flushed(found: dict[str, Machine]) -> None:
     on_all(found, cut)
 
 
-def test_power_cuts(found: dict[str, Machine], capsys: pytest.CaptureFixture[str]) -> None:
+def test_store_is_sound_after_every_power_cut(found: dict[str, Machine], capsys: pytest.CaptureFixture[str]) -> None:
     """The disk goes from machine to machine: a fresh one resumes in seconds, and a boot would take minutes."""
     each = -(-CUTS // len(found))
     cuts: list[str] = []

@@ -24,14 +24,14 @@ with open('%s/filled', 'wb', 0) as stream:
 
 
 @pytest.mark.parametrize(("path", "size"), [("/srv/small", 8 << 20), ("/srv/odd", 5000001), ("/srv/fleeting", 4 << 20)])
-def test_a_stack_is_full_at_its_size(host: Host, path: str, size: int) -> None:
+def test_stack_is_full_at_its_size(host: Host, path: str, size: int) -> None:
     written, error = host.check_output("python3 -c %s", FILL % path).split()
     assert error in ("ENOSPC", "EDQUOT")
     assert size / 2 < int(written) <= size + 65536
     assert host.file(f"{path}/below").content_string == "from the layer\n"
 
 
-def test_the_host_is_unharmed_and_other_stacks_have_room(host: Host) -> None:
+def test_host_and_other_stacks_have_free_space_beside_full_stacks(host: Host) -> None:
     for path in ("/srv/small", "/srv/odd", "/srv/fleeting"):
         assert host.run("dd if=/dev/zero of=%s/more bs=1M count=20", path).rc != 0
     host.check_output("dd if=/dev/zero of=/srv/free/data bs=1M count=40 conv=fsync")
@@ -39,7 +39,7 @@ def test_the_host_is_unharmed_and_other_stacks_have_room(host: Host) -> None:
     assert free > 1000
 
 
-def test_what_is_removed_makes_room_again(host: Host) -> None:
+def test_removed_files_free_space_in_a_full_stack(host: Host) -> None:
     host.run("dd if=/dev/zero of=/srv/small/more bs=1M count=20")
     host.check_output("rm -f /srv/small/more /srv/small/filled && dd if=/dev/zero of=/srv/small/again bs=1M count=6")
     host.check_output("rm /srv/small/again")

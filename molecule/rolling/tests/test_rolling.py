@@ -11,7 +11,7 @@ import json
 from testinfra.host import Host
 
 
-def test_the_host_on_which_it_fails_has_gone_back_and_the_other_keeps_it(host: Host) -> None:
+def test_failed_host_is_rolled_back_and_the_other_keeps_the_release(host: Host) -> None:
     version = "1" if host.file("/etc/app-refuses-2").exists else "2"
     assert host.file("/srv/web/version").content_string == f"{version}\n"
     served = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/').read().decode())"
@@ -19,6 +19,6 @@ def test_the_host_on_which_it_fails_has_gone_back_and_the_other_keeps_it(host: H
     assert host.service("app.service").is_running
 
 
-def test_what_was_tried_is_on_record(host: Host) -> None:
+def test_failed_release_and_its_rollback_are_in_the_history(host: Host) -> None:
     record = json.loads(host.file("/var/lib/strata/strata/stacks/web.json").content_string)
     assert len(record["history"]) == (3 if host.file("/etc/app-refuses-2").exists else 2)

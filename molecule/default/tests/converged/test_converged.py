@@ -12,7 +12,7 @@ import pytest
 from testinfra.host import Host
 
 
-def test_the_service_serves_version_1(host: Host) -> None:
+def test_service_serves_version_1(host: Host) -> None:
     answer = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/version').read().decode().strip())"
     assert host.check_output("python3 -c %s", answer) == "1"
     assert host.check_output("/srv/web/bin/greet") == "greetings from version 1"
@@ -25,7 +25,7 @@ def test_the_service_serves_version_1(host: Host) -> None:
     ("path", "options", "lowers"),
     [("/srv/web", "ro", 3), ("/srv/data", "rw", 2), ("/srv/scratch", "rw", 1)],
 )
-def test_the_kernel_has_each_stack_with_every_layer(host: Host, path: str, options: str, lowers: int) -> None:
+def test_each_stack_is_an_overlay_of_all_its_layers(host: Host, path: str, options: str, lowers: int) -> None:
     (line,) = [one for one in host.file("/proc/self/mountinfo").content_string.splitlines() if one.split()[4] == path]
     mount, superblock = line.split(" - ")
     assert superblock.split()[0] == "overlay"
@@ -42,12 +42,12 @@ def test_changes_stay_in_their_stack(host: Host) -> None:
     assert "Read-only file system" in host.run("touch /srv/web/mine").stderr
 
 
-def test_a_persistent_stack_is_as_large_as_its_definition_says(host: Host) -> None:
+def test_persistent_stack_has_the_size_of_its_definition(host: Host) -> None:
     size = host.check_output("df --block-size=1 --output=size /srv/data").split()[-1]
     assert int(size) == 64 * 1024 * 1024
 
 
-def test_the_store_is_on_its_own_disk_with_quota_and_nothing_has_failed(host: Host) -> None:
+def test_store_is_on_its_own_disk_with_quota_and_no_unit_has_failed(host: Host) -> None:
     mount = host.mount_point("/var/lib/strata")
     expected = {"debian12": ("ext4", "prjquota"), "debian13": ("xfs", "prjquota")}[host.backend.host.name]
     assert (mount.filesystem, expected[1] in mount.options) == (expected[0], True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from testinfra.host import Host
 
 
-def test_the_service_serves_version_2(host: Host) -> None:
+def test_service_serves_version_2(host: Host) -> None:
     answer = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/version').read().decode().strip())"
     assert host.check_output("python3 -c %s", answer) == "2"
     assert host.check_output("/srv/web/bin/greet") == "greetings from version 2"
@@ -22,7 +22,7 @@ def test_changes_of_a_persistent_stack_are_kept(host: Host) -> None:
     assert not host.file("/srv/data/lib/removed-by-2").exists
 
 
-def test_a_stack_without_a_change_is_left_alone(host: Host) -> None:
+def test_stack_without_a_change_keeps_its_files(host: Host) -> None:
     assert host.file("/srv/scratch/mine").content_string == "mine\n"
 
 

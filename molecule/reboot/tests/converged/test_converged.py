@@ -11,7 +11,7 @@ import json
 from testinfra.host import Host
 
 
-def test_the_stack_of_most_layers_has_as_many_as_this_kernel_takes(host: Host) -> None:
+def test_deepest_stack_has_as_many_layers_as_the_kernel_takes(host: Host) -> None:
     version = tuple(int(part) for part in host.check_output("uname -r").split(".")[:2])
     record = json.loads(host.file("/var/lib/strata/strata/stacks/most.json").content_string)
     assert len(record["history"][-1]["diff_ids"]) == (500 if version >= (6, 8) else 135)

@@ -21,11 +21,11 @@ def moments(host: Host, unit: str) -> tuple[int, int]:
     return int(found["InactiveExitTimestampMonotonic"]), int(found["ActiveEnterTimestampMonotonic"])
 
 
-def test_it_is_another_boot(host: Host) -> None:
+def test_host_has_rebooted(host: Host) -> None:
     assert host.check_output("cat /proc/sys/kernel/random/boot_id") != host.check_output("cat /root/boot-before")
 
 
-def test_every_unit_is_well(host: Host) -> None:
+def test_system_is_running_and_no_unit_has_failed(host: Host) -> None:
     assert host.run("systemctl is-system-running --wait").stdout.strip() == "running"
     assert host.check_output("systemctl --failed --no-legend --plain") == ""
 
@@ -36,25 +36,25 @@ def test_every_stack_is_mounted_once_by_its_unit(host: Host, name: str) -> None:
     assert host.check_output("findmnt --noheadings --output TARGET %s", f"/srv/{name}").split() == [f"/srv/{name}"]
 
 
-def test_trees_are_what_they_were(host: Host) -> None:
+def test_trees_of_read_only_stacks_are_the_same_after_the_reboot(host: Host) -> None:
     assert host.file("/srv/one/base").content_string == "base\n"
     assert host.file("/srv/five/top").content_string == "b\n"
     assert host.file("/srv/most/top").content_string == "b\n"
     assert sorted(host.file("/srv/five").listdir()) == ["a", "b", "base", "c", "top", "version"]
 
 
-def test_persistent_is_intact(host: Host) -> None:
+def test_persistent_stack_keeps_its_changes(host: Host) -> None:
     assert sorted(host.file("/srv/kept").listdir()) == ["base", "c", "renamed", "top", "version", "written"]
     assert host.file("/srv/kept/written").content_string == "by a user\n"
     assert host.file("/srv/kept/renamed").content_string == "b\n"
 
 
-def test_volatile_is_empty(host: Host) -> None:
+def test_volatile_stack_shows_only_its_layers_and_is_writable(host: Host) -> None:
     assert host.file("/srv/fleeting").listdir() == ["base"]
     host.check_output("touch /srv/fleeting/new && rm /srv/fleeting/new")
 
 
-def test_read_only_is_read_only(host: Host) -> None:
+def test_writing_to_read_only_stacks_fails(host: Host) -> None:
     for name in ("one", "five", "most"):
         assert "Read-only" in host.run("touch %s", f"/srv/{name}/new").stderr
 
@@ -66,7 +66,7 @@ def test_services_found_their_trees_at_their_start(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("stack", "service"), [("five", "site"), ("kept", "writer"), ("most", "stranger")])
-def test_the_order_is_store_stack_service(host: Host, stack: str, service: str) -> None:
+def test_store_is_mounted_before_stack_and_stack_before_service(host: Host, stack: str, service: str) -> None:
     _began, store = moments(host, "var-lib-strata.mount")
     began, mounted = moments(host, f"srv-{stack}.mount")
     starts, _active = moments(host, f"{service}.service")

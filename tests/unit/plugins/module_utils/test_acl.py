@@ -56,7 +56,7 @@ NAMED = (
         (b"user::rw-,group::r--,other::---,user:\xff:rwx:5,user::r--:,user:12345:r--,mask::rwx", None),
     ],
 )
-def test_words_become_an_attribute(text: bytes, expected: str | None) -> None:
+def test_textual_access_list_becomes_its_xattr_or_is_refused(text: bytes, expected: str | None) -> None:
     if expected is None:
         with pytest.raises(StrataError):
             attribute(listed(text))
@@ -84,12 +84,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_access_list_is_refused(name: str) -> None:
+def test_malformed_access_list_is_refused(name: str) -> None:
     with pytest.raises(StrataError, match="'f'.*access list"):
         attribute(listed(BAD[name]))
 
 
-def test_a_name_without_a_number_is_refused() -> None:
+def test_access_list_name_without_id_is_refused_unless_xattr_is_given() -> None:
     text = b"user::rw-,group:adm:r-x,group::r--,other::---,mask::rwx"
     with pytest.raises(StrataError, match="entry 'f': its access list names group 'adm' without a number"):
         attribute(listed(text))
@@ -97,12 +97,12 @@ def test_a_name_without_a_number_is_refused() -> None:
     assert attribute(numbers + member(b"f")) == b"numbers".hex()
 
 
-def test_links_have_none_and_no_words_are_none() -> None:
+def test_symlink_and_empty_text_have_no_access_list() -> None:
     assert attribute(pax((b"SCHILY.acl.access", b"nonsense")) + symlink(b"l", b"f")) is None
     assert attribute(listed(b"")) is None
 
 
-def test_not_for_all_entries_at_once() -> None:
+def test_access_list_in_a_global_header_is_refused() -> None:
     with pytest.raises(StrataError, match="for all entries"):
         attribute(pax((b"SCHILY.acl.default", b"user::rwx"), flag=b"g") + member(b"f"))
 
@@ -172,7 +172,7 @@ UNPACKED: dict[str, list[list[object]]] = {
 @needs_programs
 @pytest.mark.parametrize("packer", PACKED)
 @pytest.mark.parametrize("order", ["", "reversed"])
-def test_the_same_tree_as_of_tar(tmp_path: Path, tree: Path, packer: str, order: str) -> None:
+def test_unpacked_tree_equals_what_tar_and_bsdtar_unpack(tmp_path: Path, tree: Path, packer: str, order: str) -> None:
     names = sorted(path.relative_to(tree) for path in tree.rglob("*"))
     names = names[::-1] if order else names
     recursion = "-n" if packer == "bsdtar" else "--no-recursion"
@@ -193,7 +193,7 @@ def test_the_same_tree_as_of_tar(tmp_path: Path, tree: Path, packer: str, order:
 
 
 @needs_programs
-def test_names_that_this_machine_knows(tmp_path: Path) -> None:
+def test_access_list_name_known_to_this_host_is_refused_without_id(tmp_path: Path) -> None:
     """User and group daemon are 1 on every Debian; GNU tar writes their names only, bsdtar their number too."""
     (tmp_path / "f").write_text("x")
     run("setfacl", "-m", "u:1:rwx", tmp_path / "f")
@@ -207,7 +207,7 @@ def test_names_that_this_machine_knows(tmp_path: Path) -> None:
 
 
 @needs_programs
-def test_nothing_is_inherited_from_above(tmp_path: Path) -> None:
+def test_unpacked_tree_inherits_no_access_list_or_group_from_its_parent(tmp_path: Path) -> None:
     """A store may lie where setfacl -d or chmod g+s says what new files get; a layer is the same everywhere."""
     os.chown(tmp_path, 0, 54321)
     tmp_path.chmod(0o2755)

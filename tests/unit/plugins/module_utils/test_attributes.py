@@ -43,12 +43,12 @@ def test_attributes_of_other_systems_are_left_out_with_one_warning() -> None:
     assert found == (f"{words}'com.apple.provenance', 'com.apple.quarantine'",)
 
 
-def test_mac_attribute_of_two_kinds_of_records_is_one() -> None:
+def test_mac_attribute_in_two_kinds_of_records_is_counted_once() -> None:
     records = ((b"SCHILY.xattr.com.apple.provenance", b"x"), (b"LIBARCHIVE.xattr.com.apple.provenance", b"eA=="))
     (words,) = warnings(pax(*records), member(b"a"))
     assert words == "1 attribute was left out, which no Linux file system can hold: 'com.apple.provenance'"
 
 
-def test_attributes_of_a_file_are_no_matter_for_a_warning() -> None:
+def test_attributes_that_linux_can_hold_give_no_warning() -> None:
     names = ("user.a", "trusted.b", "security.capability", "system.posix_acl_access")
     assert warnings(member(b"f", xattrs=dict.fromkeys(names, b"x"))) == ()

@@ -54,7 +54,7 @@ RequiredBy=app.service worker@1.service
 SERVICES = ("app.service", "worker@1.service")
 
 
-def test_the_unit() -> None:
+def test_unit_for_services_has_expected_text_path_and_links() -> None:
     entry = boot_entry(BootFacts(), "web", "/srv/web", ROOT, SERVICES)
     units = "/etc/systemd/system"
     assert entry.text == UNIT
@@ -66,19 +66,19 @@ def test_the_unit() -> None:
     }
 
 
-def test_a_unit_without_services() -> None:
+def test_unit_without_services_has_no_before_and_no_required_by() -> None:
     entry = boot_entry(BootFacts(), "web", "/srv/web", ROOT, ())
     assert "Before=" not in entry.text
     assert entry.text.endswith("[Install]\nWantedBy=local-fs.target\n")
 
 
-def test_a_store_that_comes_with_the_network_is_waited_for_with_it() -> None:
+def test_store_on_the_network_gets_netdev_and_remote_fs_target() -> None:
     entry = boot_entry(BootFacts(remote=True), "web", "/srv/web", ROOT, ())
     assert "Options=root=/var/lib/strata,_netdev\n" in entry.text
     assert entry.links == {"/etc/systemd/system/remote-fs.target.wants/srv-web.mount"}
 
 
-def test_names_that_mean_something_to_systemd_are_written_so_that_they_do_not() -> None:
+def test_characters_special_to_systemd_are_escaped_in_the_unit() -> None:
     entry = boot_entry(BootFacts(), "web", "/srv/100% of\ttwo", "/a b/50%", ())
     assert "Where=/srv/100%% of\ttwo\n" in entry.text
     assert 'RequiresMountsFor="/a b/50%%" ' in entry.text
@@ -89,7 +89,7 @@ PATHS = ["/srv/web", "/srv/my-web", "/srv/.hidden", "/.top", "/a b", "/ü", "/x/
 
 
 @pytest.mark.skipif(shutil.which("systemd-escape") is None, reason="the program systemd-escape is not here")
-def test_paths_become_unit_names_as_systemd_writes_them() -> None:
+def test_unit_name_of_a_path_equals_that_of_systemd_escape() -> None:
     numbers = random.Random(4)
     letters = [chr(code) for code in range(32, 127) if chr(code) != "/"]
     drawn = ["/" + "".join(numbers.choices(letters, k=12)) + "/x" for _number in range(40)]
@@ -99,7 +99,7 @@ def test_paths_become_unit_names_as_systemd_writes_them() -> None:
         assert escape_path(path) == done.stdout.strip()
 
 
-def test_the_root_has_a_name_too() -> None:
+def test_unit_name_of_the_root_directory_is_a_dash() -> None:
     assert escape_path("/") == "-"
 
 
@@ -115,14 +115,14 @@ def test_the_root_has_a_name_too() -> None:
         ("/srv/foreign", ROOT, "was not written for this stack"),
     ],
 )
-def test_what_cannot_be_written_is_told(path: str, root: str, told: str) -> None:
+def test_boot_entry_that_cannot_be_written_is_reported(path: str, root: str, told: str) -> None:
     facts = BootFacts(foreign=frozenset({"/etc/systemd/system/srv-foreign.mount"}))
     (problem,) = boot_problems("stack web", boot_entry(facts, "web", path, root, ()), path, root, facts)
     assert problem.startswith("stack web: option 'boot': ")
     assert told in problem
 
 
-def test_an_ordinary_stack_has_no_problem() -> None:
+def test_ordinary_stack_has_no_boot_errors() -> None:
     for facts in (BootFacts(), BootFacts(systemd=False)):
         entry = boot_entry(facts, "web", "/srv/a b", ROOT, ())
         assert boot_problems("stack web", entry, "/srv/a b", ROOT, facts) == []
@@ -139,7 +139,7 @@ WEB = boot_entry(BootFacts(), "web", "/srv/web", ROOT, SERVICES)
 DB = boot_entry(BootFacts(), "db", "/srv/db", ROOT, ())
 
 
-def test_what_is_right_stays() -> None:
+def test_correct_boot_entry_with_a_foreign_link_is_kept() -> None:
     found = BootEntry("web", WEB.path, WEB.text, WEB.links | {"/etc/systemd/system/others.target.wants/srv-web.mount"})
     changes = boot_changes({"web": WEB}, {"web"}, ["web"], facts_with(found))
     assert (changes.removed, changes.written) == ((), ())
@@ -148,12 +148,12 @@ def test_what_is_right_stays() -> None:
 @pytest.mark.parametrize(
     "found", [BootEntry("web", WEB.path, "other", WEB.links), BootEntry("web", WEB.path, WEB.text)]
 )
-def test_what_is_wrong_is_written_again(found: BootEntry) -> None:
+def test_boot_entry_with_wrong_text_or_missing_links_is_rewritten(found: BootEntry) -> None:
     changes = boot_changes({"web": WEB}, {"web"}, ["web"], facts_with(found))
     assert (changes.removed, changes.written) == ((), ((WEB, frozenset()),))
 
 
-def test_links_for_services_that_are_no_more_go_and_those_of_others_stay() -> None:
+def test_links_of_dropped_services_are_removed_and_foreign_ones_kept() -> None:
     other = "/etc/systemd/system/other.service.requires/srv-web.mount"
     now = boot_entry(BootFacts(), "web", "/srv/web", ROOT, SERVICES[:1])
     found = BootEntry("web", WEB.path, WEB.text, WEB.links | {other})
@@ -161,7 +161,7 @@ def test_links_for_services_that_are_no_more_go_and_those_of_others_stay() -> No
     assert changes.written == ((now, frozenset({"/etc/systemd/system/worker@1.service.requires/srv-web.mount"})),)
 
 
-def test_nothing_is_left_behind_and_nothing_of_others_is_touched() -> None:
+def test_stale_boot_entries_are_removed_and_those_of_others_kept() -> None:
     lost = BootEntry("lost", "/etc/systemd/system/srv-lost.mount", "x")
     moved = BootEntry("web", "/etc/systemd/system/srv-old.mount", "x")
     # "db" is a stack of another definition; "lost" is one that the store knows no more.
@@ -206,7 +206,7 @@ def test_units_are_written_observed_and_removed(places: Places) -> None:
     assert os.listdir(places.units) == []
 
 
-def test_lines_of_fstab_where_systemd_is_not(places: Places) -> None:
+def test_fstab_lines_are_written_observed_and_removed_without_systemd(places: Places) -> None:
     os.unlink(places.init)
     original = "# mine\r\nUUID=1  /  ext4 defaults 0 1"
     Path(places.fstab).write_bytes(original.encode())
@@ -229,13 +229,13 @@ def test_lines_of_fstab_where_systemd_is_not(places: Places) -> None:
     assert os.listdir(os.path.dirname(places.fstab)) == ["fstab"]
 
 
-def test_systemd_that_runs_is_systemd_whatever_init_is(places: Places) -> None:
+def test_running_systemd_is_recognised_when_init_is_missing(places: Places) -> None:
     os.unlink(places.init)
     os.mkdir(places.running)
     assert observe_boot(ROOT, [], places).systemd
 
 
-def test_a_program_that_cannot_be_run_is_no_helper(places: Places) -> None:
+def test_helper_that_is_not_executable_does_not_count(places: Places) -> None:
     Path(places.helper).write_text("")
     assert not observe_boot(ROOT, [], places).helper
     os.chmod(places.helper, 0o755)
@@ -243,7 +243,7 @@ def test_a_program_that_cannot_be_run_is_no_helper(places: Places) -> None:
 
 
 @pytest.mark.parametrize(("fstype", "remote"), [("ext4", False), ("nfs4", True), ("fuse.sshfs", True)])
-def test_the_file_system_of_the_store(places: Places, fstype: str, remote: bool) -> None:
+def test_store_on_a_network_file_system_is_remote(places: Places, fstype: str, remote: bool) -> None:
     def line(number: int, path: str, kind: str) -> Mount:
         return Mount(number, 1, "8:1", "/", path, ("rw",), kind, "x", ("rw",))
 
@@ -252,13 +252,13 @@ def test_the_file_system_of_the_store(places: Places, fstype: str, remote: bool)
 
 
 @pytest.mark.parametrize("field", ["a b", "tab\tnew\nline", "back\\slash", "#first", "plain"])
-def test_fields_of_fstab_come_back(field: str) -> None:
+def test_escaped_fstab_field_is_read_back_unchanged(field: str) -> None:
     line = f"{escape(field)} rest"
     assert len(line.split()) == 2
     assert first_field(line) == field
 
 
-def test_a_block_without_its_end_takes_nothing_with_it() -> None:
+def test_repair_of_an_fstab_block_without_end_keeps_other_lines() -> None:
     text = with_block("UUID=1 / ext4\n", ROOT, ["web /srv/web strata root=/x 0 0"])
     broken = text.replace(text.splitlines()[-1] + "\n", "tmpfs /tmp tmpfs\n")
     assert block_lines(broken, ROOT) == []
@@ -267,7 +267,7 @@ def test_a_block_without_its_end_takes_nothing_with_it() -> None:
     assert "BEGIN" not in repaired
 
 
-def test_two_stores_have_a_block_each() -> None:
+def test_two_stores_have_separate_fstab_blocks() -> None:
     text = with_block(with_block("", "/a", ["a /1 strata"]), "/b", ["b /2 strata"])
     assert (block_lines(text, "/a"), block_lines(text, "/b")) == (["a /1 strata"], ["b /2 strata"])
     assert block_lines(with_block(text, "/a", []), "/b") == ["b /2 strata"]

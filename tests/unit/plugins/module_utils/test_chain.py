@@ -27,11 +27,11 @@ AB = "sha256:267c5fd16af60e52927fabf0a36a31f3b5a2069347f7f00c7bd7f93f6ebc01f4"
 ABC = "sha256:82c0ed5f6c15be9b9180a8c04b9f2c676d74af6db13c711f5bb47a0fa43b56df"
 
 
-def test_short_is_as_docker_shows_an_id() -> None:
+def test_short_id_has_12_digits_as_in_docker() -> None:
     assert short("sha256:0123456789abcdef") == "0123456789ab"
 
 
-def test_chain_ids_of_the_reference_vector() -> None:
+def test_chain_ids_match_the_reference_vector() -> None:
     assert ["sha256:" + hashlib.sha256(text).hexdigest() for text in (b"layer-a", b"layer-b", b"layer-c")] == [A, B, C]
     assert chain_ids([A, B, C]) == (A, AB, ABC)
 
@@ -41,29 +41,29 @@ def test_chain_of_one_layer_is_its_diff_id_and_of_none_is_empty() -> None:
     assert chain_ids([]) == ()
 
 
-def test_order_and_repetition_make_other_chains() -> None:
+def test_order_and_repetition_change_the_chain_id() -> None:
     assert chain_ids([B, A])[-1] != AB
     assert len(set(chain_ids([A, A, A]))) == 3
 
 
-def test_link_ids_are_pinned_and_look_like_docker_s() -> None:
+def test_link_ids_are_pinned_and_have_docker_form() -> None:
     """A lost link is rebuilt from the directory's name, so this text may never change."""
     assert link_id(hex_of(A)) == "KA76JKNAT6YEHPMX6AFX25ICBR"
     assert link_id(hex_of(ABC)) == "JX74JJWKYZUK2PXJIPXCHCB3B7"
     assert LINK_ID.match(link_id(hex_of(AB)))
 
 
-def test_lower_is_written_top_to_bottom() -> None:
+def test_lower_file_lists_layers_top_to_bottom() -> None:
     assert lower_text(["BOTTOM", "MIDDLE", "TOP"]) == "l/TOP:l/MIDDLE:l/BOTTOM"
     assert lower_text(["ONLY"]) == "l/ONLY"
     assert lower_text([]) == ""
 
 
-def test_twins_are_the_upper_occurrences() -> None:
+def test_only_upper_occurrences_of_a_layer_have_a_twin_below() -> None:
     assert [has_twin_below([A, B, A, B, C], index) for index in range(5)] == [False, False, True, True, False]
 
 
 @pytest.mark.parametrize("text", [A.upper(), A[:-1], A + "0", A + "\n", hex_of(A), "sha512:" + "0" * 64, ""])
-def test_what_is_no_diff_id(text: str) -> None:
+def test_malformed_diff_id_does_not_match(text: str) -> None:
     assert DIFF_ID.match(A)
     assert not DIFF_ID.match(text)

@@ -28,7 +28,7 @@ def lower(tmp_path: Path) -> Path:
     return tmp_path / "lower"
 
 
-def test_order_and_parents(tmp_path: Path, lower: Path) -> None:
+def test_changes_are_listed_in_tree_order_with_their_parents(tmp_path: Path, lower: Path) -> None:
     upper = tmp_path / "upper"
     (upper / "etc/deep").mkdir(parents=True)
     for name in ("etc/deep/new", "etc-too", "etc/deep.d"):
@@ -36,7 +36,7 @@ def test_order_and_parents(tmp_path: Path, lower: Path) -> None:
     assert told(upper, lower) == ["C /etc", "C /etc/deep", "A /etc/deep/new", "A /etc/deep.d", "A /etc-too"]
 
 
-def test_what_is_as_below_has_not_changed(tmp_path: Path, lower: Path) -> None:
+def test_copied_up_file_that_equals_the_lower_one_is_no_change(tmp_path: Path, lower: Path) -> None:
     upper = tmp_path / "upper"
     (upper / "etc").mkdir(parents=True)
     (upper / "etc/one").write_text("etc/one")
@@ -45,12 +45,12 @@ def test_what_is_as_below_has_not_changed(tmp_path: Path, lower: Path) -> None:
     assert told(upper, lower) == []
 
 
-def test_nothing_below(tmp_path: Path) -> None:
+def test_entry_without_lower_layers_is_an_addition(tmp_path: Path) -> None:
     (tmp_path / "upper/only").mkdir(parents=True)
     assert told(tmp_path / "upper") == ["A /only"]
 
 
-def test_a_layer_that_is_missing(tmp_path: Path, lower: Path) -> None:
+def test_missing_layer_raises_file_not_found(tmp_path: Path, lower: Path) -> None:
     with pytest.raises(FileNotFoundError):
         told(tmp_path / "upper", lower)
     (tmp_path / "upper").mkdir()
@@ -58,7 +58,7 @@ def test_a_layer_that_is_missing(tmp_path: Path, lower: Path) -> None:
         told(tmp_path / "upper", tmp_path / "none", lower)
 
 
-def test_wider_and_deeper_than_descriptors_allow(tmp_path: Path) -> None:
+def test_changes_are_found_with_more_directories_than_descriptors(tmp_path: Path) -> None:
     """Fifty layers that all have the same directories, sixty deep."""
     lowers = [tmp_path / f"lower{number}" for number in range(50)]
     upper = tmp_path / "upper"
@@ -69,14 +69,14 @@ def test_wider_and_deeper_than_descriptors_allow(tmp_path: Path) -> None:
     assert found == [*(f"C {'/d' * depth}" for depth in range(1, 61)), f"A {'/d' * 60}/new"]
 
 
-def test_times_without_fractions() -> None:
+def test_time_without_fraction_equals_any_time_in_that_second() -> None:
     assert same_time(7 * SECOND, 7 * SECOND)
     assert same_time(7 * SECOND, 7 * SECOND + 5)
     assert not same_time(7 * SECOND + 5, 7 * SECOND + 6)
     assert not same_time(7 * SECOND, 8 * SECOND)
 
 
-def test_results_can_be_read_whatever_names_are_in_them() -> None:
+def test_names_that_are_no_utf8_are_escaped_in_results() -> None:
     name = os.fsdecode(b"\xff")
     assert readable({"a": [name, 1, None], name: ("\u00fc", "\ud800")}) == {
         "a": ["\\xff", 1, None],
@@ -84,7 +84,7 @@ def test_results_can_be_read_whatever_names_are_in_them() -> None:
     }
 
 
-def test_marks_of_fuse_overlayfs(tmp_path: Path, lower: Path) -> None:
+def test_fuse_overlayfs_whiteouts_are_deletions_for_that_driver_only(tmp_path: Path, lower: Path) -> None:
     """Where it may make no devices, a whiteout is a file of another name."""
     upper = tmp_path / "upper"
     (upper / "etc/deep").mkdir(parents=True)

@@ -79,7 +79,7 @@ def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(os, "copy_file_range", unsupported)
 
 
-def test_clone(tree: Path, tmp_path: Path, means: None) -> None:
+def test_clone_equals_its_source_and_shares_no_inode(tree: Path, tmp_path: Path, means: None) -> None:
     before = facts(tree)
     copy = tmp_path / "copy"
     clone_tree(str(tree), str(copy))
@@ -90,20 +90,20 @@ def test_clone(tree: Path, tmp_path: Path, means: None) -> None:
     remove_tree(str(copy))
 
 
-def test_the_target_must_not_exist(tree: Path, tmp_path: Path) -> None:
+def test_clone_to_an_existing_target_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     with pytest.raises(FileExistsError):
         clone_tree(str(tree), str(tmp_path / "copy"))
     assert not os.listdir(tmp_path / "copy")
 
 
-def test_a_link_as_source_is_refused(tree: Path, tmp_path: Path) -> None:
+def test_clone_of_a_symlink_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(tree)
     with pytest.raises(OSError, match="directory|symbolic"):
         clone_tree(str(tmp_path / "alias"), str(tmp_path / "copy"))
 
 
-def test_real_errors_are_not_taken_for_missing_abilities(
+def test_clone_on_a_full_disk_fails_without_a_fallback(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_arguments: Any) -> int:

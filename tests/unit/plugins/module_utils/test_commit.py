@@ -18,7 +18,7 @@ UNITS = ("db.service", "app.service")
 STOPPED = plan_quiet("stop", UNITS)
 
 
-def test_every_mistake_is_told() -> None:
+def test_all_errors_of_a_commit_are_reported_at_once() -> None:
     with pytest.raises(DefinitionError) as told:
         read_commit({"root": "relative", "stack": "..", "name": "a b", "services": "halt"})
     assert [text.partition(": ")[0].partition(" must")[0] for text in told.value.problems] == [
@@ -30,7 +30,7 @@ def test_every_mistake_is_told() -> None:
     assert read_commit({"stack": "web", "name": "kept", "labels": {"build": 7}}).labels == {"build": "7"}
 
 
-def test_units_stop_and_start_in_order() -> None:
+def test_units_stop_in_reverse_order_and_start_in_order() -> None:
     assert plan_quiet("run", UNITS) == Quiet()
     assert STOPPED.jobs == (("stop", "app.service"), ("stop", "db.service"))
     assert STOPPED.back == (("start", "db.service"), ("start", "app.service"))
@@ -70,7 +70,7 @@ def lines(log: str) -> list[str]:
 ALL = ["stop app.service", "stop db.service", "start db.service", "start app.service"]
 
 
-def test_units_come_back_after_the_work_and_after_a_failure(log: str) -> None:
+def test_stopped_units_start_again_after_success_and_failure(log: str) -> None:
     with kept_quiet("web", STOPPED, Manager(log)):
         assert lines(log) == ALL[:2]
     assert lines(log) == ALL
@@ -79,7 +79,7 @@ def test_units_come_back_after_the_work_and_after_a_failure(log: str) -> None:
     assert lines(log) == [*ALL, *ALL]
 
 
-def test_what_does_not_stop_or_start_is_told(log: str) -> None:
+def test_failed_stop_or_start_is_reported_and_other_units_start(log: str) -> None:
     with (
         pytest.raises(StrataError, match=r"'systemctl stop db\.service' failed"),
         kept_quiet("web", STOPPED, Manager(log, "stop db.service")),

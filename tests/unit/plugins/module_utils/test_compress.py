@@ -62,42 +62,42 @@ def read_all(stream: Decompressed, size: int = 65536) -> bytes:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"BZh9 is a file name", PLAIN])
-def test_plain(data: bytes) -> None:
+def test_uncompressed_data_is_read_unchanged(data: bytes) -> None:
     stream = opened(data)
     assert stream.format == "plain"
     assert read_all(stream) == data
 
 
-def test_whole(name: str) -> None:
+def test_compressed_data_is_read_whole(name: str) -> None:
     stream = opened(COMPRESSORS[name](PLAIN))
     assert stream.format == name
     assert read_all(stream) == PLAIN
     assert read_all(opened(COMPRESSORS[name](b""))) == b""
 
 
-def test_from_a_trickle_in_odd_pieces(name: str) -> None:
+def test_source_that_gives_few_bytes_a_read_is_decompressed(name: str) -> None:
     data = COMPRESSORS[name](PLAIN[:20_000])
     assert read_all(open_stream(cast("IO[bytes]", Trickle(data))), 11) == PLAIN[:20_000]
 
 
-def test_members_one_after_the_other(name: str) -> None:
+def test_concatenated_members_are_read_as_one(name: str) -> None:
     pack = COMPRESSORS[name]
     assert read_all(opened(pack(b"one") + pack(b"") + pack(PLAIN))) == b"one" + PLAIN
 
 
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.9, 0.999])
-def test_cut_short(name: str, part: float) -> None:
+def test_truncated_data_is_refused(name: str, part: float) -> None:
     data = COMPRESSORS[name](PLAIN)
     with pytest.raises(StrataError, match="cut short|damaged"):
         read_all(opened(data[: int(len(data) * part)]))
 
 
-def test_last_byte_missing_of_a_second_member(name: str) -> None:
+def test_second_member_without_its_last_byte_is_refused(name: str) -> None:
     with pytest.raises(StrataError, match="cut short|damaged"):
         read_all(opened(COMPRESSORS[name](PLAIN) + COMPRESSORS[name](b"more")[:-1]))
 
 
-def test_damaged_in_the_middle(name: str) -> None:
+def test_damaged_data_is_refused(name: str) -> None:
     data = bytearray(COMPRESSORS[name](PLAIN))
     for at in range(len(data) // 2, len(data) // 2 + 40):
         data[at] ^= 0x55
@@ -108,26 +108,26 @@ def test_damaged_in_the_middle(name: str) -> None:
         read_all(opened(bytes(data)))
 
 
-def test_noise_after_the_end(name: str) -> None:
+def test_garbage_after_the_last_member_is_refused(name: str) -> None:
     with pytest.raises(StrataError):
         read_all(opened(COMPRESSORS[name](b"data") + b"noise that is no member"))
 
 
 @pytest.mark.parametrize("padded", ["gzip", "xz"])
-def test_zeros_after_the_end_are_padding(padded: str) -> None:
+def test_zeros_after_the_last_member_are_ignored_as_padding(padded: str) -> None:
     assert read_all(opened(COMPRESSORS[padded](b"data") + bytes(1024))) == b"data"
 
 
-def test_closed_early(name: str) -> None:
+def test_stream_closed_early_leaves_nothing_running(name: str) -> None:
     with opened(COMPRESSORS[name](PLAIN * 5)) as stream:
         assert stream.read(10) == PLAIN[:10]
 
 
-def test_closed_without_reading(name: str) -> None:
+def test_stream_closed_unread_leaves_nothing_running(name: str) -> None:
     opened(COMPRESSORS[name](PLAIN * 5)).close()
 
 
-def test_an_error_of_the_source_passes_through(name: str) -> None:
+def test_read_error_of_the_source_is_passed_through(name: str) -> None:
     class Breaking(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             if self.tell() > 1000:
@@ -138,13 +138,13 @@ def test_an_error_of_the_source_passes_through(name: str) -> None:
         read_all(open_stream(Breaking(COMPRESSORS[name](PLAIN))))
 
 
-def test_the_end_is_final(name: str) -> None:
+def test_reads_after_the_end_return_nothing(name: str) -> None:
     with opened(COMPRESSORS[name](b"x")) as stream:
         assert [stream.read(10), stream.read(10), stream.read(10)] == [b"x", b"", b""]
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python reads zstd by itself")
-def test_zstd_without_its_program() -> None:
+def test_zstd_without_its_program_names_the_package_to_install() -> None:
     with pytest.raises(StrataError, match="install the package zstd"):
         open_stream(io.BytesIO(b"\x28\xb5\x2f\xfd rest"), program=lambda _name: None)
 
@@ -160,7 +160,7 @@ def zstd_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("zstd_library")
-def test_zstd_by_the_library_needs_no_program() -> None:
+def test_zstd_library_decompresses_without_the_program() -> None:
     def opened_here(data: bytes) -> Decompressed:
         return open_stream(io.BytesIO(data), program=lambda _name: None)
 
@@ -173,7 +173,7 @@ def test_zstd_by_the_library_needs_no_program() -> None:
             read_all(opened_here(bad))
 
 
-def test_xz_that_wants_too_much_memory() -> None:
+def test_xz_above_the_memory_limit_is_refused() -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 28}]
     data = lzma.compress(b"x", filters=filters)
     with pytest.raises(StrataError, match="Memory usage limit"):

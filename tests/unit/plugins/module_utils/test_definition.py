@@ -288,11 +288,11 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("definition", "expected"), MISTAKES)
-def test_each_mistake_has_its_message(definition: dict[str, Any], expected: list[str]) -> None:
+def test_each_error_in_a_definition_has_its_message(definition: dict[str, Any], expected: list[str]) -> None:
     assert problems_of(definition) == expected
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_errors_in_a_definition_are_reported_at_once() -> None:
     definition = {
         "exclusiv": True,
         "layers": [
@@ -336,14 +336,14 @@ def test_all_mistakes_are_told_at_once() -> None:
     ]
 
 
-def test_mistakes_make_one_message() -> None:
+def test_errors_are_joined_into_one_message_without_duplicates() -> None:
     assert str(DefinitionError(["one", "two", "one"])) == (
         "The definition has 2 mistakes; nothing was changed:\n  - one\n  - two"
     )
     assert str(DefinitionError(["one"])).startswith("The definition has 1 mistake;")
 
 
-def test_a_definition_as_it_is_understood() -> None:
+def test_definition_is_normalised_to_layers_stacks_and_sources() -> None:
     definition, problems = normalise(
         "apply",
         {
@@ -389,13 +389,13 @@ def test_a_definition_as_it_is_understood() -> None:
         (" 5m ", 5 << 20),
     ],
 )
-def test_sizes(text: Any, size: int) -> None:
+def test_size_is_read_as_bytes(text: Any, size: int) -> None:
     definition, problems = normalise("apply", stack(writable="volatile", size=text))
     assert (definition.stacks[0].size, problems) == (size, [])
 
 
 @pytest.mark.parametrize("size", ["1.5g", "-1", "\u0663m", "1e3", "m", "9" * 5000, "1 g"])
-def test_what_is_no_size(size: str) -> None:
+def test_malformed_size_is_refused(size: str) -> None:
     (problem,) = problems_of(stack(writable="volatile", size=size))
     assert problem.endswith("must be a number of bytes such as 512m or 2g")
 
@@ -404,35 +404,35 @@ def test_500_layers_are_allowed() -> None:
     assert problems_of(stack(layers=["base"] * 500)) == []
 
 
-def test_stacks_that_go_need_no_place_of_their_own() -> None:
+def test_absent_stack_may_share_a_path_and_have_no_layers() -> None:
     assert problems_of(two(path="/srv/web", state="absent")) == []
     assert problems_of(stack(state="absent", layers=[])) == []
 
 
-def test_neighbours_are_not_nested() -> None:
+def test_neighbouring_paths_are_not_taken_for_nested() -> None:
     assert problems_of(two(path="/srv/web2")) == []
     assert problems_of(stack(path="/var/lib/strata2")) == []
     assert problems_of({"root": "/data/strata", **stack(path="/var/lib/strata")}) == []
 
 
-def test_nesting_is_found_past_a_name_that_sorts_between() -> None:
+def test_nested_path_is_found_past_a_path_that_sorts_between() -> None:
     definition = {"stacks": [{**STACK, "name": n, "path": p} for n, p in (("a", "/s"), ("b", "/s-x"), ("c", "/s/y"))]}
     assert problems_of(definition) == ["stack c: option 'path': /s/y lies inside /s, the path of stack a"]
 
 
-def test_a_resolved_layer_needs_no_source() -> None:
+def test_resolved_layer_needs_no_source() -> None:
     definition = {"layers": [{"name": "base"}], **stack(layers=[{"name": "app"}])}
     assert normalise("apply", definition, ["layer base", "stack web: layer 1"])[1] == []
 
 
-def test_modules_of_one_item_are_definitions_of_one_item() -> None:
+def test_one_item_module_is_wrapped_into_a_definition_of_one_item() -> None:
     common = {"root": "/s", "lock_timeout": 5}
     assert wrap("layer", {**LAYER, **common, "url": None}) == {**common, "layers": [LAYER]}
     assert wrap("stack", {**STACK, **common}) == {**common, "stacks": [STACK]}
     assert wrap("apply", {"layers": [LAYER], "stacks": None}) == {"layers": [LAYER]}
 
 
-def test_an_option_of_apply_alone_is_unknown_to_a_module_of_one_item() -> None:
+def test_option_of_apply_alone_is_unknown_to_a_one_item_module() -> None:
     problems = normalise("stack", {**STACK, "exclusive": True})[1]
     assert [problem.split(";")[0] for problem in problems] == ["stack web: unknown option 'exclusive'"]
 
@@ -441,7 +441,7 @@ def test_an_option_of_apply_alone_is_unknown_to_a_module_of_one_item() -> None:
     ("path", "directory", "inside"),
     [("/a", "/a", True), ("/a/b", "/a", True), ("/ab", "/a", False), ("/a", "/a/b", False), ("/a", "/", True)],
 )
-def test_inside(path: str, directory: str, inside: bool) -> None:
+def test_path_is_inside_a_directory_by_whole_components(path: str, directory: str, inside: bool) -> None:
     assert is_inside(path, directory) is inside
 
 
@@ -488,7 +488,7 @@ ITEMS = st.lists(st.dictionaries(KEYS, YAML, max_size=8) | YAML, max_size=3)
 
 @settings(deadline=None)
 @given(layers=ITEMS | YAML, stacks=ITEMS | YAML, root=YAML, exclusive=YAML)
-def test_whatever_is_written_is_understood_or_told(layers: Any, stacks: Any, root: Any, exclusive: Any) -> None:
+def test_arbitrary_definition_is_understood_or_reported(layers: Any, stacks: Any, root: Any, exclusive: Any) -> None:
     given_options = {"layers": layers, "stacks": stacks, "root": root, "exclusive": exclusive}
     definition, problems = normalise("apply", given_options)
     assert all(problems)
@@ -498,7 +498,7 @@ def test_whatever_is_written_is_understood_or_told(layers: Any, stacks: Any, roo
 
 
 @given(module=st.sampled_from(["layer", "stack"]), options=st.dictionaries(KEYS, YAML, max_size=8))
-def test_modules_of_one_item_never_raise_either(module: str, options: dict[str, Any]) -> None:
+def test_arbitrary_options_of_a_one_item_module_raise_nothing(module: str, options: dict[str, Any]) -> None:
     definition, _problems = normalise(module, options)
     assert len(definition.layers) + len(definition.stacks) == 1
 
@@ -511,12 +511,12 @@ def test_modules_of_one_item_never_raise_either(module: str, options: dict[str, 
         ({"name": "a", "src": "/x\ud800"}, "option 'src' must be a path"),
     ],
 )
-def test_what_no_file_system_or_tar_can_hold(layer: dict[str, Any], message: str) -> None:
+def test_value_that_no_file_system_or_tar_can_hold_is_refused(layer: dict[str, Any], message: str) -> None:
     _definition, problems = normalise("apply", {"layers": [layer]})
     assert any(message in problem for problem in problems), problems
 
 
-def test_secrets_are_known() -> None:
+def test_secrets_are_health_headers_and_registry_passwords() -> None:
     health = {"url": "http://localhost/", "headers": {"Authorization": "Bearer abc", "X-Empty": ""}}
     image = {"name": "app", "registry": "r.example.com/app:1", "username": "me", "password": "hidden"}
     definition, problems = normalise("apply", {"images": [image], "stacks": [{**STACK, "health": health}]})

@@ -46,7 +46,7 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("files", "size"), [(1, 100), (5000, 10), (3000, 2000), (300, 300_000)])
-def test_entries_are_reckoned_from_parts_of_the_archive(place: Path, files: int, size: int) -> None:
+def test_effort_estimated_from_parts_is_right_within_a_factor_of_two(place: Path, files: int, size: int) -> None:
     blob = archive(place / "a.tar", files, size)
     assert 0.5 < effort(blob) / (blob.size + files * ENTRY) < 2
 
@@ -57,7 +57,7 @@ def test_many_small_files_take_longer_than_a_large_one(place: Path) -> None:
     assert effort(small) > effort(large)
 
 
-def test_an_archive_inside_another(place: Path) -> None:
+def test_archive_inside_another_has_the_same_effort(place: Path) -> None:
     inner = archive(place / "a.tar", 500, 3000)
     outer = place / "outer.tar"
     around = b"ustar" * (1 << 18)
@@ -83,7 +83,7 @@ def in_memory(blob: Blob) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def test_what_is_not_in_memory_is_not_read(place: Path) -> None:
+def test_uncached_archive_counts_by_its_size_without_being_read(place: Path) -> None:
     blob = archive(place / "a.tar", 3000, 2000)
     forget(blob)
     if in_memory(blob):
@@ -92,7 +92,7 @@ def test_what_is_not_in_memory_is_not_read(place: Path) -> None:
     assert in_memory(blob) == 0, "nor is the kernel made to begin reading"
 
 
-def test_parts_in_memory_stand_for_all(place: Path) -> None:
+def test_cached_parts_of_an_archive_stand_for_the_whole(place: Path) -> None:
     blob = archive(place / "a.tar", 9000, 2000)
     whole_in_memory = effort(blob)
     forget(blob, 8 << 20)
@@ -100,7 +100,7 @@ def test_parts_in_memory_stand_for_all(place: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 1, 100, 4096, 1_000_000])
-def test_an_archive_that_is_shorter_by_now(place: Path, left: int) -> None:
+def test_archive_truncated_meanwhile_still_gets_a_plausible_effort(place: Path, left: int) -> None:
     blob = archive(place / "a.tar", 3000, 2000)
     os.truncate(blob.path, left)
     assert blob.size <= effort(blob) < 2 * (blob.size + 3000 * ENTRY)
@@ -113,10 +113,10 @@ def test_compressed_archives_count_by_their_size(place: Path) -> None:
     assert effort(whole(packed)) == packed.stat().st_size
 
 
-def test_what_cannot_be_opened_counts_by_its_size(place: Path) -> None:
+def test_archive_that_cannot_be_opened_counts_by_its_size(place: Path) -> None:
     assert effort(Blob(str(place / "missing"), 0, 4096)) == 4096
 
 
-def test_a_pipe_is_not_waited_for(place: Path) -> None:
+def test_pipe_without_a_writer_is_not_waited_for(place: Path) -> None:
     os.mkfifo(place / "pipe")
     assert effort(whole(place / "pipe")) == 0

@@ -49,30 +49,30 @@ def overlay(options: str) -> str:
         ("lowerdir=/usr:/etc", 0),
     ],
 )
-def test_lowers(root: Path, lowers: str, links: int) -> None:
+def test_store_links_among_the_lowers_of_a_mount_are_in_use(root: Path, lowers: str, links: int) -> None:
     used = uses(root, overlay(lowers.format(link=LINK, root=root)))
     assert len(used.links) == links
     assert (used.layers, used.contents) == (set(), set())
 
 
-def test_uppers(root: Path) -> None:
+def test_layer_of_an_upper_directory_is_in_use(root: Path) -> None:
     for part in ("diff", "volatile/diff"):
         used = uses(root, overlay(f"lowerdir=l/{LINK},upperdir={root}/overlay2/{LAYER}/{part},workdir=/x"))
         assert used.layers == {LAYER}
 
 
-def test_another_directory_of_the_same_form_does_not_count(root: Path, tmp_path: Path) -> None:
+def test_lower_of_another_directory_of_the_same_form_is_not_in_use(root: Path, tmp_path: Path) -> None:
     (tmp_path / "other/overlay2").mkdir(parents=True)
     assert uses(root, overlay(f"lowerdir={tmp_path}/other/overlay2/l/{LINK}")).links == set()
 
 
-def test_our_directory_under_another_name_counts(root: Path, tmp_path: Path) -> None:
+def test_store_reached_under_another_path_is_in_use(root: Path, tmp_path: Path) -> None:
     (tmp_path / "alias").symlink_to(root)
     assert uses(root, overlay(f"lowerdir={tmp_path}/alias/overlay2/l/{LINK}")).links == {LINK}
     assert uses(root, overlay(f"lowerdir=/overlay2/l/{LINK}"), namespace_root=str(root)).links == {LINK}
 
 
-def test_binds_and_mounts_inside(root: Path) -> None:
+def test_content_of_a_bind_and_layer_of_an_inner_mount_are_in_use(root: Path) -> None:
     device, inner = root_on_device(mountinfo.read(), str(root))
     bind = f"60 1 {device} {inner}/content/sha256/{LAYER} /srv/one ro - ext4 /dev/x rw"
     assert uses(root, bind).contents == {LAYER}
@@ -84,7 +84,7 @@ def test_binds_and_mounts_inside(root: Path) -> None:
     assert uses(root, whole, inside).layers == {LAYER}
 
 
-def test_mounts_inside_where_the_whole_file_system_is_mounted(tmp_path: Path) -> None:
+def test_inner_mount_is_found_where_the_whole_file_system_is_mounted(tmp_path: Path) -> None:
     """As most are: their root is `/`, and a path that begins with two slashes is not the one that begins with one."""
     place = next(mount for mount in mountinfo.read() if mount.path == "/proc")
     device, inner = root_on_device(mountinfo.read(), "/proc/sys")
@@ -94,7 +94,7 @@ def test_mounts_inside_where_the_whole_file_system_is_mounted(tmp_path: Path) ->
     assert uses(Path("/proc/sys"), whole, inside).layers == {LAYER}
 
 
-def test_this_host() -> None:
+def test_mounts_everywhere_include_those_of_this_process() -> None:
     found = mounts_everywhere()
     own = mountinfo.read()
     assert any({mount.path for mount in own} == {mount.path for mount in there.mounts} for there in found.namespaces)

@@ -42,7 +42,7 @@ def config_of(chain: Chain, cache: DigestCache, **changes: Any) -> dict[str, Any
     return found
 
 
-def test_the_same_tree_is_the_same_image(tree: Tree, cache: DigestCache) -> None:
+def test_same_tree_gives_the_same_image(tree: Tree, cache: DigestCache) -> None:
     one, other = (digest_image(Chain((tree, tree)), {}, cache) for _time in range(2))
     assert one == other
     assert not one.is_faithful
@@ -54,18 +54,18 @@ def test_the_same_tree_is_the_same_image(tree: Tree, cache: DigestCache) -> None
     assert manifest.config.digest == one.image_id == sha256(one.config)
 
 
-def test_a_packed_layer_is_faithful(tree: Tree, cache: DigestCache) -> None:
+def test_image_of_a_tree_with_its_packed_diff_id_is_faithful(tree: Tree, cache: DigestCache) -> None:
     packed = digest_image(Chain((tree,)), {}, cache).diff_ids[0]
     assert digest_image(Chain((Tree(tree.path, packed),)), {}, cache).is_faithful
 
 
-def test_a_config_that_still_says_the_truth_stays_to_the_byte(tree: Tree, cache: DigestCache) -> None:
+def test_config_with_matching_diff_ids_is_kept_byte_for_byte(tree: Tree, cache: DigestCache) -> None:
     packed = digest_image(Chain((tree,)), {}, cache).diff_ids[0]
     config = json.dumps({"os": "linux", "odd": 1, "rootfs": {"type": "layers", "diff_ids": [packed]}}).encode()
     assert digest_image(Chain((tree,), config), {}, cache).config == config
 
 
-def test_a_config_with_other_layers(tree: Tree, cache: DigestCache) -> None:
+def test_config_with_other_layers_gets_new_diff_ids_and_history(tree: Tree, cache: DigestCache) -> None:
     history = [{"created_by": "one"}, {"created_by": "none", "empty_layer": True}]
     before = {
         "os": "linux",
@@ -82,7 +82,7 @@ def test_a_config_with_other_layers(tree: Tree, cache: DigestCache) -> None:
     assert len(found["rootfs"]["diff_ids"]) == 2
 
 
-def test_what_changes_after_it_was_digested_is_refused(tree: Tree, cache: DigestCache) -> None:
+def test_tree_changed_after_it_was_digested_is_refused(tree: Tree, cache: DigestCache) -> None:
     image = digest_image(Chain((tree,)), {}, cache)
     Path(tree.path, "etc/os").write_text("late")
     with pytest.raises(StrataError, match="changed while it was exported"):

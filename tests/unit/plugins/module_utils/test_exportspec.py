@@ -23,7 +23,7 @@ def errors(**options: Any) -> list[str]:
     return [line.strip() for line in str(caught.value).splitlines() if "image app" in line]
 
 
-def test_archive_is_for_docker_unless_told_otherwise() -> None:
+def test_archive_has_docker_format_unless_oci_is_given() -> None:
     spec = read(dest="/srv/export//app.tar")
     assert (spec.dest, spec.form, spec.registry, spec.where) == ("/srv/export/app.tar", "docker", "", "image app")
     assert read(dest="/srv/app", format="oci").form == "oci"
@@ -37,7 +37,7 @@ def test_tag_is_the_reference_or_else_the_name(options: dict[str, Any], tag: str
     assert read(dest="/a.tar", **options).tag.endswith(tag)
 
 
-def test_stack_and_its_changes_are_exported_to_a_registry() -> None:
+def test_export_of_a_stack_with_changes_to_a_registry_is_read() -> None:
     spec = read(registry="r.example:5000/app", stack="web", changes=True, config={"Cmd": ["run"]})
     assert (spec.registry, spec.stack, spec.changes) == ("r.example:5000/app", "web", True)
     assert spec.config == {"Cmd": ["run"]}
@@ -58,9 +58,9 @@ def test_stack_and_its_changes_are_exported_to_a_registry() -> None:
         ({"registry": f"r.example/a@sha256:{'a' * 64}"}, "an image is pushed to a tag and not to a digest"),
     ],
 )
-def test_mistake_is_named(options: dict[str, Any], expected: str) -> None:
+def test_error_in_an_export_is_reported(options: dict[str, Any], expected: str) -> None:
     assert [line for line in errors(**options) if expected in line], errors(**options)
 
 
-def test_every_mistake_is_named_at_once() -> None:
+def test_all_errors_in_an_export_are_reported_at_once() -> None:
     assert len(errors(dest="relative", registry="r.example/a", changes=True, digest="x")) == 4

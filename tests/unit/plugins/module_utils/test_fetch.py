@@ -97,7 +97,7 @@ def load(url: str, slept: list[float] | None = None) -> bytes:
         return content
 
 
-def test_what_the_server_has_and_how_it_is_told_apart(url: str, behaviour: Behaviour) -> None:
+def test_marks_of_a_download_show_whether_the_file_changed(url: str, behaviour: Behaviour) -> None:
     behaviour.headers["Last-Modified"] = CHANGED
     assert load(url) == CONTENT
     with UrlStream(url) as stream:
@@ -111,14 +111,14 @@ def test_what_the_server_has_and_how_it_is_told_apart(url: str, behaviour: Behav
         assert not changed.unchanged
 
 
-def test_a_label_of_an_encoding_changes_no_byte(url: str, behaviour: Behaviour) -> None:
+def test_content_encoding_header_changes_no_byte(url: str, behaviour: Behaviour) -> None:
     behaviour.headers["Content-Encoding"] = "gzip"
     assert load(url) == CONTENT
 
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("mark", [("ETag", '"one"'), ("Last-Modified", CHANGED)])
-def test_a_broken_connection_is_taken_up_again(
+def test_broken_download_is_resumed_with_or_without_ranges(
     url: str, behaviour: Behaviour, mark: tuple[str, str], ranges: bool
 ) -> None:
     behaviour.headers, behaviour.ranges = dict([mark]), ranges
@@ -129,7 +129,7 @@ def test_a_broken_connection_is_taken_up_again(
     assert slept == [PAUSES[0]] * 2, "what came in between begins the count anew"
 
 
-def test_a_server_that_is_down_for_a_moment(url: str, behaviour: Behaviour) -> None:
+def test_download_resumes_after_the_server_was_down_for_a_moment(url: str, behaviour: Behaviour) -> None:
     behaviour.cuts = [10]
     slept: list[float] = []
     with UrlStream(url, sleep=slept.append) as stream:
@@ -140,21 +140,21 @@ def test_a_server_that_is_down_for_a_moment(url: str, behaviour: Behaviour) -> N
     assert slept == list(PAUSES[:3])
 
 
-def test_a_server_that_stays_down(url: str, behaviour: Behaviour) -> None:
+def test_download_from_a_server_that_stays_down_fails(url: str, behaviour: Behaviour) -> None:
     behaviour.cuts = [1000] + [0] * 20
     with pytest.raises(StrataError, match="layer.tar broke off after 1000 of 3000000 bytes: the server ended the conn"):
         load(url)
     assert len(behaviour.asked) == 1 + len(PAUSES)
 
 
-def test_a_server_that_breaks_off_after_each_byte_is_given_up(url: str, behaviour: Behaviour) -> None:
+def test_download_that_breaks_off_after_each_byte_is_given_up(url: str, behaviour: Behaviour) -> None:
     behaviour.cuts = [1] * 1000
     with pytest.raises(StrataError, match="broke off after 5 of 3000000 bytes"):
         load(url)
     assert len(behaviour.asked) == 1 + len(PAUSES)
 
 
-def test_another_file_does_not_become_the_second_half(url: str, behaviour: Behaviour) -> None:
+def test_download_of_a_file_that_changed_is_not_resumed(url: str, behaviour: Behaviour) -> None:
     behaviour.cuts = [1000]
     slept: list[float] = []
     with UrlStream(url, sleep=slept.append) as stream:
@@ -172,7 +172,7 @@ def test_another_file_does_not_become_the_second_half(url: str, behaviour: Behav
         pytest.param({"Last-Modified": CHANGED.replace("2020", "2090")}, id="not before it was sent"),
     ],
 )
-def test_without_a_mark_of_its_bytes_nothing_is_taken_up_again(
+def test_download_without_a_strong_validator_is_not_resumed(
     url: str, behaviour: Behaviour, headers: dict[str, str]
 ) -> None:
     behaviour.headers, behaviour.cuts = headers, [1000]
@@ -181,14 +181,14 @@ def test_without_a_mark_of_its_bytes_nothing_is_taken_up_again(
     assert behaviour.asked == ["all"]
 
 
-def test_a_server_that_does_not_say_how_much_it_has(url: str, behaviour: Behaviour) -> None:
+def test_download_without_content_length_is_read_whole(url: str, behaviour: Behaviour) -> None:
     behaviour.length = False
     with UrlStream(url) as stream:
         assert stream.size is None
     assert load(url) == CONTENT
 
 
-def test_a_refusal_at_the_beginning_is_told_at_once(url: str, behaviour: Behaviour) -> None:
+def test_failed_first_request_is_reported_at_once(url: str, behaviour: Behaviour) -> None:
     behaviour.codes = [404]
     with pytest.raises(StrataError, match=r"the server answered 404 Not Found to a request for http://127\.0\.0\.1"):
         UrlStream(url)
@@ -199,7 +199,7 @@ def test_a_refusal_at_the_beginning_is_told_at_once(url: str, behaviour: Behavio
         UrlStream("http://127.0.0.1:1/x")
 
 
-def test_a_file_of_this_host(tmp_path: Path) -> None:
+def test_file_url_is_read_and_a_missing_file_reported(tmp_path: Path) -> None:
     (tmp_path / "a b.tar").write_bytes(CONTENT)
     address = f"file://{tmp_path}/a%20b.tar"
     assert load(address) == CONTENT

@@ -16,16 +16,16 @@ FILES = Path(model.__file__).parent
 TOP = FILES.parents[2]
 
 
-def test_every_kind_is_in_the_document_once() -> None:
+def test_every_kind_of_finding_is_documented_once() -> None:
     listed = re.findall(r"^\| `([a-z_]+)` \|", (TOP / "docs/recovery.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(KINDS)
 
 
-def test_every_kind_is_found_somewhere() -> None:
+def test_every_kind_of_finding_is_used_by_a_check() -> None:
     judges = [path for path in FILES.glob("*.py") if path.stem != "model"]
     text = "".join(path.read_text() for path in judges)
     assert {kind for kind in KINDS if f'"{kind}"' not in text} == set()
 
 
-def test_severities() -> None:
+def test_severities_of_findings_are_error_warning_and_notice() -> None:
     assert set(KINDS.values()) == {"error", "warning", "notice"}

@@ -41,13 +41,13 @@ def zipped() -> bytes:
     ids=["zip", "deb", "rpm", "qcow2", "html", "json", "lfs", "gzip"],
 )
 @pytest.mark.parametrize("length", [0, 600], ids=["short", "long"])
-def test_file_that_is_no_tar_is_named_in_the_error(data: bytes, words: str, length: int) -> None:
+def test_error_names_the_format_of_a_file_that_is_no_tar(data: bytes, words: str, length: int) -> None:
     with pytest.raises(StrataError, match=f"; it is {words}"):
         list(TarReader(io.BytesIO(data.ljust(length, b"~")).read))
 
 
 @pytest.mark.parametrize("data", [b"", b"noise", bytes(512)])
-def test_bytes_that_say_nothing_are_not_guessed_at(data: bytes) -> None:
+def test_format_of_unknown_bytes_is_not_guessed(data: bytes) -> None:
     assert not_a_tar(data) == ""
 
 

@@ -91,14 +91,14 @@ HOSTILE: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-def test_a_sound_root_has_no_damage(podman: Path) -> None:
+def test_sound_podman_root_has_no_damage(podman: Path) -> None:
     assert check_engine(str(podman)) == []
     assert len(engine_info(str(podman), size=True)["layers"]) == 1
 
 
 @pytest.mark.parametrize(("make", "words"), HOSTILE)
 @pytest.mark.parametrize("name", ["overlay-layers/layers.json", "overlay-images/images.json", f"overlay/{LAYER}/lower"])
-def test_a_hostile_record_of_podman_is_told(podman: Path, name: str, make: Callable[[Path], None], words: str) -> None:
+def test_hostile_podman_record_is_reported(podman: Path, name: str, make: Callable[[Path], None], words: str) -> None:
     make(podman / name)
     assert words in damages(podman)[name]
 
@@ -115,7 +115,7 @@ def test_a_hostile_record_of_podman_is_told(podman: Path, name: str, make: Calla
         f"overlay2/{LAYER}/link",
     ],
 )
-def test_a_hostile_record_of_docker_is_told(docker: Path, name: str, make: Callable[[Path], None], words: str) -> None:
+def test_hostile_docker_record_is_reported(docker: Path, name: str, make: Callable[[Path], None], words: str) -> None:
     (docker / "buildkit").mkdir()
     (docker / "overlay2/unknown").mkdir()
     make(docker / name)
@@ -123,7 +123,7 @@ def test_a_hostile_record_of_docker_is_told(docker: Path, name: str, make: Calla
 
 
 @pytest.mark.parametrize("part", ["image/overlay2/layerdb", "image/overlay2/imagedb/content", "image"])
-def test_a_link_in_the_middle_of_a_path_is_not_followed(docker: Path, tmp_path: Path, part: str) -> None:
+def test_symlink_in_the_middle_of_a_path_is_not_followed(docker: Path, tmp_path: Path, part: str) -> None:
     (docker / "image/overlay2/imagedb/content/sha256").mkdir(parents=True)
     elsewhere = tmp_path / "elsewhere"
     os.rename(docker / part, elsewhere)
@@ -143,7 +143,7 @@ def test_a_link_in_the_middle_of_a_path_is_not_followed(docker: Path, tmp_path: 
         ("", "it is empty"),
     ],
 )
-def test_json_that_takes_long_or_much_is_told(podman: Path, text: str, words: str) -> None:
+def test_unreadable_or_oversized_json_is_reported_as_damaged(podman: Path, text: str, words: str) -> None:
     (podman / "overlay-layers/layers.json").write_text(text)
     assert words in damages(podman)["overlay-layers/layers.json"]
 
@@ -164,7 +164,7 @@ def test_sixty_thousand_layers_in_one_chain_are_read_in_bounded_time(tmp_path: P
     assert time.process_time() - begun < 30
 
 
-def test_a_directory_with_too_many_entries_is_read_in_part(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_with_too_many_entries_is_read_in_part(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "_MOST_NAMES", 3)
     (top / "many").mkdir()
     for number in range(4):
@@ -175,14 +175,14 @@ def test_a_directory_with_too_many_entries_is_read_in_part(top: Path, monkeypatc
     assert files.faults == {"many": "it has more than 3 entries; the rest is not looked at"}
 
 
-def test_a_file_that_grows_while_it_is_read_is_told() -> None:
+def test_file_that_grows_while_it_is_read_is_reported() -> None:
     """Files of /proc have no size before they are read."""
     with Foreign("/proc/self") as files:
         assert files.read("maps", 5) is None
     assert files.faults == {"maps": "it grows while it is read; more than 5 bytes are not read"}
 
 
-def test_what_cannot_be_measured_is_named_by_its_path_in_the_root(
+def test_unmeasured_directory_is_reported_by_its_path_in_the_root(
     podman: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scandir = os.scandir

@@ -37,7 +37,7 @@ def mistakes(**options: Any) -> list[str]:
 # As users write them.
 
 
-def test_nothing_written_is_nothing_asked() -> None:
+def test_missing_health_option_gives_no_check_and_no_error() -> None:
     problems: list[str] = []
     assert read_health("stack web", None, problems) is None
     assert problems == []
@@ -52,33 +52,33 @@ def test_nothing_written_is_nothing_asked() -> None:
         ("[::1]:80", ("::1", 80)),
     ],
 )
-def test_a_port_is_written_alone_or_with_its_host(written: Any, address: tuple[str, int]) -> None:
+def test_tcp_option_takes_a_port_alone_or_with_a_host(written: Any, address: tuple[str, int]) -> None:
     assert read(tcp=written).address == address
 
 
 @pytest.mark.parametrize("written", ["", "host", "host:", "host:0", "host:65536", "::1:80", "host:http", ":-1"])
-def test_no_port(written: str) -> None:
+def test_malformed_tcp_option_is_refused(written: str) -> None:
     assert any("option 'tcp'" in text for text in mistakes(tcp=written))
 
 
-def test_a_command_is_split_as_a_shell_would_but_is_never_given_to_one() -> None:
+def test_command_is_split_into_words_without_shell_expansion() -> None:
     assert read(command="check 'two words' $HOME; rm").command == ("check", "two words", "$HOME;", "rm")
     assert read(command=["check", 1]).command == ("check", "1")
 
 
 @pytest.mark.parametrize("written", ["", [], [""], "'open", {"a": 1}, ["x", None], ["x\0y"]])
-def test_no_command(written: Any) -> None:
+def test_malformed_command_option_is_refused(written: Any) -> None:
     assert any("option 'command'" in text for text in mistakes(command=written))
 
 
 @pytest.mark.parametrize(
     "written", ["ftp://host/", "http://", "host:80", "http://h:99999/", "http://h/a b", "http://[::1/"]
 )
-def test_no_url(written: str) -> None:
+def test_malformed_url_option_is_refused(written: str) -> None:
     assert any("option 'url'" in text for text in mistakes(url=written))
 
 
-def test_statuses() -> None:
+def test_status_option_defaults_to_200_and_takes_valid_codes_only() -> None:
     assert read(url="http://h/").statuses == (200,)
     assert read(url="http://h/", status=204).statuses == (204,)
     assert read(url="http://h/", status=["200", 301]).statuses == (200, 301)
@@ -86,13 +86,13 @@ def test_statuses() -> None:
         assert any("option 'status'" in text for text in mistakes(url="http://h/", status=wrong))
 
 
-def test_exactly_one_thing_is_asked() -> None:
+def test_health_check_needs_exactly_one_of_url_tcp_and_command() -> None:
     assert "exactly one of url, tcp and command" in mistakes(retries=1)[0]
     assert "it has url and tcp" in mistakes(url="http://h/", tcp=80)[0]
     assert "option 'status' is for url only" in mistakes(tcp=80, status=200)[0]
 
 
-def test_all_tries_together_have_an_end() -> None:
+def test_tries_over_an_hour_in_all_and_too_small_numbers_are_refused() -> None:
     assert "more than 3600 s" in mistakes(tcp=80, retries=1000, timeout=60)[0]
     assert [text.split(": ")[-1] for text in mistakes(tcp=80, retries=-1, timeout=0, delay=-1)] == [
         "option 'timeout' must be at least 1",
@@ -101,11 +101,11 @@ def test_all_tries_together_have_an_end() -> None:
     ]
 
 
-def test_unknown_options_are_told() -> None:
+def test_unknown_health_option_is_reported_with_a_suggestion() -> None:
     assert "did you mean 'timeout'" in mistakes(tcp=80, timout=5)[0]
 
 
-def test_what_is_secret_is_not_shown() -> None:
+def test_login_query_and_headers_are_not_shown() -> None:
     spec = read(url="https://user:hunter2@host:8443/healthz?token=abc", headers={"Authorization": "Bearer xyz"})
     assert spec.words() == "GET https://host:8443/healthz"
     assert "xyz" not in repr(spec)
@@ -173,42 +173,42 @@ def at(site: type[Site], path: str, **options: Any) -> HealthSpec:
     return read(url=f"{site.base}{path}", **{"retries": 0, "delay": 0, **options})  # type: ignore[attr-defined]
 
 
-def test_a_right_answer(site: type[Site]) -> None:
+def test_expected_answer_is_healthy_after_one_try(site: type[Site]) -> None:
     verdict = check_health(at(site, "/200", headers={"X-Key": "abc"}))
     assert (verdict.healthy, verdict.tries) == (True, 1)
     assert site.seen == ["abc"]
 
 
-def test_a_wrong_answer_is_told(site: type[Site]) -> None:
+def test_unexpected_status_is_reported_after_all_retries(site: type[Site]) -> None:
     verdict = check_health(at(site, "/500", retries=2))
     assert (verdict.healthy, verdict.tries, len(site.seen)) == (False, 3, 3)
     assert verdict.words.endswith("/500: answered 500, not 200")
 
 
-def test_it_is_asked_until_the_answer_is_right(site: type[Site]) -> None:
+def test_check_is_repeated_until_the_expected_answer(site: type[Site]) -> None:
     site.failures = 2
     verdict = check_health(at(site, "/200", retries=5))
     assert (verdict.healthy, verdict.tries) == (True, 3)
 
 
-def test_other_statuses_can_be_right(site: type[Site]) -> None:
+def test_listed_status_is_healthy_and_other_redirects_are_followed(site: type[Site]) -> None:
     assert check_health(at(site, "/404", status=[200, 404])).healthy
     assert check_health(at(site, "/302")).healthy, "the redirection leads to 200"
     assert check_health(at(site, "/302", status=302)).healthy
     assert not check_health(at(site, "/200", status=302)).healthy
 
 
-def test_a_proxy_is_not_asked_for_this_host(site: type[Site], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_is_not_used_for_this_host(site: type[Site], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1/")
     assert check_health(at(site, "/200")).healthy
 
 
-def test_a_server_that_drips_is_given_up(site: type[Site]) -> None:
+def test_server_that_answers_byte_by_byte_is_given_up_after_timeout(site: type[Site]) -> None:
     verdict = check_health(at(site, "/slow", timeout=1))
     assert verdict.words.endswith("no answer within 1 s")
 
 
-def test_a_port_that_listens_and_one_that_does_not() -> None:
+def test_port_is_healthy_while_something_listens_on_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert check_health(read(tcp=port)).healthy
@@ -217,7 +217,7 @@ def test_a_port_that_listens_and_one_that_does_not() -> None:
     assert verdict.words == f"connect to 127.0.0.1 port {port}: Connection refused"
 
 
-def test_commands(tmp_path: Path) -> None:
+def test_command_is_healthy_at_exit_0_and_its_failure_is_described(tmp_path: Path) -> None:
     assert check_health(read(command="true")).healthy
     failed = check_health(read(command=["sh", "-c", "echo broken by design >&2; exit 3"], retries=0))
     assert failed.words == "run sh: it ended with 3: broken by design"
@@ -227,7 +227,7 @@ def test_commands(tmp_path: Path) -> None:
     assert killed.words == "run sh: it was ended by signal 9"
 
 
-def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
+def test_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     script = f"sleep 600 & echo $! > {note}; wait"
     verdict = check_health(read(command=["sh", "-c", script], retries=0, timeout=1))

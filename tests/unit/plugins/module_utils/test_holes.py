@@ -187,7 +187,7 @@ def test_file_that_shrinks_while_it_is_read_gives_fewer_bytes(tmp_path: Path) ->
         assert sum(map(len, read_file(stream.fileno(), status))) == 1 << 20
 
 
-def test_file_of_one_part_is_asked_nothing(tmp_path: Path) -> None:
+def test_file_without_holes_is_one_data_range(tmp_path: Path) -> None:
     write_layout(tmp_path / "file", [b"x" * (1 << 20)])
     with (tmp_path / "file").open("rb") as stream:
         os.fsync(stream.fileno())

@@ -67,7 +67,7 @@ def health(url: str, **options: Any) -> str:
         ("http://b\u00fccher.example/", ("http", "xn--bcher-kva.example", 80)),
     ],
 )
-def test_an_origin_is_scheme_host_and_port(url: str, expected: tuple[str, str, int]) -> None:
+def test_origin_is_scheme_host_and_port(url: str, expected: tuple[str, str, int]) -> None:
     assert origin_of(url) == expected
 
 
@@ -93,7 +93,7 @@ def test_an_origin_is_scheme_host_and_port(url: str, expected: tuple[str, str, i
         "",
     ],
 )
-def test_an_address_that_is_none_is_refused_in_words_without_its_login(url: str) -> None:
+def test_malformed_url_is_refused_without_showing_its_login(url: str) -> None:
     with pytest.raises(ValueError) as raised:
         origin_of(url)
     assert "hid" not in str(raised.value)
@@ -101,7 +101,7 @@ def test_an_address_that_is_none_is_refused_in_words_without_its_login(url: str)
         Client().open(url, {})
 
 
-def test_a_login_is_not_in_the_address_that_is_asked_for() -> None:
+def test_login_is_split_from_the_requested_url() -> None:
     assert split_login("https://us%40er:p%3Aw@h:8443/a b?c=\u00e9#f") == (
         "https://h:8443/a%20b?c=%C3%A9",
         ("us@er", "p:w"),
@@ -118,14 +118,14 @@ def test_a_login_is_not_in_the_address_that_is_asked_for() -> None:
         ("/\xe9", "https://h/%E9"),
     ],
 )
-def test_where_a_redirect_leads(location: str, target: str) -> None:
+def test_redirect_location_is_resolved_to_a_url_without_login(location: str, target: str) -> None:
     assert redirect_target("https://h/a/b", location) == target
 
 
 @pytest.mark.parametrize(
     "location", ["http://h/", "ftp://h/x", "file:///etc/shadow", "data:,x", "http://[::1", "https://a..b/"]
 )
-def test_where_no_redirect_may_lead(location: str) -> None:
+def test_redirect_from_https_to_anything_but_valid_https_is_refused(location: str) -> None:
     with pytest.raises(ValueError):
         redirect_target("https://h/a/b", location)
 
@@ -133,7 +133,7 @@ def test_where_no_redirect_may_lead(location: str) -> None:
 # What leaves an origin.
 
 
-def test_a_redirect_to_another_origin_takes_no_header_with_it(server: RogueServer, other: RogueServer) -> None:
+def test_redirect_to_another_origin_carries_no_secret_header(server: RogueServer, other: RogueServer) -> None:
     server.answer = leads_to(f"{other.url}/x")
     headers = {**SECRET, "Authorization": "Bearer hid", "Cookie": "hid", "PRIVATE-TOKEN": "hid", "Range": "bytes=1-"}
     with Client().open(server.url, headers) as answer:
@@ -142,21 +142,21 @@ def test_a_redirect_to_another_origin_takes_no_header_with_it(server: RogueServe
     assert set(other.asked[0].headers) == kept
 
 
-def test_a_redirect_within_the_origin_keeps_them(server: RogueServer) -> None:
+def test_redirect_within_the_origin_keeps_headers(server: RogueServer) -> None:
     server.answer = lambda asked: reply(200) if asked.path == "/there" else reply(307, b"", "Location: /there")
     with Client().open(server.url, SECRET) as answer:
         assert not answer.redirected
     assert server.credentials() == ["hunter2"] * 2
 
 
-def test_a_way_back_does_not_bring_them_back(server: RogueServer, other: RogueServer) -> None:
+def test_redirect_back_to_the_origin_does_not_restore_headers(server: RogueServer, other: RogueServer) -> None:
     server.answer = lambda asked: reply(200) if asked.path == "/back" else leads_to(f"{other.url}/x")(asked)
     other.answer = leads_to(f"{server.url}/back")
     Client().open(server.url, SECRET).close()
     assert server.credentials() == ["hunter2"]
 
 
-def test_a_login_in_a_url_is_for_its_origin_alone(server: RogueServer, other: RogueServer) -> None:
+def test_login_in_a_url_is_sent_to_its_origin_alone(server: RogueServer, other: RogueServer) -> None:
     challenge = 'WWW-Authenticate: Basic realm="x"'
 
     def asks(asked: Asked) -> bytes:
@@ -189,7 +189,7 @@ def test_headers_of_a_health_check_stay_with_its_server(server: RogueServer, oth
 
 
 @pytest.mark.parametrize("place", ["http", "ftp"])
-def test_nothing_here_is_led_from_https_to_where_there_is_no_tls(
+def test_redirect_from_https_to_a_url_without_tls_is_not_followed(
     secure: RogueServer, other: RogueServer, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ftp_proxy", "http_proxy", "all_proxy"):
@@ -205,7 +205,7 @@ def test_nothing_here_is_led_from_https_to_where_there_is_no_tls(
 
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1:1/x", "data:,x"])
-def test_no_redirect_leads_out_of_http(server: RogueServer, place: str) -> None:
+def test_redirect_out_of_http_is_refused(server: RogueServer, place: str) -> None:
     server.answer = leads_to(place)
     with pytest.raises(StrataError, match="redirects to"):
         UrlStream(f"{server.url}/layer.tar")
@@ -213,13 +213,13 @@ def test_no_redirect_leads_out_of_http(server: RogueServer, place: str) -> None:
 
 @pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:1", "socks5://127.0.0.1:1", "http://[::1", "file:///etc/passwd"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_none_of_http_is_told(scheme: str, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_without_a_valid_http_url_is_reported(scheme: str, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{scheme}_proxy", proxy)
     with pytest.raises(RequestError, match="r.example"):
         Client(timeout=5).open(f"{scheme}://r.example/", {})
 
 
-def test_a_proxy_sees_what_is_meant_for_it(other: RogueServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_gets_its_own_login_and_not_that_of_the_url(other: RogueServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://me:word@{other.host}")
     with Client().open("http://user:pw@r.example/x", {}) as answer:
         assert answer.host == "r.example"
@@ -228,7 +228,7 @@ def test_a_proxy_sees_what_is_meant_for_it(other: RogueServer, monkeypatch: pyte
     assert asked.headers["proxy-authorization"] == "Basic bWU6d29yZA=="
 
 
-def test_a_header_that_cannot_be_sent_is_named_without_its_value(server: RogueServer) -> None:
+def test_header_that_cannot_be_sent_is_named_without_its_value(server: RogueServer) -> None:
     for headers in ({"X-Key": "hid\nden"}, {"X-Key": "hid\u20acden"}):
         with pytest.raises(RequestError, match="the request cannot be sent: header X-Key has a line break, or") as said:
             Client().open(server.url, headers)
@@ -257,20 +257,20 @@ def for_ever(piece: bytes, begin: bytes = b"") -> Iterator[bytes]:
         yield piece
 
 
-def test_headers_that_drip_end_in_time(server: RogueServer, quick: Client) -> None:
+def test_headers_sent_byte_by_byte_are_given_up_in_time(server: RogueServer, quick: Client) -> None:
     server.answer = lambda _asked: dripping(server, b"HTTP/1.1 200 OK\r\nX: ")
     with pytest.raises(RequestError, match="is too slow: its answer was not whole within 0.3 seconds"):
         quick.open(server.url, {})
 
 
 @pytest.mark.parametrize("piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X: y\r\n"], ids=["interim answers", "headers"])
-def test_headers_without_end_end(server: RogueServer, quick: Client, piece: bytes) -> None:
+def test_endless_headers_are_given_up(server: RogueServer, quick: Client, piece: bytes) -> None:
     server.answer = lambda _asked: for_ever(piece, b"" if b"100" in piece else b"HTTP/1.1 200 OK\r\n")
     with pytest.raises(RequestError, match=r"is too slow|got more than 100 headers"):
         quick.open(server.url, {})
 
 
-def test_a_small_answer_that_drips_ends_in_time(server: RogueServer, quick: Client) -> None:
+def test_small_body_sent_byte_by_byte_is_given_up_in_time(server: RogueServer, quick: Client) -> None:
     server.answer = lambda _asked: dripping(server, reply(200, b"", length="1000"))
     with (
         quick.open(server.url, {}) as answer,
@@ -279,7 +279,7 @@ def test_a_small_answer_that_drips_ends_in_time(server: RogueServer, quick: Clie
         answer.body(1000)
 
 
-def test_a_stream_that_drips_ends_in_time(server: RogueServer, quick: Client) -> None:
+def test_stream_sent_byte_by_byte_is_given_up_in_time(server: RogueServer, quick: Client) -> None:
     server.answer = lambda _asked: dripping(server, reply(200, b"", length="1000"))
     with (
         quick.open(server.url, {}) as answer,
@@ -288,7 +288,7 @@ def test_a_stream_that_drips_ends_in_time(server: RogueServer, quick: Client) ->
         skip(answer.read, 1000)
 
 
-def test_a_stream_may_take_long_where_it_is_its_reader_that_is_slow(server: RogueServer, quick: Client) -> None:
+def test_stream_with_a_slow_reader_is_not_given_up(server: RogueServer, quick: Client) -> None:
     content = bytes(2_000_000)
     server.answer = lambda _asked: reply(200, content)
     with quick.open(server.url, {}) as answer:
@@ -300,7 +300,7 @@ def test_a_stream_may_take_long_where_it_is_its_reader_that_is_slow(server: Rogu
 
 
 @pytest.mark.parametrize("size", [b"-1", b"-5", b"-80"])
-def test_a_chunk_of_negative_size_is_refused(server: RogueServer, size: bytes) -> None:
+def test_chunk_of_negative_size_is_refused(server: RogueServer, size: bytes) -> None:
     head = reply(200, b"", "Transfer-Encoding: chunked", length="")
     server.answer = lambda _asked: head + size + b"\r\n" + bytes(1000)
     with (
@@ -310,7 +310,7 @@ def test_a_chunk_of_negative_size_is_refused(server: RogueServer, size: bytes) -
         answer.read(10)
 
 
-def test_trailers_without_end_end(server: RogueServer) -> None:
+def test_endless_trailers_are_refused(server: RogueServer) -> None:
     head = reply(200, b"", "Transfer-Encoding: chunked", length="")
     server.answer = lambda _asked: for_ever(b"X: y\r\n", head + b"0\r\n")
     with Client().open(server.url, {}) as answer, pytest.raises(RequestError, match="more than 100 lines after"):
@@ -320,7 +320,7 @@ def test_trailers_without_end_end(server: RogueServer) -> None:
 @pytest.mark.parametrize(
     "length", ["\xb2", "9" * 5000, "-1", "1, 2", "0x10", "1_0", "\u0661".encode().decode("latin-1")]
 )
-def test_a_length_that_is_no_number_is_refused(server: RogueServer, length: str) -> None:
+def test_content_length_that_is_no_number_is_refused(server: RogueServer, length: str) -> None:
     server.answer = lambda _asked: reply(200, b"x", length=length)
     with pytest.raises(RequestError, match="answers with a Content-Length that is no number"):
         Client().open(server.url, {})
@@ -341,13 +341,13 @@ def test_a_length_that_is_no_number_is_refused(server: RogueServer, length: str)
         ("Fri, 31 Dec 0 23:59:59 GMT", 0, 0),
     ],
 )
-def test_when_to_come_back(server: RogueServer, text: str, least: float, most: float) -> None:
+def test_retry_after_becomes_a_bounded_wait(server: RogueServer, text: str, least: float, most: float) -> None:
     server.answer = lambda _asked: reply(503, b"", f"Retry-After: {text}")
     with Client().open(server.url, {}) as answer:
         assert least <= answer.wait <= most
 
 
-def test_an_answer_that_comes_before_all_is_sent_is_read(server: RogueServer) -> None:
+def test_answer_that_arrives_before_the_upload_ends_is_read(server: RogueServer) -> None:
     server.reads = 0
     server.answer = lambda _asked: reply(413, b"too large")
     sent = []

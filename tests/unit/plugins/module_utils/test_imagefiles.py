@@ -36,13 +36,13 @@ def content(blob: Blob) -> bytes:
         return b"".join(iter(lambda: stream.read(3), b""))
 
 
-def test_a_slice_of_a_file(file: str) -> None:
+def test_slice_of_a_file_has_exactly_its_bytes(file: str) -> None:
     assert content(Blob(file, 2, 5)) == b"23456"
     assert content(Blob(file, 0, 10)) == b"0123456789"
     assert content(Blob(file, 10, 0)) == b""
 
 
-def test_readers_do_not_meet_not_even_in_another_process(file: str) -> None:
+def test_readers_of_a_slice_are_independent_across_processes(file: str) -> None:
     blob = Blob(file, 2, 5)
     with blob.open() as first, blob.open() as second:
         assert (first.read(2), second.read(3), first.read(9)) == (b"23", b"234", b"456")
@@ -52,18 +52,18 @@ def test_readers_do_not_meet_not_even_in_another_process(file: str) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_digest_is_held_against_what_is_read(file: str) -> None:
+def test_slice_with_another_digest_is_refused(file: str) -> None:
     assert content(Blob(file, 2, 5, sha256(b"23456"))) == b"23456"
     with pytest.raises(StrataError, match=f"has digest {sha256(b'23456')} and should have {sha256(b'x')}"):
         content(Blob(file, 2, 5, sha256(b"x")))
 
 
-def test_a_file_that_ends_too_early(file: str) -> None:
+def test_slice_beyond_the_end_of_its_file_is_refused(file: str) -> None:
     with pytest.raises(StrataError, match="is cut short: it ends 3 bytes before the end of a layer"):
         content(Blob(file, 8, 5))
 
 
-def test_more_than_is_believable_is_not_read(file: str) -> None:
+def test_slice_larger_than_the_limit_is_not_read(file: str) -> None:
     assert Blob(file, 0, 10).read(10, "config") == b"0123456789"
     with pytest.raises(StrataError, match="config has 10 bytes; more than 9 are not read"):
         Blob(file, 0, 10).read(9, "config")
@@ -126,7 +126,7 @@ def test_links_are_followed_within_the_archive_only(tmp_path: Path) -> None:
         files.find("circle")
 
 
-def test_a_directory_keeps_names_inside(tmp_path: Path) -> None:
+def test_name_outside_the_directory_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "layout").mkdir()
     (tmp_path / "layout/a").write_text("a")
     (tmp_path / "b").write_text("b")
@@ -136,7 +136,7 @@ def test_a_directory_keeps_names_inside(tmp_path: Path) -> None:
     assert found(files, ".") is None
 
 
-def test_a_compressed_archive_leaves_no_file(tmp_path: Path) -> None:
+def test_compressed_archive_leaves_no_unpacked_file(tmp_path: Path) -> None:
     files = files_of(tmp_path, gzip.compress(archive(("a", b"one"))))
     assert files.packed
     assert os.listdir(tmp_path) == ["archive"]
@@ -154,12 +154,12 @@ def test_a_compressed_archive_leaves_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"noise" * 500, b"", gzip.compress(b"noise" * 500)], ids=["noise", "nothing", "noise by gzip"]
 )
-def test_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
+def test_file_that_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(StrataError, match="is no image's archive: it is neither a directory nor a tar"):
         files_of(tmp_path, data)
 
 
-def test_an_archive_that_is_cut_short(tmp_path: Path) -> None:
+def test_truncated_archive_is_refused(tmp_path: Path) -> None:
     data = archive(("a", b"x" * 5000), ("b", b"y"))
     with pytest.raises(StrataError):
         found(files_of(tmp_path, data[:3000]), "a")
@@ -167,7 +167,7 @@ def test_an_archive_that_is_cut_short(tmp_path: Path) -> None:
         files_of(tmp_path, gzip.compress(data)[:50])
 
 
-def test_names_of_entries_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+def test_entry_names_that_take_too_much_memory_are_refused(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "names.tar.gz", "wb", 1) as stream:
         for number in range(1_000):
             stream.write(member(b"%d" % number + b"n" * 80_000, b""))

@@ -32,18 +32,18 @@ A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
         ("a__b-c.d:_1", "a__b-c.d", "a__b-c.d:_1"),
     ],
 )
-def test_familiar_names(name: str, repository: str, full: str) -> None:
+def test_reference_gets_its_familiar_name_as_in_docker(name: str, repository: str, full: str) -> None:
     assert familiar(name) == (repository, full)
 
 
 @pytest.mark.parametrize(
     "name", ["App", "app+x", "app:", "app:-x", "app@sha256:1", "a//b", "/a", "a" * 64, "app\n", "a@b"]
 )
-def test_names_that_docker_cannot_have(name: str) -> None:
+def test_invalid_reference_has_no_familiar_name(name: str) -> None:
     assert familiar(name) is None
 
 
-def test_which_name_a_reference_means() -> None:
+def test_short_and_full_form_of_one_name_are_the_same() -> None:
     assert is_same("app", "docker.io/library/app:latest")
     assert is_same("Stable Release", "Stable Release")
     assert not is_same("app:1", "app:2")
@@ -54,7 +54,7 @@ def image(name: str, image_id: str) -> NameRecord:
     return NameRecord(name, (A,), image_id=image_id)
 
 
-def test_repositories() -> None:
+def test_repositories_hold_tags_of_images_and_no_layers() -> None:
     names = [image("app:1", A), image("app:2", B), image("docker.io/library/app", A), NameRecord("layer", (A,))]
     assert repositories_of(names) == {"app": {"app:1": A, "app:2": B, "app:latest": A}}
 
@@ -63,6 +63,6 @@ def test_names_that_are_no_references_have_no_tag() -> None:
     assert repositories_of([image("App", A), image("a+b", A)]) == {}
 
 
-def test_of_two_names_for_one_tag_the_one_that_writes_it_out_has_it() -> None:
+def test_name_with_an_explicit_latest_tag_wins_over_the_bare_name() -> None:
     names = [image("app", A), image("app:latest", B)]
     assert repositories_of(names) == repositories_of(names[::-1]) == {"app": {"app:latest": B}}

@@ -83,7 +83,7 @@ def pulled(
     return pull(played, wanted, parse_platform(platform), "r.example/app", known, stored)
 
 
-def test_a_manifest() -> None:
+def test_manifest_is_pulled_without_opening_layers() -> None:
     played = Played()
     described = played.image("arm64", "1.0")
     image = pulled(played, "1.0")
@@ -93,7 +93,7 @@ def test_a_manifest() -> None:
     assert played.asked == ["1.0", image.image_id], "layers are opened when they are unpacked"
 
 
-def test_an_index_of_indexes() -> None:
+def test_nested_index_is_followed_to_the_image_of_the_platform() -> None:
     played = Played()
     arm = played.image("arm64")
     inner = played.put({"manifests": [played.image("amd64"), arm]}, OCI_INDEX)
@@ -105,7 +105,7 @@ def test_an_index_of_indexes() -> None:
         pulled(played, "1.0", "linux/s390x")
 
 
-def test_an_index_tells_the_variant_that_a_config_leaves_out() -> None:
+def test_index_gives_the_variant_missing_in_a_config() -> None:
     played = Played()
     described = played.image("arm")
     old = {**described, "platform": {**described["platform"], "variant": "v6"}}
@@ -113,7 +113,7 @@ def test_an_index_tells_the_variant_that_a_config_leaves_out() -> None:
     assert pulled(played, "1.0", "linux/arm/v7").platform == parse_platform("linux/arm/v6")
 
 
-def test_nothing_more_is_asked_of_an_image_that_is_known() -> None:
+def test_known_image_needs_no_request_beyond_the_index() -> None:
     played = Played()
     arm = played.image("arm64")
     played.put({"manifests": [arm]}, OCI_INDEX, "1.0")
@@ -123,7 +123,7 @@ def test_nothing_more_is_asked_of_an_image_that_is_known() -> None:
     assert played.asked == ["1.0"]
 
 
-def test_a_config_that_is_stored_is_not_fetched() -> None:
+def test_stored_config_is_not_fetched() -> None:
     played = Played()
     played.image("arm64", "1.0")
     pulled(
@@ -134,7 +134,7 @@ def test_a_config_that_is_stored_is_not_fetched() -> None:
     assert played.asked == ["1.0"]
 
 
-def test_what_is_not_what_was_asked_for() -> None:
+def test_manifest_or_config_with_another_digest_is_refused() -> None:
     played = Played()
     digest = played.image("arm64")["digest"]
     played.manifests[digest] = Answer(b"{}", OCI_MANIFEST)
@@ -147,14 +147,14 @@ def test_what_is_not_what_was_asked_for() -> None:
         pulled(played, "1.0")
 
 
-def test_layers_and_diff_ids_that_do_not_match() -> None:
+def test_layer_count_other_than_in_the_config_is_refused() -> None:
     played = Played()
     played.image("arm64", "1.0", layers=3)
     with pytest.raises(StrataError, match="has 3 layers, and its config lists 2"):
         pulled(played, "1.0")
 
 
-def test_indexes_without_end() -> None:
+def test_indexes_nested_too_deep_are_refused() -> None:
     played = Played()
     described = played.image("arm64")
     for _depth in range(9):

@@ -92,7 +92,7 @@ def steps_of(
 APP = {"images": [{"name": "app", "src": "app.tar"}]}
 
 
-def test_a_new_image() -> None:
+def test_new_image_is_imported_linked_stored_and_named() -> None:
     chain = [chain_id[7:19] for chain_id in chain_ids((A, B, A))]
     assert steps_of(APP, contents=(B,), faults={"app": "missing"}, app=image(A, B, A)) == [
         "import content aaaaaaaaaaaa from app.tar (layer 3 of 3)",
@@ -131,18 +131,18 @@ def test_a_new_image() -> None:
         ),
     ],
 )
-def test_what_differs(before: NameRecord | None, fault: str | None, expected: list[str]) -> None:
+def test_image_plan_has_only_needed_steps(before: NameRecord | None, fault: str | None, expected: list[str]) -> None:
     known = {"app": before} if before else {}
     faults = {"app": fault} if fault else {}
     assert steps_of(APP, known, (A,), missing_layers=False, faults=faults, app=image(A)) == expected
 
 
-def test_the_same_image_by_another_manifest_is_no_change() -> None:
+def test_same_image_by_another_manifest_is_no_change() -> None:
     known = {"app": name_record("app", A)}
     assert steps_of(APP, known, (A,), missing_layers=False, app=image(A, manifest_digest="")) == []
 
 
-def test_images_go_as_layers_do() -> None:
+def test_absent_and_exclusive_forget_image_names_like_layer_names() -> None:
     known = {"app": name_record("app", A), "base": NameRecord("base", (A,))}
     absent = {"images": [{"name": "app", "state": "absent"}]}
     assert steps_of(absent, known) == ["forget the name 'app'"]
@@ -151,7 +151,7 @@ def test_images_go_as_layers_do() -> None:
     assert steps_of(kept, known, (A,), missing_layers=False, app=image(A)) == ["forget the name 'base'"]
 
 
-def test_a_stack_has_the_whole_image() -> None:
+def test_stack_of_an_image_has_its_whole_chain() -> None:
     stacks = [{"name": "web", "path": "/srv/web", "layers": ["app", "old"]}]
     known = {"old": name_record("old", C, A)}
     desired, problems = desired_of({**APP, "stacks": stacks}, known, app=image(A, B))
@@ -161,14 +161,14 @@ def test_a_stack_has_the_whole_image() -> None:
     assert "no layer is named 'old'" in " ".join(desired_of(gone, known)[1])
 
 
-def test_a_record_of_an_image_is_read_back() -> None:
+def test_name_record_of_an_image_is_read_back_unchanged() -> None:
     record = name_record("app", A, B)
     assert load(NameRecord, dump(record), "x") == record
     with pytest.raises(StrataError, match="its image id is no digest"):
         load(NameRecord, dump(replace(record, image_id="x")), "x")
 
 
-def test_an_image_on_its_way_to_the_host() -> None:
+def test_image_sent_to_the_host_awaits_layers_that_were_not_sent() -> None:
     found = image(A, B)
     assert load_image(dump_image(found, with_config=True)) == found
     bare = load_image(dump_image(placed(found, {}), with_config=False))
@@ -181,7 +181,7 @@ def test_an_image_on_its_way_to_the_host() -> None:
     assert [each.awaited for each in origin.origins()] == [True, False]
 
 
-def test_which_image_is_picked() -> None:
+def test_image_is_picked_by_platform_unless_ambiguous() -> None:
     arm = image(A, image_id=OTHER, platform="linux/arm64")
     assert pick([image(A), arm], parse_platform("linux/arm64/v8"), "app") is arm
     with pytest.raises(StrataError, match="app has 2 images for platform linux/amd64; name one of them"):
@@ -189,7 +189,7 @@ def test_which_image_is_picked() -> None:
     assert pick([image(A), image(A)], LINUX, "app").image_id == ID
 
 
-def test_what_a_digest_pins() -> None:
+def test_digest_pins_an_image_by_manifest_or_image_id() -> None:
     assert check_pinned([image(A)], "", "app") == [image(A)]
     assert check_pinned([image(A)], ID, "app") == check_pinned([image(A)], MANIFEST, "app") == [image(A)]
     with pytest.raises(StrataError, match=rf"expected {C}, but app has {MANIFEST}, {ID} \(manifest and image id\)"):

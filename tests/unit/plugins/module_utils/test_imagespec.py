@@ -22,7 +22,7 @@ def read(**item: Any) -> tuple[ImageSpec, list[str]]:
     return definition.images[0], problems
 
 
-def test_an_archive() -> None:
+def test_image_from_an_archive_is_read_with_its_options() -> None:
     spec, problems = read(src="app.tar", reference="1.0", platform="linux/arm/v7", digest=A, labels={"a": 1})
     assert problems == []
     assert spec == ImageSpec(
@@ -30,24 +30,24 @@ def test_an_archive() -> None:
     )
 
 
-def test_a_registry() -> None:
+def test_image_from_a_registry_is_read_with_its_access_options() -> None:
     spec, problems = read(registry="r.example/app", username="me", password="x", mirrors=["m"], validate_certs=False)
     assert problems == []
     assert (spec.kind, spec.location, spec.on_host) == ("registry", "r.example/app", True)
     assert spec.access == RegistryAccess("me", "x", validate_certs=False, mirrors=("m",))
 
 
-def test_a_password_is_in_no_text_of_it() -> None:
+def test_password_is_not_in_the_text_of_an_image_spec() -> None:
     spec, _problems = read(registry="r.example/app", username="me", password="correct-horse")
     assert "correct-horse" not in repr(spec) + str(spec)
 
 
-def test_one_that_goes_needs_no_source() -> None:
+def test_absent_image_needs_no_source() -> None:
     spec, problems = read(state="absent")
     assert (spec.absent, problems) == (True, [])
 
 
-def test_one_that_the_controller_has_read_needs_no_source() -> None:
+def test_image_read_by_the_controller_needs_no_source() -> None:
     definition, problems = normalise("apply", {"images": [{"name": "app"}]}, ("image app",))
     assert (definition.images[0].kind, problems) == ("", [])
 
@@ -78,7 +78,7 @@ def test_one_that_the_controller_has_read_needs_no_source() -> None:
         ),
     ],
 )
-def test_mistakes(item: dict[str, Any], expected: str) -> None:
+def test_error_in_an_image_is_reported(item: dict[str, Any], expected: str) -> None:
     assert read(**item)[1] == [f"image app: {expected}"]
 
 
@@ -108,12 +108,12 @@ def test_mistakes(item: dict[str, Any], expected: str) -> None:
         ({"username": "", "password": "c"}, "option 'username' is empty, or has a colon or control characters"),
     ],
 )
-def test_what_is_wrong_with_a_registry_is_told_without_asking_it(options: dict[str, Any], expected: str) -> None:
+def test_error_in_registry_options_is_reported_without_a_request(options: dict[str, Any], expected: str) -> None:
     (problem,) = read(**{"registry": "r.example/app", **options})[1]
     assert problem.startswith(f"image app: {expected}")
 
 
-def test_names_of_layers_and_images_are_one_list() -> None:
+def test_name_shared_by_layers_or_images_is_refused() -> None:
     layer = {"name": "app", "files": [{"path": "x", "content": "x"}]}
     _definition, problems = normalise(
         "apply", {"layers": [layer], "images": [{"name": "app", "src": "x"}, {"name": "twin", "src": "x"}] * 2}

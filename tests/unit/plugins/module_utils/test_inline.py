@@ -21,7 +21,7 @@ def inline(*items: dict[str, Any]) -> tuple[tuple[InlineFile, ...], list[str]]:
     return inline_files("layer conf", options["files"], problems), problems
 
 
-def test_what_files_become() -> None:
+def test_inline_files_are_normalised() -> None:
     files, problems = inline(
         {"path": "/etc//./app.conf", "content": "p\u00f6rt\n", "mode": "0640", "owner": 10, "group": "33"},
         {"path": "etc/empty", "content": ""},
@@ -88,16 +88,16 @@ NUMBER = "must be a number or root; names differ between hosts"
         ),
     ],
 )
-def test_mistakes(item: dict[str, Any], expected: str) -> None:
+def test_error_in_an_inline_file_is_reported(item: dict[str, Any], expected: str) -> None:
     assert inline(item)[1] == [f"layer conf: {expected}"]
 
 
-def test_largest_id() -> None:
+def test_largest_owner_id_is_accepted() -> None:
     files, problems = inline({"path": "a", "content": "", "owner": 2**32 - 2})
     assert (files[0].uid, problems) == (2**32 - 2, [])
 
 
-def test_mistakes_between_files() -> None:
+def test_file_repeated_or_below_a_non_directory_is_reported() -> None:
     problems = inline(
         {"path": "a", "content": ""},
         {"path": "/a", "content": ""},
@@ -114,5 +114,5 @@ def test_mistakes_between_files() -> None:
     ]
 
 
-def test_no_file_at_all() -> None:
+def test_empty_list_of_inline_files_is_refused() -> None:
     assert inline() == ((), ["layer conf: option 'files' is empty; name at least one file"])

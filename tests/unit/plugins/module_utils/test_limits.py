@@ -60,14 +60,14 @@ TWO = member(b"a", b"x" * 600) + member(b"b", b"y") + END
         (member(b"././/a", b"x") + directory(b"./") + END, Limits(depth=1), (Limits(depth=0), "'limits.depth'")),
     ],
 )
-def test_each_limit(archive: bytes, enough: Limits, refused: tuple[Limits, str]) -> None:
+def test_archive_is_refused_only_beyond_a_limit(archive: bytes, enough: Limits, refused: tuple[Limits, str]) -> None:
     digest(io.BytesIO(archive).read, enough)
     with pytest.raises(StrataError, match=refused[1]):
         digest(io.BytesIO(archive).read, refused[0])
 
 
 @needs_root
-def test_implied_directories_are_entries(tmp_path: Path) -> None:
+def test_implied_directories_count_as_entries(tmp_path: Path) -> None:
     """A name of 201 bytes makes a hundred directories, which cost the file system as much as any other."""
     bomb = b"".join(member(b"%d/" % number * 100 + b"f") for number in range(10)) + END
     with pytest.raises(StrataError, match=r"entry '3/3/.* more entries than the limit of 403; .*'limits.entries'"):
@@ -77,7 +77,7 @@ def test_implied_directories_are_entries(tmp_path: Path) -> None:
     unpack(io.BytesIO(bomb).read, str(tmp_path / "whole"), False, Limits(entries=1010))
 
 
-def test_the_option() -> None:
+def test_limits_option_is_read_and_its_errors_reported() -> None:
     def read(**limits: object) -> tuple[Limits, list[str]]:
         definition, problems = normalise("layer", {"name": "x", "src": "x.tar", "limits": limits})
         return definition.layers[0].source.limits, problems
@@ -134,7 +134,7 @@ def memory_directory() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("names", "apart"), [(whiteouts, False), (whiteouts, True), (late_links, False), (directories, False)]
 )
-def test_names_that_have_to_be_kept_are_refused_before_they_fill_the_memory(
+def test_kept_names_are_refused_before_they_fill_the_memory(
     memory_directory: str, names: Callable[[], Iterator[bytes]], apart: bool
 ) -> None:
     """At the default limits."""
@@ -162,7 +162,7 @@ def test_names_that_have_to_be_kept_are_refused_before_they_fill_the_memory(
     assert int(grown) < 220, "MiB"
 
 
-def test_what_is_replaced_is_counted_once() -> None:
+def test_replaced_link_is_counted_once() -> None:
     meter = Meter(Limits(memory=2_000))
     waiting = LateLinks(meter.keep)
     for _time in range(100):
@@ -175,13 +175,13 @@ def test_what_is_replaced_is_counted_once() -> None:
 
 
 @pytest.mark.parametrize(("given", "found"), [("0", 0), ("10g", 10 << 30), (None, -1)])
-def test_a_reserve_may_be_none(given: str | None, found: int) -> None:
+def test_reserve_may_be_zero_and_is_unset_by_default(given: str | None, found: int) -> None:
     problems: list[str] = []
     assert read_limits({"reserve": given}, "layer a", problems).reserve == found
     assert problems == []
 
 
-def test_the_smallest_reserve_holds_for_what_is_made_of_several_layers() -> None:
+def test_smallest_reserve_of_several_layers_holds() -> None:
     layers = [Limits(reserve=5), Limits(), Limits(reserve=3)]
     assert least_reserve(layers).reserve == 3
     assert least_reserve([Limits()]).reserve == -1

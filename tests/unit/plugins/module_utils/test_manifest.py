@@ -53,12 +53,12 @@ def refused(data: Any, media_type: str = "") -> str:
 
 
 @pytest.mark.parametrize("suffix", ["", "+gzip", "+zstd"])
-def test_an_oci_manifest(suffix: str) -> None:
+def test_oci_manifest_is_read_with_each_layer_compression(suffix: str) -> None:
     found = read(manifest(descriptor(OCI_LAYER + suffix, A, 5)), OCI_MANIFEST)
     assert found == Manifest(Descriptor(OCI_CONFIG, B, 3), (Descriptor(OCI_LAYER + suffix, A, 5),))
 
 
-def test_a_docker_manifest() -> None:
+def test_docker_manifest_is_read() -> None:
     config = descriptor(DOCKER_CONFIG, B)
     found = read(manifest(descriptor(DOCKER_LAYER), config=config, mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST)
     assert isinstance(found, Manifest)
@@ -66,7 +66,7 @@ def test_a_docker_manifest() -> None:
 
 
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
-def test_an_index(media_type: str) -> None:
+def test_index_is_read_with_platforms_and_annotations(media_type: str) -> None:
     platform = {"os": "linux", "architecture": "arm", "variant": "v7"}
     entry = descriptor(OCI_MANIFEST, platform=platform, annotations={"a": "b"})
     nested = descriptor(OCI_INDEX, B)
@@ -77,12 +77,12 @@ def test_an_index(media_type: str) -> None:
     assert found.entries[1].platform is None
 
 
-def test_a_server_need_not_know_the_type() -> None:
+def test_document_without_a_known_media_type_is_recognised() -> None:
     assert isinstance(read(manifest(descriptor(OCI_LAYER)), "application/json"), Manifest)
     assert isinstance(read({"manifests": []}), Index)
 
 
-def test_attestations_are_told_from_images() -> None:
+def test_attestations_are_distinguished_from_images() -> None:
     unknown = {"os": "unknown", "architecture": "unknown"}
     about = {"vnd.docker.reference.type": "attestation-manifest"}
     entries = [
@@ -140,17 +140,17 @@ def test_attestations_are_told_from_images() -> None:
         ),
     ],
 )
-def test_what_is_refused(data: Any, media_type: str, words: str) -> None:
+def test_malformed_or_unsupported_document_is_refused(data: Any, media_type: str, words: str) -> None:
     assert words in refused(data, media_type)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"\xef\xbb\xbf{}"])
-def test_what_is_no_json(body: bytes) -> None:
+def test_document_that_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(StrataError, match="app is no JSON"):
         read_document(body, "", "app")
 
 
-def test_size_and_digest_are_held_against_the_descriptor() -> None:
+def test_document_with_another_size_or_digest_is_refused() -> None:
     body = b"abc"
     assert verify(body, Descriptor("", sha256(body), 3), "app") is body
     with pytest.raises(StrataError, match="app has 3 bytes and should have 4; it is damaged or cut short"):
@@ -163,7 +163,7 @@ def config(**rootfs: Any) -> bytes:
     return json.dumps({"os": "linux", "architecture": "arm64", "rootfs": {"type": "layers", **rootfs}}).encode()
 
 
-def test_a_config() -> None:
+def test_config_is_read_and_its_layer_count_checked() -> None:
     body = config(diff_ids=[A, B, A])
     found = read_config(body, "config")
     assert (found.image_id, found.body) == (sha256(body), body)
@@ -186,7 +186,7 @@ def test_a_config() -> None:
         (config(diff_ids=[{}]), "diff_id 1: its digest {} is not"),
     ],
 )
-def test_what_is_no_config(body: bytes, words: str) -> None:
+def test_malformed_config_is_refused(body: bytes, words: str) -> None:
     with pytest.raises(StrataError) as failure:
         read_config(body, "config")
     assert words in str(failure.value)

@@ -38,7 +38,7 @@ def shown(top: Path) -> dict[str, str]:
 
 
 @root_only
-def test_what_covers_what(tmp_path: Path) -> None:
+def test_upper_files_whiteouts_and_opaque_directories_cover_lower(tmp_path: Path) -> None:
     low = tree(tmp_path / "low", a__x="1", a__y="1", b__z="1", c="1", d__e__f="1", g="1", h__i="1", k__l="1")
     middle = tree(tmp_path / "mid", a__x="2", b="-", c__n="2", d__e__f="-", g="-", h="2", k__m="2")
     os.setxattr(tmp_path / "mid/k", "trusted.overlay.opaque", b"y")
@@ -50,7 +50,7 @@ def test_what_covers_what(tmp_path: Path) -> None:
     assert os.listxattr(tmp_path / "all/k") == []
 
 
-def test_a_directory_is_that_of_the_uppermost_layer(tmp_path: Path) -> None:
+def test_merged_directory_has_mode_and_time_of_the_uppermost_layer(tmp_path: Path) -> None:
     low, top = tree(tmp_path / "low", a__x="1"), tree(tmp_path / "top", a__y="2")
     os.chmod(f"{low}/a", 0o700)
     os.chmod(f"{top}/a", 0o750)
@@ -62,7 +62,7 @@ def test_a_directory_is_that_of_the_uppermost_layer(tmp_path: Path) -> None:
     assert (tmp_path / "all").stat().st_mtime_ns == 2_000_000_009
 
 
-def test_two_names_of_one_file_stay_that(tmp_path: Path) -> None:
+def test_hard_links_of_a_layer_stay_linked_after_the_merge(tmp_path: Path) -> None:
     low = tree(tmp_path / "low", a="1")
     for name in ("b", "c"):
         os.link(f"{low}/a", f"{low}/{name}")
@@ -72,7 +72,7 @@ def test_two_names_of_one_file_stay_that(tmp_path: Path) -> None:
     assert (tmp_path / "low/a").stat().st_nlink == 3, "the layer keeps its files for itself"
 
 
-def test_a_layer_that_is_thrown_away_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merge_of_a_layer_removed_meanwhile_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is deleted under a reader's hands, less and less is to be seen, without any error."""
     low, top = tree(tmp_path / "low", a__x="1"), tree(tmp_path / "top", b="2")
 
@@ -87,7 +87,7 @@ def test_a_layer_that_is_thrown_away_meanwhile(tmp_path: Path, monkeypatch: pyte
         merge_trees([top, low], str(tmp_path / "all"))
 
 
-def test_the_copy_has_a_name_of_its_own() -> None:
+def test_copy_has_an_id_of_its_own_for_each_chain_and_stack() -> None:
     assert copy_id((A, B)) not in {A, B, *chain_ids((A, B))}
     assert copy_id((A, B)) != copy_id((B, A))
     assert copy_id((A, B), "web") not in {copy_id((A, B)), copy_id((A, B), "db")}

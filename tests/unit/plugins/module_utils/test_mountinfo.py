@@ -35,7 +35,7 @@ def mangle(text: bytes, letters: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("optional", OPTIONAL)
-def test_fields_with_any_number_of_optional_ones(optional: str) -> None:
+def test_line_with_any_number_of_optional_fields_is_parsed(optional: str) -> None:
     table = f"36 35 98:0 /mnt1 /mnt2 rw,noatime{optional} - ext3 /dev/root rw,errors=continue\n".encode()
     assert one(table) == Mount(
         mount_id=36,
@@ -51,7 +51,7 @@ def test_fields_with_any_number_of_optional_ones(optional: str) -> None:
     )
 
 
-def test_escapes_are_undone_everywhere() -> None:
+def test_escapes_are_decoded_in_every_field() -> None:
     mount = one(
         rb"1 0 0:5 /a\040b /tab\011new\012line\134end rw - tmpfs na\040me rw,lowerdir=/with\054comma:/b" + b"\n"
     )
@@ -60,20 +60,20 @@ def test_escapes_are_undone_everywhere() -> None:
     assert mount.lowers() == ["/with,comma", "/b"]
 
 
-def test_a_dash_is_a_path_and_not_the_separator() -> None:
+def test_dash_as_a_path_is_not_the_separator() -> None:
     assert one(b"1 0 0:5 - - rw - tmpfs - rw\n").path == "-"
 
 
-def test_empty_source_and_type_of_a_fuse_file_system() -> None:
+def test_fuse_line_with_empty_source_and_type_not_in_utf8_is_parsed() -> None:
     mount = one(line(fstype=b"fuse.\xff", source=b""))
     assert (os.fsencode(mount.fstype), mount.source) == (b"fuse.\xff", "")
 
 
-def test_a_carriage_return_in_a_path_ends_no_line() -> None:
+def test_carriage_return_in_a_path_does_not_end_the_line() -> None:
     assert [mount.path for mount in parse(line(b"/a\rb") + line(b"/c"))] == ["/a\rb", "/c"]
 
 
-def test_a_path_that_is_no_utf8_comes_back_as_it_was() -> None:
+def test_path_that_is_not_utf8_keeps_its_bytes() -> None:
     assert os.fsencode(one(line(b"/\xff\xfe")).path) == b"/\xff\xfe"
 
 
@@ -88,18 +88,18 @@ def test_a_path_that_is_no_utf8_comes_back_as_it_was() -> None:
         (b"rw,size=1k", []),
     ],
 )
-def test_lowers_top_to_bottom(options: bytes, lowers: list[str]) -> None:
+def test_lowers_are_listed_top_to_bottom(options: bytes, lowers: list[str]) -> None:
     assert one(line(options=options)).lowers() == lowers
 
 
-def test_options_of_the_super_block() -> None:
+def test_super_block_option_is_looked_up_by_its_full_name() -> None:
     mount = one(line(options=b"rw,upperdir=/a=b,userxattr"))
     assert mount.option("upperdir") == "/a=b"
     assert mount.option("userxattr") == ""
     assert mount.option("upper") == ""
 
 
-def test_read_only_is_said_by_the_mount_or_by_the_super_block() -> None:
+def test_mount_is_read_only_by_its_own_or_the_super_block_options() -> None:
     assert one(b"1 0 0:5 / /a ro - tmpfs t rw\n").read_only
     assert one(b"1 0 0:5 / /a rw - tmpfs t ro\n").read_only
     assert not one(b"1 0 0:5 / /a rw,noatime - tmpfs t rw,errors=remount-ro\n").read_only
@@ -111,7 +111,7 @@ def test_by_path_keeps_the_order_of_the_table() -> None:
     assert set(by_path(mounts)) == {"/a", "/b"}
 
 
-def test_the_table_of_this_machine() -> None:
+def test_mount_table_of_this_machine_has_proc() -> None:
     proc = [mount for mount in read() if mount.path == "/proc"]
     assert proc[0].fstype == "proc"
 
@@ -120,7 +120,7 @@ NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name
 
 
 @given(root=NAMES, path=NAMES, lowers=st.lists(NAMES.filter(lambda name: name[:1] != b"="), min_size=1, max_size=4))
-def test_whatever_a_path_holds_comes_back(root: bytes, path: bytes, lowers: list[bytes]) -> None:
+def test_any_bytes_in_root_path_and_lowers_are_parsed_back(root: bytes, path: bytes, lowers: list[bytes]) -> None:
     options = b",".join(b"lowerdir+=" + mangle(lower, b", \t\n\\") for lower in lowers)
     fields = (mangle(root, b" \t\n\\#"), mangle(path, b" \t\n\\#"), options)
     mount = one(b"1 0 0:5 %s %s rw shared:1 - overlay overlay rw,%s\n" % fields)
@@ -129,7 +129,7 @@ def test_whatever_a_path_holds_comes_back(root: bytes, path: bytes, lowers: list
     assert [os.fsencode(lower) for lower in mount.lowers()] == lowers
 
 
-def test_what_was_put_beneath_a_mount_comes_before_it() -> None:
+def test_mount_put_beneath_another_comes_before_it() -> None:
     # As the kernel shows it: the table is ordered by age, and each mount's parent is the one that it lies on.
     table = (
         b"24 97 0:53 / /srv/web ro - overlay old ro\n"
@@ -143,7 +143,7 @@ def test_what_was_put_beneath_a_mount_comes_before_it() -> None:
 
 @pytest.mark.parametrize("directory", ["/", "/proc", "/proc/self", "/sys", "/nowhere"])
 @pytest.mark.parametrize("paths", [[], ["/proc"], ["/dev/shm/deep/below", "/sys/fs/cgroup"]])
-def test_only_what_is_near_is_read(paths: list[str], directory: str) -> None:
+def test_read_near_gives_only_mounts_above_the_paths_or_in_the_directory(paths: list[str], directory: str) -> None:
     near = [
         mount
         for mount in read()

@@ -58,7 +58,7 @@ def test_request_of_a_read_only_stack_names_links_top_to_bottom() -> None:
     assert (request.upper, request.work, request.short_upper, request.is_bind) == ("", "", "", False)
 
 
-def test_requests_of_writable_stacks() -> None:
+def test_request_of_a_writable_stack_names_its_upper_and_work_directory() -> None:
     persistent, volatile = mount_request(HOME, record("persistent")), mount_request(HOME, record("volatile"))
     assert (persistent.upper, persistent.work) == (f"{HOME}/{STACK_ID}/diff", f"{HOME}/{STACK_ID}/work")
     assert (volatile.upper, volatile.work) == (
@@ -68,13 +68,13 @@ def test_requests_of_writable_stacks() -> None:
     assert persistent.short_upper == volatile.short_upper == f"l/{link_id(STACK_ID)}"
 
 
-def test_one_layer_is_bound_only_when_it_is_read_only() -> None:
+def test_single_layer_is_bound_only_when_read_only() -> None:
     assert mount_request(HOME, record(diff_ids=(A,))).is_bind
     assert not mount_request(HOME, record("persistent", (A,))).is_bind
 
 
 @pytest.mark.parametrize(("length", "is_absolute"), [(255, True), (256, False)])
-def test_names_longer_than_an_option_may_be_are_relative(length: int, is_absolute: bool) -> None:
+def test_names_too_long_for_a_mount_option_become_relative(length: int, is_absolute: bool) -> None:
     """The limit counts bytes of the longest name, here the writable layer's work directory."""
     home = "/" + "ö" * 10
     home += "h" * (length - len(f"{home}/{STACK_ID}/work".encode()))
@@ -105,7 +105,7 @@ def test_names_longer_than_an_option_may_be_are_relative(length: int, is_absolut
         ("volatile", overlay(f"lowerdir={absolute(LINKS)}", UPPER, flags="rw"), False),
     ],
 )
-def test_which_lines_are_the_mount_that_was_asked_for(writable: str, line: Mount, right: bool) -> None:
+def test_mount_line_is_matched_against_the_request(writable: str, line: Mount, right: bool) -> None:
     assert fulfils(line, mount_request(HOME, record(writable)), BIND) is right
 
 
@@ -118,7 +118,7 @@ def test_which_lines_are_the_mount_that_was_asked_for(writable: str, line: Mount
         (disk("/srv/web", BIND[1], device="8:2", flags="ro"), False),
     ],
 )
-def test_which_lines_are_the_bind_of_one_layer(line: Mount, right: bool) -> None:
+def test_bind_line_is_matched_against_the_request_of_one_layer(line: Mount, right: bool) -> None:
     assert fulfils(line, mount_request(HOME, record(diff_ids=(A,))), BIND) is right
 
 
@@ -132,11 +132,11 @@ def test_which_lines_are_the_bind_of_one_layer(line: Mount, right: bool) -> None
         ([disk("/"), disk("/var/lib/strata2", device="8:2")], ("8:1", "/var/lib/strata/content")),
     ],
 )
-def test_where_a_directory_lies_on_its_device(mounts: list[Mount], expected: tuple[str, str]) -> None:
+def test_path_on_the_device_follows_the_innermost_newest_mount(mounts: list[Mount], expected: tuple[str, str]) -> None:
     assert root_on_device(mounts, f"{ROOT}/content") == expected
 
 
-def test_mounts_of_a_store_are_told_from_those_of_others() -> None:
+def test_mounts_of_a_store_are_distinguished_from_others() -> None:
     ours = overlay(f"lowerdir={absolute(LINKS)}")
     relative = ours._replace(mount_id=51, super_options=("ro", "lowerdir=" + ":".join(LINKS)))
     bound = disk("/srv/web", BIND[1], flags="ro")

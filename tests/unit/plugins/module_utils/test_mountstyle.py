@@ -15,7 +15,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux import mount
 ALL = MountStyle(("noexec", "nosuid", "strictatime"), "private")
 
 
-def test_each_interface_has_its_own_bits() -> None:
+def test_mount_options_become_the_bits_of_each_interface() -> None:
     ms = mount_flags.MS_NOEXEC | mount_flags.MS_NOSUID | mount_flags.MS_STRICTATIME
     attributes = mount_flags.ATTR_NOEXEC | mount_flags.ATTR_NOSUID | mount_flags.ATTR_STRICTATIME
     assert ALL.ms_flags() == ms | mount_flags.MS_NODEV, "device files work only where they are asked for"
@@ -24,7 +24,7 @@ def test_each_interface_has_its_own_bits() -> None:
     assert (with_devices.ms_flags(), with_devices.attributes()) == (ms, attributes)
 
 
-def test_flags_that_are_not_asked_for_are_not_inherited() -> None:
+def test_flags_not_asked_for_are_not_inherited() -> None:
     assert ALL.not_inherited() == mount_flags.ATTR_NOSYMFOLLOW
     assert MountStyle(("dev",)).not_inherited() == mount_flags.ATTR_RESTRICTIONS
 
@@ -41,7 +41,9 @@ def test_flags_that_are_not_asked_for_are_not_inherited() -> None:
         (("ro", "nosuid", "noexec"), ("unbindable",), ["propagation private"]),
     ],
 )
-def test_what_a_mount_lacks(options: tuple[str, ...], optional: tuple[str, ...], missing: list[str]) -> None:
+def test_missing_options_and_propagation_of_a_mount_are_named(
+    options: tuple[str, ...], optional: tuple[str, ...], missing: list[str]
+) -> None:
     assert ALL.missing_from(options, optional) == missing
 
 
@@ -50,7 +52,7 @@ def test_every_flag_is_a_bit_of_mount(name: str) -> None:
     assert (MountStyle((name,)).ms_flags() & ~mount_flags.MS_NODEV).bit_count() == (name != "nodev")
 
 
-def test_changes_in_words() -> None:
+def test_changes_of_a_mount_style_are_described() -> None:
     after = MountStyle(("nodev",), "slave", mode=0o750, owner=0)
     assert after.changes(MountStyle(("nodev", "nosuid"), owner=0)) == [
         "mount options: nodev, nosuid becomes nodev",
@@ -60,7 +62,7 @@ def test_changes_in_words() -> None:
     assert after.changes(after) == []
 
 
-def test_the_top_is_changed_in_place_and_the_rest_by_a_new_mount() -> None:
+def test_top_is_changed_in_place_and_other_options_by_a_new_mount() -> None:
     assert ALL.same_mount(replace(ALL, owner=1, group=2, mode=0o700))
     assert not ALL.same_mount(replace(ALL, propagation=""))
     assert not ALL.top_differs(1, 2, 0o700)
@@ -68,13 +70,13 @@ def test_the_top_is_changed_in_place_and_the_rest_by_a_new_mount() -> None:
     assert not replace(ALL, mode=0o700).top_differs(1, 2, 0o700)
 
 
-def test_a_map_is_seen_in_the_mount_table() -> None:
+def test_id_map_is_shown_in_the_mount_source() -> None:
     assert MountStyle().source == "overlay"
     mapped = MountStyle(idmap_uid="0:100000:1", idmap_gid="0:200000:1")
     assert mapped.source == "overlay idmap uid=0:100000:1 gid=0:200000:1"
 
 
-def test_owners_are_shown_as_the_map_says() -> None:
+def test_owners_are_shown_through_the_id_map() -> None:
     mapped = MountStyle(idmap_uid="10:100000:5", idmap_gid="0:200000:1")
     assert MountStyle().shown_owner(3, 4) == (3, 4)
     assert mapped.shown_owner(12, 0) == (100002, 200000)

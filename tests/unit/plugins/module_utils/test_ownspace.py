@@ -26,17 +26,17 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux import usern
         ("annabel:1:2\n", None),
     ],
 )
-def test_ranges(tmp_path: Path, text: str, expected: tuple[int, int] | None) -> None:
+def test_largest_id_range_of_the_user_is_found(tmp_path: Path, text: str, expected: tuple[int, int] | None) -> None:
     (tmp_path / "subuid").write_text(text)
     assert userns._range(str(tmp_path / "subuid"), "anna", 1000) == expected
     assert userns._range(str(tmp_path / "missing"), "anna", 1000) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_store_of_somebody_else() -> None:
+def test_store_of_another_user_is_refused() -> None:
     with pytest.raises(StrataError, match="who cannot write to /"):
         userns.refuse_foreign("/strata-of-root/store")
 
 
-def test_a_store_that_is_yet_to_be_made(tmp_path: Path) -> None:
+def test_store_not_yet_made_in_a_writable_directory_is_accepted(tmp_path: Path) -> None:
     userns.refuse_foreign(str(tmp_path / "deep/below/store"))

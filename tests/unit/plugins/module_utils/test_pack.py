@@ -57,18 +57,18 @@ FILES = [
 ]
 
 
-def test_pinned_diff_id_of_files() -> None:
+def test_diff_id_of_inline_files_is_pinned_in_any_order() -> None:
     """This literal may never change: hosts all over know these contents by it."""
     assert diff_id(pack_files(FILES)) == "sha256:fb40f91d28fd05ecedb85af8ab7c1e4ecb443ed0409d695694a2ce82c1c4d467"
     assert diff_id(pack_files(FILES[::-1])) == diff_id(pack_files(FILES))
 
 
-def test_no_files_are_the_empty_layer() -> None:
+def test_no_inline_files_give_the_empty_layer() -> None:
     empty = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
     assert diff_id(pack_files([])) == empty
 
 
-def test_files_as_they_stand_in_the_archive() -> None:
+def test_inline_files_become_sorted_members_with_fixed_times() -> None:
     with tarfile.open(fileobj=io.BytesIO(b"".join(pack_files(FILES)))) as archive:
         members = [(m.name, m.type, oct(m.mode), m.uid, m.gid, m.linkname, m.mtime) for m in archive]
     assert members == [
@@ -84,7 +84,7 @@ def test_files_as_they_stand_in_the_archive() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make whiteouts and set owners")
-def test_files_unpacked(tmp_path: Path) -> None:
+def test_inline_files_unpack_to_files_whiteouts_and_opaque_directories(tmp_path: Path) -> None:
     unpack(ChunkReader(pack_files(FILES)).read, str(tmp_path), False)
     assert (tmp_path / "etc/app.conf").read_bytes() == b"port = 8080\n"
     assert stat.S_ISCHR((tmp_path / "gone").lstat().st_mode)
@@ -110,20 +110,20 @@ def tree(tmp_path: Path) -> Path:
     return top
 
 
-def test_pinned_diff_id_of_a_directory(tree: Path) -> None:
+def test_diff_id_of_a_directory_is_pinned(tree: Path) -> None:
     """This literal may never change either."""
     assert (
         diff_id(pack_directory(str(tree))) == "sha256:52a2f21a76e9e7a587b956f5b346e88812787cacc745387f8bfcbc710c2d7e4f"
     )
 
 
-def test_order_is_that_of_the_bytes_directory_by_directory(tree: Path) -> None:
+def test_packed_names_are_sorted_by_bytes_directory_by_directory(tree: Path) -> None:
     assert [entry.name.decode() for entry in entries(pack_directory(str(tree)))] == [
         "a/", "a/.wh.gone", "a/x", "a.d/", "a.d/x", "b/", "b/hard", "b/inner/", "b/inner/file", "link",
     ]  # fmt: skip
 
 
-def test_what_is_kept_and_what_is_not(tree: Path) -> None:
+def test_packed_directory_keeps_modes_and_links_but_no_owners_or_times(tree: Path) -> None:
     found = {entry.name: entry for entry in entries(pack_directory(str(tree)))}
     assert {(entry.uid, entry.gid, entry.mtime_ns) for entry in found.values()} == {(0, 0, EPOCH * 10**9)}
     assert found[b"a/x"].mode == 0o4755
@@ -131,7 +131,7 @@ def test_what_is_kept_and_what_is_not(tree: Path) -> None:
     assert (found[b"link"].kind, found[b"link"].target) == ("symlink", b"nowhere")
 
 
-def test_times_do_not_matter(tree: Path) -> None:
+def test_times_of_a_directory_do_not_change_its_diff_id(tree: Path) -> None:
     before = diff_id(pack_directory(str(tree)))
     for path in tree.rglob("*"):
         os.utime(path, ns=(5, 5), follow_symlinks=False)
@@ -190,7 +190,7 @@ def test_warnings_remembered_with_a_digest_are_given_again(tree: Path, tmp_path:
 
 
 @pytest.mark.parametrize("change", [b"longer than it was before, and so on", b""])
-def test_a_file_that_changes_meanwhile(tree: Path, change: bytes) -> None:
+def test_file_that_changes_while_packed_is_refused(tree: Path, change: bytes) -> None:
     (tree / "a" / "x").write_bytes(b"y" * 10)
     chunks = pack_directory(str(tree))
     seen = b""
@@ -201,7 +201,7 @@ def test_a_file_that_changes_meanwhile(tree: Path, change: bytes) -> None:
         list(chunks)
 
 
-def test_stopping_early_leaves_no_descriptor(tree: Path) -> None:
+def test_packing_stopped_early_leaves_no_descriptor_open(tree: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     chunks = pack_directory(str(tree))
     next(chunks)
@@ -210,18 +210,18 @@ def test_stopping_early_leaves_no_descriptor(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
-def test_chunk_reader(size: int) -> None:
+def test_chunk_reader_gives_all_bytes_in_pieces_of_any_size(size: int) -> None:
     reader = ChunkReader(iter([b"", b"abc", b"", b"defgh", b""]))
     assert b"".join(iter(lambda: reader.read(size), b"")) == b"abcdefgh"
     assert reader.read(size) == b""
 
 
-def test_chunk_reader_reads_all() -> None:
+def test_chunk_reader_without_a_size_reads_the_rest() -> None:
     reader = ChunkReader(iter([b"abc", b"def"]))
     assert (reader.read(2), reader.read(-1), reader.read()) == (b"ab", b"cdef", b"")
 
 
-def test_what_is_told_of_a_directory_with_times_is_the_archive_with_fixed_ones(tree: Path) -> None:
+def test_packing_a_directory_with_times_reports_the_fixed_time_archive(tree: Path) -> None:
     told: list[bytes] = []
     os.utime(tree, (5, 5))
     kept = b"".join(pack_directory(str(tree), True, told.append))
@@ -235,7 +235,7 @@ def test_times_of_a_directory_are_kept_to_the_nanosecond(tree: Path) -> None:
     assert found[os.fsencode(path.relative_to(tree))] == 1_500_000_000_123_456_789
 
 
-def test_what_is_told_of_inline_files_with_times_is_the_archive_with_fixed_ones() -> None:
+def test_packing_inline_files_with_times_reports_the_fixed_time_archive() -> None:
     told: list[bytes] = []
     timed = [file._replace(time=1_500_000_000) for file in FILES]
     kept = b"".join(pack_files(timed, told.append))

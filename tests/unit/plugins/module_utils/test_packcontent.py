@@ -81,7 +81,7 @@ def entries(archive: bytes) -> list[Entry]:
     return list(TarReader(io.BytesIO(archive).read))
 
 
-def test_what_is_unpacked_is_what_was_packed(tree: Path, tmp_path: Path) -> None:
+def test_packed_content_unpacks_to_the_same_tree(tree: Path, tmp_path: Path) -> None:
     archive = packed(tree)
     copy = unpacked(archive, tmp_path / "copy")
     assert_same(without_whiteouts(tree), without_whiteouts(copy))
@@ -110,7 +110,7 @@ def test_attributes_of_file_system_and_host_are_left_out(tree: Path, tmp_path: P
     assert os.listxattr(unpacked(with_them + END, tmp_path / "top") / "f") == ["user.a"]
 
 
-def test_names_and_order(tree: Path) -> None:
+def test_packed_names_are_in_order_and_whiteouts_are_not_hard_links(tree: Path) -> None:
     names = [entry.name for entry in entries(packed(tree))]
     start = names.index(b"etc/")
     assert names[start : start + 6] == [
@@ -124,7 +124,7 @@ def test_names_and_order(tree: Path) -> None:
     assert [entry.target for entry in entries(packed(tree)) if entry.kind == "hardlink"] == [b"etc/file"]
 
 
-def test_the_top_has_an_entry_only_where_it_is_unusual(tmp_path: Path) -> None:
+def test_top_directory_is_packed_only_with_unusual_mode_owner_or_mark(tmp_path: Path) -> None:
     top = tmp_path / "top"
     top.mkdir(mode=0o755)
     assert entries(packed(top)) == []
@@ -207,7 +207,7 @@ def _foreign(top: Path) -> None:
         (_foreign, r"'etc': its attribute user\.overlay\.opaque is that of an overlay inside"),
     ],
 )
-def test_what_no_archive_can_hold_is_refused(tree: Path, spoil: Callable[[Path], None], words: str) -> None:
+def test_content_that_no_archive_can_hold_is_refused(tree: Path, spoil: Callable[[Path], None], words: str) -> None:
     spoil(tree)
     with pytest.raises(StrataError, match=words):
         packed(tree)
@@ -238,7 +238,7 @@ def _remove(top: Path) -> None:
 
 
 @pytest.mark.parametrize("meddle", [_append, _rewrite, _replace_by_link, _add, _remove])
-def test_what_changes_meanwhile_is_refused(tmp_path: Path, meddle: Callable[[Path], None]) -> None:
+def test_tree_that_changes_while_packed_is_refused(tmp_path: Path, meddle: Callable[[Path], None]) -> None:
     top = tmp_path / "top"
     (top / "sub").mkdir(parents=True)
     (top / "sub/file").write_bytes(b"x")
@@ -251,7 +251,7 @@ def test_what_changes_meanwhile_is_refused(tmp_path: Path, meddle: Callable[[Pat
         list(chunks)
 
 
-def test_nothing_is_left_open(tree: Path) -> None:
+def test_packing_leaves_no_descriptor_open(tree: Path) -> None:
     before = os.listdir("/proc/self/fd")
     packed(tree)
     half = pack_content(str(tree), userxattr=False, live=True)
@@ -260,7 +260,7 @@ def test_nothing_is_left_open(tree: Path) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_live_tree_is_packed_without_its_sockets(tmp_path: Path) -> None:
+def test_live_tree_is_packed_without_its_sockets(tmp_path: Path) -> None:
     top = tmp_path / "top"
     (top / "etc").mkdir(parents=True)
     _socket(top)
@@ -270,7 +270,7 @@ def test_a_live_tree_is_packed_without_its_sockets(tmp_path: Path) -> None:
     assert left_out.warnings() == ("1 socket was left out, which no layer can hold: 'etc/socket'",)
 
 
-def test_marks_of_fuse_overlayfs_are_no_part_of_the_tree(tmp_path: Path) -> None:
+def test_marks_of_fuse_overlayfs_are_not_part_of_the_tree(tmp_path: Path) -> None:
     top = tmp_path / "top"
     (top / "etc/opaque").mkdir(parents=True)
     for name in ("etc/.wh.gone", "etc/opaque/.wh..wh..opq", "etc/file"):

@@ -24,7 +24,7 @@ def top(tmp_path: Path) -> Path:
     return tmp_path.resolve()
 
 
-def test_what_lies_at_a_path(top: Path) -> None:
+def test_path_is_reported_as_directory_other_or_missing(top: Path) -> None:
     (top / "empty").mkdir()
     (top / "full" / "x").mkdir(parents=True)
     (top / "file").touch()
@@ -40,7 +40,7 @@ def test_what_lies_at_a_path(top: Path) -> None:
         assert path_facts(f"{top}/{name}") == PathFacts(f"{top}/{name}", kind, empty, ""), name
 
 
-def test_links_of_one_s_own_are_followed(top: Path) -> None:
+def test_links_of_the_same_user_are_followed(top: Path) -> None:
     (top / "real" / "web").mkdir(parents=True)
     (top / "link").symlink_to("real")
     (top / "chain").symlink_to(top / "link" / "web")
@@ -50,7 +50,7 @@ def test_links_of_one_s_own_are_followed(top: Path) -> None:
     assert path_facts(f"{top}/dangling") == PathFacts(f"{top}/none", "missing", False, "")
 
 
-def test_links_in_a_circle_are_no_directory(top: Path) -> None:
+def test_links_in_a_circle_are_not_a_directory(top: Path) -> None:
     (top / "a").symlink_to("b")
     (top / "b").symlink_to("a")
     (top / "self").symlink_to("self")
@@ -59,7 +59,7 @@ def test_links_in_a_circle_are_no_directory(top: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["open/link", "open/link/below"])
-def test_a_link_in_a_directory_that_all_may_write(top: Path, name: str) -> None:
+def test_link_in_a_world_writable_directory_is_unsafe_unless_sticky(top: Path, name: str) -> None:
     (top / "open").mkdir()
     (top / "open").chmod(0o777)
     (top / "open" / "link").symlink_to(top)
@@ -68,7 +68,7 @@ def test_a_link_in_a_directory_that_all_may_write(top: Path, name: str) -> None:
     assert path_facts(f"{top}/{name}").unsafe == ""
 
 
-def test_a_safe_link_to_an_unsafe_one(top: Path) -> None:
+def test_unsafe_link_reached_through_a_safe_link_is_unsafe(top: Path) -> None:
     (top / "open").mkdir()
     (top / "open" / "link").symlink_to(top)
     (top / "safe").symlink_to("open")
@@ -77,7 +77,7 @@ def test_a_safe_link_to_an_unsafe_one(top: Path) -> None:
     assert path_facts(f"{top}/safe/link").unsafe == f"{top}/safe/link"
 
 
-def test_a_directory_that_all_may_write_is_no_link(top: Path) -> None:
+def test_world_writable_directory_without_a_link_is_safe(top: Path) -> None:
     (top / "open").mkdir()
     (top / "open").chmod(0o777)
     assert path_facts(f"{top}/open/new").unsafe == ""
@@ -85,7 +85,7 @@ def test_a_directory_that_all_may_write_is_no_link(top: Path) -> None:
 
 @AS_ROOT
 @pytest.mark.parametrize("owned", ["link", "directory"])
-def test_a_link_that_belongs_to_another_or_lies_with_another(top: Path, owned: str) -> None:
+def test_link_owned_by_or_in_a_directory_of_another_user_is_unsafe(top: Path, owned: str) -> None:
     (top / "home").mkdir()
     (top / "home" / "link").symlink_to(top)
     os.lchown(top / "home" / "link" if owned == "link" else top / "home", OTHER_USER, OTHER_USER)
@@ -132,7 +132,9 @@ MOUNT_POINT = (
         ),
     ],
 )
-def test_problems(facts: PathFacts, cover: bool, mounts: list[Mount], expected: list[str]) -> None:
+def test_errors_of_a_path_follow_from_facts_cover_and_mounts(
+    facts: PathFacts, cover: bool, mounts: list[Mount], expected: list[str]
+) -> None:
     ours = [mount for mount in mounts if mount is OURS]
     assert path_problems("stack web", "/w", cover, facts, mounts, ours) == [
         f"stack web: option 'path': {problem}" for problem in expected
@@ -154,7 +156,7 @@ def test_problems(facts: PathFacts, cover: bool, mounts: list[Mount], expected: 
         (OTHER_USER, 0o1755, 0, True),
     ],
 )
-def test_a_directory_around_a_mount_is_open_when_others_may_change_what_is_in_it(
+def test_parent_of_a_mount_is_open_when_others_may_change_its_entries(
     top: Path, owner: int, mode: int, entry: int | None, is_open: bool
 ) -> None:
     around = top / "around"

@@ -473,7 +473,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("definition", "host", "expected"), [pytest.param(*row[1:], id=row[0]) for row in TABLE])
-def test_steps(definition: dict[str, Any], host: Host, expected: list[tuple[str, str]]) -> None:
+def test_definition_on_a_host_gives_the_expected_steps(
+    definition: dict[str, Any], host: Host, expected: list[tuple[str, str]]
+) -> None:
     assert steps(definition, host) == expected
 
 
@@ -681,22 +683,24 @@ PROBLEMS += [
 
 
 @pytest.mark.parametrize(("definition", "host", "expected"), [pytest.param(*row[1:], id=row[0]) for row in PROBLEMS])
-def test_problems(definition: dict[str, Any], host: Host, expected: list[str]) -> None:
+def test_definition_on_a_host_gives_the_expected_errors(
+    definition: dict[str, Any], host: Host, expected: list[str]
+) -> None:
     assert list(make_plan(definition, host).problems) == expected
 
 
-def test_a_chain_from_the_store_may_not_exceed_the_limit_either() -> None:
+def test_recorded_chain_longer_than_the_kernel_limit_is_refused() -> None:
     host = settled(stacks=[record(layers=["base"] * 501)], mounts=[])
     assert make_plan({"stacks": [{"name": "web"}]}, host).problems == (
         "stack web: option 'layers' has 501 layers; this kernel (6.12.0) mounts at most 500",
     )
 
 
-def test_a_kernel_without_overlay_still_binds_one_layer() -> None:
+def test_kernel_without_overlay_binds_one_layer() -> None:
     assert steps({"stacks": [stack(layers=["base"])]}, settled(stacks=[], abilities=NO_OVERLAY))[-2:] == [WRITE, MOUNT]
 
 
-def test_a_plan_in_words() -> None:
+def test_plan_for_a_fresh_host_is_described_step_by_step() -> None:
     assert texts(WHOLE, FRESH) == [
         "create the store /var/lib/strata",
         "import content aaaaaaaaaaaa from /base.tar",
@@ -815,7 +819,9 @@ def test_a_plan_in_words() -> None:
         ),
     ],
 )
-def test_words(definition: dict[str, Any], host: Host, expected: list[str]) -> None:
+def test_plan_of_a_change_is_described_with_its_reasons(
+    definition: dict[str, Any], host: Host, expected: list[str]
+) -> None:
     assert texts(definition, host) == expected
 
 
@@ -824,7 +830,7 @@ def step_of(kind: type[Any], definition: Mapping[str, Any], host: Host) -> Any:
     return found
 
 
-def test_what_is_in_a_writable_layer_decides_whether_it_is_kept() -> None:
+def test_detached_upper_is_kept_only_when_it_has_contents() -> None:
     assert step_of(SetAside, STACK, settled(stacks=[PERSISTENT], written={"web"})).written
     assert not step_of(SetAside, STACK, settled(stacks=[PERSISTENT])).written
 
@@ -839,7 +845,7 @@ def test_what_is_in_a_writable_layer_decides_whether_it_is_kept() -> None:
         (STACK, settled(stacks=[PERSISTENT]), "", False),
     ],
 )
-def test_generation_and_writable_layer_of_a_record(
+def test_record_names_its_upper_and_whether_its_generation_is_new(
     definition: dict[str, Any], host: Host, stack_id: str, fresh: bool
 ) -> None:
     step = step_of(WriteStack, definition, host)
@@ -850,30 +856,30 @@ def test_generation_and_writable_layer_of_a_record(
 @pytest.mark.parametrize(
     "change", [{"state": "absent"}, {"state": "unmounted"}, {"layers": ["base"], "on_change": "reset"}]
 )
-def test_what_to_do_with_a_busy_stack_is_said_with_every_unmount(change: dict[str, Any], on_busy: str) -> None:
+def test_every_unmount_detaches_only_with_on_busy_detach(change: dict[str, Any], on_busy: str) -> None:
     definition = persistent(**change, on_busy=on_busy)
     assert step_of(Unmount, definition, settled(stacks=[PERSISTENT])).detach is (on_busy == "detach")
 
 
 @pytest.mark.parametrize("change", [{"path": "/new"}, {"layers": ["base"]}, {"mount_options": ["nosuid"]}])
-def test_a_persistent_layer_that_is_mounted_again_is_never_detached(change: dict[str, Any]) -> None:
+def test_detach_of_a_persistent_layer_to_be_mounted_again_is_refused(change: dict[str, Any]) -> None:
     planned = make_plan(persistent(**change, on_busy="detach"), settled(stacks=[PERSISTENT]))
     assert [problem for problem in planned.problems if "option 'on_busy': detach cannot be used here" in problem]
     assert not make_plan(persistent(**change), settled(stacks=[PERSISTENT])).problems
 
 
 @pytest.mark.parametrize("change", [{"state": "absent"}, {"layers": ["base"], "on_change": "reset"}])
-def test_an_empty_layer_that_is_detached_is_kept_for_those_who_write_to_it(change: dict[str, Any]) -> None:
+def test_empty_upper_of_a_stack_with_on_busy_detach_is_kept(change: dict[str, Any]) -> None:
     assert step_of(SetAside, persistent(**change, on_busy="detach"), settled(stacks=[PERSISTENT])).written
     assert not step_of(SetAside, persistent(**change), settled(stacks=[PERSISTENT])).written
 
 
-def test_every_mount_of_ours_is_counted() -> None:
+def test_switch_counts_every_mount_of_the_stack_and_no_foreign_one() -> None:
     twice = settled(mounts=[foreign(), mounted(record()), mounted(record(), mount_id=91)])
     assert step_of(Switch, {"stacks": [stack(cover=True)]}, twice).count == 2
 
 
-def test_the_same_content_twice_in_a_chain_is_linked_twice_and_imported_once() -> None:
+def test_content_twice_in_a_chain_is_linked_twice_and_imported_once() -> None:
     definition = {"layers": [layer("base"), layer("app")], "stacks": [stack(layers=["base", "app", "base"])]}
     planned = make_plan(definition, FRESH)
     linked = [step for step in planned.steps if isinstance(step, LinkLayer)]
@@ -882,7 +888,7 @@ def test_the_same_content_twice_in_a_chain_is_linked_twice_and_imported_once() -
     assert [step.object for step in planned.steps if isinstance(step, ImportContent)] == [A, B]
 
 
-def test_results_are_what_modules_return() -> None:
+def test_plan_results_have_action_object_text_and_bytes() -> None:
     assert make_plan({"layers": [layer("base")]}, FRESH).results() == [
         {"action": "create_store", "object": f"store {ROOT}", "text": f"create the store {ROOT}", "bytes": 0},
         {"action": "import_content", "object": A, "text": "import content aaaaaaaaaaaa from /base.tar", "bytes": 1000},
@@ -913,7 +919,7 @@ def test_stack_goes_back_to_the_chain_of_a_generation(generation: str, layers: t
 
 
 @pytest.mark.parametrize("generation", ["previous", "1"])
-def test_going_back_twice_is_the_same_as_once(generation: str) -> None:
+def test_going_back_twice_to_a_generation_changes_nothing(generation: str) -> None:
     host = settled(stacks=[generations(["base"], ["base", "app"], ["base"], back_to=1)])
     definition = {"stacks": [{"name": "web", "generation": generation}]}
     assert steps(definition, host) == []

@@ -26,19 +26,19 @@ def platforms(*texts: str) -> list[Platform]:
 
 
 @pytest.mark.parametrize("text", ["linux/amd64", "linux/arm64/v8", "linux/arm/v7", "windows/amd64", "linux/386"])
-def test_what_is_written_is_what_is_shown(text: str) -> None:
+def test_platform_is_shown_as_written(text: str) -> None:
     assert str(parse_platform(text)) == text
 
 
 @pytest.mark.parametrize(
     "text", ["", "amd64", "linux/", "/amd64", "linux/arm/v7/x", "Linux/AMD64", "linux/amd64\n", "a b/c"]
 )
-def test_what_is_no_platform(text: str) -> None:
+def test_malformed_platform_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be written os/architecture"):
         parse_platform(text)
 
 
-def test_this_host_has_one() -> None:
+def test_this_host_has_a_known_linux_platform() -> None:
     assert host_platform().os == "linux"
     assert host_platform().is_known
 
@@ -54,7 +54,7 @@ def test_this_host_has_one() -> None:
         ("linux/armv6l", "linux/arm/v6"),
     ],
 )
-def test_two_ways_to_write_one_platform(one: str, other: str) -> None:
+def test_two_spellings_of_a_platform_are_normalised_to_one(one: str, other: str) -> None:
     assert parse_platform(one).normal() == parse_platform(other).normal()
 
 
@@ -71,7 +71,7 @@ def test_two_ways_to_write_one_platform(one: str, other: str) -> None:
         ("linux/riscv64", ["linux/riscv64"], 0),
     ],
 )
-def test_which_is_taken(wanted: str, available: list[str], taken: int) -> None:
+def test_best_fitting_platform_is_chosen(wanted: str, available: list[str], taken: int) -> None:
     assert choose(platforms(*available), parse_platform(wanted), "app") == taken
 
 
@@ -85,12 +85,12 @@ def test_which_is_taken(wanted: str, available: list[str], taken: int) -> None:
         ("linux/amd64", []),
     ],
 )
-def test_what_cannot_run_is_not_taken(wanted: str, available: list[str]) -> None:
+def test_image_without_a_runnable_platform_is_refused(wanted: str, available: list[str]) -> None:
     with pytest.raises(StrataError, match=f"app has nothing for platform {wanted}; it has: "):
         choose(platforms(*available), parse_platform(wanted), "app")
 
 
-def test_without_a_wish_it_is_the_hosts_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_platform_defaults_to_that_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     on_host(monkeypatch, "linux/arm/v7")
     assert choose(platforms("linux/amd64", "linux/arm/v6"), None, "app") == 1
     with pytest.raises(StrataError) as failure:
@@ -101,12 +101,12 @@ def test_without_a_wish_it_is_the_hosts_own(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_the_only_one_there_is_fits_any_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_available_platform_is_chosen_on_any_host(monkeypatch: pytest.MonkeyPatch) -> None:
     on_host(monkeypatch, "linux/arm/v7")
     assert choose(platforms("linux/s390x"), None, "app") == 0
 
 
-def test_what_others_say_about_platforms() -> None:
+def test_platform_with_missing_or_wrong_values_is_unknown() -> None:
     assert platform_of({"os": "linux", "architecture": "arm", "variant": "v7"}) == Platform("linux", "arm", "v7")
     assert not platform_of({"os": 1, "architecture": None}).is_known
     assert not Platform("unknown", "unknown").is_known

@@ -66,28 +66,28 @@ def keys(plan: PrunePlan) -> set[tuple[str, str]]:
     return {removal.key for removal in plan.removals}
 
 
-def test_an_empty_store() -> None:
+def test_empty_store_has_nothing_to_prune() -> None:
     assert chosen(EMPTY) == PrunePlan((), ())
 
 
-def test_what_nothing_refers_to() -> None:
+def test_unreferenced_contents_and_layers_are_pruned() -> None:
     inventory = holding(A, B, C, names=(name("a", A),), stacks=(stack("s", (A, B)),))
     assert keys(chosen(inventory)) == {("content", C), ("layer", B), ("layer", C)}
 
 
-def test_every_kept_generation_counts() -> None:
+def test_contents_of_every_kept_generation_are_kept() -> None:
     inventory = holding(A, B, C, D, stacks=(stack("s", (A, B), (A, C)),))
     assert ("content", C) not in keys(chosen(inventory))
     assert ("content", D) in keys(chosen(inventory))
 
 
-def test_what_an_unfinished_change_goes_back_to_stays() -> None:
+def test_chain_that_an_unfinished_change_returns_to_is_kept() -> None:
     inventory = holding(A, B, names=(), stacks=(stack("s", (B,)),), returns=((A,),))
     assert keys(chosen(inventory)) == set()
     assert keys(chosen(replace(inventory, returns=()))) == {("content", A), ("layer", A)}
 
 
-def test_names_stay_unless_asked_for() -> None:
+def test_name_is_pruned_only_when_asked_for_unused_and_not_protected() -> None:
     inventory = holding(A, names=(name("a", A),), age=100)
     assert keys(chosen(inventory)) == set()
     assert keys(chosen(inventory, unused_for=99 * 86400)) == {("name", "a"), ("content", A), ("layer", A)}
@@ -105,18 +105,18 @@ def test_names_stay_unless_asked_for() -> None:
         stack("s", (D,), (A, B, C)),
     ],
 )
-def test_a_name_that_a_stack_uses_stays(used_by: StackRecord) -> None:
+def test_name_used_by_a_stack_is_kept(used_by: StackRecord) -> None:
     inventory = holding(A, B, C, D, names=(name("image", A, B),), stacks=(used_by,), age=100)
     assert ("name", "image") not in keys(chosen(inventory, unused_for=0))
 
 
-def test_half_of_an_image_in_a_stack_is_no_use_of_the_image() -> None:
+def test_image_with_only_some_layers_in_a_stack_is_pruned() -> None:
     inventory = holding(A, B, names=(name("image", A, B),), stacks=(stack("s", (A,)),), age=100)
     removed = keys(chosen(inventory, unused_for=0))
     assert removed == {("name", "image"), ("content", B), ("layer", chain_ids((A, B))[1]), ("layer", B)}
 
 
-def test_a_content_goes_with_its_last_name_alone() -> None:
+def test_content_is_pruned_only_with_its_last_name() -> None:
     inventory = holding(A, B, names=(name("one", A, B), name("two", A)), age=10)
     fresh = replace(inventory, name_use={"one": NOW - 10 * DAY, "two": NOW})
     removed = keys(chosen(fresh, unused_for=86400))
@@ -125,24 +125,24 @@ def test_a_content_goes_with_its_last_name_alone() -> None:
     assert ("content", A) not in removed
 
 
-def test_a_content_was_last_used_when_its_name_was() -> None:
+def test_last_use_of_a_content_is_that_of_its_name() -> None:
     inventory = replace(holding(A, names=(name("a", A),), age=100), name_use={"a": NOW - 5 * DAY})
     (content,) = [item for item in chosen(inventory, unused_for=0).removals if item.kind == "content"]
     assert content.used == NOW - 5 * DAY
 
 
-def test_labels() -> None:
+def test_only_names_with_all_given_labels_are_pruned() -> None:
     inventory = holding(A, B, C, names=(name("a", A, k="v", other="x"), name("b", B, k="w")))
     assert keys(chosen(inventory, labels=(("k", "v"),))) == {("name", "a"), ("content", A), ("layer", A)}
     assert keys(chosen(inventory, labels=(("k", "v"), ("other", "y")))) == set()
 
 
-def test_mounts() -> None:
+def test_mounted_contents_and_layers_are_kept() -> None:
     inventory = holding(A, B, C, mounted_contents={A}, mounted_layers={hex_of(B)})
     assert keys(chosen(inventory)) == {("layer", A), ("content", B), ("content", C), ("layer", C)}
 
 
-def test_where_mounts_cannot_be_seen_everything_stays_that_they_may_use() -> None:
+def test_prune_with_unreadable_mounts_keeps_all_that_they_may_use() -> None:
     upper = replace(stack("old", (A,)), stack_id="e" * 64, writable="persistent")
     inventory = holding(
         A,
@@ -157,7 +157,7 @@ def test_where_mounts_cannot_be_seen_everything_stays_that_they_may_use() -> Non
     assert "process 7" in plan.notes[0]
 
 
-def test_writable_layers() -> None:
+def test_detached_upper_is_pruned_unless_recent_kept_or_mounted() -> None:
     upper = replace(stack("old", (A,)), stack_id="e" * 64, writable="persistent")
     aside: dict[str, Any] = {"asides": {upper.stack_id: upper}, "aside_use": {upper.stack_id: NOW - DAY}}
     assert keys(chosen(holding(**aside))) == {("upper", upper.stack_id)}
@@ -170,7 +170,7 @@ def test_writable_layers() -> None:
     assert "no record knows" in chosen(holding(lost_uppers=("f" * 64,))).notes[0]
 
 
-def test_max_bytes_takes_the_oldest_first_until_it_fits() -> None:
+def test_max_bytes_prunes_the_oldest_first_until_the_store_fits() -> None:
     inventory = holding(A, B, C, names=(name("a", A), name("b", B), name("c", C)))
     inventory = replace(
         inventory, layers={}, contents=dict.fromkeys((A, B, C), 0.0), name_use={"a": 3 * DAY, "b": DAY, "c": 2 * DAY}
@@ -192,7 +192,7 @@ def test_max_bytes_takes_the_oldest_first_until_it_fits() -> None:
     assert stuck.notes == ("max_bytes: 97 bytes are in use or kept; the store cannot shrink to 10 bytes",)
 
 
-def test_what_refers_goes_before_what_is_referred_to() -> None:
+def test_references_are_pruned_before_their_targets() -> None:
     inventory = holding(A, names=(name("a", A),), age=9, leftovers=("trash/x",))
     assert [item.kind for item in chosen(inventory, unused_for=0).removals] == ["name", "layer", "content", "leftover"]
 
@@ -201,7 +201,7 @@ def test_what_refers_goes_before_what_is_referred_to() -> None:
     ("written", "seconds"),
     [("7d", 604800), ("12h", 43200), ("30m", 1800), ("45s", 45), ("2w", 1209600), ("90", 90), (" 1 D ", 86400), (0, 0)],
 )
-def test_durations(written: object, seconds: int) -> None:
+def test_unused_for_is_read_with_and_without_a_unit(written: object, seconds: int) -> None:
     problems: list[str] = []
     assert read_prune({"unused_for": written}, "", problems).unused_for == seconds
     assert problems == []
@@ -210,7 +210,7 @@ def test_durations(written: object, seconds: int) -> None:
 @pytest.mark.parametrize(
     ("written", "count"), [("10g", 10 << 30), ("512M", 512 << 20), ("1KiB", 1024), ("2tb", 2 << 40), (77, 77), ("0", 0)]
 )
-def test_sizes(written: object, count: int) -> None:
+def test_max_bytes_is_read_with_and_without_a_unit(written: object, count: int) -> None:
     problems: list[str] = []
     assert read_prune({"max_bytes": written}, "", problems).max_bytes == count
     assert problems == []
@@ -227,14 +227,14 @@ def test_sizes(written: object, count: int) -> None:
         {"keep": [1]},
     ],
 )
-def test_mistakes(options: dict[str, Any]) -> None:
+def test_malformed_prune_option_is_reported_by_name(options: dict[str, Any]) -> None:
     problems: list[str] = []
     read_prune(options, "prune", problems)
     (told,) = problems
     assert told.startswith(f"prune: option '{next(iter(options))}'")
 
 
-def test_an_image_goes_with_its_last_name() -> None:
+def test_image_is_pruned_with_its_last_name() -> None:
     first, second = (replace(name(label, A, B), image_id=C) for label in ("one", "two"))
     inventory = holding(A, B, names=(first, second), age=9, images={C: 0.0, D: 0.0})
     assert keys(chosen(inventory)) == {("image", D), ("layer", B)}

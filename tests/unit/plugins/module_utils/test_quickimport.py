@@ -76,9 +76,7 @@ def test_each_file_of_a_zip_is_compiled_once(module_zip: Path) -> None:
 
 
 @pytest.mark.parametrize("places", [None, []])
-def test_nothing_is_done_where_the_collection_lies_unpacked(
-    places: list[str] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unpacked_collection_gets_no_import_finder(places: list[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if places is not None:
         monkeypatch.setattr(sys.modules[PACKAGE], "__path__", places)
     before = list(sys.meta_path)
@@ -86,7 +84,7 @@ def test_nothing_is_done_where_the_collection_lies_unpacked(
     assert sys.meta_path == before
 
 
-def test_workers_begin_before_the_rest_of_a_run_is_loaded() -> None:
+def test_engine_import_loads_workers_but_not_the_rest_of_a_run() -> None:
     """Who imports it too early makes each import of an archive slower, and nothing else would tell."""
     words = f"import json, sys, {PACKAGE}._run.engine; print(json.dumps(list(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(Path(_quickimport.__file__).parents[5])}

@@ -13,7 +13,7 @@ from pathlib import Path
 from ansible_collections.strata.overlay.plugins.module_utils._linux import quota as quota_module
 
 
-def test_structures_have_the_sizes_of_the_kernel() -> None:
+def test_quota_structures_have_the_sizes_of_the_kernel() -> None:
     assert ctypes.sizeof(quota_module._Quota) == 72, "struct if_dqblk"
     assert ctypes.sizeof(quota_module._Attributes) == 28, "struct fsxattr, whose size is in the numbers of its ioctls"
     assert (quota_module._GETXATTR >> 16) & 0x3FFF == (quota_module._SETXATTR >> 16) & 0x3FFF == 28
@@ -21,12 +21,12 @@ def test_structures_have_the_sizes_of_the_kernel() -> None:
     assert quota_module._Status.flags.offset == 2
 
 
-def test_a_project_that_nobody_has() -> None:
+def test_free_project_skips_projects_in_use() -> None:
     first = quota_module.free_project([0, 5])
     assert quota_module.free_project([first, first + 2]) == first + 1
 
 
-def test_a_file_system_without_quota_says_so(tmp_path: Path) -> None:
+def test_file_system_without_quota_is_reported(tmp_path: Path) -> None:
     assert "quota" in quota_module.quota_fault("/proc/self")
     assert not quota_module.is_limited(str(tmp_path), quota_module.FIRST_PROJECT, 1 << 20)
 

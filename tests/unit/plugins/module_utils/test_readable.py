@@ -30,32 +30,32 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.holders impo
         (os.fsdecode(b"\xff\x1b"), "\\xff\\x1b"),
     ],
 )
-def test_a_text_is_shown_without_what_a_terminal_obeys(text: str, shown: str | None) -> None:
+def test_control_characters_of_a_text_are_shown_escaped(text: str, shown: str | None) -> None:
     assert readable([{text: text}]) == [{shown or text: shown or text}]
     assert one_line(text) == (shown or text)
 
 
-def test_lines_are_kept_in_texts_of_several_lines_only() -> None:
+def test_line_breaks_are_kept_only_in_multi_line_texts() -> None:
     assert readable("a\n\tb\x1bc") == "a\n\tb\\x1bc"
     assert one_line("a\n\tb\x1bc") == "a\\n\\tb\\x1bc"
 
 
-def test_no_control_character_is_left() -> None:
+def test_no_control_character_but_newline_and_tab_is_left() -> None:
     every = "".join(map(chr, range(0x20000)))
     left = {letter for letter in readable(every) if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
     assert left == {"\n", "\t"}
 
 
-def test_a_mistake_cannot_feign_another() -> None:
+def test_error_with_a_line_break_cannot_fake_another_error() -> None:
     error = DefinitionError(["layer app: the server said x\n  - stack web: gone"])
     assert str(error).count("\n") == 1
 
 
-def test_the_name_of_a_process_cannot_feign_a_line() -> None:
+def test_process_name_with_a_line_break_cannot_fake_a_line() -> None:
     assert Holder(7, "sh\nok: [host]\x1b[2J", "/srv").words() == "sh\\nok: [host]\\x1b[2J (process 7) holds /srv"
 
 
-def test_the_mount_helper_says_nothing_that_a_terminal_obeys(
+def test_mount_helper_escapes_control_characters_in_its_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mount_strata.main(["web", "/srv/web", "-o", f"root={tmp_path}/\x1b[2J"]) == 32

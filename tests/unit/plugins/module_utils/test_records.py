@@ -35,7 +35,7 @@ STACK = StackRecord(
 )
 
 
-def test_a_stack_is_what_its_newest_generation_says() -> None:
+def test_stack_record_takes_its_chain_from_the_newest_generation() -> None:
     assert (STACK.generation, STACK.diff_ids, STACK.layers) == (2, (A, B), ("base", "app"))
 
 
@@ -72,7 +72,7 @@ def test_text_of_a_record_is_pinned() -> None:
     assert load(StackRecord, dump(STACK), "x") == STACK
 
 
-def test_a_record_of_the_first_version_is_read() -> None:
+def test_record_of_the_first_version_is_read() -> None:
     old = json.loads(dump(STACK))
     for later in ("keep", "style", "project", "left"):
         del old[later]
@@ -104,7 +104,7 @@ RECORDS = st.one_of(
 
 
 @given(record=RECORDS)
-def test_round_trip(record: Any) -> None:
+def test_any_written_record_is_read_back_the_same(record: Any) -> None:
     text = dump(record)
     assert load(type(record), text, "x") == record
     assert text.isascii()
@@ -116,7 +116,7 @@ def damaged(**changes: Any) -> str:
 
 
 @pytest.mark.parametrize("diff_ids", [[], "sha256:" + "0" * 64, ["nothing"], [1]])
-def test_a_chain_that_is_none(diff_ids: object) -> None:
+def test_record_with_a_malformed_chain_is_refused(diff_ids: object) -> None:
     text = json.dumps({"name": "base", "diff_ids": diff_ids})
     with pytest.raises(StrataError, match="its DiffIDs are no list of digests"):
         load(NameRecord, text, "x")
@@ -140,12 +140,12 @@ def test_a_chain_that_is_none(diff_ids: object) -> None:
         "[" * 100,
     ],
 )
-def test_a_damaged_record_is_named_with_what_to_do(text: str) -> None:
+def test_damaged_record_is_refused_with_its_path_and_remedy(text: str) -> None:
     with pytest.raises(StrataError, match=r"^The record /s/web.json is damaged \(.+\). Move it away and run again"):
         load(StackRecord, text, "/s/web.json")
 
 
-def test_other_kinds_are_checked_too() -> None:
+def test_record_of_another_kind_is_refused_as_damaged() -> None:
     with pytest.raises(StrataError, match="is damaged"):
         load(NameRecord, dump(STACK), "x")
     with pytest.raises(StrataError, match="is damaged"):

@@ -46,11 +46,11 @@ DIGEST = "sha256:" + "a" * 64
         ("localhost/app", "x", Reference("localhost", "app", "latest")),
     ],
 )
-def test_references(registry: str, name: str, expected: Reference) -> None:
+def test_reference_is_parsed_from_registry_and_name(registry: str, name: str, expected: Reference) -> None:
     assert parse_reference(registry, name) == expected
 
 
-def test_docker_hub_answers_elsewhere() -> None:
+def test_docker_hub_is_reached_at_its_registry_host() -> None:
     assert parse_reference("docker.io", "debian").address == "registry-1.docker.io"
     assert parse_reference("r.example.com", "debian").address == "r.example.com"
 
@@ -73,7 +73,7 @@ def test_docker_hub_answers_elsewhere() -> None:
         ("-bad-/app", "is not a host"),
     ],
 )
-def test_references_that_are_none(registry: str, said: str) -> None:
+def test_malformed_reference_is_refused(registry: str, said: str) -> None:
     with pytest.raises(StrataError, match=said):
         parse_reference(registry, "app")
 
@@ -88,7 +88,7 @@ def test_references_that_are_none(registry: str, said: str) -> None:
         "https://user:hidden@r.example.com",
     ],
 )
-def test_a_password_before_the_host_is_refused_and_not_repeated(text: str) -> None:
+def test_password_before_the_host_is_refused_and_not_repeated(text: str) -> None:
     for parse in (lambda: parse_reference(text, "app"), lambda: parse_mirror(text)):
         with pytest.raises(StrataError, match="no user and password can stand before the host") as raised:
             parse()
@@ -109,7 +109,7 @@ class Answer:
 
 @pytest.mark.parametrize("before", ["", "a" * 270, "a" * 290])
 @pytest.mark.parametrize("secret", ["hidden-word-of-many-letters", "hidden \U0001f511 word", "hidden/+word="])
-def test_what_a_server_repeats_of_a_secret_is_not_told(before: str, secret: str) -> None:
+def test_secret_repeated_by_a_server_is_not_in_the_error(before: str, secret: str) -> None:
     for sent in (secret, quote(secret, safe=""), quote_plus(secret)):
         answer: Any = Answer(f"{before}{sent} is wrong")
         said = str(refusal(answer, "for a token, r.example.com", Login("user", secret), (secret,)))
@@ -117,14 +117,14 @@ def test_what_a_server_repeats_of_a_secret_is_not_told(before: str, secret: str)
         assert "UNAUTHORIZED" in said
 
 
-def test_mirrors() -> None:
+def test_mirror_is_parsed_with_its_repository_prefix() -> None:
     assert parse_mirror("m.example.com:5000/hub/") == Mirror("m.example.com:5000", "hub/", False)
     assert parse_mirror("http://m.example.com") == Mirror("m.example.com", "", True)
     with pytest.raises(StrataError, match="not the beginning of a repository"):
         parse_mirror("m.example.com/Hub")
 
 
-def test_loopback() -> None:
+def test_loopback_hosts_are_recognised() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1:5000", "localhost", "[::1]:80", "127.evil.example")] == [
         True,
         True,
@@ -153,7 +153,9 @@ def test_loopback() -> None:
         ),
     ],
 )
-def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]]) -> None:
+def test_challenge_header_is_parsed_into_scheme_and_parameters(
+    header: str, expected: list[tuple[str, dict[str, str]]]
+) -> None:
     assert [(each.scheme, dict(each.parameters)) for each in parse_challenges([header])] == expected
 
 
@@ -173,7 +175,7 @@ def auth(user: str, password: str) -> dict[str, str]:
         ("other.example.com", "app", ""),
     ],
 )
-def test_the_most_specific_login_of_a_file(tmp_path: Path, host: str, repository: str, user: str) -> None:
+def test_most_specific_login_of_a_file_is_found(tmp_path: Path, host: str, repository: str, user: str) -> None:
     file = tmp_path / "auth.json"
     auths = {
         "r.example.com": auth("for the host", "1"),
@@ -186,7 +188,7 @@ def test_the_most_specific_login_of_a_file(tmp_path: Path, host: str, repository
     assert find_login(host, repository, str(file), {}).username == user
 
 
-def test_where_logins_are_looked_for(tmp_path: Path) -> None:
+def test_login_is_looked_up_in_the_usual_files_in_order(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
     podman, second, docker = (Path(path) for path in usual_files(environment))
     assert find_login("r.example.com", "app", "", environment).is_anonymous
@@ -207,7 +209,7 @@ def test_where_logins_are_looked_for(tmp_path: Path) -> None:
         ('{"credHelpers": {"r.example.com": "missing-one"}}', "docker-credential-missing-one keeps the login"),
     ],
 )
-def test_damaged_files_of_logins(tmp_path: Path, text: str, said: str) -> None:
+def test_damaged_login_file_is_refused_without_its_secrets(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "auth.json"
     file.write_text(text)
     with pytest.raises(StrataError, match=said) as raised:
@@ -215,7 +217,7 @@ def test_damaged_files_of_logins(tmp_path: Path, text: str, said: str) -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_a_program_that_keeps_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_is_read_from_a_credential_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "docker-credential-test"
     program.write_text('#!/bin/sh\nread key\necho "{\\"Username\\": \\"$key\\", \\"Secret\\": \\"s\\"}"\n')
     program.chmod(0o755)
@@ -226,7 +228,7 @@ def test_a_program_that_keeps_logins(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (found.username, found.password) == ("r.example.com", "s")
 
 
-def test_no_secret_is_in_the_text_of_a_value(tmp_path: Path) -> None:
+def test_repr_of_a_login_or_access_has_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "auth.json"
     file.write_text(json.dumps({"auths": {"r.example.com": auth("user", "hidden-word")}}))
     login = find_login("r.example.com", "app", str(file), {})

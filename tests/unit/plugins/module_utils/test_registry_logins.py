@@ -84,7 +84,7 @@ def asks_for(registry: RogueRegistry, challenge: str) -> None:
     registry.replaced[""] = answer
 
 
-def test_a_login_goes_to_the_server_of_tokens_that_the_registry_names(
+def test_login_is_sent_to_the_token_server_named_by_the_registry(
     registry: RogueRegistry, other: RogueServer, access: Accesses
 ) -> None:
     asks_for(registry, f'Bearer realm="{other.url}/token",service="s"')
@@ -93,7 +93,9 @@ def test_a_login_goes_to_the_server_of_tokens_that_the_registry_names(
     assert "authorization" in asked.headers or IDENTITY.encode() in asked.body
 
 
-def test_an_authority_can_be_given_as_text(registry: RogueRegistry, authority: Authority) -> None:
+def test_ca_is_accepted_as_text_and_refused_without_a_certificate(
+    registry: RogueRegistry, authority: Authority
+) -> None:
     text = f"# \u20ac\n{authority.ca.read_text()}"
     assert opened(registry, lambda _registry: Access(ca=text)).manifest("1.0").body == registry.manifest
     wrong = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -103,7 +105,7 @@ def test_an_authority_can_be_given_as_text(registry: RogueRegistry, authority: A
 
 
 @pytest.mark.parametrize("challenge", ["Bearer", "Basic"])
-def test_who_the_registry_leads_to_gets_no_login_and_names_no_server_of_tokens(
+def test_redirect_target_gets_no_login_and_names_no_token_server(
     registry: RogueRegistry, other: RogueServer, access: Accesses, challenge: str
 ) -> None:
     if challenge == "Basic":
@@ -117,7 +119,7 @@ def test_who_the_registry_leads_to_gets_no_login_and_names_no_server_of_tokens(
     assert [asked.path for asked in other.asked] == ["/m"], "no token was asked for"
 
 
-def test_who_the_registry_leads_to_gets_no_token_of_the_registry(
+def test_redirect_target_gets_no_token_of_the_registry(
     registry: RogueRegistry, other: RogueServer, access: Accesses
 ) -> None:
     asks_for(registry, f'Bearer realm="{other.url}/token",service="s"')
@@ -133,16 +135,14 @@ def test_who_the_registry_leads_to_gets_no_token_of_the_registry(
     assert [asked.path for asked in other.asked if not asked.path.startswith("/token")] == ["/b"]
 
 
-def test_a_server_of_tokens_without_tls_gets_no_login_of_a_registry_with_it(
-    registry: RogueRegistry, access: Accesses
-) -> None:
+def test_token_server_without_tls_gets_no_login_of_a_tls_registry(registry: RogueRegistry, access: Accesses) -> None:
     with RogueServer(lambda _asked: reply(200, b'{"token": "t"}')).running() as plain:
         asks_for(registry, f'Bearer realm="{plain.url}/token"')
         assert f"it wants tokens from http://{plain.host}, an address without TLS" in refused(registry, access)
         assert plain.asked == []
 
 
-def test_a_server_of_tokens_that_leads_on_takes_no_login_there(
+def test_login_does_not_follow_a_redirect_of_the_token_server(
     registry: RogueRegistry, other: RogueServer, access: Accesses
 ) -> None:
     with RogueServer(
@@ -159,7 +159,7 @@ def test_a_server_of_tokens_that_leads_on_takes_no_login_there(
     assert IDENTITY.encode() not in b"".join(asked.body for asked in other.asked)
 
 
-def test_a_registry_of_this_machine_without_tls_sends_no_login_away_without_tls(access: Accesses) -> None:
+def test_loopback_registry_without_tls_sends_no_login_away_without_tls(access: Accesses) -> None:
     """Nobody has written http:// here: it was found out."""
     with RogueRegistry().running() as plain:
         asks_for(plain, 'Bearer realm="http://tokens.invalid/token"')
@@ -169,7 +169,9 @@ def test_a_registry_of_this_machine_without_tls_sends_no_login_away_without_tls(
             assert opened(plain, access).manifest("1.0").body == plain.manifest
 
 
-def test_one_that_a_registry_leads_to_cannot_turn_off_its_tls(registry: RogueRegistry, access: Accesses) -> None:
+def test_redirect_target_without_tls_cannot_turn_off_tls_of_the_registry(
+    registry: RogueRegistry, access: Accesses
+) -> None:
     """What it leads to speaks no TLS; that says nothing of the registry."""
     with RogueServer().running() as plain:
         registry.replaced["manifests/"] = lambda _asked: reply(307, b"", f"Location: https://{plain.host}/m")
@@ -186,7 +188,9 @@ def test_one_that_a_registry_leads_to_cannot_turn_off_its_tls(registry: RogueReg
         ('service="x"', "it wants tokens and does not say from where"),
     ],
 )
-def test_a_realm_that_is_none_is_told(registry: RogueRegistry, access: Accesses, realm: str, said: str) -> None:
+def test_malformed_or_missing_realm_is_reported(
+    registry: RogueRegistry, access: Accesses, realm: str, said: str
+) -> None:
     asks_for(registry, f"Bearer {realm}")
     assert f"registry {registry.host}: {said}" in refused(registry, access)
 
@@ -207,14 +211,14 @@ def test_a_realm_that_is_none_is_told(registry: RogueRegistry, access: Accesses,
         "\x00",
     ],
 )
-def test_a_token_that_is_none_is_told(registry: RogueRegistry, other: RogueServer, access: Accesses, body: str) -> None:
+def test_malformed_token_is_reported(registry: RogueRegistry, other: RogueServer, access: Accesses, body: str) -> None:
     asks_for(registry, f'Bearer realm="{other.url}/token"')
     other.answer = lambda _asked: reply(200, body.encode())
     assert f"registry {registry.host}: {other.host}, asked for a token, gave none" in refused(registry, access)
 
 
 @pytest.mark.parametrize("lifetime", ["-5", "0", "1e300", "NaN", "Infinity", '"60"', "null", "[]", "true"])
-def test_a_token_is_used_whatever_is_said_of_its_lifetime(
+def test_token_with_an_odd_lifetime_is_used(
     registry: RogueRegistry, other: RogueServer, access: Accesses, lifetime: str
 ) -> None:
     asks_for(registry, f'Bearer realm="{other.url}/token"')
@@ -222,7 +226,7 @@ def test_a_token_is_used_whatever_is_said_of_its_lifetime(
     assert opened(registry, access).manifest("1.0").body == registry.manifest
 
 
-def test_a_token_of_a_file_that_cannot_be_sent_is_told_without_it(registry: RogueRegistry, tmp_path: Path) -> None:
+def test_unsendable_token_of_a_login_file_is_reported_without_its_text(registry: RogueRegistry, tmp_path: Path) -> None:
     file = tmp_path / "auth.json"
     file.write_text(json.dumps({"auths": {registry.host: {"registrytoken": "hid\u20acden"}}}))
     asks_for(registry, 'Bearer realm="https://127.0.0.1:1/"')

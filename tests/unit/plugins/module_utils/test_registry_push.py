@@ -56,9 +56,7 @@ def takes(asked: Asked) -> bytes:
     return reply(201)
 
 
-def test_an_upload_goes_where_the_registry_sends_it_with_307_and_without_its_login(
-    registry: RogueServer, other: RogueServer
-) -> None:
+def test_upload_follows_a_307_redirect_without_the_login(registry: RogueServer, other: RogueServer) -> None:
     def answer(asked: Asked) -> bytes:
         if asked.path.startswith("/upload"):
             return reply(307, b"", f"Location: {other.url}/there?sig=1")
@@ -72,7 +70,7 @@ def test_an_upload_goes_where_the_registry_sends_it_with_307_and_without_its_log
     assert len(registry.credentials()) == 2
 
 
-def test_an_upload_may_begin_elsewhere_in_the_registry(registry: RogueServer) -> None:
+def test_upload_start_follows_a_redirect_within_the_registry(registry: RogueServer) -> None:
     def answer(asked: Asked) -> bytes:
         if asked.path.endswith("/blobs/uploads/"):
             return reply(308, b"", "Location: /begin")
@@ -83,7 +81,7 @@ def test_an_upload_may_begin_elsewhere_in_the_registry(registry: RogueServer) ->
     assert [asked.body for asked in registry.asked if asked.method == "PUT"] == [BLOB]
 
 
-def test_an_upload_is_not_led_away_from_tls(registry: RogueServer) -> None:
+def test_upload_redirect_to_an_address_without_tls_is_refused(registry: RogueServer) -> None:
     with RogueServer(lambda _asked: reply(201)).running() as plain:
         registry.answer = lambda asked: (
             reply(307, b"", f"Location: ftp://{plain.host}/")
@@ -97,7 +95,7 @@ def test_an_upload_is_not_led_away_from_tls(registry: RogueServer) -> None:
         assert plain.asked == []
 
 
-def test_an_answer_before_the_end_of_an_upload_is_told_and_not_asked_for_again(registry: RogueServer) -> None:
+def test_refusal_during_an_upload_is_reported_and_not_retried(registry: RogueServer) -> None:
     registry.reads = 0
     registry.answer = lambda asked: reply(413) if asked.method == "PUT" else takes(asked)
     size = 1000 << 16
@@ -111,7 +109,7 @@ def test_an_answer_before_the_end_of_an_upload_is_told_and_not_asked_for_again(r
 
 
 @pytest.mark.parametrize("status", [403, 405, 501])
-def test_where_head_is_refused_a_blob_is_asked_for_by_get(registry: RogueServer, status: int) -> None:
+def test_blob_is_looked_up_by_get_when_head_is_refused(registry: RogueServer, status: int) -> None:
     there = 200
 
     def answer(asked: Asked) -> bytes:

@@ -81,12 +81,12 @@ def pass_on(sizes: list[int], piece: int, work: Callable[[Iterator[Member]], Any
     ],
     ids=["none", "empty", "one large", "read all at once", "around the ring", "many small", "byte by byte"],
 )
-def test_all_arrives(sizes: list[int], piece: int) -> None:
+def test_all_entries_and_bytes_arrive_at_the_writer(sizes: list[int], piece: int) -> None:
     found, expected = pass_on(sizes, piece, digests)
     assert found == expected
 
 
-def test_entries_are_as_they_were() -> None:
+def test_entry_arrives_unchanged() -> None:
     sent = member(1)
     with Relay(lambda members: [repr(one[:4]) for one in members]) as relay:
         relay.send(sent)
@@ -116,7 +116,7 @@ def killed(_members: Iterator[Member]) -> None:
     ids=["refused", "failed", "fault", "killed"],
 )
 @pytest.mark.parametrize("size", [1, 4 * RING])
-def test_the_writer_fails(
+def test_error_of_the_writer_is_raised_in_the_reader(
     work: Callable[[Iterator[Member]], Any], expected: type[Exception], words: str, size: int
 ) -> None:
     """Also where the reader has far more to give than there is room for."""
@@ -132,19 +132,19 @@ def reader_fails(work: Callable[[Iterator[Member]], Any], error: BaseException) 
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "gone"), StrataError("damaged"), KeyboardInterrupt()])
-def test_the_reader_fails(error: BaseException) -> None:
+def test_error_of_the_reader_is_raised_unchanged(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         reader_fails(digests, error)
     assert caught.value is error
 
 
-def test_the_writer_was_behind_and_is_heard_first() -> None:
+def test_earlier_error_of_the_writer_wins_over_that_of_the_reader() -> None:
     """What comes first in the archive is told, as in one process."""
     with pytest.raises(StrataError, match="entry f1"):
         reader_fails(raising(StrataError("entry f1: no")), StrataError("entry f3: damaged"))
 
 
-def test_no_process_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fork_refused_for_the_relay_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> int:
         raise BlockingIOError(errno.EAGAIN, "no more processes")
 

@@ -42,7 +42,7 @@ def read(*written: Any) -> tuple[Service, ...]:
     return services
 
 
-def test_names_and_items() -> None:
+def test_services_are_read_from_names_and_dictionaries() -> None:
     assert read("db", "app@1.service", {"name": "nginx", "action": "reload"}, "app.socket") == (
         Service("db.service"),
         Service("app@1.service"),
@@ -64,20 +64,20 @@ def test_names_and_items() -> None:
         ({"name": "x", "aktion": "reload"}, "did you mean 'action'"),
     ],
 )
-def test_mistakes(written: Any, told: str) -> None:
+def test_malformed_service_is_reported_with_its_number(written: Any, told: str) -> None:
     problems: list[str] = []
     read_services("stack web", [written], problems)
     assert told in problems[0]
     assert problems[0].startswith("stack web: service 1: ")
 
 
-def test_a_unit_is_named_once() -> None:
+def test_unit_named_twice_is_reported() -> None:
     problems: list[str] = []
     read_services("stack web", ["app", "app.service"], problems)
     assert problems == ["stack web: option 'services' names app.service more than once"]
 
 
-def test_what_the_host_says_against_them() -> None:
+def test_unknown_unit_or_host_without_systemd_is_reported() -> None:
     services = read("app", "db")
     states = {"app.service": UnitState("not-found", "inactive"), "db.service": UnitState("loaded", "active")}
     assert service_problems("stack web", services, True, {**states, "app.service": states["db.service"]}) == []
@@ -117,7 +117,7 @@ def mount(target: DesiredStack) -> Mount:
     return Mount(target, False)
 
 
-def test_they_stop_in_reverse_and_start_in_order_and_only_those_that_ran() -> None:
+def test_only_running_services_stop_in_reverse_and_start_in_order() -> None:
     target = stack(read("db", "app", "idle", {"name": "nginx", "action": "reload"}), HEALTH)
     units = {"db.service": RUNNING, "app.service": RUNNING, "idle.service": ENABLED, "nginx.service": RUNNING}
     write = WriteStack(target, RECORD, "5" * 64, True, ("x",))
@@ -133,7 +133,7 @@ def test_they_stop_in_reverse_and_start_in_order_and_only_those_that_ran() -> No
     assert change == ChangeRecord("web", ("app.service", "db.service", "nginx.service"), True, (A,), ("old",))
 
 
-def test_nothing_is_touched_when_the_stack_does_not_change() -> None:
+def test_services_of_an_unchanged_stack_are_not_touched() -> None:
     target = stack(read("app"), HEALTH)
     write = WriteStack(target, RECORD, "5" * 64, False, ("2 generations are kept",))
     facts = HostFacts(True, {"app.service": RUNNING})
@@ -141,7 +141,7 @@ def test_nothing_is_touched_when_the_stack_does_not_change() -> None:
     assert planned(target, facts, write) == [write]
 
 
-def test_the_first_mount_starts_what_a_boot_would_start() -> None:
+def test_first_mount_starts_only_enabled_services() -> None:
     target = stack(read("app", "manual"), HEALTH)
     facts = HostFacts(True, {"app.service": ENABLED, "manual.service": STOPPED})
     steps = planned(target, facts, mount(target))
@@ -157,19 +157,19 @@ def test_the_first_mount_starts_what_a_boot_would_start() -> None:
     assert words(steps) == ["stop app.service", UNMOUNT.words(), "start app.service"]
 
 
-def test_what_goes_away_is_not_started_again_and_not_asked() -> None:
+def test_unmounted_stack_starts_no_service_and_checks_no_health() -> None:
     target = stack(read("app"), HEALTH, "unmounted")
     steps = planned(target, HostFacts(True, {"app.service": RUNNING}), UNMOUNT)
     assert words(steps) == ["stop app.service", UNMOUNT.words()]
 
 
-def test_a_stack_that_is_taken_down_stops_what_its_definition_names() -> None:
+def test_stack_taken_down_stops_the_services_of_its_definition() -> None:
     desired = Desired({}, (), (), {"web": False}, {}, dropped_services={"web": read("app")})
     steps = with_services([UNMOUNT], desired, HostFacts(True, {"app.service": RUNNING}))
     assert words(steps) == ["stop app.service", UNMOUNT.words()]
 
 
-def test_a_change_that_was_cut_short_is_finished() -> None:
+def test_interrupted_change_of_services_is_finished() -> None:
     target = stack(read("app", "db", "idle"), HEALTH)
     noted = ChangeRecord("web", ("app.service", "db.service"), True, (A,), ("old",))
     units = {"app.service": STOPPED, "db.service": RUNNING, "idle.service": ENABLED}
@@ -186,7 +186,7 @@ def test_a_change_that_was_cut_short_is_finished() -> None:
     assert steps[1].change.back == ()
 
 
-def test_services_that_stacks_share_start_once_when_all_of_them_are_there() -> None:
+def test_shared_services_start_once_after_all_their_stacks_are_mounted() -> None:
     web = stack(read("app", "web-only"), HEALTH)
     data = web._replace(spec=replace(web.spec, name="data", path="/srv/data", services=read("app"), health=None))
     units = {"app.service": ENABLED, "web-only.service": ENABLED}
@@ -200,7 +200,7 @@ def test_services_that_stacks_share_start_once_when_all_of_them_are_there() -> N
     ]
 
 
-def test_a_switch_without_a_gap_stops_nothing() -> None:
+def test_gapless_switch_stops_no_service() -> None:
     target = stack(read("app", "idle", {"name": "nginx", "action": "reload"}))
     units = {"app.service": RUNNING, "idle.service": STOPPED, "nginx.service": RUNNING}
     switch = Switch(target, RECORD, 1, "its layers change", gapless=True)
@@ -216,6 +216,6 @@ def test_a_switch_without_a_gap_stops_nothing() -> None:
     ]
 
 
-def test_a_change_record_is_read_as_it_was_written() -> None:
+def test_change_record_is_read_as_written() -> None:
     change = ChangeRecord("web", ("app.service",), True, (A,), ("old",))
     assert load(ChangeRecord, dump(change), "x") == change

@@ -77,7 +77,7 @@ def is_remembered(source: Source, cache: DigestCache) -> bool:
 
 
 @pytest.mark.usefixtures("soon_settled")
-def test_a_settled_file_is_read_once(tmp_path: Path, cache: DigestCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settled_file_is_read_once(tmp_path: Path, cache: DigestCache, monkeypatch: pytest.MonkeyPatch) -> None:
     source = archive(tmp_path / "a.tar")
     settle()
     expected = Digested(diff_id(tar(b"12345")), 5)
@@ -90,7 +90,7 @@ def test_a_settled_file_is_read_once(tmp_path: Path, cache: DigestCache, monkeyp
 
 
 @pytest.mark.usefixtures("soon_settled")
-def test_the_cache_outlives_the_process_only_after_a_flush(tmp_path: Path, cache: DigestCache) -> None:
+def test_cache_outlives_the_process_only_after_a_flush(tmp_path: Path, cache: DigestCache) -> None:
     source = archive(tmp_path / "a.tar")
     settle()
     found = read_source(source, cache)
@@ -102,7 +102,7 @@ def test_the_cache_outlives_the_process_only_after_a_flush(tmp_path: Path, cache
 
 
 @pytest.mark.usefixtures("soon_settled")
-def test_a_changed_byte_of_the_same_size_and_time_is_seen(tmp_path: Path, cache: DigestCache) -> None:
+def test_changed_byte_with_the_same_size_and_time_is_seen(tmp_path: Path, cache: DigestCache) -> None:
     path = tmp_path / "a.tar"
     source = archive(path, b"12345")
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
@@ -116,7 +116,7 @@ def test_a_changed_byte_of_the_same_size_and_time_is_seen(tmp_path: Path, cache:
     assert (second.diff_id, second.size) == (diff_id(tar(b"12346")), first.size)
 
 
-def test_a_file_that_has_just_changed_is_not_remembered(tmp_path: Path, cache: DigestCache) -> None:
+def test_file_that_has_just_changed_is_not_remembered(tmp_path: Path, cache: DigestCache) -> None:
     source = archive(tmp_path / "a.tar")
     assert read_source(source, cache).size == 5
     assert not is_remembered(source, cache)
@@ -125,7 +125,7 @@ def test_a_file_that_has_just_changed_is_not_remembered(tmp_path: Path, cache: D
 
 
 @pytest.mark.usefixtures("soon_settled")
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+def test_file_that_changes_while_read_is_not_remembered(
     tmp_path: Path, cache: DigestCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = archive(tmp_path / "a.tar")
@@ -145,7 +145,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
 
 
 @pytest.mark.usefixtures("soon_settled")
-def test_another_file_under_the_same_link_is_another_source(tmp_path: Path, cache: DigestCache) -> None:
+def test_link_to_another_file_is_another_source(tmp_path: Path, cache: DigestCache) -> None:
     archive(tmp_path / "1.tar", b"1")
     archive(tmp_path / "2.tar", b"2")
     (tmp_path / "now").symlink_to("1.tar")
@@ -197,7 +197,9 @@ def set_mode_of_the_top(top: Path) -> None:
 
 @pytest.mark.usefixtures("soon_settled")
 @pytest.mark.parametrize("change", [change_content, add, remove, rename, set_mode, set_target, set_mode_of_the_top])
-def test_a_directory_is_known_until_anything_in_it_changes(tmp_path: Path, cache: DigestCache, change: object) -> None:
+def test_directory_is_remembered_until_anything_in_it_changes(
+    tmp_path: Path, cache: DigestCache, change: object
+) -> None:
     source = make_directory(tmp_path / "top")
     settle()
     found = read_source(source, cache)
@@ -210,7 +212,7 @@ def test_a_directory_is_known_until_anything_in_it_changes(tmp_path: Path, cache
 
 
 @pytest.mark.usefixtures("soon_settled")
-def test_a_directory_is_not_changed_by_what_its_links_point_at(tmp_path: Path, cache: DigestCache) -> None:
+def test_directory_is_not_changed_by_the_targets_of_its_links(tmp_path: Path, cache: DigestCache) -> None:
     source = make_directory(tmp_path / "top")
     (tmp_path / "outside").mkdir()
     (tmp_path / "top" / "out").symlink_to("../outside")
@@ -225,7 +227,7 @@ def inline(content: bytes, mode: int | None = None) -> Source:
     return Source("files", files=(InlineFile("a", "file", content, mode, 0, 0, "", False),))
 
 
-def test_inline_files_are_known_by_what_they_are(cache: DigestCache) -> None:
+def test_inline_files_are_remembered_by_content_and_mode(cache: DigestCache) -> None:
     found = read_source(inline(b"abc"), cache)
     assert found.size == 3
     assert remembered(inline(b"abc"), cache) == found
@@ -233,7 +235,7 @@ def test_inline_files_are_known_by_what_they_are(cache: DigestCache) -> None:
     assert not is_remembered(inline(b"abc", 0o644), cache)
 
 
-def test_check_mode_writes_nothing(tmp_path: Path) -> None:
+def test_cache_in_check_mode_writes_nothing(tmp_path: Path) -> None:
     cache = DigestCache(str(tmp_path), keep=False)
     cache.put("key", {"a": "b"})
     cache.flush()
@@ -242,7 +244,7 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "\udcff"])
-def test_a_damaged_cache_file_is_as_good_as_none(tmp_path: Path, cache: DigestCache, text: str) -> None:
+def test_damaged_cache_file_is_ignored_and_replaced(tmp_path: Path, cache: DigestCache, text: str) -> None:
     (tmp_path / "cache" / "key.json").write_bytes(os.fsencode(text))
     assert cache.get("key") is None
     cache.put("key", {"a": "b"})
@@ -252,9 +254,7 @@ def test_a_damaged_cache_file_is_as_good_as_none(tmp_path: Path, cache: DigestCa
 
 @pytest.mark.usefixtures("soon_settled")
 @pytest.mark.parametrize("facts", [{"diff_id": "x"}, {"diff_id": "x", "size": "many"}, {"diff_id": "x", "size": None}])
-def test_a_cache_file_with_other_facts_is_as_good_as_none(
-    tmp_path: Path, cache: DigestCache, facts: dict[str, str]
-) -> None:
+def test_cache_file_with_malformed_facts_is_ignored(tmp_path: Path, cache: DigestCache, facts: dict[str, str]) -> None:
     source = archive(tmp_path / "a.tar")
     settle()
     found = read_source(source, cache)
@@ -265,7 +265,7 @@ def test_a_cache_file_with_other_facts_is_as_good_as_none(
     assert read_source(source, cache) == found
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_unwritable_cache_is_not_an_error(tmp_path: Path) -> None:
     cache = DigestCache(str(tmp_path / "none"), keep=True)
     cache.put("key", {"a": "b"})
     cache.flush()
@@ -275,19 +275,19 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 # Reading and checking.
 
 
-def test_a_missing_source_says_so(tmp_path: Path, cache: DigestCache) -> None:
+def test_missing_source_is_an_error(tmp_path: Path, cache: DigestCache) -> None:
     with pytest.raises(FileNotFoundError):
         read_source(Source("src", str(tmp_path / "none")), cache)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive at all", tar(b"x" * 2000)[:900]])
-def test_what_is_no_whole_archive_is_refused(tmp_path: Path, cache: DigestCache, content: bytes) -> None:
+def test_source_that_is_not_a_whole_archive_is_refused(tmp_path: Path, cache: DigestCache, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(StrataError):
         read_source(Source("src", str(tmp_path / "a.tar")), cache)
 
 
-def test_the_diff_id_is_that_of_the_uncompressed_tar(tmp_path: Path, cache: DigestCache) -> None:
+def test_diff_id_of_a_compressed_source_is_that_of_its_tar(tmp_path: Path, cache: DigestCache) -> None:
     data = tar(b"12345")
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(data))
     source = Source("src", str(tmp_path / "a.tar.gz"))
@@ -296,7 +296,7 @@ def test_the_diff_id_is_that_of_the_uncompressed_tar(tmp_path: Path, cache: Dige
         assert b"".join(iter(lambda: read(100), b"")) == data
 
 
-def test_an_opener_takes_the_place_of_the_location() -> None:
+def test_opener_replaces_the_location_of_a_source() -> None:
     with open_tar(Source("url", "https://nowhere.invalid/a.tar"), lambda: io.BytesIO(tar(b"1"))) as read:
         assert read(4) == b"file"
 
@@ -305,7 +305,7 @@ def layer(source: Source, digest: str) -> LayerSpec:
     return LayerSpec("layer base", "base", source, digest)
 
 
-def test_a_digest_may_be_that_of_the_tar_or_of_the_file(tmp_path: Path, cache: DigestCache) -> None:
+def test_digest_may_be_that_of_the_tar_or_of_the_file(tmp_path: Path, cache: DigestCache) -> None:
     packed = gzip.compress(tar(b"12345"))
     (tmp_path / "a.tar.gz").write_bytes(packed)
     source = Source("src", str(tmp_path / "a.tar.gz"))
@@ -322,7 +322,7 @@ def test_a_digest_may_be_that_of_the_tar_or_of_the_file(tmp_path: Path, cache: D
     )
 
 
-def test_a_digest_is_held_against_what_was_downloaded() -> None:
+def test_digest_is_checked_against_the_downloaded_file() -> None:
     packed = gzip.compress(tar(b"1"))
     source = Source("url", "https://nowhere.invalid/a.tar.gz")
     check_digest(layer(source, diff_id(packed)), Digested("sha256:other", 1, blob_digest(io.BytesIO(packed))))
@@ -330,7 +330,7 @@ def test_a_digest_is_held_against_what_was_downloaded() -> None:
         check_digest(layer(source, diff_id(packed)), Digested("sha256:other", 1, "sha256:blob"))
 
 
-def test_a_wrong_digest_of_a_directory_or_of_files(tmp_path: Path) -> None:
+def test_wrong_digest_of_a_directory_or_inline_files_is_refused(tmp_path: Path) -> None:
     for source, words in ((Source("dir", str(tmp_path)), f"directory {tmp_path}"), (Source("files"), "inline files")):
         with pytest.raises(StrataError, match=f"but {words} has DiffID sha256:found; correct the digest"):
             check_digest(layer(source, diff_id(b"x")), Digested("sha256:found", 1))

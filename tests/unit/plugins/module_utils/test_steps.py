@@ -41,7 +41,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 A = "sha256:" + "a" * 64
 
 
-def test_actions_are_the_names_of_the_steps() -> None:
+def test_actions_of_all_step_kinds_are_pinned() -> None:
     kinds = [kind for kind in vars(steps_module).values() if isinstance(kind, type) and issubclass(kind, Step)]
     assert sorted(kind.__new__(kind).action for kind in kinds if kind is not Step) == [
         "compare_upper",
@@ -63,7 +63,7 @@ def test_actions_are_the_names_of_the_steps() -> None:
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, "unmount /w: why"), (2, "unmount /w (2 mounts): why")])
-def test_words_of_an_unmount(count: int, words: str) -> None:
+def test_unmount_is_described_with_the_number_of_mounts(count: int, words: str) -> None:
     assert Unmount("web", "/w", count, False, "why").words() == words
 
 
@@ -114,11 +114,11 @@ LINE = BootEntry("web", "/etc/fstab", "web /srv/web strata defaults 0 0\n")
         (RemoveUnit(LINE), "remove the line of stack web from /etc/fstab"),
     ],
 )
-def test_step_says_what_it_does_to_what(step: Step, words: str) -> None:
+def test_step_result_describes_its_action_and_object(step: Step, words: str) -> None:
     assert step.result() == {"action": step.action, "object": "stack web", "text": words, "bytes": 0}
 
 
-def test_what_has_to_be_staged_are_contents_and_copies() -> None:
+def test_only_contents_and_copies_are_staged() -> None:
     content = ImportContent(Origin(A, 12, "/a.tar", Source("src", "/a.tar")))
     copy = CopyLayers("web", Origin(A, 12, "the layers a, b", Source("")))
     assert staging([CreateStore("/s"), content, copy]) == [content, copy]

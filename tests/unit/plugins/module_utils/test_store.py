@@ -52,7 +52,7 @@ def mode(path: str) -> int:
 # Directories and names.
 
 
-def test_a_store_object_touches_nothing(tmp_path: Path) -> None:
+def test_store_object_touches_nothing_on_disk(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "strata"))
     assert not store.exists()
     assert (store.names(), store.stacks(), store.name_record("base")) == ([], {}, None)
@@ -61,7 +61,7 @@ def test_a_store_object_touches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prepare_makes_docker_s_directories_whatever_the_umask_and_again(tmp_path: Path) -> None:
+def test_repeated_prepare_makes_directories_of_docker_under_any_umask(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "strata"))
     before = os.umask(0o077)
     try:
@@ -78,7 +78,7 @@ def test_prepare_makes_docker_s_directories_whatever_the_umask_and_again(tmp_pat
     ]
 
 
-def test_prepare_leaves_the_modes_of_what_is_there(store: Store) -> None:
+def test_prepare_keeps_the_modes_of_existing_directories(store: Store) -> None:
     os.chmod(store.root, 0o755)
     os.rmdir(f"{store.root}/trash")
     store.prepare()
@@ -89,7 +89,7 @@ def test_prepare_leaves_the_modes_of_what_is_there(store: Store) -> None:
 @pytest.mark.parametrize(
     "name", ["overlay2", "overlay2/l", "content/sha256", "strata", "strata/stacks", "staging", "trash"]
 )
-def test_what_lies_behind_a_link_is_not_ours_to_sweep(store: Store, tmp_path: Path, name: str) -> None:
+def test_store_directory_that_is_a_link_is_refused_and_never_swept(store: Store, tmp_path: Path, name: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "precious").mkdir(parents=True)
     (elsewhere / "file").write_text("precious")
@@ -117,13 +117,13 @@ def test_what_lies_behind_a_link_is_not_ours_to_sweep(store: Store, tmp_path: Pa
     assert sorted(path.name for path in elsewhere.rglob("*")) == ["file", "precious"]
 
 
-def test_the_root_is_without_links(tmp_path: Path) -> None:
+def test_root_of_a_store_has_its_links_resolved(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     assert Store(str(tmp_path / "link" / "s")).root == str(tmp_path.resolve() / "real" / "s")
 
 
-def test_names_with_any_letter_are_one_file_each(store: Store) -> None:
+def test_names_with_any_character_have_one_file_each(store: Store) -> None:
     names = ["base", "app:1.4", "registry.example/team/app@x", "a%2Fb", "A+b"]
     for name in names:
         write_file(store.name_file(name), dump(NameRecord(name, (A,))))
@@ -132,7 +132,7 @@ def test_names_with_any_letter_are_one_file_each(store: Store) -> None:
     assert len(os.listdir(f"{store.root}/strata/names")) == len(names)
 
 
-def test_a_damaged_record_is_told_with_its_path(store: Store) -> None:
+def test_damaged_record_is_reported_with_its_path(store: Store) -> None:
     write_file(store.name_file("base"), "{")
     write_file(store.stack_file("web"), "")
     write_file(store.content_file(A), '{"diff_id": 1}')
@@ -144,14 +144,14 @@ def test_a_damaged_record_is_told_with_its_path(store: Store) -> None:
         store.content_record(A)
 
 
-def test_records_come_back(store: Store) -> None:
+def test_content_record_is_read_back(store: Store) -> None:
     record = ContentRecord(A, 5, 2, "/a.tar", "2026-01-01T00:00:00Z")
     write_file(store.content_file(A), dump(record))
     assert store.content_record(A) == record
     assert store.content_record("sha256:" + "b" * 64) is None
 
 
-def test_small_files(tmp_path: Path) -> None:
+def test_small_file_is_written_once_and_a_missing_one_reads_as_none(tmp_path: Path) -> None:
     path = str(tmp_path / "file")
     write_file(path, "p\u00f6rt", 0o640)
     assert (read_text(path), mode(path)) == ("p\u00f6rt", 0o640)
@@ -162,7 +162,7 @@ def test_small_files(tmp_path: Path) -> None:
         write_file(path, "again")
 
 
-def test_ids_look_like_docker_s_and_differ() -> None:
+def test_new_ids_differ_and_look_like_those_of_docker() -> None:
     ids = {new_id() for count in range(10)}
     assert len(ids) == 10
     assert all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in ids)
@@ -198,7 +198,7 @@ def fill(store: Store, workspace: str, transaction: Transaction) -> list[str]:
     return finals
 
 
-def test_nothing_is_seen_before_the_commit_and_all_after_it(store: Store) -> None:
+def test_transaction_shows_nothing_before_and_all_after_its_commit(store: Store) -> None:
     with store.workspace() as workspace:
         transaction = Transaction(store, workspace)
         finals = fill(store, workspace, transaction)
@@ -212,7 +212,7 @@ def test_nothing_is_seen_before_the_commit_and_all_after_it(store: Store) -> Non
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_a_kill_between_renames_leaves_the_first_ones_whole(
+def test_commit_killed_between_renames_leaves_the_first_ones_whole(
     store: Store, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     workspace = f"{store.root}/staging/killed"
@@ -235,7 +235,9 @@ def test_a_kill_between_renames_leaves_the_first_ones_whole(
     assert tree(store, "staging", "trash") == []
 
 
-def test_a_kill_after_the_old_directory_has_gone_loses_neither(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_killed_after_discarding_the_old_directory_loses_neither(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     final = store.layer("1" * 64)
     os.mkdir(final)
     write_file(f"{final}/old", "old")
@@ -253,7 +255,7 @@ def test_a_kill_after_the_old_directory_has_gone_loses_neither(store: Store, mon
     assert len(os.listdir(workspace)) == 1
 
 
-def test_what_was_there_is_replaced_and_a_directory_goes_to_the_trash(store: Store) -> None:
+def test_commit_replaces_files_and_links_and_trashes_old_directories(store: Store) -> None:
     name, layer, link = store.name_file("n"), store.layer("1" * 64), store.link("L")
     write_file(name, "old")
     os.mkdir(layer)
@@ -269,14 +271,14 @@ def test_what_was_there_is_replaced_and_a_directory_goes_to_the_trash(store: Sto
     assert os.path.isdir(store.root)
 
 
-def test_an_empty_transaction_touches_nothing(store: Store) -> None:
+def test_empty_transaction_touches_nothing(store: Store) -> None:
     Transaction(store, "/no/such/workspace").commit()
 
 
 # Workspaces, sweeping and trash.
 
 
-def test_a_first_workspace_without_a_store_leaves_nothing(tmp_path: Path) -> None:
+def test_first_workspace_without_a_store_leaves_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "var/lib/strata"))
     with store.first_workspace() as workspace:
         write_file(f"{workspace}/file", "text")
@@ -285,7 +287,7 @@ def test_a_first_workspace_without_a_store_leaves_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_first_workspace_of_a_run_that_makes_a_store_goes_alone(tmp_path: Path) -> None:
+def test_first_workspace_of_a_run_that_makes_a_store_is_removed_alone(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "strata"))
     with store.first_workspace() as workspace:
         write_file(f"{workspace}/file", "text")
@@ -297,21 +299,21 @@ def test_a_first_workspace_of_a_run_that_makes_a_store_goes_alone(tmp_path: Path
     assert store.exists()
 
 
-def test_a_first_workspace_spares_what_another_run_has_begun(tmp_path: Path) -> None:
+def test_first_workspace_keeps_the_workspace_of_another_run(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "strata"))
     with store.first_workspace():
         os.mkdir(f"{store.root}/staging/theirs")
     assert tree(store, "staging") == ["staging/theirs"]
 
 
-def test_where_contents_came_from(store: Store) -> None:
+def test_sources_of_contents_are_listed_without_damaged_records(store: Store) -> None:
     assert store.imported_from() == set()
     write_file(store.content_file(A), dump(ContentRecord(A, 1, 1, "/srv/base.tar", "2026-01-01T00:00:00Z")))
     write_file(store.content_file("sha256:" + "b" * 64), "damaged")
     assert store.imported_from() == {"/srv/base.tar"}
 
 
-def test_a_workspace_goes_at_the_end_also_after_an_error(store: Store) -> None:
+def test_workspace_is_removed_after_an_error(store: Store) -> None:
     def work() -> None:
         with store.workspace() as workspace:
             write_file(f"{workspace}/x", "x")
@@ -324,7 +326,7 @@ def test_a_workspace_goes_at_the_end_also_after_an_error(store: Store) -> None:
     assert tree(store, "trash") == []
 
 
-def test_sweep_takes_what_the_dead_left_and_leaves_the_living(store: Store) -> None:
+def test_sweep_removes_leftovers_of_dead_runs_and_keeps_living_ones(store: Store) -> None:
     dead = f"{store.root}/staging/dead"
     os.mkdir(dead)
     write_file(f"{dead}/half", "half")
@@ -378,7 +380,7 @@ def children() -> Iterator[list[Child]]:
         child.kill()
 
 
-def test_a_workspace_lives_as_long_as_its_process(store: Store, children: list[Child]) -> None:
+def test_workspace_is_kept_as_long_as_its_process_lives(store: Store, children: list[Child]) -> None:
     child = Child(store, "store.workspace()")
     children.append(child)
     assert os.path.isdir(child.said)
@@ -389,7 +391,7 @@ def test_a_workspace_lives_as_long_as_its_process(store: Store, children: list[C
     assert not os.path.exists(child.said)
 
 
-def test_runs_that_end_while_another_sweeps(store: Store) -> None:
+def test_runs_that_end_during_a_sweep_cause_no_error(store: Store) -> None:
     """Workspaces come and go without the store's lock, so the sweep may see one that is gone a moment later."""
     stop = time.monotonic() + 0.5
     errors: list[BaseException] = []
@@ -413,7 +415,7 @@ def test_runs_that_end_while_another_sweeps(store: Store) -> None:
     assert errors == []
 
 
-def test_what_is_discarded_is_no_longer_under_its_name(store: Store) -> None:
+def test_discarded_path_is_gone_and_in_the_trash(store: Store) -> None:
     path = store.layer("1" * 64)
     os.mkdir(path)
     link = store.link("L")
@@ -440,7 +442,7 @@ def test_readers_share_the_lock_and_a_writer_waits_for_them(store: Store) -> Non
 
 
 @pytest.mark.parametrize("kind", ["reading", "changing"])
-def test_the_message_names_the_process_that_holds_the_lock(store: Store, children: list[Child], kind: str) -> None:
+def test_lock_timeout_names_the_process_that_holds_the_lock(store: Store, children: list[Child], kind: str) -> None:
     child = Child(store, "store.changing(0)")
     children.append(child)
     started = time.monotonic()
@@ -456,7 +458,7 @@ def test_the_message_names_the_process_that_holds_the_lock(store: Store, childre
     assert noted == int((read_text(f"{store.root}/lock") or "").split()[1])
 
 
-def test_a_text_that_a_killed_writer_left_is_not_believed(store: Store, children: list[Child]) -> None:
+def test_lock_note_of_a_killed_writer_is_ignored(store: Store, children: list[Child]) -> None:
     with store.changing(0):
         pass
     Path(f"{store.root}/lock").write_text("1 1\n")
@@ -467,7 +469,7 @@ def test_a_text_that_a_killed_writer_left_is_not_believed(store: Store, children
     assert "1970" not in str(raised.value)
 
 
-def test_a_writer_has_its_turn_however_many_readers_there_are(store: Store) -> None:
+def test_writer_gets_the_lock_among_many_overlapping_readers(store: Store) -> None:
     """Readers that overlap all the time: whoever comes after the writer waits behind it."""
     with store.changing(0):
         pass
@@ -496,7 +498,7 @@ def test_a_writer_has_its_turn_however_many_readers_there_are(store: Store) -> N
     assert len(turns) > 0
 
 
-def test_the_second_process_goes_on_when_the_first_is_killed(store: Store, children: list[Child]) -> None:
+def test_lock_of_a_killed_process_passes_to_the_next(store: Store, children: list[Child]) -> None:
     child = Child(store, "store.changing(0)")
     children.append(child)
     killer = threading.Timer(0.2, child.kill)
@@ -507,14 +509,14 @@ def test_the_second_process_goes_on_when_the_first_is_killed(store: Store, child
     assert text.startswith(f"{os.getpid()} ")
 
 
-def test_the_lock_goes_with_an_error(store: Store) -> None:
+def test_lock_is_released_after_an_error(store: Store) -> None:
     with pytest.raises(Killed), store.changing(0):
         raise Killed
     with open(f"{store.root}/lock", "rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_reader_makes_no_lock_file(tmp_path: Path) -> None:
+def test_reader_makes_no_lock_file(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     with pytest.raises(FileNotFoundError), locked(path, exclusive=False, timeout=0):
         pytest.fail("there is nothing to lock")
@@ -523,7 +525,7 @@ def test_a_reader_makes_no_lock_file(tmp_path: Path) -> None:
         assert mode(path) == 0o600
 
 
-def test_what_has_the_place_of_another_changes_it_in_one_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_is_replaced_by_another_in_one_step(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory over a directory: the path leads to one or the other at any moment."""
     final = f"{store.root}/image/overlay2/layerdb/mounts/x"
     for text in ("old", "new"):
@@ -547,7 +549,9 @@ def test_what_has_the_place_of_another_changes_it_in_one_step(store: Store, monk
     assert seen[0] == "old"
 
 
-def test_where_the_file_system_cannot_exchange(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_is_replaced_where_the_file_system_cannot_exchange(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(syscalls, "exchange", lambda _one, _other: False)
     final = f"{store.root}/image/overlay2/layerdb/mounts/x"
     for text in ("old", "new"):
@@ -560,7 +564,7 @@ def test_where_the_file_system_cannot_exchange(store: Store, monkeypatch: pytest
         assert read_text(f"{final}/text") == text
 
 
-def test_what_is_thrown_away_is_synced_with_the_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_discarded_file_is_synced_at_the_end_of_the_change(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     monkeypatch.setattr(store_module, "sync_directory", synced.append)
     with store.changing(0):

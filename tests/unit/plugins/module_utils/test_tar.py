@@ -72,7 +72,7 @@ SPARSE = [
 
 @needs_gnu_tar
 @pytest.mark.parametrize("options", [*[[f"--format={name}"] for name in FORMATS[3:]], *SPARSE], ids=" ".join)
-def test_gnu_tar_archives(tree: Path, options: list[str]) -> None:
+def test_gnu_tar_archive_is_read_completely(tree: Path, options: list[str]) -> None:
     archive = subprocess.run(
         ["tar", "-C", str(tree), *options, "--sort=name", "-cf", "-", "."], stdout=subprocess.PIPE, check=True
     ).stdout
@@ -97,7 +97,7 @@ def test_gnu_tar_archives(tree: Path, options: list[str]) -> None:
 
 @needs_gnu_tar
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_with_short_names(tmp_path: Path, name: str) -> None:
+def test_short_names_are_read_in_every_tar_format(tmp_path: Path, name: str) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "file").write_bytes(b"abc")
     archive = subprocess.run(
@@ -110,7 +110,7 @@ def test_every_format_with_short_names(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_python_archives(form: int) -> None:
+def test_python_archive_is_read_in_every_format(form: int) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
         member = tarfile.TarInfo("dir/" + "n" * 90 + "/file")
@@ -126,7 +126,7 @@ def test_python_archives(form: int) -> None:
     assert (tty.kind, tty.device) == ("char", (4, 64))
 
 
-def test_large_and_negative_numbers() -> None:
+def test_large_and_negative_numbers_are_read() -> None:
     assert read_number(b"\x80" + bytes(6) + b"\x07") == 7
     assert read_number(b"\xff" * 8) == -1
     assert read_number(b"  755 \0") == 0o755
@@ -138,7 +138,7 @@ def test_large_and_negative_numbers() -> None:
     assert read(block + END)[0][0].mtime_ns == -2 * 10**9
 
 
-def test_pax_records_override_and_global_ones_stay() -> None:
+def test_pax_records_override_headers_and_global_ones_stay() -> None:
     archive = (
         pax((b"uid", b"4000000000"), (b"mtime", b"7"), flag=b"g")
         + small(b"first")
@@ -154,7 +154,7 @@ def test_pax_records_override_and_global_ones_stay() -> None:
     assert (third.uid, third.xattrs) == (4_000_000_000, {})
 
 
-def test_of_global_headers_only_what_counts_is_kept() -> None:
+def test_only_records_that_matter_are_kept_of_global_headers() -> None:
     """Each record that is kept costs time with every entry that follows."""
     archive = b"".join(pax((b"comment.%d" % n, b"x" * 1000), (b"uid", b"%d" % n), flag=b"g") for n in range(50))
     reader = TarReader(io.BytesIO(archive + small() + END).read)
@@ -162,12 +162,12 @@ def test_of_global_headers_only_what_counts_is_kept() -> None:
     assert reader._globals == {b"uid": b"49"}
 
 
-def test_libarchive_attributes() -> None:
+def test_libarchive_attributes_are_read() -> None:
     archive = pax((b"LIBARCHIVE.xattr.user.x%20y", b"aGk")) + small() + END
     assert read(archive)[0][0].xattrs == {"user.x y": b"hi"}
 
 
-def test_types_without_data_have_none_whatever_their_size_says() -> None:
+def test_entry_type_without_data_has_none_whatever_its_size() -> None:
     link = patched(header(Entry(b"link", "hardlink", target=b"name")), 124, b"00000000777\0")
     assert [entry.kind for entry, _data in read(small(b"name", b"abc") + link + END)] == ["file", "hardlink"]
 
@@ -222,18 +222,18 @@ def test_incremental_directory_has_data() -> None:
     ]
 
 
-def test_contiguous_files_and_old_directories() -> None:
+def test_contiguous_files_and_old_directories_are_recognised() -> None:
     archive = patched(small(b"seven", b"7")[:512], 156, b"7") + b"7" + bytes(511)
     archive += patched(small(b"old/"), 156, b"\0") + END
     assert [(entry.kind, data) for entry, data in read(archive)] == [("file", b"7"), ("directory", b"")]
 
 
-def test_data_that_nobody_reads_is_skipped() -> None:
+def test_unread_data_is_skipped() -> None:
     reader = TarReader(io.BytesIO(small(b"a", b"x" * 5000) + small(b"b") + END).read)
     assert [entry.name for entry in reader] == [b"a", b"b"]
 
 
-def test_leaping_over_data_finds_the_same() -> None:
+def test_seeking_over_data_finds_the_same_entries() -> None:
     sizes = (0, 1, 511, 512, 513, 1 << 20, (1 << 20) + 1, 5_000_000, 3)
     archive = b"".join(small(b"%d" % size, b"x" * size) for size in sizes) + small_archive()
 
@@ -250,7 +250,7 @@ def test_leaping_over_data_finds_the_same() -> None:
 
 
 @pytest.mark.parametrize("ending", [END, END[:512], END + bytes(9216), END[:512] + bytes(100)])
-def test_endings(ending: bytes) -> None:
+def test_archive_with_any_valid_ending_is_read_to_its_end(ending: bytes) -> None:
     stream = io.BytesIO(small() + ending)
     assert [entry.name for entry in TarReader(stream.read)] == [b"name"]
     assert not stream.read(), "a digest made while reading has to cover all"
@@ -259,13 +259,13 @@ def test_endings(ending: bytes) -> None:
 @pytest.mark.parametrize(
     "ending", [b"", END[:512], END, END + b"more", END + small(b"never"), END[:512] + bytes(100)], ids=str
 )
-def test_endings_do_not_matter_where_the_digest_is_known(ending: bytes) -> None:
+def test_archive_with_a_known_digest_may_have_any_ending(ending: bytes) -> None:
     stream = io.BytesIO(small(b"name", b"x") + ending)
     assert [entry.name for entry in TarReader(stream.read, pinned=True)] == [b"name"]
     assert not stream.read(), "a digest made while reading has to cover all"
 
 
-def test_nothing_at_all_is_an_archive_where_the_digest_is_known() -> None:
+def test_empty_file_with_a_known_digest_is_an_archive() -> None:
     assert list(TarReader(io.BytesIO(b"").read, pinned=True)) == []
 
 
@@ -280,7 +280,7 @@ def test_nothing_at_all_is_an_archive_where_the_digest_is_known() -> None:
         (small(b"a") + b"noise" * 200, "no valid header"),
     ],
 )
-def test_damage_matters_also_where_the_digest_is_known(archive: bytes, reason: str) -> None:
+def test_damaged_archive_with_a_known_digest_is_refused(archive: bytes, reason: str) -> None:
     with pytest.raises(StrataError, match=reason):
         for _entry in TarReader(io.BytesIO(archive).read, pinned=True):
             pass
@@ -319,7 +319,7 @@ def test_each_damaged_header_byte_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damage_is_an_error(name: str) -> None:
+def test_damaged_archive_is_refused_with_its_reason(name: str) -> None:
     with pytest.raises(StrataError, match=DAMAGED[name].reason):
         read(DAMAGED[name].archive)
 
@@ -342,12 +342,12 @@ ENTRIES = [
 ]
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_written_entries_are_read_back_the_same() -> None:
     archive = b"".join(header(entry) + b"x" * entry.size + padding(entry.size) for entry in ENTRIES) + END
     assert [entry for entry, _data in read(archive)] == ENTRIES
 
 
-def test_python_reads_what_is_written() -> None:
+def test_python_reads_written_entries() -> None:
     archive = b"".join(header(entry) + b"x" * entry.size + padding(entry.size) for entry in ENTRIES) + END
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         members = opened.getmembers()
@@ -357,7 +357,7 @@ def test_python_reads_what_is_written() -> None:
 
 
 @needs_gnu_tar
-def test_gnu_tar_reads_what_is_written() -> None:
+def test_gnu_tar_reads_written_entries() -> None:
     archive = b"".join(header(entry) + b"x" * entry.size + padding(entry.size) for entry in ENTRIES) + END
     listing = subprocess.run(
         ["tar", "--quoting-style=literal", "-tf", "-"], input=archive, stdout=subprocess.PIPE, check=True
@@ -365,6 +365,6 @@ def test_gnu_tar_reads_what_is_written() -> None:
     assert listing.split(b"\n")[:-1] == [entry.name for entry in ENTRIES]
 
 
-def test_sparse_entries_are_not_written() -> None:
+def test_writing_a_sparse_entry_is_refused() -> None:
     with pytest.raises(ValueError, match="sparse"):
         header(Entry(b"s", "file", sparse=[(0, 1)]))

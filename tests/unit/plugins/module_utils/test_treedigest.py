@@ -60,7 +60,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_change_is_seen(tree: Path, change: str) -> None:
+def test_every_change_of_a_tree_changes_its_digest(tree: Path, change: str) -> None:
     before = tree_digest(str(tree)).digest
     assert tree_digest(str(tree)).digest == before
     CHANGES[change](tree)
@@ -68,7 +68,7 @@ def test_every_change_is_seen(tree: Path, change: str) -> None:
 
 
 @needs_root
-def test_attributes_of_file_system_and_host_are_no_part_of_it(tmp_path: Path) -> None:
+def test_attributes_of_file_system_and_host_are_not_in_the_digest(tmp_path: Path) -> None:
     """XFS lists access lists once more, and a host gives labels; records of trees with such know the digest with all
     of them.
     """
@@ -89,7 +89,7 @@ def test_attributes_of_file_system_and_host_are_no_part_of_it(tmp_path: Path) ->
 
 
 @needs_root
-def test_another_owner_or_link_is_seen(tree: Path) -> None:
+def test_another_owner_or_link_target_changes_the_digest(tree: Path) -> None:
     before = tree_digest(str(tree)).digest
     os.chown(tree / "etc/link", 7, 7, follow_symlinks=False)
     changed = tree_digest(str(tree)).digest
@@ -99,7 +99,7 @@ def test_another_owner_or_link_is_seen(tree: Path) -> None:
     assert len({before, changed, tree_digest(str(tree)).digest}) == 3
 
 
-def test_facts(tree: Path) -> None:
+def test_tree_digest_has_entries_size_inode_and_allocated_bytes(tree: Path) -> None:
     found = tree_digest(str(tree))
     assert (found.entries, found.size, found.inode) == (6, 6, tree.stat().st_ino)
     assert found.allocated == Measure().tree(str(tree))
@@ -107,7 +107,9 @@ def test_facts(tree: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("most", [200_000, 2])
-def test_an_import_has_it_without_reading_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_unpack_gives_the_tree_digest_without_reading_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     monkeypatch.setattr(writer, "_MOST_CHECKSUMS", most)
     members = (
         directory(b"etc"),
@@ -131,7 +133,9 @@ def test_an_import_has_it_without_reading_again(tmp_path: Path, monkeypatch: pyt
 
 @needs_root
 @pytest.mark.parametrize("most", [200_000, 5])
-def test_a_file_with_the_number_of_one_that_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_unpack_with_reused_inode_numbers_gives_the_tree_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     """File systems give the number of a file that was removed to the next one that is made."""
     monkeypatch.setattr(writer, "_MOST_CHECKSUMS", most)
     names = [b"file%d" % number for number in range(40)]
@@ -146,7 +150,7 @@ def test_a_file_with_the_number_of_one_that_went(tmp_path: Path, monkeypatch: py
     assert found.digest == tree_digest(str(target)).digest
 
 
-def test_names_as_long_as_paths_may_be(tmp_path: Path) -> None:
+def test_tree_with_paths_longer_than_the_kernel_takes_is_digested(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_DIRECTORY)
     for _step in range(18):
         os.mkdir("d" * 250, dir_fd=here)

@@ -34,7 +34,7 @@ def way(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_path_of_the_users_own_is_trusted(way: Path) -> None:
+def test_path_owned_by_the_user_is_trusted(way: Path) -> None:
     assert untrusted(str(way)) == ""
     assert untrusted(f"{way}/not/there/../yet") == ""
     assert untrusted("/") == ""
@@ -55,13 +55,13 @@ def test_a_path_of_the_users_own_is_trusted(way: Path) -> None:
         (lambda way: way.parent.chmod(0o1777), ""),  # as /tmp
     ],
 )
-def test_what_others_can_change_is_named(way: Path, change: Callable[[Path], object], fault: str) -> None:
+def test_directory_that_others_can_change_is_named(way: Path, change: Callable[[Path], object], fault: str) -> None:
     change(way)
     assert untrusted(str(way)) == fault.format(way=way, above=way.parent)
 
 
 @needs_root
-def test_a_link_is_judged_and_followed(way: Path, tmp_path: Path) -> None:
+def test_link_is_judged_by_its_owner_and_its_target(way: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("a/b")
     assert untrusted(f"{link}/c") == ""
@@ -77,7 +77,7 @@ def test_a_link_is_judged_and_followed(way: Path, tmp_path: Path) -> None:
 
 
 @needs_root
-def test_of_a_mount_point_only_the_way_to_it_counts(way: Path) -> None:
+def test_mount_point_is_judged_only_by_the_way_to_it(way: Path) -> None:
     os.chown(way, OTHER, OTHER)
     way.chmod(0o777)
     assert untrusted(str(way), whole=False) == ""

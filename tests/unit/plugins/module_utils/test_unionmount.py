@@ -30,7 +30,7 @@ def line(source: str, fstype: str = FUSE) -> Mount:
     ("writable", "upper"),
     [("", ""), (STACK, f"{HOME}/{STACK}/diff"), (f"{STACK}/volatile", f"{HOME}/{STACK}/volatile/diff")],
 )
-def test_there_and_back(writable: str, upper: str) -> None:
+def test_fuse_source_is_read_back_from_its_mount(writable: str, upper: str) -> None:
     source = fuse_source(HOME, TOP, writable)
     assert len(source) <= 255
     mount = line(source)
@@ -42,7 +42,7 @@ def test_there_and_back(writable: str, upper: str) -> None:
     assert union_driver(mount) == "fuse-overlayfs"
 
 
-def test_of_another_store() -> None:
+def test_fuse_mount_of_another_store_is_not_served_from_this_one() -> None:
     mount = line(fuse_source("/srv/other/overlay2", TOP, STACK))
     assert served(mount) is not None
     assert not is_served_from(mount, HOME)
@@ -59,7 +59,7 @@ def test_of_another_store() -> None:
         line(fuse_source(HOME, TOP, ""), "fuse.sshfs"),
     ],
 )
-def test_of_no_store(mount: Mount) -> None:
+def test_mount_with_a_foreign_source_belongs_to_no_store(mount: Mount) -> None:
     assert served(mount) is None
     assert union_driver(mount) == ""
     assert upper_of(mount, HOME) == ""

@@ -156,7 +156,7 @@ def unpacked_from(read: Callable[[int], bytes], top: Path, userxattr: bool = Fal
 # What is written
 
 
-def test_empty_layer(root: Path) -> None:
+def test_empty_layer_has_the_known_diff_id_and_no_entries(root: Path) -> None:
     found = unpacked(END, root)
     assert found == digest(io.BytesIO(END).read)
     assert found == Unpacked("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef", 0, 0)
@@ -166,7 +166,9 @@ def test_empty_layer(root: Path) -> None:
 @pytest.mark.parametrize(
     "options", [["--format=gnu"], ["--format=posix", "--xattrs", "--xattrs-include=*", "--sparse"]], ids=str
 )
-def test_same_as_gnu_tar(root: Path, tmp_path: Path, means: str, options: list[str]) -> None:
+def test_unpacked_tree_is_the_same_as_that_of_gnu_tar(
+    root: Path, tmp_path: Path, means: str, options: list[str]
+) -> None:
     tree = tmp_path / "tree"
     for name in ("a/b/c", "closed", "empty"):
         (tree / name).mkdir(parents=True)
@@ -214,14 +216,14 @@ def test_same_as_gnu_tar(root: Path, tmp_path: Path, means: str, options: list[s
     assert not tree.exists()
 
 
-def test_a_closed_directory_is_filled_and_keeps_mode_and_time(root: Path) -> None:
+def test_closed_directory_is_filled_and_keeps_mode_and_time(root: Path) -> None:
     archive = directory(b"d", 0o555, mtime_ns=5) + member(b"d/f", b"x") + directory(b"./", 0o711, mtime_ns=7) + END
     unpacked(archive, root)
     assert (stat.S_IMODE((root / "d").stat().st_mode), (root / "d").stat().st_mtime_ns) == (0o555, 5)
     assert (stat.S_IMODE(root.stat().st_mode), root.stat().st_mtime_ns) == (0o711, 7)
 
 
-def test_missing_parents(root: Path, means: str) -> None:
+def test_missing_parents_are_made_with_mode_0755_under_any_umask(root: Path, means: str) -> None:
     before = os.umask(0o077)
     try:
         unpacked(member(b"a/b/c/file", b"x", uid=5) + directory(b"a/b", 0o700) + END, root)
@@ -231,7 +233,7 @@ def test_missing_parents(root: Path, means: str) -> None:
     assert (root / "a/b/c").stat().st_uid == 0
 
 
-def test_a_directory_that_was_replaced_says_nothing_of_the_next_one(root: Path) -> None:
+def test_new_directory_inherits_nothing_from_a_replaced_one(root: Path) -> None:
     first = directory(b"x/y", 0o700, uid=5, xattrs={"user.a": b"1"}) + directory(b"x/y-z", 0o711) + member(b"x")
     unpacked(first + directory(b"x", 0o750) + member(b"x/y/z", b"2") + END, root)
     assert oct((root / "x").stat().st_mode) == "0o40750"
@@ -286,7 +288,7 @@ REPEATED = {
 
 
 @pytest.mark.parametrize("name", REPEATED)
-def test_repeated_and_unordered(root: Path, means: str, name: str) -> None:
+def test_repeated_and_unordered_entries_give_the_expected_tree(root: Path, means: str, name: str) -> None:
     archive, expected = REPEATED[name]
     unpacked(archive + END, root)
     assert kinds(root) == expected
@@ -325,7 +327,7 @@ WHITEOUTS: dict[str, tuple[list[bytes], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", WHITEOUTS)
-def test_whiteouts_in_every_order(tmp_path: Path, root: Path, name: str) -> None:
+def test_whiteouts_in_every_order_give_the_same_tree(tmp_path: Path, root: Path, name: str) -> None:
     entries, expected = WHITEOUTS[name]
     for order in itertools.permutations(entries):
         remove_tree(str(root))
@@ -334,7 +336,7 @@ def test_whiteouts_in_every_order(tmp_path: Path, root: Path, name: str) -> None
         assert kinds(root) == expected
 
 
-def test_a_whiteout_below_what_became_a_file(root: Path) -> None:
+def test_whiteout_below_a_path_that_becomes_a_file_is_dropped(root: Path) -> None:
     unpacked(member(b"d/.wh.x") + member(b"d", b"1") + END, root)
     assert kinds(root) == {"d": "1"}
 
@@ -344,13 +346,13 @@ def test_whiteouts_do_not_change_the_time_of_their_directory(root: Path) -> None
     assert (root / "d").stat().st_mtime_ns == 5
 
 
-def test_opaque_in_a_user_namespace(root: Path) -> None:
+def test_opaque_mark_in_a_user_namespace_is_a_user_attribute(root: Path) -> None:
     unpacked(member(b"d/.wh..wh..opq") + END, root, userxattr=True)
     assert os.getxattr(root / "d", "user.overlay.opaque") == b"y"
     assert os.listxattr(root / "d") == ["user.overlay.opaque"]
 
 
-def test_opaque_top(root: Path) -> None:
+def test_opaque_top_is_marked_and_keeps_its_whiteouts(root: Path) -> None:
     """The mark is set as Docker sets it, but overlayfs does not heed it there, so whiteouts have to stay."""
     unpacked(member(b".wh..wh..opq") + member(b".wh.x") + END, root)
     assert os.getxattr(root, "trusted.overlay.opaque") == b"y"
@@ -358,7 +360,7 @@ def test_opaque_top(root: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
-def test_overlayfs_takes_it(root: Path, tmp_path: Path) -> None:
+def test_overlayfs_honours_unpacked_whiteouts_and_opaque_marks(root: Path, tmp_path: Path) -> None:
     lower, upper, merged = (root / name for name in ("lower", "upper", "merged"))
     for path in (lower, upper, merged):
         path.mkdir()
@@ -386,7 +388,7 @@ def test_hostile_archives_are_refused(root: Path, means: str, name: str) -> None
 
 
 @pytest.mark.parametrize("name", CONFINED)
-def test_archives_that_try_stay_inside(root: Path, means: str, name: str) -> None:
+def test_archives_that_point_outside_stay_inside_the_top(root: Path, means: str, name: str) -> None:
     unpacked(CONFINED[name].archive, root)  # the fixture looks at the canary
     assert kinds(root) == CONFINED[name].tree
 
@@ -411,7 +413,7 @@ LINKS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", LINKS)
 @pytest.mark.parametrize("path", [b"x", b"a/x", b"x/b", b"0", b"x/new/er", b"a/x/../x"])
-def test_by_hand_links_lead_where_openat2_goes(
+def test_links_resolved_by_hand_lead_where_openat2_leads(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: bytes
 ) -> None:
     unpacked(directory(b"a/b") + member(b"a/f", b"1") + LINKS[name] + END, root)
@@ -432,7 +434,7 @@ def test_by_hand_links_lead_where_openat2_goes(
     assert led() == with_openat2
 
 
-def test_magic_links_are_not_taken(root: Path) -> None:
+def test_magic_links_are_not_followed(root: Path) -> None:
     with pytest.raises(StrataError):
         unpacked(symlink(b"x", b"/proc/self/root") + member(b"x/new", b"x") + END, root)
 
@@ -445,12 +447,12 @@ WITHOUT_FILE_SYSTEM = [
 
 
 @pytest.mark.parametrize("name", WITHOUT_FILE_SYSTEM)
-def test_digest_refuses_the_same(name: str) -> None:
+def test_digest_refuses_the_same_hostile_archives(name: str) -> None:
     with pytest.raises(StrataError):
         digest(io.BytesIO(REFUSED[name].archive).read)
 
 
-def test_every_truncation_leaves_something_removable(root: Path) -> None:
+def test_every_truncation_leaves_a_removable_tree(root: Path) -> None:
     archive = directory(b"d", 0) + member(b"d/f", b"x" * 2000) + hardlink(b"d/g", b"d/f") + symlink(b"l", b"d") + END
     for cut in range(0, len(archive) - len(END) + 1, 256):
         with pytest.raises(StrataError):
@@ -472,7 +474,7 @@ def test_errors_of_the_source_pass_through(root: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
-def test_an_owner_that_the_namespace_lacks(root: Path, tmp_path: Path) -> None:
+def test_owner_missing_in_the_user_namespace_is_refused(root: Path, tmp_path: Path) -> None:
     script = (
         "import io, sys\n"
         "from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import unpack\n"
@@ -497,7 +499,7 @@ def test_an_owner_that_the_namespace_lacks(root: Path, tmp_path: Path) -> None:
 # Removing
 
 
-def test_remove_what_is_deep_closed_and_odd(root: Path) -> None:
+def test_deep_closed_and_odd_trees_are_removed(root: Path) -> None:
     top = os.open(root, os.O_RDONLY)
     try:
         here = os.dup(top)
@@ -520,13 +522,13 @@ def test_remove_what_is_deep_closed_and_odd(root: Path) -> None:
     remove_tree(str(root))  # nothing there is no error
 
 
-def test_remove_a_link_and_not_its_target(root: Path) -> None:
+def test_link_is_removed_and_not_its_target(root: Path) -> None:
     (root / "link").symlink_to(root.parent / "canary")
     remove_tree(str(root / "link"))
     assert not os.listdir(root)
 
 
-def test_an_owner_who_is_not_root_removes_closed_directories(root: Path) -> None:
+def test_owner_who_is_not_root_removes_closed_directories(root: Path) -> None:
     nobody = 65534
     closed = directory(b"d", 0, uid=nobody) + directory(b"d/e", 0o500, uid=nobody) + member(b"d/e/f", b"x", uid=nobody)
     unpacked(closed + END, root)
@@ -551,7 +553,7 @@ def test_an_owner_who_is_not_root_removes_closed_directories(root: Path) -> None
 @pytest.mark.parametrize("mount", ["-t tmpfs test", "--bind {canary}"])
 @pytest.mark.parametrize("place", ["deep/below/mounted", "mounted", ""])
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
-def test_mounts_are_not_entered(root: Path, mount: str, place: str) -> None:
+def test_removal_of_a_tree_with_a_mount_is_refused(root: Path, mount: str, place: str) -> None:
     target = root / place
     target.mkdir(parents=True, exist_ok=True)
     collections = Path(syscalls.__file__ or "").parents[6]

@@ -131,7 +131,7 @@ def unpacked(data: bytes, top: Path) -> Unpacked | None:
 
 @settings(max_examples=300 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(parts, max_size=12))
-def test_whatever_the_entries_nothing_gets_out(entries: list[Part]) -> None:
+def test_any_archive_unpacks_the_same_and_stays_inside_the_top(entries: list[Part]) -> None:
     data = archive(entries)
     with beside_a_canary() as first, beside_a_canary() as second:
         found = unpacked(data, first)
@@ -145,7 +145,7 @@ def test_whatever_the_entries_nothing_gets_out(entries: list[Part]) -> None:
 
 @settings(max_examples=200 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(plain_parts, max_size=15))
-def test_files_and_directories_are_those_of_a_simple_model(entries: list[Part]) -> None:
+def test_unpacked_files_and_directories_match_a_simple_model(entries: list[Part]) -> None:
     model: dict[str, bytes | None] | None = {}
     for entry in entries:
         model = modelled(model, entry)
@@ -183,7 +183,7 @@ damages = st.lists(
 
 @settings(max_examples=400 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damages, st.booleans())
-def test_damage_anywhere_ends_in_words(changes: list[tuple[str, int, bytes]], mend: bool) -> None:
+def test_archive_damaged_anywhere_raises_only_a_strata_error(changes: list[tuple[str, int, bytes]], mend: bool) -> None:
     data = bytearray(RICH)
     for how, at, piece in changes:
         if how == "set":
@@ -206,7 +206,7 @@ def test_damage_anywhere_ends_in_words(changes: list[tuple[str, int, bytes]], me
         unpacked(bytes(data), top)
 
 
-def test_cut_anywhere_is_refused() -> None:
+def test_archive_cut_before_the_end_of_its_last_entry_is_refused() -> None:
     """At each 512 bytes and around them: only what ends behind the last entry is whole."""
     with tarfile.open(fileobj=io.BytesIO(RICH)) as reader:
         last = reader.getmembers()[-1]

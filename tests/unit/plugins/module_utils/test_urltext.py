@@ -30,12 +30,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
         ("http://[::1?a=b", "http://[::1?a=***"),
     ],
 )
-def test_a_url_is_shown_without_what_may_be_a_secret(url: str, shown: str) -> None:
+def test_url_is_shown_without_possible_secrets(url: str, shown: str) -> None:
     assert shown_url(url) == shown
     assert shown_url(shown) == shown
 
 
-def test_a_key_tells_queries_apart_and_not_users() -> None:
+def test_lock_key_differs_by_query_and_not_by_user() -> None:
     one, other = (lock_key(f"https://u:{pw}@h/x?v={value}") for pw, value in (("a", "1"), ("b", "2")))
     assert one != other
     assert one == lock_key("https://h/x?v=1")
@@ -70,7 +70,7 @@ def layer(**options: Any) -> tuple[Any, list[str]]:
         ({"src": "x.tar", "username": "a", "password": "s3cret"}, "option 'username' is of no use with src"),
     ],
 )
-def test_a_mistake_is_told_without_the_secret(options: dict[str, Any], fault: str) -> None:
+def test_error_of_an_option_is_reported_without_the_secret(options: dict[str, Any], fault: str) -> None:
     _source, problems = layer(**options)
     assert problems
     assert problems[0].startswith("layer app: ")
@@ -78,7 +78,7 @@ def test_a_mistake_is_told_without_the_secret(options: dict[str, Any], fault: st
     assert not any("s3c" in problem for problem in problems)
 
 
-def test_userinfo_is_no_part_of_the_location() -> None:
+def test_userinfo_of_a_url_is_not_in_the_location() -> None:
     source, problems = layer(url="https://user:s3%40cret@h/x?sig=1#part")
     assert problems == []
     assert source.location == "https://h/x?sig=1"
@@ -86,14 +86,14 @@ def test_userinfo_is_no_part_of_the_location() -> None:
     assert "s3@cret" not in f"{source!r} {source}"
 
 
-def test_a_short_value_of_a_header_does_not_take_results_apart() -> None:
+def test_short_header_value_is_not_treated_as_a_secret() -> None:
     url = {"url": "https://h/x", "username": "u", "password": "s3cret", "headers": {"X-Version": "1", "X-T": "s3cret2"}}
     definition, problems = normalise("apply", {"layers": [{"name": "app", **url}]})
     assert problems == []
     assert definition.secrets() == {"s3cret", "s3cret2"}
 
 
-def test_secrets_travel_beside_the_arguments() -> None:
+def test_secrets_are_hidden_from_arguments_and_revealed_again() -> None:
     secret = {"url": "https://u:s3cret@h/x", "headers": {"X": "s3cret"}}
     parameters: dict[str, Any] = {
         "layers": [{"name": "plain", "url": "https://h/x"}, {"name": "app", **secret}, {"name": "f", "files": []}],
@@ -118,6 +118,6 @@ def test_secrets_travel_beside_the_arguments() -> None:
     assert reveal(alone, hidden) == {"name": "app", "state": "present", **secret}
 
 
-def test_a_record_of_an_earlier_release_is_shown_without_secrets() -> None:
+def test_record_of_an_earlier_release_is_shown_without_secrets() -> None:
     record = ContentRecord("sha256:" + "1" * 64, 1, 1, "http://u:s3cret@h/x?sig=s3cret", "2026-01-01T00:00:00Z")
     assert load(ContentRecord, dump(record), "x").source == "http://h/x?sig=***"

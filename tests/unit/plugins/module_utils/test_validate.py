@@ -55,7 +55,7 @@ def check(given_options: Any, where: str = "") -> tuple[dict[str, Any], list[str
         ("items", [{"name": "x"}], [{"name": "x"}]),
     ],
 )
-def test_right_values_are_converted(option: str, raw: Any, value: Any) -> None:
+def test_valid_values_are_converted_to_their_type(option: str, raw: Any, value: Any) -> None:
     options, problems = check({option: raw})
     assert (options[option], problems) == (value, [])
     assert type(options[option]) is type(value)
@@ -79,13 +79,13 @@ def test_right_values_are_converted(option: str, raw: Any, value: Any) -> None:
         ("kind", "persistnt", "one of none, persistent, not 'persistnt'; did you mean 'persistent'?"),
     ],
 )
-def test_wrong_values_are_told_and_the_default_stands(option: str, raw: Any, words: str) -> None:
+def test_wrong_value_is_reported_and_the_default_used(option: str, raw: Any, words: str) -> None:
     options, problems = check({option: raw}, "stack web")
     assert problems == [f"stack web: option '{option}' must be {words}"]
     assert options[option] == SPEC[option].get("default")
 
 
-def test_what_is_not_given_has_its_default() -> None:
+def test_option_not_given_has_its_default() -> None:
     options, problems = check({"flag": None})
     assert problems == []
     assert options == {**dict.fromkeys(SPEC), "flag": False, "count": 3, "kind": "none"}
@@ -97,7 +97,7 @@ def test_paths_are_expanded_as_ansible_does(monkeypatch: pytest.MonkeyPatch) -> 
     assert check({"place": "~/$RELEASE/x"})[0]["place"] == "/home/ann/7/x"
 
 
-def test_items_are_named_in_messages() -> None:
+def test_items_of_a_list_are_named_in_errors() -> None:
     assert check({"items": [{"name": "a", "nam": 1}, {}, 5, {"path": "/p"}]})[1] == [
         "item a: unknown option 'nam'; did you mean 'name'?",
         "item 2: option 'name' is missing; it is required",
@@ -113,12 +113,12 @@ def test_hidden_options_are_never_suggested() -> None:
     assert problem == "unknown option 'hidden'; known are any, count, flag, items, kind, place, text"
 
 
-def test_a_definition_that_is_no_dictionary() -> None:
+def test_definition_that_is_not_a_dictionary_is_refused() -> None:
     assert check([1])[1] == ["must be a dictionary of options, not a list"]
     assert check(None, "stack web")[1] == ["stack web: must be a dictionary of options, not None"]
 
 
-def test_suggestions() -> None:
+def test_nearest_known_name_is_suggested() -> None:
     assert nearest("layer", ["layers", "stacks"]) == "; did you mean 'layers'?"
     assert nearest("zzz", ["layers", "stacks"]) == ""
     assert unknown_layer("stack web", "bsae", {"base", "app"}) == (
@@ -141,7 +141,7 @@ JUNK = st.recursive(
         max_size=5,
     )
 )
-def test_no_input_raises_and_right_options_have_their_type(values: dict[Any, Any]) -> None:
+def test_any_input_gives_options_of_their_type_and_raises_nothing(values: dict[Any, Any]) -> None:
     problems: list[str] = []
     options = check_options("", values, apply_module_spec(), problems)
     assert set(options) == set(apply_module_spec())
@@ -153,9 +153,9 @@ def test_no_input_raises_and_right_options_have_their_type(values: dict[Any, Any
 
 
 @given(number=st.integers(min_value=-(10**17), max_value=10**17))
-def test_numbers_come_back_from_their_text(number: int) -> None:
+def test_number_is_read_back_from_its_text(number: int) -> None:
     assert check({"count": str(number)}) == ({**check({})[0], "count": number}, [])
 
 
-def test_the_home_of_a_user_that_does_not_exist_stays_as_it_is() -> None:
+def test_home_of_an_unknown_user_is_not_expanded() -> None:
     assert check({"place": "~no-such-user/x"})[0]["place"] == "~no-such-user/x"

@@ -34,7 +34,7 @@ ENTRIES = [
 ]
 
 
-def test_directories_come_back_as_they_were(tmp_path: Path) -> None:
+def test_pending_directories_are_read_back_unchanged(tmp_path: Path) -> None:
     with PendingDirectories(str(tmp_path)) as pending:
         for one in ENTRIES:
             pending.add(one.name, one)
@@ -42,7 +42,7 @@ def test_directories_come_back_as_they_were(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_children_come_first_and_the_later_counts(tmp_path: Path) -> None:
+def test_pending_children_come_first_and_the_later_entry_counts(tmp_path: Path) -> None:
     with PendingDirectories(str(tmp_path)) as pending:
         for number, path in enumerate((b"", b"a", b"a/b", b"a-b", b"a/b/c", b"a")):
             pending.add(path, entry(path, number))
@@ -53,7 +53,7 @@ def test_children_come_first_and_the_later_counts(tmp_path: Path) -> None:
         assert dict(found)[b"a"].mode == 5
 
 
-def test_what_was_removed_is_gone_and_what_comes_after_is_not(tmp_path: Path) -> None:
+def test_removed_directories_are_gone_and_later_ones_are_kept(tmp_path: Path) -> None:
     with PendingDirectories(str(tmp_path)) as pending:
         for path in (b"a", b"a/b", b"a/b/c", b"a-b", b"ab"):
             pending.add(path, entry(path, 0o700))
@@ -64,7 +64,7 @@ def test_what_was_removed_is_gone_and_what_comes_after_is_not(tmp_path: Path) ->
         assert [(path, found.mode) for path, found in pending] == [(b"a/b", 0o711), (b"a-b", 0o700)]
 
 
-def test_attributes_do_not_wait_in_memory(tmp_path: Path) -> None:
+def test_attributes_of_pending_directories_are_not_kept_in_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with PendingDirectories(str(tmp_path)) as pending:
@@ -108,7 +108,7 @@ def waiting(*links: tuple[bytes, bytes]) -> LateLinks:
 
 
 @pytest.mark.parametrize("step", [1, -1, 7])
-def test_a_chain_of_links_is_walked_once(step: int) -> None:
+def test_chain_of_late_links_is_walked_once(step: int) -> None:
     count = 5000
     order = [number * step % count for number in range(count)]
     tree = Tree(b"%d" % count)
@@ -117,7 +117,7 @@ def test_a_chain_of_links_is_walked_once(step: int) -> None:
     assert tree.asked <= 2 * count
 
 
-def test_a_path_that_another_entry_has_taken_waits_no_more() -> None:
+def test_late_link_whose_path_is_replaced_is_dropped() -> None:
     links = waiting((b"a", b"nothing"), (b"b", b"f"))
     links.replaced(b"a")
     links.replaced(b"unknown")
@@ -126,7 +126,7 @@ def test_a_path_that_another_entry_has_taken_waits_no_more() -> None:
     assert tree.names == {b"f", b"b"}
 
 
-def test_targets_through_links_that_are_late_themselves() -> None:
+def test_late_link_through_other_late_links_is_made() -> None:
     tree = Tree(b"f")
     waiting(
         (b"z", b"alias2/y"), (b"y", b"alias1/x"), (b"x", b"f"), (b"alias2", b"x"), (b"alias1", b"y2"), (b"y2", b"x")
@@ -134,7 +134,7 @@ def test_targets_through_links_that_are_late_themselves() -> None:
     assert tree.names == {b"f", b"x", b"y", b"y2", b"z", b"alias1", b"alias2"}
 
 
-def test_links_that_can_never_be_made() -> None:
+def test_circle_of_late_links_is_refused() -> None:
     ring = [(b"r%d" % n, b"r%d" % ((n + 1) % 1000)) for n in range(1000)]
     tree = Tree(b"f")
     with pytest.raises(StrataError, match="entry 'r0': hard link to 'r1': the layer has no such file"):
@@ -142,7 +142,7 @@ def test_links_that_can_never_be_made() -> None:
     assert tree.asked <= 2100
 
 
-def test_more_rounds_than_any_archive_needs_are_not_made() -> None:
+def test_late_links_that_need_too_many_rounds_are_refused() -> None:
     """Each link names its target by way of another name of the top, so that it is not known for whom it waits."""
     tree = Tree(b"5000", aliases={b"top": b""})
     with pytest.raises(StrataError, match="hard link to 'top/.*too often"):

@@ -48,19 +48,19 @@ def top(tmp_path: Path) -> Iterator[Path]:
         remove_tree(str(tmp_path / name))
 
 
-def test_entries_come_sorted_and_directories_before_what_is_in_them(top: Path) -> None:
+def test_entries_are_sorted_and_directories_come_before_their_entries(top: Path) -> None:
     for name in ("b/two", "b/one", "a/x/y"):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).touch()
     assert names(top) == ["1 a", "1 b", "2 x", "3 y", "2 one", "2 two"]
 
 
-def test_a_link_is_given_and_not_followed(top: Path) -> None:
+def test_link_is_listed_and_not_followed(top: Path) -> None:
     (top / "link").symlink_to("/etc")
     assert names(top) == ["1 link"]
 
 
-def test_a_tree_of_any_depth_is_walked_with_few_descriptors(top: Path) -> None:
+def test_deep_tree_is_walked_with_few_descriptors(top: Path) -> None:
     make_deep(top, "d", 600, beside=True)
     before = len(os.listdir("/proc/self/fd"))
     most = 0
@@ -74,7 +74,7 @@ def test_a_tree_of_any_depth_is_walked_with_few_descriptors(top: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_directory_moved_while_it_is_read_is_told_and_the_rest_is_walked(top: Path) -> None:
+def test_directory_moved_during_the_walk_is_reported_and_the_rest_walked(top: Path) -> None:
     make_deep(top, "d", 30, beside=True)
     (top / "z").mkdir()
     (top / "z" / "last").touch()
@@ -89,7 +89,7 @@ def test_a_directory_moved_while_it_is_read_is_told_and_the_rest_is_walked(top: 
     assert all("moved" in words for words in unread)
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_is_walked(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_directory_is_reported_and_the_rest_walked(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("closed", "open"):
         (top / name).mkdir()
         (top / name / "file").touch()
@@ -109,13 +109,13 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_walked(top: Path, monkeypat
     assert measure.missed == ["./closed is not measured: Permission denied"]
 
 
-def test_a_long_path_is_shown_by_both_its_ends() -> None:
+def test_long_path_is_shown_by_both_its_ends() -> None:
     shown = shown_path(["a" * 200] * 30)
     assert len(shown) < 400
     assert "6029 bytes" in shown
 
 
-def test_a_path_longer_than_the_kernel_takes_is_measured_and_no_layer_is_made_of_it(top: Path) -> None:
+def test_path_beyond_the_kernel_limit_is_measured_and_refused_as_a_layer(top: Path) -> None:
     make_deep(top, "n" * 250, 20, beside=True)
     measure = Measure()
     assert measure.tree(str(top)) >= 20 * 4096
@@ -126,7 +126,7 @@ def test_a_path_longer_than_the_kernel_takes_is_measured_and_no_layer_is_made_of
         digest(stream.read)
 
 
-def test_a_path_as_long_as_can_be_is_packed_unpacked_cloned_and_merged(top: Path) -> None:
+def test_longest_possible_path_is_packed_unpacked_cloned_and_merged(top: Path) -> None:
     make_deep(top, "n" * 254, 16, beside=True)
     stream = ChunkReader(pack_content(str(top), userxattr=False))
     again = top.parent / "again"

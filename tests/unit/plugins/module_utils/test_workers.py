@@ -65,7 +65,7 @@ def test_many_jobs_are_shared_by_few_workers() -> None:
     assert len({process for _value, process in results}) == 2
 
 
-def test_the_largest_begins_first() -> None:
+def test_largest_job_starts_first() -> None:
     def now(_count: Count) -> int:
         began = time.monotonic_ns()
         time.sleep(0.1)
@@ -75,22 +75,22 @@ def test_the_largest_begins_first() -> None:
     assert started[0] == max(started)
 
 
-def test_large_results_pass() -> None:
+def test_large_results_are_returned_whole() -> None:
     assert run_jobs([Job("x", lambda _count: "x" * 1_000_000)] * 2, processes=2) == ["x" * 1_000_000] * 2
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_small_work_is_done_here(size: int) -> None:
+def test_small_jobs_run_in_the_calling_process(size: int) -> None:
     assert {process for _value, process in run_jobs(jobs(5, size=size))} == {os.getpid()}
 
 
-def test_one_job_is_done_here() -> None:
+def test_single_job_runs_in_the_calling_process() -> None:
     assert run_jobs(jobs(1, size=LARGE), processes=4) == [[0, os.getpid()]]
     assert run_jobs([]) == []
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_meanwhile_this_process_has_something_else_to_do(count: int) -> None:
+def test_meanwhile_runs_once_in_the_caller_before_large_jobs_end(count: int) -> None:
     """Also while one job is done, if it is large; once, and not instead of waiting for the results."""
     times: list[int] = []
     here: list[int] = []
@@ -108,7 +108,7 @@ def test_meanwhile_this_process_has_something_else_to_do(count: int) -> None:
     assert times[0] < min(done)
 
 
-def test_small_work_is_done_before_anything_else() -> None:
+def test_meanwhile_is_not_run_for_small_jobs() -> None:
     def never() -> None:
         raise AssertionError("there is no worker to wait for")
 
@@ -116,7 +116,7 @@ def test_small_work_is_done_before_anything_else() -> None:
     assert run_jobs([], meanwhile=never) == []
 
 
-def test_workers_end_when_what_is_done_meanwhile_fails(tmp_path: Path) -> None:
+def test_workers_end_when_meanwhile_fails(tmp_path: Path) -> None:
     def slow(_count: Count) -> None:
         time.sleep(60)
         (tmp_path / "went on").touch()
@@ -131,7 +131,7 @@ def test_workers_end_when_what_is_done_meanwhile_fails(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_stops_the_others(tmp_path: Path) -> None:
+def test_error_of_one_job_stops_the_others(tmp_path: Path) -> None:
     def failing(_count: Count) -> None:
         time.sleep(0.1)
         raise StrataError("content 1 from base.tar is damaged")
@@ -160,7 +160,7 @@ def test_programs_of_a_stopped_worker_end_too() -> None:
     assert wait_for(lambda: not running("sleep\x004242\0"))
 
 
-def test_processes_of_a_stopped_worker_have_ended(tmp_path: Path) -> None:
+def test_processes_of_a_stopped_worker_end_before_the_error_is_raised(tmp_path: Path) -> None:
     """What one of them writes late would be in the way of whoever clears up."""
 
     def forking(_count: Count) -> None:
@@ -181,7 +181,7 @@ def test_processes_of_a_stopped_worker_have_ended(tmp_path: Path) -> None:
     assert (tmp_path / "file").stat().st_size == size
 
 
-def test_the_longest_begin_first(tmp_path: Path) -> None:
+def test_jobs_with_the_most_effort_start_first(tmp_path: Path) -> None:
     def noting(number: int) -> Callable[[Count], None]:
         def work(_count: Count) -> None:
             with (tmp_path / "order").open("a") as stream:
@@ -198,7 +198,9 @@ def test_the_longest_begin_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cores", "jobs", "leave"), [(1, 1, False), (2, 1, True), (2, 2, False), (64, 4, True), (64, 5, False)]
 )
-def test_a_second_core_for_each_job(monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, leave: bool) -> None:
+def test_cores_are_left_when_each_of_few_jobs_has_a_second_one(
+    monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, leave: bool
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(cores)))
     assert leave_cores(jobs) is leave
 
@@ -222,7 +224,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def test_a_killed_worker_is_told_with_its_job() -> None:
+def test_killed_worker_is_reported_with_its_job() -> None:
     def killed(_count: Count) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -230,12 +232,12 @@ def test_a_killed_worker_is_told_with_its_job() -> None:
         run_jobs([Job("content 5 from x.tar", killed), *jobs(3)], processes=2)
 
 
-def test_a_worker_that_leaves_is_told_with_its_job() -> None:
+def test_worker_that_exits_is_reported_with_its_job() -> None:
     with pytest.raises(StrataError, match="ended with exit status 3 while unpacking content 5"):
         run_jobs([Job("content 5", lambda _count: os._exit(3)), *jobs(3)], processes=2)
 
 
-def test_a_fault_of_the_code_is_told_with_its_place() -> None:
+def test_programming_error_is_reported_with_its_place() -> None:
     def faulty(_count: Count) -> None:
         raise ZeroDivisionError("of our own")
 
@@ -244,7 +246,9 @@ def test_a_fault_of_the_code_is_told_with_its_place() -> None:
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_where_processes_are_refused(monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+def test_jobs_are_done_with_fewer_or_no_workers_when_fork_is_refused(
+    monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
     fork, calls = os.fork, []
 
     def refuse() -> int:
@@ -259,7 +263,7 @@ def test_where_processes_are_refused(monkeypatch: pytest.MonkeyPatch, allowed: i
     assert {process == os.getpid() for _value, process in results} == {allowed == 0}
 
 
-def test_where_the_kernel_keeps_workers_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_are_done_when_the_kernel_refuses_die_with_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -267,7 +271,7 @@ def test_where_the_kernel_keeps_workers_alive(monkeypatch: pytest.MonkeyPatch) -
     assert len(run_jobs(jobs(3), processes=2)) == 3
 
 
-def test_three_downloads_at_a_time(tmp_path: Path) -> None:
+def test_at_most_three_downloads_run_at_a_time(tmp_path: Path) -> None:
     def loading(count: Count) -> int:
         mine = tmp_path / str(os.getpid())
         mine.touch()
@@ -283,7 +287,7 @@ def test_three_downloads_at_a_time(tmp_path: Path) -> None:
     assert len(run_jobs([Job("0", loading, download=True), *jobs(9)], processes=6)) == 10
 
 
-def test_downloads_of_unknown_size_go_on_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_of_unknown_size_run_in_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
     done = run_jobs([Job(str(number), giving(number, 0.05), download=True) for number in range(2)])
     assert len({process for _value, process in done} - {os.getpid()}) == 2
@@ -292,7 +296,7 @@ def test_downloads_of_unknown_size_go_on_side_by_side(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("processes", [None, 2])
-def test_progress_is_told_of_all_jobs(processes: int | None) -> None:
+def test_progress_of_all_jobs_is_reported(processes: int | None) -> None:
     def work(count: Count) -> None:
         for done in range(100, 800, 100):
             count(done)

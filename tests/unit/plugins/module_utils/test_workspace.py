@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._store.workspace import abandoned, make_workspace
 
 
-def test_one_has_a_run_for_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
+def test_workspace_is_abandoned_once_its_lock_is_released(tmp_path: Path) -> None:
     path, descriptor = make_workspace(str(tmp_path))
     assert os.listdir(tmp_path) == [os.path.basename(path)]
     assert abandoned(str(tmp_path)) == []
@@ -22,20 +22,20 @@ def test_one_has_a_run_for_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
     assert abandoned(str(tmp_path)) == [os.path.basename(path)]
 
 
-def test_what_is_no_directory_has_none(tmp_path: Path) -> None:
+def test_file_or_link_among_workspaces_is_abandoned(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     (tmp_path / "link").symlink_to(tmp_path)
     assert abandoned(str(tmp_path)) == ["file", "link"]
 
 
-def test_without_a_place_for_them_there_are_none(tmp_path: Path) -> None:
+def test_place_that_is_not_a_directory_has_no_abandoned_workspaces(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     assert abandoned(str(tmp_path / "missing")) == abandoned(str(tmp_path / "file")) == []
     (tmp_path / "link").symlink_to(tmp_path)
     assert abandoned(str(tmp_path / "link")) == []
 
 
-def test_one_is_never_seen_before_its_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workspace_is_never_seen_before_its_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the two calls that make and lock it: whoever looks waits."""
     seen: list[list[str]] = []
     looker = threading.Thread(target=lambda: seen.append(abandoned(str(tmp_path))))

@@ -74,7 +74,7 @@ def link_in_place_of_a_file(roles: Path) -> None:
         link_in_place_of_a_file,
     ],
 )
-def test_a_role_that_has_changed_makes_another_key(roles: Path, change: Callable[[Path], None]) -> None:
+def test_changed_role_changes_the_key(roles: Path, change: Callable[[Path], None]) -> None:
     before = planned(roles).key
     assert planned(roles).key == before
     change(roles)
@@ -89,16 +89,16 @@ def test_a_role_that_has_changed_makes_another_key(roles: Path, change: Callable
         {**BUILD, "clean": ["/tmp/*"]},
     ],
 )
-def test_another_definition_makes_another_key(roles: Path, other: dict[str, Any]) -> None:
+def test_changed_definition_changes_the_key(roles: Path, other: dict[str, Any]) -> None:
     assert planned(roles, other).key != planned(roles).key
 
 
-def test_another_layer_below_makes_another_key(roles: Path) -> None:
+def test_changed_layer_below_changes_the_key(roles: Path) -> None:
     newer = {"debian": {**DEBIAN, "diff_ids": ["sha256:bb"]}}
     assert planned(roles, names=newer).key != planned(roles).key
 
 
-def test_what_says_nothing_about_the_layer_keeps_the_key(roles: Path) -> None:
+def test_changes_without_effect_on_the_layer_keep_the_key(roles: Path) -> None:
     before = planned(roles).key
     (roles / "nginx/.git").mkdir()
     (roles / "nginx/.git/HEAD").write_text("x")
@@ -108,7 +108,7 @@ def test_what_says_nothing_about_the_layer_keeps_the_key(roles: Path) -> None:
     assert planned(roles, {**BUILD, "name": "other"}).key == before
 
 
-def test_a_layer_with_the_key_is_current(roles: Path) -> None:
+def test_layer_with_the_key_of_its_build_is_current(roles: Path) -> None:
     built = planned(roles)
     assert not built.current
     names = {"debian": DEBIAN, "nginx": {"name": "nginx", "diff_ids": ["sha256:cc"], "labels": {LABEL: built.key}}}
@@ -117,7 +117,7 @@ def test_a_layer_with_the_key_is_current(roles: Path) -> None:
     assert not planned(roles, {**BUILD, "name": "other"}, names).current
 
 
-def test_what_a_play_needs_of_a_build(roles: Path) -> None:
+def test_facts_of_a_build_have_stack_host_roles_and_scaffold(roles: Path) -> None:
     own = {"path": "/etc/resolv.conf", "content": "x"}
     facts = planned(roles, {**BUILD, "name": "team/nginx:1"}).facts(Place("/run/b", (own, {"path": "/dev"})))
     assert facts["stack"]["path"] == f"{facts['directory']}/tree"
@@ -130,7 +130,7 @@ def test_what_a_play_needs_of_a_build(roles: Path) -> None:
     assert paths == ["proc", "run", "sys", "usr/sbin/policy-rc.d", "/etc/resolv.conf", "/dev"], "given ones win"
 
 
-def test_what_is_defined_counts_and_not_what_the_store_has_of_before() -> None:
+def test_defined_layers_and_images_override_those_of_the_store() -> None:
     below = {"layers": {"debian": ["sha256:new"], "app": ["sha256:dd"]}, "images": {"img": {"diff_ids": ["sha256:ee"]}}}
     built = {"name": "nginx", "diff_ids": ["sha256:cc"], "labels": {LABEL: "sha256:key"}}
     found = names_of([{**DEBIAN, "labels": {"a": "b"}}, built], below)
@@ -173,20 +173,20 @@ def test_what_is_defined_counts_and_not_what_the_store_has_of_before() -> None:
         ("nginx", "build 1: it must be a dictionary with name, layers and roles, not 'nginx'"),
     ],
 )
-def test_mistakes(roles: Path, build: Any, said: str) -> None:
+def test_wrong_build_is_refused_with_its_reason(roles: Path, build: Any, said: str) -> None:
     with pytest.raises(StrataError) as failure:
         plan_builds([build], {"debian": DEBIAN}, finder(roles))
     assert said in str(failure.value)
 
 
-def test_all_mistakes_are_told_together(roles: Path) -> None:
+def test_all_errors_of_builds_are_reported_together(roles: Path) -> None:
     with pytest.raises(StrataError) as failure:
         plan_builds([{**BUILD, "layers": ["x"]}, {**BUILD, "vars": 1}], {"debian": DEBIAN}, finder(roles))
     assert len(str(failure.value).splitlines()) == 3
     assert "build nginx: it is defined more than once" in str(failure.value)
 
 
-def test_a_dependency_that_is_missing_names_who_wants_it(roles: Path) -> None:
+def test_missing_role_dependency_names_the_role_that_needs_it(roles: Path) -> None:
     (roles / "common/meta").mkdir()
     (roles / "common/meta/main.yml").write_text("dependencies: [absent]\n")
     with pytest.raises(StrataError, match="role 'absent', on which role 'common' depends, is not on the controller"):

@@ -49,23 +49,23 @@ def one(host: Told) -> dict[str, Any]:
         (Told("a"), "unreachable", "not looked at: it had failed or was unreachable before the report began"),
     ],
 )
-def test_the_state_of_a_host(host: Told, state: str, message: str) -> None:
+def test_state_and_message_of_a_host_follow_from_its_results(host: Told, state: str, message: str) -> None:
     found = one(host)
     assert (found["state"], found["message"]) == (state, message)
 
 
-def test_the_worst_hosts_come_first_then_by_name() -> None:
+def test_hosts_are_sorted_worst_first_then_by_name() -> None:
     hosts = [Told("z", store(1), {"plan": []}), Told("b", store(1), {"plan": [{}]}), Told("y", {"unreachable": True})]
     assert [host["name"] for host in model(*hosts, Told("a", store(1), {"plan": []}))["hosts"]] == ["y", "b", "a", "z"]
 
 
-def test_steps_are_counted_with_their_stack() -> None:
+def test_pending_steps_are_counted_by_stack() -> None:
     plan = {"plan": [{"object": "stack api"}, {"object": "stack api"}, {"object": "layer base"}]}
     stacks = one(Told("a", store(1), plan))["stacks"]
     assert [(stack["name"], stack["pending"]) for stack in stacks][:2] == [("api", 2), ("batch", 0)]
 
 
-def test_layers_count_hosts_once_and_leave_out_those_not_heard() -> None:
+def test_layers_count_each_host_once_and_no_unreachable_host() -> None:
     found = model(Told("a", store(1, 1)), Told("b", store(2, 2)), Told("c", {"unreachable": True, **store(3)}))
     layers = {layer["names"][0]: layer for layer in found["layers"]}
     assert (layers["debian-12"]["hosts"], layers["debian-12"]["stacks"]) == (2, 3)
@@ -73,7 +73,7 @@ def test_layers_count_hosts_once_and_leave_out_those_not_heard() -> None:
     assert [layer["hosts"] for layer in found["layers"]] == sorted((x["hosts"] for x in found["layers"]), reverse=True)
 
 
-def test_stacks_tell_how_many_hosts_have_which_chain() -> None:
+def test_stack_lists_how_many_hosts_have_each_chain() -> None:
     found = model(*(Told(f"h{host}", store(host, 1)) for host in (1, 2, 9)))["stacks"]
     (web,) = found
     old, new = (["debian-12", "runtime", f"web-1.{n}", "site-config"] for n in (6, 7))
@@ -83,7 +83,7 @@ def test_stacks_tell_how_many_hosts_have_which_chain() -> None:
     ]
 
 
-def test_chains_and_layers_that_differ_in_times_only_are_one() -> None:
+def test_chains_and_layers_that_differ_only_in_times_count_as_one() -> None:
     def told(name: str, diff_id: str) -> Told:
         stack = {"name": "web", "layers": ["app"], "chain_id": diff_id, "source_chain_id": "s"}
         layer = {"diff_id": diff_id, "source_digest": "s", "size": 1, "stacks": ["web"]}
@@ -95,7 +95,7 @@ def test_chains_and_layers_that_differ_in_times_only_are_one() -> None:
     assert found["layers"] == [{"diff_id": "y", "size": 1, "names": ["app"], "hosts": 3, "stacks": 3}]
 
 
-def test_a_run_is_what_was_said_now_else_what_was_known_before() -> None:
+def test_run_of_a_host_is_the_current_one_or_else_the_last_known() -> None:
     now = one(Told("a", store(1), None, run(5)))["run"]
     assert (now["time"], now["changed"], now["seconds"], now["bytes"]) == (TIME, True, 3.2, 10_000_000)
     assert (now["gap_ms"], now["steps"]) == (12.0, 3)
@@ -105,7 +105,7 @@ def test_a_run_is_what_was_said_now_else_what_was_known_before() -> None:
     assert (away["failed"], away["message"]) == (True, "gone")
 
 
-def test_the_summary_adds_up() -> None:
+def test_summary_adds_up() -> None:
     found = model(*told(200))
     summary = found["summary"]
     assert sum(summary["states"].values()) == summary["hosts"] == 200
@@ -113,12 +113,12 @@ def test_the_summary_adds_up() -> None:
     assert summary["stacks"] == sum(stack["hosts"] for stack in found["stacks"])
 
 
-def test_where_the_disk_went_adds_up() -> None:
+def test_parts_of_disk_usage_add_up() -> None:
     usage = {"content_bytes": 100, "used_bytes": 60, "shared_bytes": 20, "reclaimable_bytes": 15, "writable_bytes": 7}
     assert disk(usage) == {"shared": 20, "single": 40, "kept": 25, "reclaim": 15, "writable": 7}
 
 
-def test_values_of_hosts_are_brought_to_their_types() -> None:
+def test_values_of_hosts_are_converted_to_their_types() -> None:
     assert [text(value) for value in (None, 3, ["x"], "a\x1b[31m\u202eb", "\ud800")] == [
         "",
         "",
@@ -163,7 +163,7 @@ _JSON = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(["stacks", "layers", "usage", "engine", "exists"]), _JSON), _JSON, _JSON)
-def test_whatever_a_host_says_the_report_is_written(said: dict[str, Any], plan: Any, before: Any) -> None:
+def test_report_is_written_with_any_answer_of_a_host(said: dict[str, Any], plan: Any, before: Any) -> None:
     tables = [value if isinstance(value, dict) else None for value in (plan, before)]
     found = model(Told("a", said, tables[0], tables[1], tables[1]), Told("b", store(1)))
     json.dumps(found, allow_nan=False).encode()
@@ -199,7 +199,7 @@ class Reader(HTMLParser):
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 120])
-def test_the_page_is_whole_and_leads_nowhere_else(count: int) -> None:
+def test_page_is_well_formed_and_has_no_external_links(count: int) -> None:
     reader = Reader()
     shown = "".join(page(model(*told(count))))
     reader.feed(shown)
@@ -211,7 +211,7 @@ def test_the_page_is_whole_and_leads_nowhere_else(count: int) -> None:
     assert "http" not in shown.replace("GET http://127.0.0.1/", "").replace("http-equiv", "")
 
 
-def test_a_script_in_a_name_is_text() -> None:
+def test_script_in_a_name_is_shown_as_text() -> None:
     evil = "</details><script>alert(1)</script>\" onload='x'"
     hostile = store(1, drift=evil)
     for stack in hostile["stacks"]:

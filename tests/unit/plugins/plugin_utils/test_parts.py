@@ -22,19 +22,19 @@ A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 LOCK = check_lock({"layers": {"files/a.tar": A, "https://example.org/b.tar": B}, "images": {"reg/app:1": A}}, "l.yml")
 
 
-def test_names_of_parts() -> None:
+def test_part_variables_are_found_by_their_prefix() -> None:
     known = ["overlay_stacks__web", "overlay_stacks", "overlay_stacksx", "overlay_stack__y", "overlay_stacks__a", "x"]
     assert part_names("overlay_stacks", known) == ["overlay_stacks", "overlay_stacks__a", "overlay_stacks__web"]
     assert part_names("overlay_layers", known) == []
 
 
-def test_parts_add_up_in_order() -> None:
+def test_parts_are_merged_in_order() -> None:
     parts = {"o": [{"name": "b"}, {"src": "x"}], "o__a": None, "o__b": [{"name": "a"}, "whatever"]}
     assert merge(parts) == [{"name": "b"}, {"src": "x"}, {"name": "a"}, "whatever"]
     assert merge({}) == []
 
 
-def test_all_mistakes_of_parts_together() -> None:
+def test_all_errors_of_parts_are_reported_together() -> None:
     parts = {"o": [{"name": "a"}, {"name": "a"}], "o__1": {"name": "b"}, "o__2": [{"name": "a"}], "o__3": "text"}
     with pytest.raises(StrataError) as caught:
         merge(parts)
@@ -56,7 +56,7 @@ def test_layers_get_the_digest_of_the_lock() -> None:
 @pytest.mark.parametrize(
     "item", [{"name": "c", "files": []}, {"name": "gone", "state": "absent", "src": "x"}, "name", 7]
 )
-def test_what_has_no_source_stays(item: Any) -> None:
+def test_item_without_a_source_to_lock_is_unchanged(item: Any) -> None:
     assert lock_layer(item, LOCK, "l.yml", "") is item
 
 
@@ -68,7 +68,7 @@ def test_what_has_no_source_stays(item: Any) -> None:
         ({"name": "a", "src": "files/a.tar", "digest": B}, f"layer a: option 'digest' is {B}, but l.yml has {A}"),
     ],
 )
-def test_what_the_lock_does_not_have(item: dict[str, Any], words: str) -> None:
+def test_layer_that_the_lock_lacks_or_contradicts_is_refused(item: dict[str, Any], words: str) -> None:
     with pytest.raises(StrataError, match=words):
         lock_layer(item, LOCK, "l.yml", "")
 
@@ -80,14 +80,14 @@ def test_images_are_pulled_by_their_digest() -> None:
     }
 
 
-def test_layers_of_stacks() -> None:
+def test_layers_in_a_stack_get_the_digest_of_the_lock() -> None:
     stack = {"name": "web", "layers": ["base", {"src": "files/a.tar"}]}
     assert lock_stack(stack, LOCK, "l.yml", "")["layers"] == ["base", {"src": "files/a.tar", "digest": A}]
     assert lock_stack({"name": "web"}, LOCK, "l.yml", "") == {"name": "web"}
 
 
 @pytest.mark.parametrize("content", [[], "x", {"layers": []}, {"images": {"a": 1}}])
-def test_what_is_no_lock_file(content: Any) -> None:
+def test_malformed_lock_file_is_refused_and_an_empty_one_accepted(content: Any) -> None:
     if not content:  # an empty file is a lock without sources
         assert check_lock(content, "l.yml") == {"layers": {}, "images": {}}
         return

@@ -45,7 +45,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_file_becomes_a_line_and_goes(directory: Path) -> None:
+def test_progress_file_gives_a_line_and_is_removed_after_the_run(directory: Path) -> None:
     with progress_file(TOKEN) as report:
         assert report is not None
         assert list(directory.iterdir()) == [], "a run with nothing to tell makes no file"
@@ -60,7 +60,7 @@ def test_the_file_becomes_a_line_and_goes(directory: Path) -> None:
     assert module_line(long, Speed()) == "layer 2 of 3, 10.5 of 20.0 MB: content bbb from app.tar 1.5 of 3.0 MB"
 
 
-def test_it_goes_with_a_run_that_fails(directory: Path) -> None:
+def test_progress_file_is_removed_after_a_failed_run(directory: Path) -> None:
     def run() -> None:
         with progress_file(TOKEN) as report:
             assert report is not None
@@ -73,12 +73,12 @@ def test_it_goes_with_a_run_that_fails(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "../../etc/passwd", "0123", TOKEN + "\n", TOKEN.upper()])
-def test_no_file_without_a_token(directory: Path, token: str) -> None:
+def test_missing_or_malformed_token_makes_no_progress_file(directory: Path, token: str) -> None:
     with progress_file(token) as report:
         assert report is None
 
 
-def test_a_directory_that_others_may_write_to_is_not_used(directory: Path) -> None:
+def test_directory_writable_by_others_gets_no_progress_file(directory: Path) -> None:
     directory.chmod(0o1777)
     with progress_file(TOKEN) as report:
         assert report is not None
@@ -86,7 +86,9 @@ def test_a_directory_that_others_may_write_to_is_not_used(directory: Path) -> No
         assert list(directory.iterdir()) == []
 
 
-def test_what_is_in_the_way_is_left_alone(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_at_the_path_of_the_progress_file_is_not_followed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     victim = directory / "victim"
     victim.write_text("precious")
     monkeypatch.setattr(os, "urandom", lambda size: b"\0" * size)
@@ -98,7 +100,7 @@ def test_what_is_in_the_way_is_left_alone(directory: Path, monkeypatch: pytest.M
     assert len(list(directory.iterdir())) == 2
 
 
-def test_what_killed_runs_left_is_swept(directory: Path) -> None:
+def test_progress_files_of_killed_runs_are_removed(directory: Path) -> None:
     old, new, other = (directory / name for name in ("strata.overlay-progress-1", "strata.overlay-progress-2", "x"))
     for path in (old, new, other):
         path.write_text("")
@@ -135,7 +137,7 @@ def ask(shell: Shell, progress: module.Progress) -> str:
     return module.of_run(progress._run(module.READ), progress.token)
 
 
-def test_the_file_of_this_run_is_read_and_its_token_is_on_no_command_line(shell: Shell) -> None:
+def test_file_of_this_run_is_read_without_its_token_in_a_command_line(shell: Shell) -> None:
     progress = module.Progress("host", shell, 1)
     with progress_file("f" * 32) as other, progress_file(progress.token) as report:
         assert other is not None
@@ -148,7 +150,7 @@ def test_the_file_of_this_run_is_read_and_its_token_is_on_no_command_line(shell:
     assert not any(progress.token in command for command in shell.commands)
 
 
-def test_only_regular_files_of_the_login_are_read_and_not_endless(shell: Shell) -> None:
+def test_only_regular_files_of_the_login_user_are_read_up_to_a_limit(shell: Shell) -> None:
     """What a user of the host could put there: fifos would stall the controller, and devices fill it."""
     fifo, link, great = (shell.home / f".{progress_module.PREFIX}{name}" for name in ("fifo", "link", "great"))
     os.mkfifo(fifo)
@@ -162,7 +164,7 @@ def test_only_regular_files_of_the_login_are_read_and_not_endless(shell: Shell) 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to somebody else")
-def test_a_file_of_somebody_else_is_not_read(shell: Shell) -> None:
+def test_progress_file_of_another_user_is_not_read(shell: Shell) -> None:
     other = shell.home / f".{progress_module.PREFIX}1"
     other.write_text("planted")
     assert "planted\n" in module.Progress("host", shell, 1)._run(module.READ)
@@ -175,7 +177,7 @@ def line(**facts: Any) -> str:
     return module_line(json.dumps(given), Speed())
 
 
-def test_lines() -> None:
+def test_progress_line_has_layers_amounts_and_shortened_names() -> None:
     assert line() == "layer 1 of 4, 0 B"
     assert line(finished=4, done=7_000, total=7_000) == "layer 4 of 4, 7.0 of 7.0 kB"
     assert line(running=[["content from\x1b[31m\nhost", 5, 0]]) == "layer 1 of 4, 0 B: content from\\x1b[31m\\nhost 5 B"
@@ -183,11 +185,11 @@ def test_lines() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "{", "[]", "7", '{"layers": 1}', '{"layers": "x", "finished": 1}'])
-def test_half_a_file_is_no_line(said: str) -> None:
+def test_incomplete_progress_file_gives_no_line(said: str) -> None:
     assert module_line(said, Speed()) == ""
 
 
-def test_speed() -> None:
+def test_speed_is_measured_between_different_answers() -> None:
     speed = Speed()
     assert speed.words(10.0, 1_000_000) == ""
     assert speed.words(12.0, 118_000_000) == ", 58.5 MB/s"
@@ -198,11 +200,11 @@ def test_speed() -> None:
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456_789, "123 MB"), (2.5e9, "2.5 GB")]
 )
-def test_sizes(number: float, text: str) -> None:
+def test_size_is_shown_in_the_fitting_unit(number: float, text: str) -> None:
     assert size(number) == text
 
 
-def test_amounts() -> None:
+def test_amounts_are_shown_in_the_unit_of_the_total() -> None:
     assert amounts(412_000_000, 980_000_000) == "412 of 980 MB"
     assert amounts(5, 0) == "5 B"
     assert amounts(1_000, 2_000_000_000) == "0.0 of 2.0 GB"
@@ -212,11 +214,11 @@ def test_amounts() -> None:
     ("wanted", "seconds"),
     [("auto", IN_LOG), ("5", 5.0), (0.5, 0.5), (0, 0.0), (False, 0.0), ("no", 0.0), (True, IN_LOG)],
 )
-def test_interval(monkeypatch: pytest.MonkeyPatch, wanted: Any, seconds: float) -> None:
+def test_interval_option_is_read_as_seconds(monkeypatch: pytest.MonkeyPatch, wanted: Any, seconds: float) -> None:
     monkeypatch.setattr(os, "readlink", lambda path: "pipe:[1]")
     assert interval(wanted) == seconds
 
 
-def test_interval_that_is_none() -> None:
+def test_malformed_interval_is_refused() -> None:
     with pytest.raises(AnsibleError, match="overlay_progress: 'often' must be auto, false, or a number of seconds"):
         interval("often")
