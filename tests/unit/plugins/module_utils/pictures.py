@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A sound store in miniature, as a check sees it, and small damages to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import (
+    LayerRecord,
+    LayerSeen,
+    MountState,
+    Picture,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, link_id
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LayerLink, layer_links
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import Generation, NameRecord, StackRecord
+
+A, B, C, D = (f"sha256:{letter * 64}" for letter in "abcd")
+IMAGE = "sha256:" + "e" * 64
+WRITABLE = "5" * 64
+BARE = LayerSeen(None, None, "", None, committed=False, upper=False, written=False)
+"""A directory that holds nothing."""
+
+
+def sound(*diff_ids: str) -> Picture:
+    """Stack web of this chain, with a persistent layer and an older generation (A, D); stack docs of A alone; a name
+    for B, which is a layer of the chain and lies nowhere alone; and an image of the chain.
+    """
+    links = {link.layer_id: link for link in (*layer_links((A, D)), *layer_links(diff_ids))}
+    top = layer_links(diff_ids)[-1]
+    own = LayerSeen(link_id(WRITABLE), "", "/", ("work",), committed=False, upper=True, written=True)
+    contents = {hex_of(link.diff_id) for link in links.values()}
+    history = (Generation(2, diff_ids, ("chain",), ""), Generation(1, (A, D), ("old",), ""))
+    web = StackRecord("web", "/srv/web", "persistent", 0, WRITABLE, True, False, history)
+    docs = StackRecord("docs", "/srv/docs", "none", 0, "", False, False, (Generation(1, (A,), ("base",), ""),))
+    return Picture(
+        directories={},
+        foreign=(),
+        leftovers=(),
+        damaged=(),
+        names={"app": NameRecord("app", (B,)), "image": NameRecord("image", diff_ids, image_id=IMAGE)},
+        stacks={"web": web, "docs": docs},
+        asides={},
+        changes={},
+        layers={**{name: _seen(link, name != top.layer_id) for name, link in links.items()}, WRITABLE: own},
+        records={name: LayerRecord(name, link.diff_id, link.parent or None, "7") for name, link in links.items()},
+        links={link_id(name): f"../{name}/diff" for name in (*links, WRITABLE)},
+        mountdb=frozenset({WRITABLE}),
+        contents=dict.fromkeys(contents, True),
+        content_records=frozenset(contents),
+        writable_faults={},
+        work_files={},
+        images=frozenset({IMAGE}),
+        image_faults={},
+        tags_are_right=True,
+        used_layers=set(),
+        used_contents=set(),
+        shared_uppers={},
+        mounted={"web": MountState(1, ""), "docs": MountState(0, "")},
+        unknown_mounts=(),
+        changed={},
+    )
+
+
+def _seen(link: LayerLink, committed: bool) -> LayerSeen:
+    diff = "/" if link.twin else link.diff_target
+    lower, work = (link.lower, ()) if link.parent else (None, None)
+    return LayerSeen(link.link, lower, diff, work, committed, upper=False, written=link.twin)
+
+
+def forgotten(picture: Picture) -> Picture:
+    """The same where no name and no stack has anything any more: the writable layer is set aside."""
+    asides = {WRITABLE: picture.stacks["web"]}
+    return replace(picture, names={}, stacks={}, mounted={}, asides=asides)
+
+
+def layer(picture: Picture, layer_id: str, **changes: Any) -> Picture:
+    """With a layer's directory in overlay2/ changed."""
+    return put(picture, "layers", layer_id, picture.layers[layer_id]._replace(**changes))
+
+
+def layerdb(picture: Picture, layer_id: str, **changes: Any) -> Picture:
+    """With a layer's directory in layerdb/ changed."""
+    return put(picture, "records", layer_id, picture.records[layer_id]._replace(**changes))
+
+
+def stack(picture: Picture, name: str, **changes: Any) -> Picture:
+    """With a stack's record changed."""
+    return put(picture, "stacks", name, replace(picture.stacks[name], **changes))
+
+
+def put(picture: Picture, part: str, key: str, value: Any) -> Picture:
+    """With one more, or another, entry in one part of the picture."""
+    return replace(picture, **{part: {**getattr(picture, part), key: value}})
+
+
+def drop(picture: Picture, part: str, *keys: str) -> Picture:
+    """Without these entries in one part of the picture."""
+    before = getattr(picture, part)
+    if isinstance(before, frozenset):
+        return replace(picture, **{part: before - set(keys)})
+    return replace(picture, **{part: {key: value for key, value in before.items() if key not in keys}})
