@@ -95,12 +95,17 @@ def stack(picture: Picture, name: str, **changes: Any) -> Picture:
 
 def put(picture: Picture, part: str, key: str, value: Any) -> Picture:
     """With one more, or another, entry in one part of the picture."""
-    return replace(picture, **{part: {**getattr(picture, part), key: value}})
+    return _with(picture, part, {**getattr(picture, part), key: value})
 
 
 def drop(picture: Picture, part: str, *keys: str) -> Picture:
     """Without these entries in one part of the picture."""
     before = getattr(picture, part)
     if isinstance(before, frozenset):
-        return replace(picture, **{part: before - set(keys)})
-    return replace(picture, **{part: {key: value for key, value in before.items() if key not in keys}})
+        return _with(picture, part, before - set(keys))
+    return _with(picture, part, {key: value for key, value in before.items() if key not in keys})
+
+
+def _with(picture: Picture, part: str, value: Any) -> Picture:
+    changes: dict[str, Any] = {part: value}
+    return replace(picture, **changes)
