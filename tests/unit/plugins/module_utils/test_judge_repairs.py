@@ -114,6 +114,8 @@ def first(picture: Picture) -> Finding:
             "the content is not in the store; it is needed by the change of stack web that is not done",
         ),
         (replace(SOUND, image_faults={IMAGE: "missing"}), "the config of image image is not in the store"),
+        (replace(SOUND, image_faults={IMAGE: "damaged"}), "the config of image image is damaged"),
+        (layer(SOUND, APP.layer_id, lower="l/short"), "its file 'lower' is malformed"),
         (
             put(SOUND, "layers", ONE, BARE._replace(diff="/", written=True)),
             "a directory of a writable layer that no record knows; it holds files",
