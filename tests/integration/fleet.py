@@ -341,7 +341,11 @@ def running_fleet(top: Path, ansible: Ansible, count: int) -> Iterator[Fleet]:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", top / "keys" / name], check=True)
     (top / "keys/site.py").write_text(_SITE)
     top.chmod(0o755)
-    with subprocess.Popen(["unshare", "--net", "--kill-child", "--fork", "sleep", "infinity"]) as network:
+    with (
+        subprocess.Popen(["unshare", "--net", "--kill-child", "--fork", "sleep", "infinity"]) as network,
+        contextlib.ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(network.kill)  # whatever else fails: else it would be waited for for ever
         fleet = Fleet(top, ansible, _child_of(network))
         try:
             for command in (
@@ -365,5 +369,4 @@ def running_fleet(top: Path, ansible: Ansible, count: int) -> Iterator[Fleet]:
             for host in fleet.hosts:
                 fleet.call("ssh", "-O", "exit", "-o", f"ControlPath={top}/c/{host.address}", host.address)
                 fleet.kill(host)
-            network.kill()
             shutil.rmtree(top / "hosts", ignore_errors=True)
