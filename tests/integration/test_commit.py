@@ -242,7 +242,7 @@ def test_restack_is_refused_when_stack_changes_after_reading(host: Host, monkeyp
         return staged
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"{commit_module.__package__}._course.stage_contents", stage_and_write)
+        patch.setattr(f"{commit_module.__package__}.reconcile.stage_contents", stage_and_write)
         with pytest.raises(StrataError, match=r"its writable layer has changed since it was read.*mounted again"):
             commit_of(host, restack=True)
     assert len(host.mounts("web")) == 1

@@ -120,7 +120,7 @@ def test_new_store_is_writable_by_root_only_whatever_umask_and_acls_say(host: Ho
 
 
 def test_every_store_is_opened_through_the_owner_check() -> None:
-    """Modules and programs; only the room of the store makes one without."""
+    """Modules and programs; only the store's own file makes one without."""
     plugins = Path(__file__).resolve().parents[2] / "plugins"
     found = {path.name for path in plugins.rglob("*.py") if re.search(r"(?<!\w)Store\(", path.read_text())}
-    assert found == {"_store.py"}
+    assert found == {"store.py"}

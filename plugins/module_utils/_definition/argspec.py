@@ -93,7 +93,7 @@ def stack_spec() -> Spec:
         "name": {"type": "str", "required": True},
         "path": {"type": "path"},
         "layers": {"type": "list", "elements": "raw"},
-        # What has no default here has one in _stackspec: a stack that the store knows keeps what is left out.
+        # What has no default here has one in `_definition/stack`: a stack that the store knows keeps what is left out.
         "writable": {"type": "str", "choices": ["none", "persistent", "volatile"]},
         "size": {"type": "str"},
         "driver": {"type": "str", "choices": ["auto", "overlay", "fuse-overlayfs", "copy"]},

@@ -25,7 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition.files i
 from ansible_collections.strata.overlay.plugins.module_utils._layer.left_out import SOCKETS, LeftOut
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import read_file
 
-# What follows decides the bytes: when it changes, raise PACKING in _digestcache.
+# What follows decides the bytes: when it changes, raise PACKING in `_source/digest_cache`.
 EPOCH = 315532800
 """Seconds since 1970 of 1980-01-01, the fixed time of packed files: the oldest that zip can hold."""
 
