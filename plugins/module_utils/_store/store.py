@@ -285,7 +285,7 @@ class Store(StorePaths):
     def rename_record(self, path: str, other: str) -> None:
         """Give a record another name, durably; no room is needed for it."""
         os.rename(path, other)
-        for directory in {os.path.dirname(path), os.path.dirname(other)}:
+        for directory in sorted({os.path.dirname(path), os.path.dirname(other)}):
             sync_directory(directory)
 
     def _discard_or_delete(self, path: str) -> None:

@@ -340,7 +340,7 @@ def test_step_without_words_of_its_own_is_no_step() -> None:
     with pytest.raises(NotImplementedError):
         Step().words()
     with pytest.raises(NotImplementedError):
-        _ = Step().object
+        str(Step().object)
 
 
 def test_record_of_a_new_stack_has_a_new_layer_and_its_first_generation(tmp_path: Path) -> None:
