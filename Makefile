@@ -17,10 +17,10 @@ demo: ## import layers, mount a stack, upgrade it, roll it back, on this machine
 	@./scripts/demo
 
 test: setup ## everything below, with all set-up; says at the end what each part took
-	@./scripts/test
+	@.venv/bin/python scripts/test
 
 check: setup ## for the loop while coding: lint, types, unit tests and one real stack
-	@./scripts/test lint types unit smoke
+	@.venv/bin/python scripts/test lint types unit smoke
 
 lint: setup ## ruff, yamllint, ansible-lint, shellcheck, licences, changelog fragments
 	@./scripts/lint
@@ -35,7 +35,7 @@ unit: setup ## unit tests, and what they cover
 	@./scripts/unit
 
 integration: setup ## real overlays, in a mount namespace of their own; then the same stacks by the other drivers
-	@./scripts/test integration integration:fuse-overlayfs integration:copy
+	@.venv/bin/python scripts/test integration integration:fuse-overlayfs integration:copy
 
 test-vm: setup ## molecule scenarios in virtual machines; SCENARIO=default runs one of them
 	@./scripts/vm $(SCENARIO)
