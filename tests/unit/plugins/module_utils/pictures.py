@@ -109,3 +109,10 @@ def drop(picture: Picture, part: str, *keys: str) -> Picture:
 def _with(picture: Picture, part: str, value: Any) -> Picture:
     changes: dict[str, Any] = {part: value}
     return replace(picture, **changes)
+
+
+SOUND = sound(A, B, C)
+TWIN = sound(A, B, A)
+UNUSED = forgotten(SOUND)
+BASE, APP, SITE = layer_links((A, B, C))
+COPY = layer_links((A, B, A))[2]

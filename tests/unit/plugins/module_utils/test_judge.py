@@ -24,8 +24,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts impor
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LOST, layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.pictures import (
+    APP,
     BARE,
+    BASE,
+    COPY,
     IMAGE,
+    SITE,
+    SOUND,
+    TWIN,
+    UNUSED,
     WRITABLE,
     A,
     B,
@@ -36,15 +43,9 @@ from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.pictures
     layer,
     layerdb,
     put,
-    sound,
     stack,
 )
 
-SOUND = sound(A, B, C)
-TWIN = sound(A, B, A)
-UNUSED = forgotten(SOUND)
-BASE, APP, SITE = layer_links((A, B, C))
-COPY = layer_links((A, B, A))[2]
 OLD = layer_links((A, D))[1]
 OTHER = layer_links((A, C))[1]
 ONE, TWO = "1" * 64, "2" * 64

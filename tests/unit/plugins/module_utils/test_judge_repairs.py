@@ -30,30 +30,30 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot imp
     Picture,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, link_id
-from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LOST, layer_links
+from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LOST
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.pictures import (
+    APP,
     BARE,
+    BASE,
+    COPY,
     IMAGE,
+    SITE,
+    SOUND,
+    TWIN,
+    UNUSED,
     WRITABLE,
     A,
     B,
     C,
     D,
     drop,
-    forgotten,
     layer,
     layerdb,
     put,
-    sound,
     stack,
 )
 
-SOUND = sound(A, B, C)
-TWIN = sound(A, B, A)
-UNUSED = forgotten(SOUND)
-BASE, APP, SITE = layer_links((A, B, C))
-COPY = layer_links((A, B, A))[2]
 WEB = SOUND.stacks["web"]
 VOLATILE = stack(SOUND, "web", writable="volatile")
 WHOLE = stack(SOUND, "web", driver="copy")
