@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""On the controller: lines that tell how far a host is, while a module or a transfer runs there.
+"""On the controller: lines on standard error that say how far a host is, while a module or a transfer runs there.
 
+Standard output belongs to the callback: programs read JSON there.
 A thread beside the action plugin asks over a connection of its own, now and then, and only once the work takes longer
 than that: a run that is soon done says nothing and asks nothing. What goes wrong with asking is nobody's concern.
 """
@@ -77,9 +78,9 @@ def interval(wanted: Any) -> float:
 
 
 def _is_watched() -> bool:
-    """Whether Ansible's output goes to a terminal. A worker's own output goes nowhere, so its parent's is looked at."""
+    """Whether Ansible's standard error is a terminal. A worker has none of its own, so its parent's is looked at."""
     try:
-        return os.readlink(f"/proc/{os.getppid()}/fd/1").startswith(("/dev/pts/", "/dev/tty", "/dev/console"))
+        return os.readlink(f"/proc/{os.getppid()}/fd/2").startswith(("/dev/pts/", "/dev/tty", "/dev/console"))
     except OSError:
         return bool(ANSIBLE_COLOR)
 
@@ -119,7 +120,7 @@ class Progress:
             with contextlib.suppress(Exception):  # the task itself will say what is wrong with the host
                 line = ask()
                 if line not in ("", told) and not over.is_set():
-                    display.display(one_line(f"{self._host}: {line}"))
+                    display.display(one_line(f"{self._host}: {line}"), stderr=True)
                     told = line
 
     @contextlib.contextmanager
@@ -143,7 +144,7 @@ class Progress:
 
         def ask() -> str:
             done = int(self._run(f"wc -c < {shlex.quote(path)}"))
-            return f"{words}: {amounts(done, total)}{speed.words(time.monotonic(), done)}"
+            return f"{words}: {amounts(done, total)}{speed.words(time.monotonic(), done, total)}"
 
         with self.shown(ask):
             yield
@@ -157,17 +158,25 @@ class Progress:
 
 
 class Speed:
-    """Bytes a second between two answers."""
+    """Bytes a second between two answers, and the time that the rest takes at that speed."""
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
         self._words = ""
 
-    def words(self, moment: float, done: int) -> str:
-        """``, 58 MB/s``; nothing at the first answer, or where nothing has moved."""
+    def words(self, moment: float, done: int, total: int = 0) -> str:
+        """``, 58 MB/s, 12 s left``; nothing at the first answer, or where nothing has moved.
+
+        :param moment: in seconds. :param total: bytes in all, 0 where nobody knows: then no time is given.
+        """
         if self._last is None or moment > self._last[0]:
             moved = done - self._last[1] if self._last else 0
-            self._words = f", {size(moved / (moment - self._last[0]))}/s" if self._last and moved > 0 else ""
+            if self._last and moved > 0:
+                speed = moved / (moment - self._last[0])
+                left = f", {duration((total - done) / speed)} left" if total > done else ""
+                self._words = f", {size(speed)}/s{left}"
+            else:
+                self._words = ""
             self._last = (moment, done)
         return self._words
 
@@ -187,7 +196,8 @@ def module_line(said: str, speed: Speed) -> str:
     try:
         facts = json.loads(said)
         line = f"layer {min(facts['finished'] + 1, facts['layers'])} of {int(facts['layers'])}"
-        line += f", {amounts(facts['done'], facts['total'])}{speed.words(float(facts['time']), int(facts['done']))}"
+        done, total = int(facts["done"]), int(facts["total"])
+        line += f", {amounts(done, total)}{speed.words(float(facts['time']), done, total)}"
         running = [f"{_plain(words)} {amounts(done, total)}" for words, done, total in facts["running"][:_MOST_NAMED]]
     except (ValueError, TypeError, KeyError, OverflowError):
         return ""
@@ -204,6 +214,13 @@ def _plain(words: str) -> str:
 def amounts(done: int, total: int) -> str:
     """``412 of 980 MB``, in the unit of the total; only what is done where that is not known."""
     return size(done) if not total else f"{size(done, total)} of {size(total)}"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def size(number: float, like: float = 0) -> str:

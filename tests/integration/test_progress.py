@@ -82,22 +82,25 @@ def test_progress_shows_layer_amount_and_speed(host: Host, ansible: Ansible, lay
     command = playbook(ansible, host, layers)
     first = ansible.call(*command, "-e", "overlay_progress=0.05")
     assert first.returncode == 0, first.stdout + first.stderr
-    told = FAR.findall(first.stdout)
-    assert set(told) == {"localhost"}, first.stdout
-    assert re.search(r"^localhost: layer .*, [\d.]+ [kMG]B/s: content [0-9a-f]{12} from ", first.stdout, re.MULTILINE)
-    lines = [line for line in first.stdout.splitlines() if line.startswith("localhost: ")]
+    told = FAR.findall(first.stderr)
+    assert set(told) == {"localhost"}, first.stderr
+    assert re.search(
+        r"^localhost: layer \d of \d, .*, [\d.]+ [kMG]B/s.*: layer \w+ \(\S+\.tar\) ", first.stderr, re.MULTILINE
+    )
+    lines = [line for line in first.stderr.splitlines() if line.startswith("localhost: ")]
     assert len(lines) == len(set(lines)), "the same line twice tells nothing"
-    assert re.search(r"^localhost: reading /.*\.tar for its digest$", first.stdout, re.MULTILINE)
+    assert re.search(r"^localhost: reading /.*\.tar for its digest$", first.stderr, re.MULTILINE)
+    assert not FAR.search(first.stdout), "standard output belongs to the callback"
     assert left_behind() == []
     second = ansible.call(*command, "-e", "overlay_progress=0.05")
     assert second.returncode == 0
-    assert not FAR.search(second.stdout), "a run that changes nothing has nothing to tell"
+    assert not FAR.search(second.stderr), "a run that changes nothing has nothing to tell"
 
 
 def test_short_run_into_a_log_shows_no_progress(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
     done = ansible.call(*playbook(ansible, host, layers))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not re.search(r"^localhost: (layer|reading|sending) ", done.stdout, re.MULTILINE)
+    assert not re.search(r"^localhost: (layer|reading|sending) ", done.stderr, re.MULTILINE)
 
 
 def test_progress_false_shows_nothing_on_a_terminal(host: Host, ansible: Ansible, layers: list[dict[str, Any]]) -> None:
@@ -113,7 +116,7 @@ def test_progress_interval_on_a_terminal_is_shorter_than_in_a_log(tmp_path: Path
         "from ansible_collections.strata.overlay.plugins.plugin_utils._progress import interval\n"
         "pid = os.fork()\n"
         "if not pid:\n"
-        "    os.dup2(os.open(os.devnull, os.O_RDWR), 1)\n"
+        "    os.dup2(os.open(os.devnull, os.O_RDWR), 2)\n"
         f"    open({str(tmp_path / 'said')!r}, 'w').write(str(interval('auto')))\n"
         "    os._exit(0)\n"
         "os.waitpid(pid, 0)\n"
@@ -122,7 +125,7 @@ def test_progress_interval_on_a_terminal_is_shorter_than_in_a_log(tmp_path: Path
     ansible = Ansible(tmp_path, environment)
     on_terminal(["python", str(program)], ansible)
     watched = float((tmp_path / "said").read_text())
-    subprocess.run(["python", program], stdout=subprocess.PIPE, env=environment, check=True)
+    subprocess.run(["python", program], stderr=subprocess.PIPE, env=environment, check=True)
     logged = float((tmp_path / "said").read_text())
     assert (watched, logged) == (3.0, 60.0)
 
@@ -137,7 +140,7 @@ def test_progress_shows_transfers_over_ssh(host: Host, ansible: Ansible, sshd: S
     command = playbook(ansible, host, layers, "target")
     done = ansible.call(*command, "-i", str(ansible.directory / "inventory.yml"), "-e", "overlay_progress=0.05")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^target: sending layer 1 of 1: [\d.]+ of [\d.]+ MB", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^target: sending layer 1 of 1: [\d.]+ of [\d.]+ MB", done.stderr, re.MULTILINE), done.stderr
     assert left_behind() == []
 
 

@@ -46,7 +46,7 @@ _PAUSE = 0.5
 class Job:
     """One piece of work.
 
-    :ivar words: what is worked at, as "content 0123456789ab from base.tar".
+    :ivar words: what is worked at, as "layer base (base.tar)".
     :ivar work: does it, in another process than this one or in this; what it returns goes through JSON.
         A StrataError that it raises has to name the job itself.
     :ivar size: bytes to be done, in the units of ``Count``; 0 where nobody knows.

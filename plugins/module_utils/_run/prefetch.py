@@ -88,7 +88,7 @@ def look_ahead(
         with contextlib.suppress(OSError, StrataError):  # what is wrong with it is told when it is resolved
             found = _ask(layer, store, cache) if source.kind == "url" else recall(source_key(source), cache)
             if found is None:
-                unread[source] = _unread(source)
+                unread[source] = _unread(source, layer.where)
             elif source.kind == "url":
                 known[source] = found
     asked = [item for item in unread.values() if item.source.kind in _ASKED or item.words]
@@ -122,6 +122,7 @@ class _Packed:
                 source_digest=origin.source_digest,
                 before=before,
                 inline=bool(facts.get("inline")),
+                where=layer.where,
             )
 
     def look(self, layer: LayerSpec, known: Dict[Source, Digested], unread: Dict[Source, Unread]) -> None:
@@ -138,7 +139,7 @@ class _Packed:
             if self._store.has_content(found.diff_id):
                 known[source] = found
                 return
-        unread[source] = Unread(source, words=describe(source), before=self._before(layer))
+        unread[source] = Unread(source, words=describe(source), before=self._before(layer), where=layer.where)
 
     def _before(self, layer: LayerSpec) -> Tuple[str, ...]:
         return tuple(map(self._store.content, self._contents.before(layer)))
@@ -179,13 +180,13 @@ def _ask(layer: LayerSpec, store: Store, cache: DigestCache) -> Optional[Digeste
     return urls.settled(layer) or urls.unchanged(layer)
 
 
-def _unread(source: Source) -> Unread:
+def _unread(source: Source, where: str) -> Unread:
     if source.kind != "url":
-        return Unread(source)
+        return Unread(source, where=where)
     from ansible_collections.strata.overlay.plugins.module_utils._source.url import Download
 
     download = Download(source)
-    return Unread(source, download, download.told)
+    return Unread(source, download, download.told, where=where)
 
 
 def _urls(store: Store, cache: DigestCache) -> Urls:

@@ -130,8 +130,9 @@ def _tree(workspace: str, diff_id: str) -> str:
 
 
 def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
-    words = f"content {short(origin.diff_id)} from {origin.words}"
-    named = f"{origin.where}: {words}" if origin.where else words
+    named = f"content {short(origin.diff_id)} from {origin.words}"
+    if origin.where:
+        named = f"{origin.where}: {named}"
     size, effort = _extent(origin.source, origin.opener, origin.blob, origin.size)
     apart = idle and is_worth_forking(size, origin.remote)
 
@@ -143,7 +144,7 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
             raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
 
-    return Job(words, work, size, origin.remote, effort)
+    return Job(_label(origin.where, origin.words), work, size, origin.remote, effort)
 
 
 def _other_content(origin: Origin, found: str) -> StrataError:
@@ -161,7 +162,8 @@ def _other_content(origin: Origin, found: str) -> StrataError:
 
 
 def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
-    words = f"a layer from {item.words or describe(item.source)}"
+    source = item.words or describe(item.source)
+    words = f"{item.where or 'a layer'} from {source}"
     size, effort = _extent(item.source, item.opener)
     download = item.source.kind == "url"
     apart = idle and is_worth_forking(size, download)
@@ -182,7 +184,12 @@ def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
         told = {**item.told(), **({"source_digest": source_digest} if source_digest else {})}
         return astuple(replace(unpacked, left_out=warnings)), told
 
-    return Job(words, work, size, download, effort)
+    return Job(_label(item.where, source), work, size, download, effort)
+
+
+def _label(where: str, source: str) -> str:
+    """What an operator sees in progress lines: the layer by its name, and its source."""
+    return f"{where} ({source})" if where else source
 
 
 def _extent(

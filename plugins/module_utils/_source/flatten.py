@@ -53,7 +53,7 @@ def copy_job(target: str, trees: Sequence[str], origin: Origin) -> Job:
             raise StrataError(f"{words} {then}".rstrip()) from error
         return astuple(Unpacked(origin.diff_id, found.size, found.entries, found.allocated, found.digest))
 
-    return Job(f"the copy of {origin.words}", work)
+    return Job(f"{origin.where} (the copy of {origin.words})", work)
 
 
 def merge_trees(trees: Sequence[str], target: str, reserve: int = UNLESS_SET) -> None:

@@ -38,6 +38,7 @@ class Unread:
     :ivar opener: as in ``open_tar``.
     :ivar told: called in the process that has read it to its end: what else is to be known of it.
     :ivar words: what it is, in a few words.
+    :ivar where: the first layer that asks for it, as errors and progress lines name it; "" if unknown.
     :ivar diff_id: that it has to have before times are settled; "" for any. ``source_digest``: what is known of that.
     :ivar before: trees that it replaces, against which its times are settled; ``inline``: and keep those they had.
     """
@@ -50,6 +51,7 @@ class Unread:
     source_digest: str = ""
     before: Tuple[str, ...] = ()
     inline: bool = False
+    where: str = ""
 
 
 class SourceDigest:

@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.plugin_utils._progress import (
     IN_LOG,
     Speed,
     amounts,
+    duration,
     interval,
     module_line,
     size,
@@ -195,6 +196,19 @@ def test_speed_is_measured_between_different_answers() -> None:
     assert speed.words(12.0, 118_000_000) == ", 58.5 MB/s"
     assert speed.words(12.0, 118_000_000) == ", 58.5 MB/s", "the same answer once more"
     assert speed.words(14.0, 118_000_000) == ""
+
+
+def test_time_left_is_reckoned_from_the_speed_where_the_total_is_known() -> None:
+    speed = Speed()
+    assert speed.words(0.0, 0, 500) == ""
+    assert speed.words(2.0, 200, 500) == ", 100 B/s, 3 s left"
+    assert speed.words(3.0, 500, 500) == ", 300 B/s"
+    assert speed.words(4.0, 600) == ", 100 B/s"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (45, "45 s"), (120, "2 min"), (12_600, "3.5 h")])
+def test_duration_is_shown_in_the_fitting_unit(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
