@@ -36,6 +36,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.inspect_layo
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import (
     ChangeRecord,
     ContentRecord,
+    LaterRecordError,
     NameRecord,
     StackRecord,
     load,
@@ -187,6 +188,8 @@ class _Look:
                     raise StrataError("it is no file")
                 record = load(record_type, text, path)
                 _check_record(self._store, kind, record, stem)
+            except LaterRecordError:
+                raise  # it is sound, and nothing can be judged without it
             except StrataError as error:
                 words = "it is empty" if text == "" else str(error)
                 self._damaged.append(DamagedRecord(path, words))

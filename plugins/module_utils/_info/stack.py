@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
@@ -27,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.request impo
     shown_content,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import lower_trees, upper_tree
-from ansible_collections.strata.overlay.plugins.module_utils._store.records import StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import StackRecord, record_data
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def stack_info(store: Store, name: str, changes: bool = False) -> Dict[str, Any]
     changed = {"changes": [change._asdict() for change in stack_changes(store, record)]} if changes else {}
     return {
         "name": name,
-        "record": asdict(record),
+        "record": record_data(record),
         "mounted": bool(ours),
         "drift": stack_drift(store, record, mounts, ours),
         **recorded(record),
@@ -121,7 +120,16 @@ def recorded(record: StackRecord) -> Dict[str, Any]:
         "diff_ids": list(record.diff_ids),
         "chain_id": chain_ids(record.diff_ids)[-1],
         "generation": record.generation,
-        "generations": [asdict(generation) for generation in record.history],
+        "generations": [
+            {
+                "number": generation.number,
+                "diff_ids": list(generation.diff_ids),
+                "layers": list(generation.layers),
+                "time": generation.time,
+                "back_to": generation.back_to,
+            }
+            for generation in record.history
+        ],
     }
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, short
@@ -156,10 +157,17 @@ def _images(desired: Desired, observed: Observed) -> List[Step]:
 def _names(desired: Desired, observed: Observed) -> List[Step]:
     names = observed.known.names
     steps: List[Step] = [
-        SetName(record, names.get(name)) for name, record in desired.names.items() if _differs(record, names.get(name))
+        SetName(_with_unknown(record, names.get(name)), names.get(name))
+        for name, record in desired.names.items()
+        if _differs(record, names.get(name))
     ]
     dropped = [names[name] for name in desired.dropped_names]
     return steps + [DropName(record.name, record.kind) for record in dropped]
+
+
+def _with_unknown(record: NameRecord, before: Optional[NameRecord]) -> NameRecord:
+    """With what a later release has put on record."""
+    return replace(record, unknown=before.unknown) if before else record
 
 
 def _differs(record: NameRecord, before: Optional[NameRecord]) -> bool:

@@ -237,6 +237,7 @@ class WriteStack(Step):
             boot=spec.boot,
             left=before.left if before else (),
             driver=self.stack.driver,
+            unknown=before.unknown if before else {},
         )
 
 

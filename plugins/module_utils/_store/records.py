@@ -3,12 +3,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What the store remembers beyond Docker's format: names, stacks, where contents came from. JSON, one file a record."""
+"""What the store remembers beyond Docker's format: names, stacks, where contents came from. JSON, one file a record.
+
+Files outlive the code that wrote them, in both directions: after an upgrade, and where the ``mount.strata`` or
+``strata-prune`` on a host is older than the collection that manages it.
+
+- ``KEYS`` names the key of each attribute, so renaming an attribute changes no file.
+- A reader keeps the keys that it does not know (``unknown``) and writes them back.
+- ``version`` is the version of the format that a record was written in; without it, a record is of version 1. A
+  version that only adds keys is read by all. One that older readers would get wrong also sets ``min_reader``, the
+  oldest version that may read it; others refuse the record and change nothing.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import (
@@ -21,6 +31,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._common.value import Value
 from ansible_collections.strata.overlay.plugins.module_utils._definition.mount_options import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_mounts import FUSE_OVERLAYFS
+
+VERSION = 1
+"""Of the format; raised with every change of it."""
+
+
+class LaterRecordError(StrataError):
+    """A record that this code must not read. It is not damaged: nothing may be done without knowing what it says."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,6 +54,7 @@ class NameRecord(Value):
     source: str = ""
     image_id: str = ""
     manifest_digest: str = ""
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def kind(self) -> str:
@@ -62,6 +80,7 @@ class ContentRecord(Value):
     allocated: int = -1
     digest: str = ""
     source_digest: str = ""
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def has_digest(self) -> bool:
@@ -83,6 +102,7 @@ class Generation(Value):
     layers: Tuple[str, ...]
     time: str
     back_to: int = 0
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,6 +136,7 @@ class StackRecord(Value):
     boot: bool = True
     left: Tuple[str, ...] = ()
     driver: str = "overlay"
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def diff_ids(self) -> Tuple[str, ...]:
@@ -159,54 +180,161 @@ class ChangeRecord(Value):
     was_mounted: bool = False
     back: Tuple[str, ...] = ()
     back_layers: Tuple[str, ...] = ()
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+
+KEYS: Mapping[type, Mapping[str, str]] = {
+    NameRecord: {
+        "name": "name",
+        "diff_ids": "diff_ids",
+        "labels": "labels",
+        "source": "source",
+        "image_id": "image_id",
+        "manifest_digest": "manifest_digest",
+    },
+    ContentRecord: {
+        "diff_id": "diff_id",
+        "size": "size",
+        "entries": "entries",
+        "source": "source",
+        "imported": "imported",
+        "allocated": "allocated",
+        "digest": "digest",
+        "source_digest": "source_digest",
+    },
+    Generation: {
+        "number": "number",
+        "diff_ids": "diff_ids",
+        "layers": "layers",
+        "time": "time",
+        "back_to": "back_to",
+    },
+    MountStyle: {
+        "options": "options",
+        "propagation": "propagation",
+        "context": "context",
+        "idmap_uid": "idmap_uid",
+        "idmap_gid": "idmap_gid",
+        "owner": "owner",
+        "group": "group",
+        "mode": "mode",
+    },
+    StackRecord: {
+        "name": "name",
+        "path": "path",
+        "writable": "writable",
+        "size": "size",
+        "stack_id": "stack_id",
+        "mounted": "mounted",
+        "made_path": "made_path",
+        "history": "history",
+        "keep": "keep",
+        "style": "style",
+        "project": "project",
+        "services": "services",
+        "boot": "boot",
+        "left": "left",
+        "driver": "driver",
+    },
+    ChangeRecord: {
+        "name": "name",
+        "running": "running",
+        "was_mounted": "was_mounted",
+        "back": "back",
+        "back_layers": "back_layers",
+    },
+}
+"""Attributes and their keys in files. Keys never change: hosts hold files that have them."""
 
 _Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord, ChangeRecord)
 
 
 def dump(record: Any) -> str:
     """A record -> its JSON text, keys sorted."""
-    data = asdict(record)
-    if data.get("driver") == "overlay":
-        del data["driver"]  # which a mount.strata of an earlier release, at the next boot, does not know
-    if not data.get("source_digest", True):
-        del data["source_digest"]  # the records of nearly all contents stay readable for earlier releases
-    return json.dumps(data, indent=1, sort_keys=True) + "\n"
+    return json.dumps(record_data(record), indent=1, sort_keys=True) + "\n"
+
+
+def record_data(record: Any) -> Dict[str, Any]:
+    """A record -> what its file holds."""
+    data = part_data(record)
+    if isinstance(record, StackRecord):
+        data["style"] = {**record.unknown.get("style", {}), **data["style"]}
+    return {**data, "version": max(VERSION, data.get("version", 0))}
+
+
+def part_data(part: Any) -> Dict[str, Any]:
+    """A record or a part of one -> what the file holds of it."""
+    known = {key: _plain(getattr(part, attribute)) for attribute, key in KEYS[type(part)].items()}
+    return {**getattr(part, "unknown", {}), **known}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return part_data(value) if type(value) in KEYS else value
 
 
 def load(kind: Type[_Record], text: str, path: str) -> _Record:
-    """JSON text -> record; StrataError naming the file where it is damaged."""
+    """JSON text -> record.
+
+    :raises StrataError: naming the file where it is damaged.
+    :raises LaterRecordError: it is of a version that only later releases may read.
+    """
     try:
         data: Dict[str, Any] = json.loads(text)
+        _check_version(data, path)
+        values = _values(kind, data)
         if kind is StackRecord:
-            data["history"] = tuple(Generation(**_tuples(entry)) for entry in data["history"])
-            data["style"] = MountStyle(**_tuples(data.get("style") or {}))
-            if not data["history"]:
+            values["history"] = tuple(Generation(**_values(Generation, entry)) for entry in data["history"])
+            style = _values(MountStyle, data.get("style") or {})
+            values["unknown"]["style"] = style.pop("unknown")
+            values["style"] = MountStyle(**style)
+            if not values["history"]:
                 raise ValueError("it has no generation")
-            for generation in data["history"]:
+            for generation in values["history"]:
                 _check_chain(generation.diff_ids)
         elif kind is NameRecord:
-            _check_chain(_tuples(data)["diff_ids"])
-            if data.get("image_id") and not DIFF_ID.match(str(data["image_id"])):
+            _check_chain(values["diff_ids"])
+            if values.get("image_id") and not DIFF_ID.match(str(values["image_id"])):
                 raise ValueError("its image id is no digest")
-        elif kind is ChangeRecord and data["back"]:
-            _check_chain(_tuples(data)["back"])
-        if "://" in str(data.get("source")):
+        elif kind is ChangeRecord and values.get("back"):
+            _check_chain(values["back"])
+        if "://" in str(values.get("source")):
             # Loaded when it is needed. Earlier releases kept URLs whole.
             from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import shown_url
 
-            data["source"] = shown_url(data["source"])
-        return kind(**_tuples(data))
+            values["source"] = shown_url(values["source"])
+        return kind(**values)
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise StrataError(
             f"The record {path} is damaged ({error}). Move it away and run again with the definition."
         ) from error
 
 
+def _check_version(data: Mapping[str, Any], path: str) -> None:
+    version, min_reader = data.get("version", 1), data.get("min_reader", 1)
+    if not isinstance(version, int) or not isinstance(min_reader, int):
+        raise ValueError("its version is not a number")
+    if min_reader > VERSION:
+        raise LaterRecordError(
+            f"The record {path} was written by a later release of strata.overlay, in version {version} of the format; "
+            f"this one reads version {VERSION}. Nothing was changed. Use that release or a later one; where "
+            "mount.strata or strata-prune says this, run the role host, or strata.overlay.prune, of that release again."
+        )
+
+
+def _values(kind: type, data: Mapping[str, Any]) -> Dict[str, Any]:
+    """What a file holds -> arguments for the record or part; what nobody knows here goes into ``unknown``."""
+    attributes = {key: attribute for attribute, key in KEYS[kind].items()}
+    values: Dict[str, Any] = {"unknown": {}}
+    for key, value in data.items():
+        if key in attributes:
+            values[attributes[key]] = tuple(value) if isinstance(value, list) else value
+        else:
+            values["unknown"][key] = value
+    return values
+
+
 def _check_chain(diff_ids: Any) -> None:
     if not isinstance(diff_ids, tuple) or not diff_ids or not all(DIFF_ID.match(str(item)) for item in diff_ids):
         raise ValueError("its DiffIDs are no list of digests")
-
-
-def _tuples(data: Mapping[str, Any]) -> Dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

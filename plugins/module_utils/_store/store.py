@@ -27,6 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.paths import
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import (
     ChangeRecord,
     ContentRecord,
+    LaterRecordError,
     NameRecord,
     StackRecord,
     load,
@@ -163,8 +164,12 @@ class Store(StorePaths):
         found: List[StackRecord] = []
         for path in [self.aside_file(stack_id) for stack_id in self._recorded("aside")]:
             text = read_text(path)
-            with contextlib.suppress(StrataError):
+            try:
                 found += [load(StackRecord, text, path)] if text is not None else []
+            except LaterRecordError:
+                raise
+            except StrataError:
+                continue
         return found
 
     def _recorded(self, kind: str) -> List[str]:

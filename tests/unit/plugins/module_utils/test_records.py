@@ -58,6 +58,8 @@ def test_text_of_a_record_is_pinned() -> None:
         "services": [],
         "boot": True,
         "left": [],
+        "driver": "overlay",
+        "version": 1,
         "style": {
             "options": [],
             "propagation": "",
@@ -136,7 +138,6 @@ def test_record_with_a_malformed_chain_is_refused(diff_ids: object) -> None:
         damaged(history=None),
         damaged(history=[1]),
         damaged(history=[{"number": 1}]),
-        damaged(unheard_of=1),
         "[" * 100,
     ],
 )
