@@ -16,24 +16,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Optional
 
-from ansible_collections.strata.overlay.plugins.module_utils._archive.acl import take_access_lists
+from ansible_collections.strata.overlay.plugins.module_utils._archive.byte_source import CHUNK, ByteSource
+from ansible_collections.strata.overlay.plugins.module_utils._archive.entries import (
+    KINDS,
+    apply_records,
+    for_all,
+    from_header,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import (
     BLOCK,
-    HEADER,
     MAX_SIZE,
-    NANOSECONDS,
-    POSIX_MAGIC,
     Entry,
     Record,
     check_ranges,
     checksum_matches,
-    is_attribute,
     parse_records,
-    read_decimal,
     read_number,
     read_text,
-    read_time,
-    read_xattrs,
     show,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._archive.sparse import (
@@ -48,122 +47,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 
 __all__ = ["END", "Entry", "TarReader", "header", "padding", "show"]
 
-_CHUNK = 1 << 20
 _MAX_EXTENDED = 1 << 24
 """Bytes of all PAX headers and long names before one entry; more is a trap for memory."""
 
-_FOR_ALL = (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
-"""What is taken from global headers. They cost time with every entry, so there must not be many of them."""
-
 _ZEROS = bytes(BLOCK)
-_KINDS = {
-    b"\0": "file",
-    b"0": "file",
-    b"7": "file",
-    b"S": "file",
-    b"1": "hardlink",
-    b"2": "symlink",
-    b"3": "char",
-    b"4": "block",
-    b"5": "directory",
-    b"D": "directory",
-    b"6": "fifo",
-}
 _DUMP = b"D"
 """A directory of GNU tar's incremental archives: its data is the list of what was in it."""
-
-
-class _Source:
-    """The stream, in pieces of any length; ``position`` is how many bytes were used.
-
-    :ivar entry: the name of the last one whose header was read, for messages.
-    """
-
-    def __init__(self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]]) -> None:
-        self._leap = leap
-        self.entry: Optional[bytes] = None
-        self._read = read
-        self._buffer = b""
-        self._at = 0
-        self._before = 0
-
-    @property
-    def position(self) -> int:
-        return self._before + self._at
-
-    def _refill(self) -> bool:
-        """Fetch the next chunk once the last is used up; False at the end of the stream."""
-        self._before += len(self._buffer)
-        self._buffer, self._at = self._read(_CHUNK), 0
-        return bool(self._buffer)
-
-    def _take(self, limit: int) -> slice:
-        """Where in the buffer the next bytes are: between 1 and ``limit``, none at the end of the stream."""
-        if self._at == len(self._buffer) and not self._refill():
-            return slice(0)
-        start = self._at
-        self._at = min(start + limit, len(self._buffer))
-        return slice(start, self._at)
-
-    def up_to(self, limit: int) -> bytes:
-        """Between 1 and ``limit`` bytes, none at the end of the stream."""
-        part = self._take(limit)  # before the buffer is looked at: it may be another one afterwards
-        return self._buffer[part]
-
-    def view_up_to(self, limit: int) -> memoryview:
-        """The same without a copy."""
-        start = self._at
-        end = start + limit
-        if start < len(self._buffer) and end <= len(self._buffer):
-            self._at = end
-            return memoryview(self._buffer)[start:end]
-        part = self._take(limit)
-        return memoryview(self._buffer)[part]
-
-    def at_most(self, length: int) -> bytes:
-        """``length`` bytes, or fewer where the stream ends."""
-        end = self._at + length
-        if end <= len(self._buffer):
-            piece = self._buffer[self._at : end]
-            self._at = end
-            return piece
-        pieces = []
-        while length:
-            piece = self.up_to(length)
-            if not piece:
-                break
-            pieces.append(piece)
-            length -= len(piece)
-        return b"".join(pieces)
-
-    def exactly(self, length: int) -> bytes:
-        piece = self.at_most(length)
-        if len(piece) < length:
-            raise self.cut_short()
-        return piece
-
-    def skip(self, length: int) -> None:
-        beyond = length - (len(self._buffer) - self._at)
-        if beyond <= 0:
-            self._at += length
-            return
-        if self._leap is not None:
-            self._leap(beyond)
-            self._before += len(self._buffer) + beyond
-            self._buffer, self._at = b"", 0
-            return
-        while length:
-            part = self._take(length)
-            if part.stop == 0:
-                raise self.cut_short()
-            length -= part.stop - part.start
-
-    def cut_short(self) -> StrataError:
-        return StrataError(f"the archive is cut short: it ends in the middle, at byte {self.position}{self.near()}")
-
-    def near(self) -> str:
-        """Where an error was found."""
-        return "" if self.entry is None else f", in entry {show(self.entry)} or right behind it"
 
 
 @dataclass
@@ -191,7 +80,7 @@ class TarReader:
     def __init__(
         self, read: Callable[[int], bytes], leap: Optional[Callable[[int], object]] = None, pinned: bool = False
     ) -> None:
-        self._source = _Source(read, leap)
+        self._source = ByteSource(read, leap)
         self._pinned = pinned
         self._globals: Dict[bytes, bytes] = {}
         self._left = 0
@@ -245,7 +134,7 @@ class TarReader:
                     self._extend(extension, flag, self._payload(block))
                 elif flag == b"V":
                     continue  # the name of a volume: says nothing about files
-                elif flag in _KINDS:
+                elif flag in KINDS:
                     return self._entry(block, flag, extension)
                 else:
                     raise ValueError(f"its type {flag!r} is not known here")
@@ -287,13 +176,13 @@ class TarReader:
             start = self._source.position
             block = self._source.at_most(BLOCK)
             if block == _ZEROS:
-                while self._source.up_to(_CHUNK):
+                while self._source.up_to(CHUNK):
                     pass
                 return
             _check_zeros(block, start)
         while True:
             start = self._source.position
-            piece = self._source.up_to(_CHUNK)
+            piece = self._source.up_to(CHUNK)
             if not piece:
                 return
             _check_zeros(piece, start)
@@ -308,7 +197,7 @@ class TarReader:
 
     def _extend(self, extension: _Extension, flag: bytes, payload: bytes) -> None:
         if flag == b"g":
-            self._globals.update(_for_all(parse_records(payload)))
+            self._globals.update(for_all(parse_records(payload)))
             return
         extension.seen = True
         extension.size += len(payload)
@@ -322,13 +211,13 @@ class TarReader:
 
     def _entry(self, block: bytes, flag: bytes, extension: _Extension) -> Entry:
         """Put header, long names and records together; leaves the stream at the first byte of data."""
-        entry = _from_header(block, flag)
+        entry = from_header(block, flag)
         if extension.long_name is not None:
             entry.name = extension.long_name
         if extension.long_target is not None:
             entry.target = extension.long_target
         if self._globals or extension.records:
-            _apply_records(entry, {**self._globals, **dict(extension.records)})
+            apply_records(entry, {**self._globals, **dict(extension.records)})
         if entry.kind == "file" and entry.name.endswith(b"/"):
             entry.kind = "directory"  # how tar said it before there was a type for it
         # What it is comes before how much of it there is: directories, links, devices and fifos have no data, whatever
@@ -375,51 +264,3 @@ def _check_zeros(piece: bytes, start: int) -> None:
 def _believable(size: int) -> None:
     if size > _MAX_EXTENDED:
         raise ValueError(f"extended headers of {size} bytes in all are not believable")
-
-
-def _for_all(records: List[Record]) -> Dict[bytes, bytes]:
-    """What a global header says about all entries that follow."""
-    for key, _value in records:
-        # Docker takes none from there either; some megabytes of them on each of many small entries fill any disk.
-        if is_attribute(key):
-            raise ValueError(
-                "a global header with extended attributes for all entries is refused; write them per entry"
-            )
-    return {key: value for key, value in records if key in _FOR_ALL}
-
-
-def _from_header(block: bytes, flag: bytes) -> Entry:
-    kind = _KINDS[flag]
-    text, mode, uid, gid, size, mtime, target, magic, major, minor, prefix = HEADER.unpack(block)
-    name: bytes = text.split(b"\0", 1)[0]
-    if magic == POSIX_MAGIC and prefix[0]:
-        name = prefix.split(b"\0", 1)[0] + b"/" + name
-    return Entry(
-        name,
-        kind,
-        read_number(mode) & 0o7777,
-        read_number(uid),
-        read_number(gid),
-        read_number(size),
-        read_number(mtime) * NANOSECONDS,
-        target.split(b"\0", 1)[0] if kind in ("hardlink", "symlink") else b"",
-        (read_number(major), read_number(minor)) if kind in ("char", "block") else (0, 0),
-    )
-
-
-def _apply_records(entry: Entry, records: Dict[bytes, bytes]) -> None:
-    """PAX records override the header; an empty one takes back what a global header said."""
-    entry.name = records.get(b"GNU.sparse.name") or records.get(b"path") or entry.name
-    if entry.kind in ("hardlink", "symlink"):
-        entry.target = records.get(b"linkpath") or entry.target
-    if records.get(b"size"):
-        entry.size = read_decimal(records[b"size"])
-    if records.get(b"uid"):
-        entry.uid = read_decimal(records[b"uid"])
-    if records.get(b"gid"):
-        entry.gid = read_decimal(records[b"gid"])
-    if records.get(b"mtime"):
-        entry.mtime_ns = read_time(records[b"mtime"])
-    entry.xattrs = read_xattrs(records)
-    if entry.kind not in ("hardlink", "symlink"):
-        take_access_lists(records, entry)
