@@ -27,7 +27,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import 
 from ansible_collections.strata.overlay.plugins.module_utils._services.systemd import ServiceManager, Systemd
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import dump
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
-from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import transaction
+
+Batches = Mapping[Type[Step], Callable[[List[Any]], None]]
+"""What does the steps of each kind, several at once."""
 
 
 class HostApplier:
@@ -42,7 +45,7 @@ class HostApplier:
         self._reread = False
         self.checked: Dict[str, str] = {}
 
-    def batches(self) -> Mapping[Type[Step], Callable[[List[Any]], None]]:
+    def batches(self) -> Batches:
         """What does the steps of each kind; for units that stop, the caller has to know what to do when they do not."""
         return {
             StartServices: self._start,
@@ -53,14 +56,13 @@ class HostApplier:
 
     def begin(self, steps: Sequence[Step]) -> None:
         """Note what the host is like before anything is stopped. Call it before the first step."""
-        transaction = Transaction(self._store, self._workspace)
-        for step in steps:
-            if isinstance(step, ServiceStep):
-                # Without a workspace stacks are only taken away, and there is nothing to go back to.
-                if step.change.name not in self._last and self._workspace:
-                    transaction.write(self._store.change_file(step.change.name), dump(step.change))
-                self._last[step.change.name] = step
-        transaction.commit()
+        with transaction(self._store, self._workspace) as new:
+            for step in steps:
+                if isinstance(step, ServiceStep):
+                    # Without a workspace stacks are only taken away, and there is nothing to go back to.
+                    if step.change.name not in self._last and self._workspace:
+                        new.write(self._store.change_file(step.change.name), dump(step.change))
+                    self._last[step.change.name] = step
 
     def end(self) -> None:
         """Let systemd read the units that were written or removed, once. Call it in any case."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from datetime import datetime, timezone
-from typing import Iterator, List, Sequence, Type, TypeVar
+from typing import List, Sequence, Type, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
     Discard,
@@ -25,14 +25,14 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.model import
     WriteTags,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._common.clock import now
-from ansible_collections.strata.overlay.plugins.module_utils._image.db import stage_repositories
+from ansible_collections.strata.overlay.plugins.module_utils._image.db_stage import stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._prune.sweep import sweep
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ContentRecord, dump
 from ansible_collections.strata.overlay.plugins.module_utils._store.stage_layout import stage_layer, stage_writable
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
-from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
+from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import transaction
 
 _AnyMend = TypeVar("_AnyMend", bound=Mend)
 
@@ -73,28 +73,22 @@ class Repairer:
         self._record_contents(_of(RecordContent, mends))
         self._rebuild(_of(RebuildLayer, mends), _of(RebuildWritable, mends))
         if _of(WriteTags, mends):
-            with self._transaction() as transaction:
-                stage_repositories(self._store, transaction, {})
+            with transaction(self._store, self._workspace) as new:
+                stage_repositories(self._store, new, {})
         if _of(Sweep, mends):
             sweep(self._store)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
-        transaction = Transaction(self._store, self._workspace)
-        yield transaction
-        transaction.commit()
-
     def _record_contents(self, mends: Sequence[RecordContent]) -> None:
-        with self._transaction() as transaction:
+        with transaction(self._store, self._workspace) as new:
             for mend in mends:
                 tree = tree_digest(self._store.content(mend.diff_id))
                 record = ContentRecord(
                     mend.diff_id, tree.size, tree.entries, ORIGIN, now(), tree.allocated, tree.digest
                 )
-                transaction.write(self._store.content_file(mend.diff_id), dump(record))
+                new.write(self._store.content_file(mend.diff_id), dump(record))
 
     def _rebuild(self, layers: Sequence[RebuildLayer], writables: Sequence[RebuildWritable]) -> None:
-        with self._transaction() as transaction:
+        with transaction(self._store, self._workspace) as new:
             # Those with fewer below them first: each marks the one below as committed.
             for mend in sorted(layers, key=lambda mend: len(mend.layer.lower)):
                 link = mend.layer
@@ -102,12 +96,12 @@ class Repairer:
                     continue  # it would be built wherever that leads
                 record = self._store.content_record(link.diff_id)
                 size = record.size if record else 0
-                stage_layer(self._store, transaction, link, size, self._store.content(link.diff_id))
-        with self._transaction() as transaction:
+                stage_layer(self._store, new, link, size, self._store.content(link.diff_id))
+        with transaction(self._store, self._workspace) as new:
             for writable in writables:
                 if os.path.islink(self._store.layer(writable.record.stack_id)):
                     continue
-                stage_writable(self._store, transaction, writable.record)
+                stage_writable(self._store, new, writable.record)
 
 
 def _distinct(findings: Sequence[Finding]) -> List[Mend]:

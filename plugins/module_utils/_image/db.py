@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Images as Docker keeps them: configs in imagedb, and repositories.json, which is made anew from the names.
+"""Images as Docker keeps them, read: configs in imagedb, and repositories.json.
 
 Format: moby daemon/internal/image (fs.go) and daemon/internal/refstore (store.go).
 """
@@ -19,15 +19,14 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._definition.image_name import familiar
 from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import (
     WRONG_TAG,
-    _home,
     config_file,
+    docker_home,
     repositories_file,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._image.manifest import Config, read_config, sha256
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import read_text
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
-from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
 
 Repositories = Dict[str, Dict[str, str]]
 """What repositories.json says: image id by full reference, by repository."""
@@ -51,7 +50,7 @@ def read_stored(store: Store, image_id: str) -> Optional[Config]:
 def stored_images(store: Store) -> List[str]:
     """The ids of all images whose config is there."""
     try:
-        return [SHA256 + name for name in sorted(os.listdir(f"{_home(store)}/imagedb/content/sha256"))]
+        return [SHA256 + name for name in sorted(os.listdir(f"{docker_home(store)}/imagedb/content/sha256"))]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -97,22 +96,3 @@ def inspect_image(store: Store, record: NameRecord, names: Mapping[str, NameReco
     if tagged is not None and tagged == wanted[reference.repository][reference.full]:
         return None
     return WRONG_TAG
-
-
-def stage_config(store: Store, transaction: Transaction, image_id: str, config: bytes) -> None:
-    """Write an image's config; StrataError where it is not what its id says."""
-    if sha256(config) != image_id:
-        raise StrataError(f"image {image_id}: the config that came with it is another one; run again")
-    transaction.write(config_file(store, image_id), config.decode("utf-8"), 0o600)
-
-
-def stage_repositories(store: Store, transaction: Transaction, changed: Mapping[str, Optional[NameRecord]]) -> None:
-    """Make repositories.json anew.
-
-    :param changed: names that are being set, None for those that go; all others are as the store has them.
-    """
-    records = {name: store.name_record(name) for name in store.names() if name not in changed}
-    records.update(changed)
-    repositories = repositories_of(record for record in records.values() if record is not None)
-    text = json.dumps({"Repositories": repositories}, sort_keys=True, separators=(",", ":"))
-    transaction.write(repositories_file(store), text, 0o600)

@@ -16,18 +16,18 @@ WRONG_TAG = "its tag in repositories.json is missing or wrong"
 
 def config_file(store: StorePaths, image_id: str) -> str:
     """Where an image's config lies; its name is its digest."""
-    return f"{_home(store)}/imagedb/content/sha256/{hex_of(image_id)}"
+    return f"{docker_home(store)}/imagedb/content/sha256/{hex_of(image_id)}"
 
 
 def metadata_directory(store: StorePaths, image_id: str) -> str:
     """Where Docker keeps what it knows of an image beyond its config."""
-    return f"{_home(store)}/imagedb/metadata/sha256/{hex_of(image_id)}"
+    return f"{docker_home(store)}/imagedb/metadata/sha256/{hex_of(image_id)}"
 
 
 def repositories_file(store: StorePaths) -> str:
     """Docker's list of tags."""
-    return f"{_home(store)}/repositories.json"
+    return f"{docker_home(store)}/repositories.json"
 
 
-def _home(store: StorePaths) -> str:
+def docker_home(store: StorePaths) -> str:
     return f"{store.root}/image/overlay2"

@@ -30,8 +30,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.request impo
     root_on_device,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._source.source_digest import SourceDigests
+from ansible_collections.strata.overlay.plugins.module_utils._store.recorded import lower_links
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord, StackRecord
-from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store, lower_links, open_store
+from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store, open_store
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule

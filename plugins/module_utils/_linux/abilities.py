@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a kernel can do with mounts, as a value. Pure: `_linux/features` finds it out."""
+"""What a kernel can do with mounts, and why something cannot be had. Pure: `_linux/features` finds it out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ _PAGE_OPTIONS = f"index=off,metacopy=off,redirect_dir=off,lowerdir=,upperdir={_L
 
 
 FUSE_DEVICE = "/dev/fuse"
+
+
+class Fault(NamedTuple):
+    """Why something cannot be had, in words, and what to do about it; both "" where it can be had."""
+
+    why: str = ""
+    cure: str = ""
+
+
+NO_FAULT = Fault()
 
 
 class Abilities(NamedTuple):

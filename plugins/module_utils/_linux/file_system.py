@@ -11,15 +11,15 @@ import ctypes
 import os
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
-from ansible_collections.strata.overlay.plugins.module_utils._linux.fault import _NO_FAULT, Fault
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import NO_FAULT, Fault
 
 _STATFS_BYTES = 256
 
 
-_OVERLAYFS = 0x794C7630
+OVERLAYFS = 0x794C7630
 
 
-def _file_system(directory: str) -> int:
+def file_system_of(directory: str) -> int:
     """The number by which statfs(2) tells what kind of file system it is; 0 where it tells nothing."""
     buffer = ctypes.create_string_buffer(_STATFS_BYTES)
     try:
@@ -34,8 +34,8 @@ def whiteout_fault(directory: int) -> Fault:
 
     :param directory: a descriptor.
     """
-    if _file_system(f"/proc/self/fd/{directory}") != _OVERLAYFS:
-        return _NO_FAULT
+    if file_system_of(f"/proc/self/fd/{directory}") != OVERLAYFS:
+        return NO_FAULT
     return Fault(
         "the file system of the store is an overlay itself, as the root of a container is, and nobody can make the "
         "mark of a deleted file (a device 0:0) on one",

@@ -23,7 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts impor
 from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_mounts import FUSE, served
 from ansible_collections.strata.overlay.plugins.module_utils._mount.in_use import InMounts
 from ansible_collections.strata.overlay.plugins.module_utils._mount.request import path_in_store, root_on_device
-from ansible_collections.strata.overlay.plugins.module_utils._store.store import lower_links
+from ansible_collections.strata.overlay.plugins.module_utils._store.recorded import lower_links
 
 _PINNED = re.compile(r"^mnt:\[([0-9]+)\]$")
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
@@ -208,10 +207,12 @@ class WriteStack(Step):
             return f"record stack {self.stack.spec.name}: {', '.join(self.stack.layers)}"
         return f"record stack {self.stack.spec.name}: {'; '.join(self.why)}"
 
-    def record(self, time: str, new_id: Callable[[], str]) -> StackRecord:
-        """The stack's record from this step on. Whether there is a mount point yet is seen on this host.
+    def record(self, time: str, new_id: Callable[[], str], makes_path: bool) -> StackRecord:
+        """The stack's record from this step on: for a run, and for what a plan says of a prune after it.
 
+        :param time: since when it has this chain, ISO 8601 in UTC.
         :param new_id: gives a name for a new writable layer.
+        :param makes_path: nothing is at the stack's path, so its mount point will be made.
         """
         spec, before = self.stack.spec, self.before
         history = before.history if before else ()
@@ -229,7 +230,7 @@ class WriteStack(Step):
             size=spec.size,
             stack_id=stack_id,
             mounted=spec.state == "mounted",
-            made_path=before.made_path if before and before.path == spec.path else not os.path.lexists(spec.path),
+            made_path=before.made_path if before and before.path == spec.path else makes_path,
             history=history[: spec.generations],
             keep=spec.generations,
             style=spec.style,

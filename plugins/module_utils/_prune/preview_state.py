@@ -27,7 +27,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import 
     WriteStack,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._prune.model import Inventory
-from ansible_collections.strata.overlay.plugins.module_utils._store.records import Generation, NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord, StackRecord
 
 
 def leaving(steps: Iterable[Step], observed: Observed) -> Set[str]:
@@ -90,24 +90,9 @@ class _Foretold:
         )
 
     def _write_stack(self, step: WriteStack) -> None:
-        spec = step.stack.spec
         self._release_stack(step.before)
-        history = step.before.history if step.before else ()
-        if step.fresh_generation or not history:
-            history = (Generation(0, step.stack.diff_ids, step.stack.layers, ""), *history)
-        else:
-            history = (replace(history[0], layers=step.stack.layers), *history[1:])
-        self._stacks[spec.name] = StackRecord(
-            name=spec.name,
-            path=spec.path,
-            writable=spec.writable,
-            size=spec.size,
-            stack_id=step.stack_id,
-            mounted=spec.state == "mounted",
-            made_path=False,
-            history=history[: spec.generations],
-            driver=step.stack.driver,
-        )
+        record = step.record("", lambda: "", makes_path=False)
+        self._stacks[record.name] = record
 
     def _release_name(self, name: str) -> None:
         if name in self._names:

@@ -18,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import check_root
 from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import PruneSpec, read_prune
 from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import check_options
-from ansible_collections.strata.overlay.plugins.module_utils._image.db import stage_repositories
+from ansible_collections.strata.overlay.plugins.module_utils._image.db_stage import stage_repositories
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._mount.namespaces import mounts_everywhere, used_by_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._prune.inventory import take_inventory

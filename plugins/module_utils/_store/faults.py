@@ -20,9 +20,8 @@ import struct
 from typing import Iterable, Iterator, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, mountinfo, syscalls
-from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._linux.fault import _NO_FAULT, Fault
-from ansible_collections.strata.overlay.plugins.module_utils._linux.file_system import _OVERLAYFS, _file_system
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import NO_FAULT, Abilities, Fault
+from ansible_collections.strata.overlay.plugins.module_utils._linux.file_system import OVERLAYFS, file_system_of
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import existing_above
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import FsContext
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
@@ -49,10 +48,10 @@ def find_store_faults(root: str, abilities: Abilities, uppers: bool = False) -> 
 
     :param uppers: a writable layer may be tried by making one.
     """
-    layers = upper = _NO_FAULT
+    layers = upper = NO_FAULT
     if abilities.overlay:
         layers = types_fault(root)
-        kind = _file_system(existing_above(root))
+        kind = file_system_of(existing_above(root))
         if not layers.why:
             layers = _layers_fault(root, kind, abilities)
         upper = _upper_fault(root, kind)
@@ -84,7 +83,7 @@ def find_places_apart(root: str, names: Iterable[str], mounts: Iterable[Mount]) 
 def _served_fault(root: str) -> Fault:
     """fuse-overlayfs takes the name of a writable layer apart at colons, whatever comes before them."""
     if ":" not in root:
-        return _NO_FAULT
+        return NO_FAULT
     return Fault(
         f"fuse-overlayfs can write to no directory whose path has a colon, as {root} has",
         "name a directory without one as root, or use another driver",
@@ -99,7 +98,7 @@ def _mount_fault() -> Fault:
     if answer.errno == errno.EACCES:
         answer = _answer_of_mount("overlay")
     if answer.errno not in (errno.EPERM, errno.EACCES):
-        return _NO_FAULT
+        return NO_FAULT
     return Fault(
         f"this process may not mount ({answer.strerror})",
         "run it as root (become: true); give a container CAP_SYS_ADMIN and a profile that allows mount "
@@ -145,9 +144,9 @@ def types_fault(root: str) -> Fault:
     try:
         told = tells_types(existing_above(root))
     except OSError:
-        return _NO_FAULT  # it cannot be listed: others say so
+        return NO_FAULT  # it cannot be listed: others say so
     if told:
-        return _NO_FAULT
+        return NO_FAULT
     return Fault(
         f"the file system of {root} has no d_type (it does not say in a directory what an entry is), so the "
         "kernel's overlay would go on listing what is deleted",
@@ -162,7 +161,7 @@ def _layers_fault(root: str, kind: int, abilities: Abilities) -> Fault:
         with _opened(existing_above(root)) as path, FsContext("overlay") as context:
             if kind in _FIT:
                 context.set("lowerdir", path)  # Linux 6.5 and later look at it now
-                return _NO_FAULT
+                return NO_FAULT
             with FsContext("tmpfs") as scratch, scratch.tree(0) as other:
                 if abilities.userxattr:
                     context.flag("userxattr")
@@ -170,18 +169,18 @@ def _layers_fault(root: str, kind: int, abilities: Abilities) -> Fault:
                 os.close(context.tree(0).fd)
     except OSError as error:
         if error.errno in _SAYS_NOTHING:
-            return _NO_FAULT
-        where = " (it is an overlay itself, as the root of a container is)" if kind == _OVERLAYFS else ""
+            return NO_FAULT
+        where = " (it is an overlay itself, as the root of a container is)" if kind == OVERLAYFS else ""
         return Fault(
             f"the kernel takes nothing on the file system of {root}{where} as a layer of an overlay: {_answer(error)}",
             _ELSEWHERE,
         )
-    return _NO_FAULT
+    return NO_FAULT
 
 
 def _upper_fault(root: str, kind: int) -> Fault:
     """Why the kernel puts no writable layer into a store."""
-    if kind == _OVERLAYFS:
+    if kind == OVERLAYFS:
         return Fault(
             f"the file system of {root} is an overlay itself, as the root of a container is, and the kernel puts "
             "no writable layer on one",
@@ -194,7 +193,7 @@ def _upper_fault(root: str, kind: int) -> Fault:
         if error.errno not in _SAYS_NOTHING:
             words = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
             return Fault(words, _ELSEWHERE)
-    return _NO_FAULT
+    return NO_FAULT
 
 
 def _has_upper(root: str) -> bool:
@@ -214,7 +213,7 @@ def _tried_upper(root: str, abilities: Abilities) -> Fault:
         with _opened(f"{place}/upper") as upper, _opened(f"{place}/work") as work:
             return _refusal(root, upper, work, abilities)
     except OSError:
-        return _NO_FAULT
+        return NO_FAULT
     finally:
         for name in ("/work/work", "/work/index", "/work", "/upper", ""):
             with contextlib.suppress(OSError):
@@ -234,10 +233,10 @@ def _refusal(root: str, upper: str, work: str, abilities: Abilities) -> Fault:
             os.close(context.tree(0).fd)
         except OSError as error:
             if error.errno in _SAYS_NOTHING:
-                return _NO_FAULT
+                return NO_FAULT
             words = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
             return Fault(words, _ELSEWHERE)
-    return _NO_FAULT
+    return NO_FAULT
 
 
 _ELSEWHERE = (

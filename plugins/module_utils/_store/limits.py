@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
-from ansible_collections.strata.overlay.plugins.module_utils._linux.fault import _NO_FAULT, Fault
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import NO_FAULT, Fault
 
 
 class StoreFaults(NamedTuple):
@@ -21,10 +21,10 @@ class StoreFaults(NamedTuple):
     :ivar served: a writable layer of fuse-overlayfs.
     """
 
-    mount: Fault = _NO_FAULT
-    layers: Fault = _NO_FAULT
-    upper: Fault = _NO_FAULT
-    served: Fault = _NO_FAULT
+    mount: Fault = NO_FAULT
+    layers: Fault = NO_FAULT
+    upper: Fault = NO_FAULT
+    served: Fault = NO_FAULT
 
     def overlay(self, writable: str) -> Fault:
         """Why the kernel's overlay cannot show a stack of several layers or a writable one.

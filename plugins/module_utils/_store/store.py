@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Where everything lies in a store, and the only ways in which files come into it and leave it.
+"""A session with a store: its locks, and the only ways in which files come into it and leave it.
 
 In: built in ``staging/``, synced, renamed (`_store/transaction`). Out: renamed into ``trash/``, deleted outside the
 lock.
@@ -15,23 +15,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Dict, Iterator, List, Optional, Set, Tuple
-from urllib.parse import unquote
+from typing import Dict, Iterator, List, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, advice, said
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
-from ansible_collections.strata.overlay.plugins.module_utils._linux.files import is_directory, read_text, sync_directory
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import sync_directory
 from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import refuse_untrusted
 from ansible_collections.strata.overlay.plugins.module_utils._store.lock import locked
-from ansible_collections.strata.overlay.plugins.module_utils._store.paths import StorePaths
-from ansible_collections.strata.overlay.plugins.module_utils._store.records import (
-    ChangeRecord,
-    ContentRecord,
-    LaterRecordError,
-    NameRecord,
-    StackRecord,
-    load,
-)
+from ansible_collections.strata.overlay.plugins.module_utils._store.recorded import StoreRecords
 from ansible_collections.strata.overlay.plugins.module_utils._store.workspace import abandoned, make_workspace
 
 DIRECTORIES: Tuple[Tuple[str, int], ...] = (
@@ -68,13 +59,7 @@ def new_id() -> str:
     return os.urandom(32).hex()
 
 
-def lower_links(directory: str) -> List[str]:
-    """What the file ``lower`` of a layer's directory names, ``l/A`` and so on, top to bottom."""
-    text = read_text(f"{directory}/lower")
-    return text.split(":") if text else []
-
-
-class Store(StorePaths):
+class Store(StoreRecords):
     """One store on this host; creating the object touches nothing."""
 
     def __init__(self, root: str) -> None:
@@ -82,10 +67,6 @@ class Store(StorePaths):
         super().__init__(root)
         self._left: Set[str] = set()
         self._workspaces: Dict[str, int] = {}
-
-    def exists(self) -> bool:
-        """Whether there is a store at the root."""
-        return os.path.isdir(self.home)
 
     def misplaced(self) -> List[str]:
         """Directories of the store that are something else, a symbolic link above all: what lies behind it is not ours
@@ -112,86 +93,6 @@ class Store(StorePaths):
     def refuse_untrusted(self) -> None:
         """StrataError where root would work in what others own, may write to or may put another in the place of."""
         refuse_untrusted(self._written, [f"{self.root}/{name}" for name, _mode in DIRECTORIES if name])
-
-    def has_content(self, diff_id: str) -> bool:
-        return os.path.isdir(self.content(diff_id))
-
-    # What the records say.
-
-    def name_record(self, name: str) -> Optional[NameRecord]:
-        path = self.name_file(name)
-        text = read_text(path)
-        return None if text is None else load(NameRecord, text, path)
-
-    def content_record(self, diff_id: str) -> Optional[ContentRecord]:
-        path = self.content_file(diff_id)
-        text = read_text(path)
-        return None if text is None else load(ContentRecord, text, path)
-
-    def stack_record(self, name: str) -> Optional[StackRecord]:
-        path = self.stack_file(name)
-        text = read_text(path)
-        return None if text is None else load(StackRecord, text, path)
-
-    def change_record(self, name: str) -> Optional[ChangeRecord]:
-        path = self.change_file(name)
-        text = read_text(path)
-        return None if text is None else load(ChangeRecord, text, path)
-
-    def names(self) -> List[str]:
-        return self._recorded("names")
-
-    def stacks(self) -> Dict[str, StackRecord]:
-        """Every stack's record by name."""
-        found = ((name, self.stack_record(name)) for name in self._recorded("stacks"))
-        return {name: record for name, record in found if record is not None}
-
-    def recorded_contents(self) -> List[str]:
-        """DiffIDs of the contents that have a record."""
-        return [f"sha256:{name}" for name in self._recorded("contents")]
-
-    def imported_from(self) -> Set[str]:
-        """Where contents came from, in the words of their records; those that cannot be read say nothing."""
-        found: Set[str] = set()
-        for diff_id in self.recorded_contents():
-            with contextlib.suppress(StrataError):
-                record = self.content_record(diff_id)
-                found |= {record.source} if record is not None else set()
-        return found
-
-    def set_aside(self) -> List[StackRecord]:
-        """Records of stacks whose writable layers were set aside, as they were then; damaged ones are left out."""
-        found: List[StackRecord] = []
-        for path in [self.aside_file(stack_id) for stack_id in self._recorded("aside")]:
-            text = read_text(path)
-            try:
-                found += [load(StackRecord, text, path)] if text is not None else []
-            except LaterRecordError:
-                raise
-            except StrataError:
-                continue
-        return found
-
-    def _recorded(self, kind: str) -> List[str]:
-        try:
-            files = os.listdir(f"{self.root}/strata/{kind}")
-        except FileNotFoundError:
-            return []
-        return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
-
-    def condemnations(self) -> List[str]:
-        """Lists of what has been removed and may not have been moved away yet, see `_store/removals`."""
-        if not self.is_own("strata/condemned"):
-            return []
-        return sorted(os.listdir(f"{self.root}/strata/condemned"))
-
-    def is_own(self, name: str) -> bool:
-        """Whether a path within the store is a directory, and no part of it a symbolic link.
-
-        Whatever empties, sweeps or moves asks first: a link in the place of a directory leads out of the store.
-        """
-        parts = name.split("/")
-        return all(is_directory(f"{self.root}/{'/'.join(parts[: end + 1])}") for end in range(len(parts)))
 
     # Locks.
 

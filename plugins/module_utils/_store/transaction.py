@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from typing import List, Tuple
+from typing import Iterator, List, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import about
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -68,6 +69,14 @@ class Transaction:
         for directory in sorted({os.path.dirname(final) for _staged, final in self._renames}):
             sync_directory(directory)
         self._renames = []
+
+
+@contextlib.contextmanager
+def transaction(store: Store, workspace: str) -> Iterator[Transaction]:
+    """A transaction that is committed at the end of the block; an error in the block leaves nothing of it visible."""
+    new = Transaction(store, workspace)
+    yield new
+    new.commit()
 
 
 def write_file(path: str, text: str, mode: int = 0o644) -> None:

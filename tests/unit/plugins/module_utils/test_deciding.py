@@ -16,8 +16,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._boot.model import 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._definition.mount_options import MountStyle
 from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import Restack
-from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._linux.fault import Fault
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities, Fault
+from ansible_collections.strata.overlay.plugins.module_utils._mount.in_use import InMounts
 from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import PathFacts
 from ansible_collections.strata.overlay.plugins.module_utils._observe.hidden_paths import Shadowed
 from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import Desired, DesiredStack
@@ -30,7 +30,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan.limits import
 from ansible_collections.strata.overlay.plugins.module_utils._plan.plan import plan
 from ansible_collections.strata.overlay.plugins.module_utils._plan.state import HostFacts, Observed
 from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import SetName, Step, WriteStack
-from ansible_collections.strata.overlay.plugins.module_utils._prune.model import PrunePlan, Removal
+from ansible_collections.strata.overlay.plugins.module_utils._prune.model import Inventory, PrunePlan, Removal
+from ansible_collections.strata.overlay.plugins.module_utils._prune.preview_state import after
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._store.limits import StoreFaults
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import Generation, NameRecord, StackRecord
@@ -346,22 +347,32 @@ def test_step_without_words_of_its_own_is_no_step() -> None:
 def test_record_of_a_new_stack_has_a_new_layer_and_its_first_generation(tmp_path: Path) -> None:
     stack = desired(writable="persistent", path=f"{tmp_path}/web", generations=1)
     step = WriteStack(stack, None, "", fresh_generation=True, why=())
-    made = step.record("now", lambda: UPPER)
+    made = step.record("now", lambda: UPPER, makes_path=True)
     assert (made.stack_id, made.made_path, made.left) == (UPPER, True, ())
     assert made.history == (Generation(1, (A, B), ("a", "b"), "now"),)
-    there = WriteStack(desired(path=str(tmp_path)), None, "", fresh_generation=True, why=()).record("now", str)
+    read_only = WriteStack(desired(path=str(tmp_path)), None, "", fresh_generation=True, why=())
+    there = read_only.record("now", str, makes_path=False)
     assert (there.stack_id, there.made_path) == ("", False)
 
 
 def test_record_of_a_stack_that_is_known_keeps_what_it_has() -> None:
     before = record(writable="persistent", made_path=True, left=("0:60",))
     kept = WriteStack(desired(writable="persistent"), before, UPPER, fresh_generation=False, why=("x",)).record(
-        "now", str
+        "now", str, makes_path=True
     )
     assert (kept.stack_id, kept.made_path, kept.left, kept.history) == (UPPER, True, ("0:60",), before.history)
     stack = desired(A, C, writable="persistent", generations=1)
-    changed = WriteStack(stack, before, UPPER, fresh_generation=True, why=("x",)).record("now", str)
+    changed = WriteStack(stack, before, UPPER, fresh_generation=True, why=("x",)).record("now", str, makes_path=True)
     assert changed.history == (Generation(2, (A, C), ("a", "c"), "now"),)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_record_that_a_plan_counts_on_for_a_prune_is_the_one_that_a_run_writes(fresh: bool) -> None:
+    before = record(writable="persistent", made_path=True, left=("0:60",))
+    stack = desired(A, C, writable="persistent", generations=1)
+    step = WriteStack(stack, before, UPPER, fresh_generation=fresh, why=("x",))
+    empty = Inventory({}, {}, {}, {}, {}, {}, {}, {}, (), (), InMounts(set(), set(), set()), set(), set(), ())
+    assert after(empty, [step], 0.0).stacks == {"web": step.record("", str, makes_path=False)}
 
 
 def test_plan_of_a_prune_counts_what_it_frees_and_keeps() -> None:

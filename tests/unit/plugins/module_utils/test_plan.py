@@ -14,8 +14,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, copy_id, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
-from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
-from ansible_collections.strata.overlay.plugins.module_utils._linux.fault import Fault
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities, Fault
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount, by_path
 from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import PathFacts
 from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import Known, desire
