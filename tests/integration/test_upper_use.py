@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,8 +22,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import BusyError, DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._mount import upper_use
 from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter import Mounter
 from ansible_collections.strata.overlay.plugins.module_utils._mount.upper_use import in_use, left_by_all
+from ansible_collections.strata.overlay.plugins.module_utils._run import inspect
 from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
 from ansible_collections.strata.overlay.tests.integration.host import Host, snapshot, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline
@@ -66,6 +70,28 @@ def web(host: Host) -> Host:
     host.run(**definition(host, [BASE, APP]))
     Path(host.path("web"), "note").write_text("mine")
     return host
+
+
+def test_change_of_a_written_stack_probes_once_and_reads_all_mount_tables_four_times(
+    web: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def call(*arguments: Any) -> Any:
+            called.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(upper_use, "mounts_everywhere")
+    counted(inspect, "find_abilities")
+    counted(inspect, "find_store_faults")
+    web.run(**definition(web, [BASE, NEW]))
+    # While planning, right before the unmount, right after it, and right before the mount.
+    assert Counter(called) == {"mounts_everywhere": 4, "find_abilities": 1, "find_store_faults": 1}
 
 
 @contextlib.contextmanager

@@ -56,12 +56,10 @@ def mounts_everywhere(needles: Sequence[str] = ()) -> Everywhere:
     :param needles: where there are any, tables in which none of these words occurs need not be read in full.
     """
     words = (*map(os.fsencode, needles), b" nsfs ") if needles else ()
-    tables, unreadable = _tables_of_processes()
+    tables, known, unreadable = _tables_of_processes()
     namespaces = [
-        Namespace(f"/proc/{pid}/root", _parsed(table, words), namespace_of(pid), int(pid))
-        for table, pid in tables.items()
+        Namespace(f"/proc/{pid}/root", _parsed(table, words), name, int(pid)) for table, (pid, name) in tables.items()
     ]
-    known = {name for name in (namespace_of(pid) for pid in _processes()) if name}
     for name, pin in _pinned(namespaces, known).items():
         table = _enter(pin)
         if table is None:
@@ -93,9 +91,11 @@ def namespace_of(pid: str) -> str:
         return ""
 
 
-def _tables_of_processes() -> Tuple[Dict[bytes, str], List[str]]:
-    """Every different table, with a process that has it; and who cannot be read, in words."""
-    tables: Dict[bytes, str] = {}
+def _tables_of_processes() -> Tuple[Dict[bytes, Tuple[str, str]], Set[str], List[str]]:
+    """Every different table, with a process that has it and the name of its namespace; the names of all namespaces that
+    were read; and who cannot be read, in words.
+    """
+    tables: Dict[bytes, Tuple[str, str]] = {}
     seen: Set[Tuple[str, int, int]] = set()
     unreadable: List[str] = []
     for pid in _processes():
@@ -104,7 +104,7 @@ def _tables_of_processes() -> Tuple[Dict[bytes, str], List[str]]:
             continue
         try:
             with open(f"/proc/{pid}/mountinfo", "rb") as stream:
-                tables.setdefault(stream.read(), pid)
+                tables.setdefault(stream.read(), (pid, key[0] if key else ""))
         except PermissionError:
             unreadable.append(f"the mounts of process {pid} cannot be read")
         except OSError:
@@ -112,7 +112,7 @@ def _tables_of_processes() -> Tuple[Dict[bytes, str], List[str]]:
         else:
             if key:
                 seen.add(key)
-    return tables, unreadable
+    return tables, {name for name, _device, _inode in seen}, unreadable
 
 
 def _view_of(pid: str) -> Optional[Tuple[str, int, int]]:

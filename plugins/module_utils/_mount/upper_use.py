@@ -214,6 +214,11 @@ def _kept(path: str) -> Iterator[Optional[Tree]]:
 def refuse_second(root: str, record: StackRecord) -> None:
     """Nothing, or BusyError where a persistent layer that is to be mounted is in use, by a mount or what was one."""
     refuse_uses(root, record, done="It was not mounted.")
+    refuse_open(root, record)
+
+
+def refuse_open(root: str, record: StackRecord) -> None:
+    """Nothing, or BusyError where a persistent layer is in use by what was a mount, and is none any more."""
     if record.writable != "persistent" or record.whole or record.fuse:
         return
     until = time.monotonic() + _PATIENCE

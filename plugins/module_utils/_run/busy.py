@@ -17,7 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.upper_use im
     Use,
     in_use_message,
     look_everywhere,
-    refuse_second,
+    refuse_open,
     remaining,
     uses,
 )
@@ -66,7 +66,7 @@ def _refuse_shared_layers(steps: Sequence[Step], observed: Observed, stopped: Ma
         if left:
             raise BusyError(in_use_message(record, left, "Nothing was unmounted."))
         if not found and _again(steps, record.name):
-            refuse_second(observed.root, record)
+            refuse_open(observed.root, record)
 
 
 def _handed_on(steps: Sequence[Step], observed: Observed) -> List[StackRecord]:

@@ -11,11 +11,14 @@ a module imports, and the other half of the code stays on the controller.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn
+import os
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.outcome import Outcome
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
+from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import existing_above
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._observe.observe import observe, remember
 from ansible_collections.strata.overlay.plugins.module_utils._plan.desired import desire
@@ -56,17 +59,19 @@ class Survey:
         self._request = request
         self._store = request.store
         self._images = images
+        self._abilities: Optional[Abilities] = None
+        self._faults: Dict[int, StoreFaults] = {}
 
     def look(self, origins: Mapping[str, Origin], workspace: str = "") -> View:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
         problems = list(self._request.problems)
         known = remember(self._store)
-        abilities = find_abilities()
+        abilities = self._abilities = self._abilities or find_abilities()
         faults = StoreFaults()
         stacks = [stack for stack in self._request.definition.stacks if stack.state != "absent"]
         if stacks:
             uppers = any(stack.writable == "persistent" and stack.driver in ("auto", "overlay") for stack in stacks)
-            faults = find_store_faults(self._store.root, abilities, uppers)
+            faults = self._store_faults(abilities, uppers)
         drivers = Drivers(abilities, faults)
         desired = desire(self._request.definition, origins, known, problems, self._images, drivers)
         observed = observe(self._store, desired, known, abilities, workspace)._replace(faults=faults)
@@ -75,6 +80,13 @@ class Survey:
             raise DefinitionError([*problems, *planned.problems])
         # The difference is taken now: names are read when they are asked for, and later they are others.
         return View(desired, observed, planned, difference(desired, observed, planned))
+
+    def _store_faults(self, abilities: Abilities, uppers: bool) -> StoreFaults:
+        """What the store's file system cannot do: tried once in a run for each that the store lies on meanwhile."""
+        device = os.stat(existing_above(self._store.root)).st_dev
+        if device not in self._faults:
+            self._faults[device] = find_store_faults(self._store.root, abilities, uppers)
+        return self._faults[device]
 
     def first_look(self, origins: Mapping[str, Origin], complete: Callable[[View], View] = _as_it_is) -> View:
         """The same, locking the store itself, and refusing a plan that would have to unmount what is in use.
