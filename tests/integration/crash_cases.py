@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import gc
 import hashlib
 import importlib
 import json
 import os
-import pkgutil
 import shutil
 import stat
 import subprocess
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.features imp
 from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter import Mounter
 from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
 from ansible_collections.strata.overlay.tests.integration.host import Host
+from ansible_collections.strata.overlay.tests.integration.host_state import State, state_of
 from ansible_collections.strata.overlay.tests.integration.syscall_faults import Interrupted, Verdict, interrupt
 from ansible_collections.strata.overlay.tests.integration.trees import tree_of
 
@@ -83,17 +85,22 @@ class Point:
 
 
 def load_all() -> None:
-    """All code that runs on hosts, once: or each of thousands of forks would compile anew what it needs."""
-    for package in ("module_utils", "modules"):
-        place = f"ansible_collections.strata.overlay.plugins.{package}"
-        for found in pkgutil.walk_packages(importlib.import_module(place).__path__, f"{place}."):
-            importlib.import_module(found.name)
+    """All code that runs on hosts, once: or each of thousands of forks would load anew what it needs."""
+    plugins = Path(__file__).parents[2] / "plugins"
+    for path in sorted([*plugins.glob("modules/*.py"), *plugins.glob("module_utils/**/*.py")]):
+        if path.name != "__init__.py":
+            names = path.relative_to(plugins).with_suffix("").parts
+            importlib.import_module(".".join(("ansible_collections.strata.overlay.plugins", *names)))
+    for profile in ("c2m", "m2c"):
+        importlib.import_module(f"ansible.module_utils._internal._json._profiles._module_legacy_{profile}")
+    time.strptime("2026", "%Y")  # the standard library loads, and compiles, what this needs at its first use
 
 
 class Stage:
     """Where a scenario is played over and over: each time in a mount namespace of its own, on a file system in memory.
 
     :param top: a directory of the test's own.
+    :ivar calls: the calls of the whole run. :ivar states: the host before each of them.
     """
 
     def __init__(self, top: Path, scenario: Scenario) -> None:
@@ -108,6 +115,7 @@ class Stage:
         played = fork(self._prepare).result()
         self.old, self.new = Seen(*played[0]), Seen(*played[1])
         self.findings, self.calls = played[2], played[3]
+        self.states = [State(*one) for one in played[4]]
 
     def _prepare(self) -> Any:
         """Make the store, keep it, and see what the whole run makes of it, which is to be found again at each point."""
@@ -121,7 +129,13 @@ class Stage:
             shutil.rmtree(bare)
             bare.mkdir()
         old = seen(host)
-        ended = self._play(lambda _number, _name: 0)
+        states: list[State] = []
+
+        def watch(_number: int, _name: str) -> int:
+            states.append(state_of(str(self._top)))
+            return 0
+
+        ended = self._play(watch)
         result = ended.result()
         if not result.get("changed"):
             raise AssertionError(f"the run is to change something: {result}")
@@ -130,11 +144,12 @@ class Stage:
         left = found(host)
         if left:
             raise AssertionError(f"the run without interruption leaves {left}")
-        return [[old.objects, old.trees], [new.objects, new.trees], findings, ended.how.calls]
+        return [[old.objects, old.trees], [new.objects, new.trees], findings, ended.how.calls, states]
 
     def _enter(self, fresh: bool = False) -> Host:
         """A host of this process's own, as the scenario begins."""
         apart()
+        syscalls.mount("run", "/run", "tmpfs", 0, "mode=0755")  # where runs in another lane probe too
         syscalls.mount("crash", str(self._top), "tmpfs", 0, "mode=0755")
         host = Host(self._top)
         if not fresh:
@@ -153,6 +168,8 @@ class Stage:
         """Interrupt one run by each verdict and look what became of it; as many at a time as there are cores."""
         points: list[Point] = []
         under_way: deque[Forked] = deque()
+        gc.collect()
+        gc.freeze()  # what all of them share is copied for none of them
         try:
             for number, verdict in enumerate(verdicts, 1):
                 if len(under_way) == len(os.sched_getaffinity(0)):
@@ -160,6 +177,7 @@ class Stage:
                 under_way.append(fork(partial(self._point, verdict, judge, number)))
         finally:
             points += [Point(*one.result()) for one in under_way]
+            gc.unfreeze()
         return points
 
     def _point(self, verdict: Verdict, judge: Judge, number: int) -> Any:
@@ -250,15 +268,11 @@ class Forked:
 def fork(work: Callable[[], Any]) -> Forked:
     """Begin some work in a process of its own, the first one of its namespace: whatever it starts ends with it."""
     reader, writer = os.pipe()
-    process = os.fork()
+    process = _fork_apart()
     if process == 0:
         try:
             os.close(reader)
-            syscalls.libc("unshare", ctypes.c_int(_CLONE_NEWPID))
-            inner = os.fork()
-            if inner:
-                os.waitpid(inner, 0)
-                os._exit(0)
+            gc.disable()  # it is short, and would have to copy all that it looks through
             try:
                 said = {"result": work()}
             except BaseException:  # noqa: BLE001  it is told in the other process
@@ -269,6 +283,19 @@ def fork(work: Callable[[], Any]) -> Forked:
             os._exit(0)
     os.close(writer)
     return Forked(process, reader)
+
+
+def _fork_apart() -> int:
+    """Fork a child that is the first process of a namespace; this process's other children stay in its own."""
+    with open("/proc/self/ns/pid", "rb") as own:
+        syscalls.libc("unshare", ctypes.c_int(_CLONE_NEWPID))
+        process = -1
+        try:
+            process = os.fork()
+        finally:
+            if process:
+                syscalls.libc("setns", ctypes.c_int(own.fileno()), ctypes.c_int(_CLONE_NEWPID))
+    return process
 
 
 def mount_all(host: Host) -> None:
