@@ -127,6 +127,38 @@ files:
       description: Of a directory. What layers below have in it is hidden.
       type: bool
       default: false
+strip_components:
+  description:
+    - So many components are taken off the front of every name in the archive or directory, as C(tar
+      --strip-components) does, of the targets of hard links too. Names that have no more components are left out.
+    - A component C(.) counts where the archive has it, as for tar. So V(1) makes C(./app/run) to C(app/run).
+    - With any of O(NAME.strip_components), O(NAME.prefix), O(NAME.include) and O(NAME.exclude) the layer is one of its
+      own, with a DiffID of its own, made once and known by its source and these options. For O(NAME.src),
+      O(NAME.url) and O(NAME.dir).
+    - Options that leave nothing at all, and whiteouts whose names are taken away, are refused.
+  type: int
+prefix:
+  description:
+    - All of it is put below this directory of the layer, as C(tar -C) does, after components are stripped. Directories
+      that are made for it have mode C(0755) and owner root.
+  type: str
+include:
+  description:
+    - Patterns of what is taken. A pattern stands for the whole name in the archive, as it is before components are
+      stripped, and for all that lies below it, like members that are named to C(tar --extract --wildcards).
+    - C(*) and C(?) match slashes too; C([a-z]), C([!a-z]) and C(\) are as in the shell. C(./) in front says nothing.
+    - A pattern that matches nothing is refused, and so is a hard link to a file that is not taken.
+  type: list
+  elements: str
+exclude:
+  description:
+    - Patterns of what is not taken, also of what O(NAME.include) takes, as C(tar --exclude) has them. A pattern matches
+      from any slash on, so V(*.pyc) matches at any depth; one that begins with a slash matches at the top only.
+      What lies below is not taken either, and of O(NAME.dir) not even looked at.
+    - One that matches nothing says nothing. A hard link to a file that is not taken is refused.
+    - A whiteout is named by what it hides, or as it stands in the archive.
+  type: list
+  elements: str
 remote_src:
   description: O(NAME.src) and O(NAME.dir) are paths on the host.
   type: bool
@@ -145,9 +177,9 @@ times:
   default: keep
 digest:
   description:
-    - C(sha256:) and 64 hexadecimal digits. Either the DiffID (of the uncompressed tar) or the digest of the
-      archive as it lies there, or the source digest of a directory or files; anything else fails before the host is
-      changed.
+    - C(sha256:) and 64 hexadecimal digits. Either the DiffID (of the uncompressed tar, or of the layer itself where
+      options such as O(NAME.exclude) make it another one) or the digest of the archive as it lies there, or the source
+      digest of a directory or files; anything else fails before the host is changed.
   type: str
 labels:
   description: Keys and values kept with the name.

@@ -14,11 +14,13 @@
       registry.example.com/app:1.4: sha256:...
 
 A layer's key is its source as it is written, but that of a URL holds no user, password or value of a query: the file
-is made to be committed. Files written in a definition are their own lock.
+is made to be committed. Options that take a part of the source stand behind it: ``app.tar {"strip_components": 1}``.
+Files written in a definition are their own lock.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,8 +91,16 @@ def source_of(item: Mapping[str, Any], kinds: tuple[str, ...], home: str) -> str
     kind = next((kind for kind in kinds if item.get(kind) is not None), "")
     source = str(item[kind]) if kind else ""
     if kind == "url":
-        return lock_key(source)
-    return source[len(home) + 1 :] if home and source.startswith(f"{home}/") else source
+        source = lock_key(source)
+    elif home and source.startswith(f"{home}/"):
+        source = source[len(home) + 1 :]
+    return f"{source}{_part(item)}" if kind else ""
+
+
+def _part(item: Mapping[str, Any]) -> str:
+    """The options that make another layer of the same source, as they are written; "" where none is given."""
+    found = {key: item[key] for key in ("strip_components", "prefix", "include", "exclude") if item.get(key)}
+    return f" {json.dumps(found, default=str)}" if found else ""
 
 
 def _locked(item: Any, kinds: tuple[str, ...], digests: Mapping[str, str], where: str, home: str) -> Any:

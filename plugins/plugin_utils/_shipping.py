@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.plugin_utils._progress import Progress
 
 # What says where a layer or image comes from. Which platform of an image it is to be is for the host to say.
-_SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "times", "digest", "reference")
+_SOURCE_OPTIONS = (
+    *("src", "dir", "files", "remote_src", "times", "digest", "reference"),
+    *("strip_components", "prefix", "include", "exclude"),
+)
 _LONGEST_DIGESTING = 24 * 3600
 
 
@@ -356,8 +359,10 @@ class ShippingAction(ActionBase):
         return found
 
     def _as_file(self, here: _Local) -> str:
-        """The layer's archive; a directory or inline files are packed into a temporary one, gone with the process."""
-        if here.source.kind == "src":
+        """The layer's archive; what is no archive, or is a part of one, is packed into a temporary one, gone with the
+        process.
+        """
+        if here.source.kind == "src" and not here.source.selection:
             return here.source.location
         from ansible_collections.strata.overlay.plugins.module_utils._source.source import open_tar
 

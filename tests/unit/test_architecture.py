@@ -48,7 +48,7 @@ SEAMS = {
 at each call on a host, and Ansible packs it.
 """
 
-MOST_FILES, MOST_BYTES = 101, 540_000
+MOST_FILES, MOST_BYTES = 102, 545_000
 """Of ``module_utils`` that Ansible packs for the module ``plan``, which every host gets in every run."""
 
 

@@ -19,11 +19,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.digests imp
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import UrlAccess
     from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
 _LONGEST_FILE_NAME = 240
 _SOURCES = ("src", "url", "dir", "files")
 _OF_URLS = ("username", "password", "headers", "auth_file")
+_OF_TREES = ("strip_components", "prefix", "include", "exclude")
 
 
 class Source(NamedTuple):
@@ -38,6 +40,7 @@ class Source(NamedTuple):
     :ivar pinned: the definition names its digest, so that no archive with it was cut.
     :ivar access: who asks for what lies under a URL; None for all else.
     :ivar times: of files, of ``dir`` and ``files``: ``keep`` or ``fixed``.
+    :ivar selection: what of it the layer is made of, and under which names; None for all as it is.
     """
 
     kind: str
@@ -50,6 +53,7 @@ class Source(NamedTuple):
     access: Optional[UrlAccess] = None
     times: str = "keep"
     pinned: bool = False
+    selection: Optional[Selection] = None
 
     @property
     def keeps_times(self) -> bool:
@@ -118,11 +122,15 @@ def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], proble
         from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import read_url
 
         location, access = read_url(item, where, problems)
-        return Source(kind, location, True, limits=limits, access=access)
+        selection = _selection(item, where, problems)
+        return Source(kind, location, True, limits=limits, access=access, selection=selection)
     for key in _OF_URLS:
         if item[key] is not None:
             problems.append(f"{where}: option '{key}' is of no use with {kind}; leave it out")
     if kind == "files":
+        for key in _OF_TREES:
+            if item[key]:
+                problems.append(f"{where}: option '{key}' is of no use with files; write the paths as they shall be")
         # Loaded when it is needed: a host is told of such a layer by its digest.
         from ansible_collections.strata.overlay.plugins.module_utils._definition.files import inline_files
 
@@ -131,4 +139,14 @@ def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], proble
     on_host = item["remote_src"]
     if on_host and not os.path.isabs(location):
         problems.append(f"{where}: option '{kind}': {location!r} must be absolute, since remote_src is true")
-    return Source(kind, location, on_host, limits=limits, times=item["times"])
+    selection = _selection(item, where, problems)
+    return Source(kind, location, on_host, limits=limits, times=item["times"], selection=selection)
+
+
+def _selection(item: Mapping[str, Any], where: str, problems: List[str]) -> Optional[Selection]:
+    if not any(item[key] for key in _OF_TREES):
+        return None
+    # Loaded when it is needed: most layers are all of their source.
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import read_selection
+
+    return read_selection(item, where, problems)

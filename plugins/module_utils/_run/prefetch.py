@@ -79,7 +79,7 @@ def look_ahead(
             continue
         if source.kind not in _READ_HERE or source in known or source in unread:
             continue
-        if layer.digest and store.has_content(layer.digest):
+        if layer.digest and not source.selection and store.has_content(layer.digest):
             continue
         if source.keeps_times:
             with contextlib.suppress(OSError, StrataError):

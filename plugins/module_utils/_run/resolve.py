@@ -84,7 +84,12 @@ class Resolver:
         self.warnings += [f"{layer.where}: {words}" for words in found.left_out]
 
     def _pinned_and_present(self, layer: LayerSpec) -> str:
-        """The DiffID of the content that the layer's ``digest`` asks for; "" where there is none."""
+        """The DiffID of the content that the layer's ``digest`` asks for; "" where there is none.
+
+        The digest of a plain tar is a DiffID, that of all of it: a layer of a part is known when its source was read.
+        """
+        if layer.source.selection:
+            return ""
         if not layer.digest or self._store.has_content(layer.digest):
             return layer.digest
         return self._contents.find(layer, layer.digest) if layer.source.keeps_times else ""

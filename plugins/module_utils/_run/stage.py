@@ -137,8 +137,8 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
     apart = idle and is_worth_forking(size, origin.remote)
 
     def work(count: Count) -> Tuple[Any, ...]:
-        tar = open_tar(origin.source, origin.opener, count)
         # Whoever found the DiffID out was as strict as the source asks for; an image's config is held against it here.
+        tar = open_tar(origin.source._replace(pinned=True), origin.opener, count)
         unpacked = _unpack(tree, tar, origin.source.limits, userxattr, named, apart=apart, pinned=True)
         if unpacked.diff_id != origin.diff_id:
             raise _other_content(origin, unpacked.diff_id)

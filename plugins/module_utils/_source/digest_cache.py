@@ -29,7 +29,8 @@ _DIFF_IDS = re.compile(r"sha256:[0-9a-f]{64}")
 _RECORD = ".json"
 
 PACKING = 2
-"""Part of every key; one more whenever `_layer/pack` makes other bytes of the same input."""
+"""Part of every key; one more whenever `_layer/pack`, `_layer/select` or `_archive/zip_archive` makes other bytes of
+the same input."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def source_key(source: Source) -> str:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     text = f"{source.kind}\0{PACKING}\0{source.times}\0{os.path.abspath(source.location)}"
     text += "\0pinned" if source.pinned else ""  # read with less strictness than without a digest
+    text += f"\0{source.selection}" if source.selection else ""
     state = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
     newest = 0
     for path, facts in _facts(source.location):

@@ -65,7 +65,12 @@ def sent(facts: Mapping[str, Any]) -> Origin:
 
 
 def describe(source: Source) -> str:
-    """A source in a few words, for plans and records; a URL without what may be a secret in it."""
+    """A source in a few words, with what is taken of it, for plans and records; a URL without what may be a secret."""
+    words = _place(source)
+    return f"{words} ({source.selection})" if source.selection else words
+
+
+def _place(source: Source) -> str:
     if source.kind == "url":
         # Loaded when it is needed: most definitions have no URL.
         from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import shown_url

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass, replace
-from typing import IO, Callable, Iterator, Mapping, Optional, Tuple, cast
+from typing import IO, TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Tuple, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.compression import open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
@@ -27,6 +27,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cach
     source_key,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._source.origin import Opener, describe
+
+if TYPE_CHECKING:
+    from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection
 
 Read = Callable[[int], bytes]
 
@@ -97,7 +100,25 @@ def open_tar(
         with opener() if opener else open(source.location, "rb") as raw:
             archive = _Counted(raw.read)
             with open_stream(cast("IO[bytes]", archive)) as plain:
-                yield archive.telling(plain.read, count)
+                taken = _rewritten(source, source.selection, plain.read) if source.selection else plain.read
+                yield archive.telling(taken, count)
+
+
+def _rewritten(
+    source: Source, selection: Selection, read: Read, told: Optional[Callable[[bytes], object]] = None
+) -> Read:
+    """The read function of what is taken of a tar."""
+    # Loaded when it is needed: most layers are all of their source.
+    from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
+    from ansible_collections.strata.overlay.plugins.module_utils._layer.select import (
+        Choice,
+        chosen,
+        tar_members,
+        written,
+    )
+
+    members = tar_members(read, source.limits, source.pinned)
+    return ChunkReader(written(chosen(members, Choice(selection)), told)).read
 
 
 def _packed(source: Source, source_digest: Optional[SourceDigest], left_out: Optional[LeftOut]) -> Optional[Read]:
@@ -115,6 +136,11 @@ def _packed(source: Source, source_digest: Optional[SourceDigest], left_out: Opt
     if source.kind == "files":
         return ChunkReader(pack_files(source.files, **told)).read
     if source.kind == "dir":
+        if source.selection:
+            from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_selected import pack_selected
+
+            chunks = pack_selected(source.location, source.selection, source.keeps_times, left_out)
+            return _rewritten(source, source.selection, ChunkReader(chunks).read, told.get("told"))
         return ChunkReader(pack_directory(source.location, source.keeps_times, left_out=left_out, **told)).read
     # Never on a controller.
     from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import pack_content

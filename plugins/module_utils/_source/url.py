@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec, Source
 from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import (
+    PACKING,
     DigestCache,
     Digested,
     digested,
@@ -60,7 +61,8 @@ class Urls:
         if not layer.digest:
             return None
         facts = self._facts(layer.read_from)
-        return digested(facts) if layer.digest in (facts.get("blob"), facts.get("pinned")) else None
+        known = facts.get("blob"), facts.get("pinned"), facts.get("diff_id")
+        return digested(facts) if layer.digest in known else None
 
     def unchanged(self, layer: LayerSpec) -> Optional[Digested]:
         """What a layer is where its server says that it is still what was imported; None where it has something new.
@@ -156,4 +158,6 @@ def _told(stream: UrlStream) -> Dict[str, str]:
 def _key(source: Source) -> str:
     """Query values are in it, since they may choose the file; a password is not. Only the store's owner can see it."""
     name = f"\0{source.access.username}" if source.access and source.access.username else ""
-    return hashlib.sha256(f"url\0{source.location}{name}".encode("utf-8", "surrogateescape")).hexdigest()
+    selection = f"\0{PACKING}\0{source.selection}" if source.selection else ""
+    text = f"url\0{source.location}{name}{selection}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

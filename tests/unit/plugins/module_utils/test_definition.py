@@ -64,8 +64,9 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
         layer(_controller={}),
         [
             (
-                "layer base: unknown option '_controller'; known are auth_file, digest, dir, files, headers, "
-                "labels, limits, name, password, remote_src, src, state, times, url, username"
+                "layer base: unknown option '_controller'; known are auth_file, digest, dir, exclude, files, "
+                "headers, include, labels, limits, name, password, prefix, remote_src, src, state, strip_components, "
+                "times, url, username"
             )
         ],
     ),

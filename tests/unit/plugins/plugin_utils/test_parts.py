@@ -53,6 +53,14 @@ def test_layers_get_the_digest_of_the_lock() -> None:
     assert lock_layer({"url": "https://example.org/b.tar"}, LOCK, "l.yml", "")["digest"] == B
 
 
+def test_part_of_a_source_is_locked_by_source_and_options() -> None:
+    item = {"name": "a", "src": "files/a.tar", "strip_components": 1, "exclude": ["doc"], "include": []}
+    with pytest.raises(StrataError, match="is not in l.yml"):
+        lock_layer(item, LOCK, "l.yml", "")
+    lock = check_lock({"layers": {'files/a.tar {"strip_components": 1, "exclude": ["doc"]}': B}}, "l.yml")
+    assert lock_layer(item, lock, "l.yml", "")["digest"] == B
+
+
 @pytest.mark.parametrize(
     "item", [{"name": "c", "files": []}, {"name": "gone", "state": "absent", "src": "x"}, "name", 7]
 )

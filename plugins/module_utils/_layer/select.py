@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, strata.overlay contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection: not for use outside strata.overlay.
+
+"""Members of an archive -> those that a layer is made of, under the names that they have in it, as a tar stream.
+
+Decided as GNU tar does when it extracts: patterns are held against the names in the archive, then components are
+stripped, of the targets of hard links too. What tar would lose or fail on half-way is refused. The stream is the same
+for the same members on any machine. Source: GNU tar, list.c (read_and, decode_header) and misc.c (stripped_prefix_len).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Callable, Iterable, Iterator, List, Optional, Pattern, Sequence, Tuple
+
+from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
+from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
+from ansible_collections.strata.overlay.plugins.module_utils._archive.meter import Meter
+from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import TarReader
+from ansible_collections.strata.overlay.plugins.module_utils._archive.writer import END, header, padding
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection
+from ansible_collections.strata.overlay.plugins.module_utils._layer.names import (
+    OPAQUE,
+    WHITEOUT,
+    Place,
+    join,
+    link_target,
+    place,
+)
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import EPOCH
+from ansible_collections.strata.overlay.plugins.module_utils._layer.patterns import compiled
+
+# What is written here decides the bytes: when it changes, raise PACKING in `_source/digest_cache`.
+_AT_ONCE = 1 << 18
+_ZEROS = bytes(1 << 18)
+
+Piece = Tuple[Entry, Iterator[bytes]]
+"""An entry and the bytes of its file, holes too."""
+
+
+class Choice:
+    """Which members are taken, for one reading of one source."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self._prefix = selection.prefix.encode("utf-8", "surrogateescape")
+        self._include = [compiled(pattern, anchored=True) for pattern in selection.include]
+        self._exclude = [compiled(pattern, anchored=False) for pattern in selection.exclude]
+        self._matched = [False] * len(self._include)
+        self._seen = self._taken = self._deepest = 0
+
+    def excludes(self, path: bytes) -> bool:
+        """Whether what lies at a path, and so all below it, is not taken."""
+        return self._matches(self._exclude, path)
+
+    def takes(self, path: bytes) -> bool:
+        """Whether patterns take what lies at a path."""
+        if self._include:
+            text = path.decode("utf-8", "surrogateescape")
+            matches = [pattern.fullmatch(text) is not None for pattern in self._include]
+            self._matched = [before or now for before, now in zip(self._matched, matches)]
+            if not any(matches):
+                return False
+        return not self.excludes(path)
+
+    def takes_name(self, name: bytes) -> bool:
+        """The same of a name in an archive, which may be that of a whiteout."""
+        return self._takes_entry(place(Entry(name, "file")))
+
+    def apply(self, entry: Entry) -> Optional[Entry]:
+        """The entry as it is in the layer; None for one that is not taken.
+
+        :raises StrataError: it cannot be had without another that is not taken, or its name leads out.
+        """
+        where = place(entry)
+        self._seen += 1
+        if not self._takes_entry(where):
+            return None
+        name = self._renamed(entry.name)
+        if name is None:
+            if where.role in ("whiteout", "opaque"):
+                raise StrataError(
+                    f"entry {show(entry.name)}: it says what is hidden of layers below, and option 'strip_components' "
+                    "would take its name away; strip fewer, or name it in 'exclude'"
+                )
+            return None
+        self._taken += 1
+        target = self._link_target(entry) if entry.kind == "hardlink" and where.role == "entry" else entry.target
+        return replace(entry, name=name + b"/" if entry.kind == "directory" else name, target=target)
+
+    def finish(self) -> None:
+        """To be called when all members have been seen.
+
+        :raises StrataError: nothing was taken, or a pattern of ``include`` has matched nothing.
+        """
+        missed = [pattern for pattern, matched in zip(self._selection.include, self._matched) if not matched]
+        if missed:
+            raise StrataError(
+                f"option 'include': nothing in it matches {', '.join(map(repr, missed))}; patterns are held against "
+                "whole names as they are in the archive, before strip_components"
+            )
+        if self._seen and not self._taken:
+            deepest = f"; its names have {self._deepest} components at the most" if self._selection.strip else ""
+            raise StrataError(f"nothing of it is left by its options ({self._selection}){deepest}")
+
+    def _takes_entry(self, where: Place) -> bool:
+        """A whiteout is named by what it hides, or as it stands in the archive."""
+        if where.role != "whiteout":
+            return self.takes(join(where.path, OPAQUE) if where.role == "opaque" else where.path)
+        marked = join(where.parent, WHITEOUT + where.name)
+        taken = [self.takes(where.path), self.takes(marked)]
+        return any(taken) and not self.excludes(where.path) and not self.excludes(marked)
+
+    def _renamed(self, name: bytes) -> Optional[bytes]:
+        """A name in the layer; None where stripping leaves none. "." counts where it is written, as for tar."""
+        parts = [part for part in name.split(b"/") if part]
+        self._deepest = max(self._deepest, len(parts))
+        if self._selection.strip and len(parts) <= self._selection.strip:
+            return None
+        rest = [part for part in parts[self._selection.strip :] if part != b"."]
+        return join(self._prefix, b"/".join(rest)) or b"."
+
+    def _link_target(self, entry: Entry) -> bytes:
+        target = link_target(entry)
+        name = self._renamed(entry.target) if self._takes_entry(target) else None
+        if name is None:
+            raise StrataError(
+                f"entry {show(entry.name)}: it is another name (a hard link) of {show(entry.target)}, which the "
+                f"layer's options leave out ({self._selection}); take both or neither"
+            )
+        return name
+
+    @staticmethod
+    def _matches(patterns: Sequence[Pattern[str]], path: bytes) -> bool:
+        if not patterns:
+            return False
+        text = path.decode("utf-8", "surrogateescape")
+        return any(pattern.fullmatch(text) for pattern in patterns)
+
+
+def tar_members(read: Callable[[int], bytes], limits: Limits, pinned: bool) -> Iterator[Piece]:
+    """The members of a tar stream, which is read to its end and bounded as when it is unpacked.
+
+    :param pinned: as for ``TarReader``.
+    :raises StrataError: damage, or it is beyond a limit.
+    """
+    meter = Meter(limits)
+    reader = TarReader(meter.bounded(read), pinned=pinned)
+    for entry in reader:
+        meter.count(entry, reader.position)
+        meter.check_depth(place(entry).depth)
+        yield entry, _whole(entry, reader.data())
+
+
+def _whole(entry: Entry, data: Iterable[memoryview]) -> Iterator[bytes]:
+    """A file's bytes, with the zeros of its holes."""
+    if entry.sparse is None:
+        yield from map(bytes, data)
+        return
+    pieces = iter(data)
+    rest = memoryview(b"")
+    end = 0
+    for offset, length in entry.sparse:
+        yield from _holes(offset - end)
+        at, end = offset, offset + length
+        while at < end:
+            rest = rest or next(pieces)
+            piece, rest = rest[: end - at], rest[end - at :]
+            at += len(piece)
+            yield bytes(piece)
+    yield from _holes(entry.size - end)
+
+
+def _holes(length: int) -> Iterator[bytes]:
+    while length > 0:
+        yield _ZEROS[:length]
+        length -= len(_ZEROS)
+
+
+def chosen(members: Iterable[Piece], choice: Choice) -> Iterator[Piece]:
+    """Those that are taken, as they are in the layer.
+
+    :raises StrataError: as for ``Choice``.
+    """
+    for entry, data in members:
+        taken = choice.apply(entry)
+        if taken is not None:
+            yield taken, data
+    choice.finish()
+
+
+def written(members: Iterable[Piece], told: Optional[Callable[[bytes], object]] = None) -> Iterator[bytes]:
+    """The tar stream of members, in large pieces.
+
+    :param told: given the same stream with fixed times.
+    """
+    waiting: List[bytes] = []
+    size = 0
+    for piece in _pieces(members, told):
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _AT_ONCE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
+
+
+def _pieces(members: Iterable[Piece], told: Optional[Callable[[bytes], object]]) -> Iterator[bytes]:
+    for entry, data in members:
+        plain = replace(entry, sparse=None)
+        yield header(plain)
+        if told is not None:
+            told(header(replace(plain, mtime_ns=EPOCH * 10**9)))
+        if entry.kind != "file":
+            continue
+        for piece in data:
+            if told is not None:
+                told(piece)
+            yield piece
+        if told is not None:
+            told(padding(entry.size))
+        yield padding(entry.size)
+    if told is not None:
+        told(END)
+    yield END
