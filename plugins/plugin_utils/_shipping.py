@@ -138,16 +138,7 @@ class ShippingAction(ActionBase):
                 # The module may have met the same when it unpacked them.
                 warnings += [words for words in result.get("warnings") or [] if words not in warnings]
                 result["warnings"] = warnings
-            self._let_go()
         return {**result, "seconds": round(time.monotonic() - begun, 3)}
-
-    def _let_go(self) -> None:
-        """Ansible keeps a task's arguments beside each host's result until all hosts have been there: of a long
-        definition, more than all else that it knows of a host. This process's task is a copy, and nobody asks it again
-        but a retry: without its arguments that would be asked for nothing, and succeed.
-        """
-        if self._task.retries is None and not self._task.until:
-            self._task.args = {}
 
     def _converge(self, definition: Definition, local: _Here) -> dict[str, Any]:
         """Ask the host for its plan; where it is not empty, ship what it needs and let the module do it."""

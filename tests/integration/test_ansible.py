@@ -80,6 +80,32 @@ def test_check_and_second_run_change_nothing(host: Host, ansible: Ansible, layer
     assert host.tree("web") == {"etc/app.conf": "secret = 12345\n", "etc/os": "app"}
 
 
+CALLBACK = """
+from ansible.plugins.callback import CallbackBase
+
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "history"
+
+    def v2_runner_on_ok(self, result):
+        fields = getattr(result, "task_fields", None) or result._task_fields
+        self._display.display("HISTORY " + self._dump_results({"args": fields["args"]}, indent=None))
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--check",)])
+def test_callbacks_see_the_arguments_of_the_task(host: Host, ansible: Ansible, flags: tuple[str, ...]) -> None:
+    """As a job's history has them, with what changes something and with what does not."""
+    (ansible.directory / "callback_plugins").mkdir()
+    (ansible.directory / "callback_plugins/history.py").write_text(CALLBACK)
+    layers = [{"name": "config", "files": [{"path": "etc/app.conf", "content": "x"}]}]
+    done = ansible.playbook(PLAYBOOK.format(root=host.root, layers=layers, stacks=[]), *flags)
+    history = [json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("HISTORY")]
+    assert [each["args"] for each in history] == [{"root": str(host.root), "layers": layers, "stacks": []}], done.stdout
+
+
 @pytest.mark.parametrize("keywords", ["retries: 1", "until: result is succeeded\n      retries: 1"])
 def test_retry_of_failed_task_fails_again(host: Host, ansible: Ansible, keywords: str) -> None:
     """What fails fails again, and is never a run of nothing that succeeds."""
