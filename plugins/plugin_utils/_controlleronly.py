@@ -27,7 +27,6 @@ class ControllerAction(ShippingAction):
         self._variables = task_vars or {}
         definition, problems = normalise("apply", self._task.args)
         found = self.answer(definition, problems)
-        self._let_go()
         if problems:
             error = DefinitionError(problems)
             return {**result, "failed": True, "msg": readable(str(error)), "problems": error.problems}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run needs of the controller's memory, by hosts and by layers; it must not grow with their product."""
+"""What a run needs of the controller's memory, by hosts and by layers. Only a task's arguments grow with both."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ import zlib
 from typing import IO, Any, Callable, Iterator, Optional, Sequence, Type, Union, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import write_all
 
 _INPUT = 1 << 18
 _OUTPUT = 1 << 20
@@ -306,16 +307,10 @@ class _Program:
     def _feed(self) -> None:
         try:
             for piece in iter(lambda: self._source.read(_INPUT), b""):
-                _write_all(self._input, piece)
+                write_all(self._input.fileno(), piece)
         except BrokenPipeError:
             pass  # the program has ended; its exit status says why
         except BaseException as error:  # noqa: BLE001  it is raised again, in the reader's thread
             self._failure = error
         finally:
             self._input.close()
-
-
-def _write_all(pipe: Any, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[pipe.write(view) :]

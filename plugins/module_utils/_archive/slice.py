@@ -15,6 +15,7 @@ from typing import IO, Any, ContextManager, Optional, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Slice(io.RawIOBase):
         super().__init__()
         self._blob = blob
         self._at = 0
-        self._descriptor = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = os.open(blob.path, READ)
 
     def readable(self) -> bool:
         return True

@@ -13,6 +13,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.fstab import block_lines, first_field, with_block
 from ansible_collections.strata.overlay.plugins.module_utils._boot.model import BootEntry
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE
 
 
 def write_entries(changes: Sequence[Tuple[BootEntry, FrozenSet[str]]], root: str) -> None:
@@ -66,7 +67,7 @@ def replace_file(path: str, text: str, mode: Optional[int] = None) -> None:
     path = os.path.realpath(path)
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     staged = f"{os.path.dirname(path)}/.{os.path.basename(path)[:100]}.{os.urandom(4).hex()}"
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(staged, CREATE, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             stream.write(text)

@@ -30,6 +30,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._image.db import (
     read_stored,
     repositories_of,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED, READ_FILE
 from ansible_collections.strata.overlay.plugins.module_utils._prune.inventory import leftovers
 from ansible_collections.strata.overlay.plugins.module_utils._store.faults import types_fault
 from ansible_collections.strata.overlay.plugins.module_utils._store.inspect_layout import inspect_writable
@@ -66,7 +67,7 @@ def look(store: Store, changed: Optional[Mapping[str, Changed]] = None) -> Pictu
 def read_small(path: str) -> Optional[str]:
     """A regular file's text, whatever bytes it has; None where there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, READ_FILE)
     except OSError:
         return None
     try:
@@ -295,7 +296,7 @@ def _layer(path: str) -> Optional[LayerSeen]:
 def _listed(path: str) -> Optional[Tuple[str, ...]]:
     """Names in a directory; None where there is no such directory. A link to one is none: it may lead anywhere."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, LISTED)
     except OSError:
         return None
     try:

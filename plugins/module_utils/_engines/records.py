@@ -19,6 +19,7 @@ import stat
 from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE_BY_LINK, READ
 
 RECORD = 64 << 20
 """Bytes of the largest record: Podman has one file for all layers, some 600 bytes each."""
@@ -51,7 +52,7 @@ class Foreign:
     """
 
     def __init__(self, view: str) -> None:
-        self._top = os.open(view, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._top = os.open(view, HANDLE_BY_LINK)
         self.faults: Dict[str, str] = {}
 
     def __enter__(self) -> Foreign:
@@ -207,9 +208,9 @@ def _read(handle: int, most: int) -> Optional[bytes]:
 def _reopen(handle: int, flags: int) -> int:
     path = f"/proc/self/fd/{handle}"
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME | flags)
+        return os.open(path, READ | os.O_NOATIME | flags)
     except PermissionError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+        return os.open(path, READ | flags)
 
 
 def _kind(facts: os.stat_result) -> str:

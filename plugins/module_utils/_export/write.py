@@ -24,7 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._export.image impor
 from ansible_collections.strata.overlay.plugins.module_utils._image.archive import read_archive
 from ansible_collections.strata.overlay.plugins.module_utils._image.image_list import Wanted
 from ansible_collections.strata.overlay.plugins.module_utils._image.manifest import OCI_MANIFEST, sha256
-from ansible_collections.strata.overlay.plugins.module_utils._linux.files import sync_directory
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE, sync_directory
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import write_stream
 
 _REF = "org.opencontainers.image.ref.name"
@@ -215,7 +215,7 @@ def _replaced(path: str) -> Iterator[IO[bytes]]:
     begun = f".{name[:200]}.export-"
     _sweep(directory, begun)
     staged = f"{directory}/{begun}{os.urandom(4).hex()}"
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(staged, CREATE, 0o600)
     try:
         with os.fdopen(descriptor, "wb", buffering=1 << 20) as stream:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -18,10 +18,10 @@ import stat
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._layer.layer_directories import (
-    LISTED,
     is_marked,
     open_below,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED
 from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_marks import (
     FUSE_OPAQUES,
     FUSE_WHITEOUT,

@@ -19,16 +19,15 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._layer.reserve import ENTRY, Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._linux.attributes import is_file_systems
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE, LISTED
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import data_ranges
 
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
 _AT_ONCE = 64 << 20
 """Bytes that are copied before the room on the file system is looked at again."""
-_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONG_PATH = 3072
 """Bytes, far enough below those of the longest path (PATH_MAX, 4096): a name has 255 at most."""
-LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EBADF)
 
 
@@ -165,7 +164,7 @@ def near(root: int, name: bytes) -> Iterator[Tuple[int, bytes]]:
     try:
         while len(name) > _LONG_PATH:
             end = name.rfind(b"/", 0, _LONG_PATH)
-            below = os.open(name[:end], _HANDLE, dir_fd=root)
+            below = os.open(name[:end], HANDLE, dir_fd=root)
             if descriptor >= 0:
                 os.close(descriptor)
             root = descriptor = below

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 from typing import Sequence
 
-LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE, LISTED
 
 
 def open_below(top: str, path: str, listed: bool = False) -> int:
@@ -21,11 +20,11 @@ def open_below(top: str, path: str, listed: bool = False) -> int:
     :param listed: what lies in it is to be listed.
     """
     parts = path.split("/")[1:]
-    descriptor = os.open(top, LISTED if listed and not parts else _HANDLE)
+    descriptor = os.open(top, LISTED if listed and not parts else HANDLE)
     try:
         for number, part in enumerate(parts, 1):
             above = descriptor
-            descriptor = os.open(part, LISTED if listed and number == len(parts) else _HANDLE, dir_fd=above)
+            descriptor = os.open(part, LISTED if listed and number == len(parts) else HANDLE, dir_fd=above)
             os.close(above)
     except OSError:
         os.close(descriptor)

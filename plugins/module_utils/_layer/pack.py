@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._archive.reader imp
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
 from ansible_collections.strata.overlay.plugins.module_utils._layer.left_out import SOCKETS, LeftOut
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED_BY_LINK
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import read_file
 
 # What follows decides the bytes: when it changes, raise PACKING in `_source/digest_cache`.
@@ -180,7 +181,7 @@ class TreePacker:
 
     def pack_tree(self, path: str) -> Iterator[bytes]:
         """All that lies in a directory. Memory and descriptors grow with its depth and its longest listing only."""
-        top = Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), b"")
+        top = Directory(os.open(path, LISTED_BY_LINK), b"")
         waiting = [(top, self.names(top))]
         try:
             yield from self.pack_top(top)

@@ -26,6 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.names import
 from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import Directory, TreePacker, changed, mark
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.attributes import is_files
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED_BY_LINK
 from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_marks import (
     FUSE_OPAQUES,
     FUSE_PREFIX,
@@ -77,7 +78,7 @@ def pack_content(
 def picture(top: str) -> bytes:
     """What stays the same as long as nobody changes anything in a tree: a digest."""
     total = hashlib.sha256()
-    descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(top, LISTED_BY_LINK)
     try:
         total.update(repr(_stamp(os.fstat(descriptor))).encode())
         for item in walk(descriptor, partial(_fail, top)):

@@ -29,7 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._layer.names import Place
 from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import Member
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
-from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import write_all
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import write_all
 from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import how_it_ended
 
 RING = 8 << 20

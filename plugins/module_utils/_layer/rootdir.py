@@ -17,8 +17,8 @@ from typing import Callable, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._layer.metadata import IMPLIED_MODE
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE_BY_LINK, LISTED
 
-_HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CONFINED = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 _MAX_LINKS = 40
 """Links on one path; the kernel's own number (path_resolution(7))."""
@@ -37,7 +37,7 @@ class RootDirectory:
         """
         :param on_make: called before a directory is made that was missing; may refuse it.
         """
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.fd = os.open(path, LISTED)
         self._cached: Optional[Tuple[bytes, int]] = None
         self._on_make = on_make
         self._has_openat2 = self._try_openat2()
@@ -81,14 +81,14 @@ class RootDirectory:
             return self._open_by_hand(path)
         for _attempt in range(_ATTEMPTS):
             try:
-                return syscalls.openat2(self.fd, path or b".", _HANDLE, _CONFINED)
+                return syscalls.openat2(self.fd, path or b".", HANDLE_BY_LINK, _CONFINED)
             except BlockingIOError:
                 continue
         raise BlockingIOError(errno.EAGAIN, "directories are being renamed all the time")
 
     def _try_openat2(self) -> bool:
         try:
-            os.close(syscalls.openat2(self.fd, b".", _HANDLE, _CONFINED))
+            os.close(syscalls.openat2(self.fd, b".", HANDLE_BY_LINK, _CONFINED))
         except OSError as error:
             # Before Linux 5.6, and in containers whose seccomp profile does not know the call.
             if error.errno in (errno.ENOSYS, errno.EPERM):
@@ -100,7 +100,7 @@ class RootDirectory:
         """What openat2 does with RESOLVE_IN_ROOT. Nobody else may rename directories in the tree meanwhile."""
         waiting = path.split(b"/")[::-1]
         links = 0
-        descriptor = os.open(b".", _HANDLE, dir_fd=self.fd)
+        descriptor = os.open(b".", HANDLE_BY_LINK, dir_fd=self.fd)
         while waiting:
             part = waiting.pop()
             above = descriptor
@@ -112,7 +112,7 @@ class RootDirectory:
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
                 waiting += target.split(b"/")[::-1]
-                descriptor = os.open(b".", _HANDLE, dir_fd=self.fd if target.startswith(b"/") else above)
+                descriptor = os.open(b".", HANDLE_BY_LINK, dir_fd=self.fd if target.startswith(b"/") else above)
             finally:
                 os.close(above)
         return descriptor
@@ -121,7 +121,7 @@ class RootDirectory:
         """One component further, where it is no link; above the root is the root."""
         if part in (b"", b".") or (part == b".." and os.path.samestat(os.fstat(directory), os.fstat(self.fd))):
             part = b"."
-        return os.open(part, _HANDLE | os.O_NOFOLLOW, dir_fd=directory)
+        return os.open(part, HANDLE_BY_LINK | os.O_NOFOLLOW, dir_fd=directory)
 
     def _make(self, path: bytes) -> int:
         """Make what is missing of a path, from the top down, and open its end."""

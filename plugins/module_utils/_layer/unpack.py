@@ -42,6 +42,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.attributes i
     is_foreign,
     is_of_writable_layer,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED
 from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_marks import opaque_xattr
 from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
 
@@ -206,7 +207,7 @@ def _counted(members: Iterator[Member], meter: Meter) -> Iterator[Member]:
 
 
 def _opened(directory: str, room: contextlib.ExitStack) -> int:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(directory, LISTED)
     room.callback(os.close, descriptor)
     return descriptor
 

@@ -26,11 +26,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.metadata imp
 )
 from ansible_collections.strata.overlay.plugins.module_utils._layer.names import Place, join, link_target, split
 from ansible_collections.strata.overlay.plugins.module_utils._layer.rootdir import RootDirectory
-from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import HoleWriter, write_all
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE, LISTED, write_all
+from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import HoleWriter
 from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_at
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE = 0o600
 _MOST_CHECKSUMS = 200_000
 """For the sake of memory; files beyond these are read once more when the tree's digest is made."""
@@ -125,10 +124,10 @@ class TreeWriter:
         plain = self._roots_own and not (entry.uid or entry.gid or entry.mode & 0o7000 or entry.xattrs)
         mode = entry.mode if plain else _PRIVATE
         try:
-            descriptor = os.open(where.name, _CREATE, mode, dir_fd=parent)
+            descriptor = os.open(where.name, CREATE, mode, dir_fd=parent)
         except FileExistsError:
             parent = self._clear(where)
-            descriptor = os.open(where.name, _CREATE, mode, dir_fd=parent)
+            descriptor = os.open(where.name, CREATE, mode, dir_fd=parent)
         try:
             if entry.sparse is None:
                 self._write_plain(descriptor, data)
@@ -292,7 +291,7 @@ class TreeWriter:
 
     def _open_directory(self, path: bytes) -> int:
         parent, name = self._split(path)
-        return os.open(name or b".", _LISTED, dir_fd=parent)
+        return os.open(name or b".", LISTED, dir_fd=parent)
 
     def _split(self, path: bytes) -> Tuple[int, bytes]:
         parent, name = split(path)

@@ -9,9 +9,23 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Optional
+from typing import Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import about
+
+READ = os.O_RDONLY | os.O_CLOEXEC
+READ_FILE = READ | os.O_NOFOLLOW | os.O_NONBLOCK
+"""What may be anything: no link is followed, and no fifo waited for."""
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+"""A file that is not there yet; no link is followed (open(2), O_EXCL)."""
+
+LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""A directory, to list it."""
+HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""A directory, to open what is in it."""
+LISTED_BY_LINK = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+HANDLE_BY_LINK = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+"""The same, also through links."""
 
 
 def is_roots(path: str) -> bool:
@@ -30,7 +44,7 @@ _PIECE = 1 << 16
 def read_text(path: str) -> Optional[str]:
     """A small file's text, None where it is missing (or is no file)."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, READ)
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
@@ -63,9 +77,19 @@ def existing_above(path: str) -> str:
 
 def sync_directory(path: str) -> None:
     """What has been renamed in a directory stays so, also after a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path, LISTED_BY_LINK)
     try:
         with about(path):
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_all(descriptor: int, chunk: Union[bytes, memoryview]) -> None:
+    """All of a chunk, however often the kernel takes less.
+
+    :raises OSError: as the kernel says.
+    """
+    written = os.write(descriptor, chunk)
+    while written < len(chunk):
+        written += os.write(descriptor, chunk[written:])

@@ -16,8 +16,10 @@ import errno
 import functools
 import heapq
 import os
-from typing import IO, Iterable, Iterator, Tuple, Union
+from typing import IO, Iterable, Iterator, Tuple
 from zlib import crc32
+
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import write_all
 
 ZEROS = bytes(1 << 20)
 """What is given for a hole, over and over, and always this very object: whoever writes it may leave a hole there."""
@@ -177,13 +179,6 @@ def write_stream(stream: IO[bytes], chunks: Iterable[bytes]) -> None:
         else:
             stream.write(chunk)
     stream.truncate()
-
-
-def write_all(descriptor: int, chunk: Union[bytes, memoryview]) -> None:
-    """:raises OSError: as the kernel says."""
-    written = os.write(descriptor, chunk)
-    while written < len(chunk):
-        written += os.write(descriptor, chunk[written:])
 
 
 def crc32_of_zeros(length: int, before: int = 0) -> int:

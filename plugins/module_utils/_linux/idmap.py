@@ -18,6 +18,7 @@ import socket
 from typing import Callable, Iterator, List, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mount_flags import ATTR_IDMAP
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import Tree, clone_mount
 
@@ -41,7 +42,7 @@ def user_namespace(uid_map: str, gid_map: str) -> Iterator[int]:
         for kind, text in (("uid", uid_map), ("gid", gid_map)):
             with open(f"/proc/{child}/{kind}_map", "w", encoding="ascii") as table:
                 table.write(text.replace(":", " "))
-        descriptor = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/{child}/ns/user", READ)
     finally:
         os.close(reading)
         os.kill(child, signal.SIGKILL)

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Iterator, List, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountapi
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ
 from ansible_collections.strata.overlay.plugins.module_utils._linux.walk import walk
 
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -53,9 +54,9 @@ def _same_devices(root: str, view: str) -> bool:
 def open_quietly(path: str, flags: int) -> int:
     """Open for reading without a change of the time of access, where the kernel allows that."""
     try:
-        return os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | _NOATIME)
+        return os.open(path, flags | READ | os.O_NOFOLLOW | _NOATIME)
     except PermissionError:
-        return os.open(path, flags | os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return os.open(path, flags | READ | os.O_NOFOLLOW)
 
 
 def entries(path: str) -> List[str]:

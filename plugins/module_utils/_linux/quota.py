@@ -20,6 +20,7 @@ from typing import Collection, Iterator, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED, LISTED_BY_LINK, READ_FILE
 from ansible_collections.strata.overlay.plugins.module_utils._linux.walk import Item, walk
 
 FIRST_PROJECT = 0x53540000
@@ -66,7 +67,7 @@ class _Attributes(ctypes.Structure):
 def _control(directory: str, command: int, project: int, answer: ctypes.Structure) -> None:
     """quotactl_fd(2), Linux 5.14; before that quotactl(2) on the block device of the file system."""
     request = (command << 8) | _PRJQUOTA
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, LISTED_BY_LINK)
     try:
         syscalls.syscall(_QUOTACTL_FD, descriptor, request, project, ctypes.byref(answer))
     except OSError as error:
@@ -111,7 +112,7 @@ def limit(directory: str, project: int, size: int) -> None:
 
     Files may not be renamed from one project to another, so the work directory of an overlay belongs in the same one.
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(directory, LISTED)
     try:
         _mark(descriptor, project)
         for item in _everything(descriptor, directory):
@@ -141,7 +142,7 @@ def _fail(directory: str, path: str, why: str) -> None:
 
 
 def _open(path: str, directory: Optional[int] = None) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    return os.open(path, READ_FILE, dir_fd=directory)
 
 
 def _attributes(path: str) -> _Attributes:

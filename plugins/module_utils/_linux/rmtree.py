@@ -22,8 +22,8 @@ from typing import Iterator, List
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE, LISTED
 
-_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_AT_ONCE = 16
 _WORTH_SHARING = 512
 _RESOLVE_NO_XDEV = 0x01
@@ -40,7 +40,7 @@ def remove_tree(path: str) -> None:
     """
     parent, name = os.path.split(os.path.abspath(path))
     try:
-        descriptor = os.open(parent, _LISTED)
+        descriptor = os.open(parent, LISTED)
     except FileNotFoundError:
         return
     try:
@@ -188,7 +188,7 @@ def _open_directory(parent: int, name: bytes) -> int:
 
 def _open_same_mount(parent: int, name: bytes) -> int:
     try:
-        return syscalls.openat2(parent, name, _LISTED, _RESOLVE_NO_XDEV)
+        return syscalls.openat2(parent, name, LISTED, _RESOLVE_NO_XDEV)
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise _mounted(name) from error
@@ -198,12 +198,12 @@ def _open_same_mount(parent: int, name: bytes) -> int:
     aside = b".removing-" + secrets.token_hex(8).encode()
     _move_up(parent, name, parent, aside)
     os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
-    return os.open(name, _LISTED, dir_fd=parent)
+    return os.open(name, LISTED, dir_fd=parent)
 
 
 def _grant(parent: int, name: bytes) -> None:
     """Give the owner all rights to a directory, never to what a link points at."""
-    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    handle = os.open(name, HANDLE, dir_fd=parent)
     try:
         os.chmod(f"/proc/self/fd/{handle}", stat.S_IRWXU)
     finally:

@@ -20,6 +20,8 @@ import signal
 import sys
 from typing import Optional
 
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ
+
 MNT_DETACH = 0x2
 
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -163,7 +165,7 @@ def die_with_parent() -> None:
 
 def enter_mount_namespace(path: str) -> None:
     """Move this process into the mount namespace that ``path`` stands for (setns(2)); it cannot have threads."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, READ)
     try:
         _Libc.call("setns", ctypes.c_int(descriptor), ctypes.c_int(_CLONE_NEWNS))
     finally:

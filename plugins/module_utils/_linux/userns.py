@@ -24,6 +24,7 @@ from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED_BY_LINK, READ
 from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import OWN_SPACE
 
 _CLONE_NEWNS = 0x20000
@@ -99,7 +100,7 @@ def _name() -> str:
 @contextlib.contextmanager
 def _alone(home: str) -> Iterator[None]:
     """Of two runs at once the second finds the namespaces that the first one has made."""
-    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(home, LISTED_BY_LINK)
     try:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -126,7 +127,7 @@ def _join(pid: str) -> None:
     here = os.getcwd()
     kinds = (("user", _CLONE_NEWUSER), ("mnt", _CLONE_NEWNS))
     # All are opened first: as soon as this process has joined one, it sees the others otherwise.
-    opened = [(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC), flag) for kind, flag in kinds]
+    opened = [(os.open(f"/proc/{pid}/ns/{kind}", READ), flag) for kind, flag in kinds]
     for descriptor, flag in opened:
         syscalls.libc("setns", ctypes.c_int(descriptor), ctypes.c_int(flag))
         os.close(descriptor)

@@ -16,7 +16,8 @@ import os
 import stat
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED
+
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _OPEN_AT_ONCE = 16
 _SHOWN = 160
@@ -124,9 +125,9 @@ def _enter(levels: List[_Level], name: str, unread: Unread) -> int:
 def open_directory(name: str, directory: int) -> int:
     """Open a directory for listing, never a link, and where the kernel allows that, without a new time of access."""
     try:
-        return os.open(name, _DIRECTORY | _NOATIME, dir_fd=directory)
+        return os.open(name, LISTED | _NOATIME, dir_fd=directory)
     except PermissionError:
-        return os.open(name, _DIRECTORY, dir_fd=directory)
+        return os.open(name, LISTED, dir_fd=directory)
 
 
 def _leave(levels: List[_Level], unread: Unread) -> None:

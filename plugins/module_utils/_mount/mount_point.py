@@ -19,14 +19,13 @@ from typing import Iterator, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo, syscalls
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._mount.path_check import (
     open_parent,
     others_may_change,
     trusted,
 )
-
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class MountPoint:
 
     def top_id(self) -> int:
         """The id of the mount that is on top there, or around it where nothing is mounted."""
-        opened = os.open(self.name, _DIRECTORY, dir_fd=self.parent)
+        opened = os.open(self.name, HANDLE, dir_fd=self.parent)
         try:
             return _mount_id(opened)
         finally:
@@ -87,7 +86,7 @@ def _held(resolved: str, make: bool) -> Iterator[MountPoint]:
     if not name:
         raise StrataError("nothing is mounted at /")
     known = trusted()
-    parent = os.open("/", _DIRECTORY)
+    parent = os.open("/", HANDLE)
     try:
         for part in (*above, ""):
             entry = part or name
@@ -99,7 +98,7 @@ def _held(resolved: str, make: bool) -> Iterator[MountPoint]:
                         "than root"
                     )
             if part:
-                below = os.open(part, _DIRECTORY, dir_fd=parent)
+                below = os.open(part, HANDLE, dir_fd=parent)
                 os.close(parent)
                 parent = below
         yield MountPoint(resolved, name, parent)

@@ -18,6 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._definition.mount_options import PROPAGATION
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE_BY_LINK
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import FsContext, Tree, clone_mount
 from ansible_collections.strata.overlay.plugins.module_utils._mount.request import MountRequest
 
@@ -33,7 +34,7 @@ def _features_off(userxattr: bool) -> Sequence[str]:
 
 @contextlib.contextmanager
 def _working_directory(path: str) -> Iterator[None]:
-    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    before = os.open(".", HANDLE_BY_LINK)
     try:
         os.chdir(path)
         yield

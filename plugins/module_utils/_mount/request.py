@@ -178,11 +178,6 @@ def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
     return [line for line in lines if is_of_store(line, f"{root}/overlay2", place)]
 
 
-def fulfils(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> bool:
-    """Whether a mount is the one that was asked for; see ``mismatch``."""
-    return not mismatch(mount, request, bind_root)
-
-
 def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> str:
     """What is otherwise on a mount than it was asked for, in words: layers in order, upper, whether it can be written,
     its flags; "" when it is right. Options that the kernel adds by itself are not looked at.

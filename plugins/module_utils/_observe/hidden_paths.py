@@ -18,10 +18,10 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._layer.layer_directories import (
-    LISTED,
     is_marked,
     open_below,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED, READ_FILE
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import same_bytes
 from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_marks import (
     FUSE_OPAQUES,
@@ -43,7 +43,6 @@ _MOST_LOOKS = 200_000
 _MOST_BYTES = 1 << 28
 """That are read to compare files of the same size; beyond it their times decide."""
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CAPABILITY = "security.capability"
 
 
@@ -255,9 +254,9 @@ class _Search:
         if self._bytes < new.facts.st_size:
             return old.facts.st_mtime_ns != new.facts.st_mtime_ns
         self._bytes -= new.facts.st_size
-        pair = [os.open(name, _READ, dir_fd=old.directory)]
+        pair = [os.open(name, READ_FILE, dir_fd=old.directory)]
         try:
-            pair.append(os.open(name, _READ, dir_fd=new.directory))
+            pair.append(os.open(name, READ_FILE, dir_fd=new.directory))
             if _capability(pair[0]) != _capability(pair[1]):
                 return True
             return not same_bytes(*pair)

@@ -169,7 +169,7 @@ class StackPlanner:
             records += self._copy(step)
             (mounts if set_aside and self._ours else records).append(step)
         if self._spec.state == "mounted" and (drift or not self._ours):
-            mounts.append(Mount(self._stack, self._facts().kind == "missing"))
+            mounts.append(Mount(self._stack))
         elif self._top_differs():
             mounts.append(SetTop(self._stack))
 

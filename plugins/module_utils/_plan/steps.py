@@ -304,7 +304,6 @@ class Mount(Step):
     """Mount a stack at its path."""
 
     stack: DesiredStack
-    make_path: bool
 
     @property
     def object(self) -> str:

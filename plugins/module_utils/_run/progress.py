@@ -19,6 +19,7 @@ import re
 import time
 from typing import Iterator, List, Optional, Sequence, Tuple
 
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE
 from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import untrusted
 from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import Progress, Report
 
@@ -84,7 +85,7 @@ class _File:
         for directory, prefix in places():
             self._path = os.path.join(directory, prefix + os.urandom(8).hex())
             # O_EXCL: nobody can have put a file or a link of this name there.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = CREATE
             try:
                 if untrusted(directory):
                     continue

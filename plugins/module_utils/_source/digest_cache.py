@@ -19,6 +19,7 @@ from typing import Dict, Iterator, Mapping, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED_BY_LINK
 from ansible_collections.strata.overlay.plugins.module_utils._linux.walk import walk
 
 _FRESH_NS = 2 * 10**9
@@ -101,7 +102,7 @@ def _facts(top: str) -> Iterator[Tuple[str, os.stat_result]]:
     """Of a source and all that is in it: how deep it lies with its name, and what stat(2) says."""
     yield top, os.stat(top)
     if os.path.isdir(top):
-        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(top, LISTED_BY_LINK)
         try:
             for item in walk(descriptor, partial(_fail, top), mounts=True):
                 yield f"{item.depth}/{item.name}", item.facts

@@ -24,6 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay
 from ansible_collections.strata.overlay.plugins.module_utils._layer.rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import Unpacked, digest
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ_FILE
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import same_bytes
 
 _SECOND = 10**9
@@ -106,7 +107,7 @@ def _status(directory: int, name: bytes) -> Optional[os.stat_result]:
 
 def _is_same(directory: int, other: int, name: bytes) -> bool:
     """Whether two regular files have the same bytes."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = READ_FILE
     with contextlib.ExitStack() as stack:
         pair: List[int] = []
         for place in (directory, other):

@@ -21,7 +21,6 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import (
-    LISTED,
     Copier,
     names_in,
     near,
@@ -30,6 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import
 from ansible_collections.strata.overlay.plugins.module_utils._layer.reserve import UNLESS_SET, Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import Unpacked
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED
 from ansible_collections.strata.overlay.plugins.module_utils._linux.overlay_marks import OVERLAY_PREFIXES, is_whiteout
 from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import Count, Job
 from ansible_collections.strata.overlay.plugins.module_utils._source.origin import Origin

@@ -22,7 +22,11 @@ from typing import Iterable, Iterator, Optional, Tuple
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, mountinfo, syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import NO_FAULT, Abilities, Fault
 from ansible_collections.strata.overlay.plugins.module_utils._linux.file_system import OVERLAYFS, file_system_of
-from ansible_collections.strata.overlay.plugins.module_utils._linux.files import existing_above
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import (
+    HANDLE_BY_LINK,
+    LISTED_BY_LINK,
+    existing_above,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import FsContext
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._store.limits import StoreFaults
@@ -117,7 +121,7 @@ def _answer_of_mount(fstype: Optional[str]) -> OSError:
 
 def tells_types(directory: str) -> bool:
     """Whether directories say of each entry what it is (getdents64(2)): overlayfs finds whiteouts by that."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, LISTED_BY_LINK)
     buffer = ctypes.create_string_buffer(_BUFFER)
     try:
         filled = _getdents(descriptor, buffer)
@@ -248,7 +252,7 @@ _ELSEWHERE = (
 @contextlib.contextmanager
 def _opened(directory: str) -> Iterator[str]:
     """A name for a directory that has no letters which mount options give a meaning to, and fits in one."""
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, HANDLE_BY_LINK)
     try:
         yield f"/proc/self/fd/{descriptor}"
     finally:

@@ -19,6 +19,7 @@ import time
 from typing import Iterator, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED_BY_LINK
 
 _SHORTEST, _LONGEST = 0.001, 0.05
 """Seconds between two tries."""
@@ -39,7 +40,7 @@ def locked(path: str, exclusive: bool, timeout: float, gate: str = "") -> Iterat
         with contextlib.ExitStack() as passage:
             waits_for = [descriptor]
             if gate:
-                waits_for.insert(0, os.open(gate, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                waits_for.insert(0, os.open(gate, LISTED_BY_LINK))
                 passage.callback(os.close, waits_for[0])
             if not all(_acquire(one, mode, deadline) for one in waits_for):
                 raise StrataError(_waited(path, waits_for[::-1], timeout))

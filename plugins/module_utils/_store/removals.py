@@ -21,7 +21,12 @@ from typing import TYPE_CHECKING, Iterator, List, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import about
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
-from ansible_collections.strata.overlay.plugins.module_utils._linux.files import read_text, sync_directory
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import (
+    READ,
+    read_text,
+    sync_directory,
+    write_all,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
@@ -87,7 +92,7 @@ def finish_removals(store: Store) -> None:
     for name in store.condemnations():
         path = f"{_place(store)}/{name}"
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, READ)
         except FileNotFoundError:
             continue
         try:
@@ -118,8 +123,7 @@ def _absolute(store: Store, text: str) -> List[str]:
 
 def _write(descriptor: int, path: str, data: bytes) -> None:
     with about(path):
-        while data:
-            data = data[os.write(descriptor, data) :]
+        write_all(descriptor, data)
         os.fsync(descriptor)
 
 

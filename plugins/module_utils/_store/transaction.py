@@ -14,7 +14,7 @@ from typing import Iterator, List, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import about
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
-from ansible_collections.strata.overlay.plugins.module_utils._linux.files import is_directory, sync_directory
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE, is_directory, sync_directory
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 
@@ -81,7 +81,7 @@ def transaction(store: Store, workspace: str) -> Iterator[Transaction]:
 
 def write_file(path: str, text: str, mode: int = 0o644) -> None:
     """A new file of exactly this text and mode; durable with the transaction's sync."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, CREATE, mode)
     with about(path), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         os.fchmod(descriptor, mode)
         stream.write(text)

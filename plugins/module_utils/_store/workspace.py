@@ -17,7 +17,7 @@ import fcntl
 import os
 from typing import Iterator, List, Tuple
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED
 
 
 def make_workspace(staging: str) -> Tuple[str, int]:
@@ -25,7 +25,7 @@ def make_workspace(staging: str) -> Tuple[str, int]:
     with _nobody_else(staging):
         path = f"{staging}/{os.urandom(8).hex()}"
         os.mkdir(path, 0o700)
-        descriptor = os.open(path, _DIRECTORY)
+        descriptor = os.open(path, LISTED)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return path, descriptor
 
@@ -41,7 +41,7 @@ def abandoned(staging: str) -> List[str]:
 
 @contextlib.contextmanager
 def _nobody_else(staging: str) -> Iterator[None]:
-    descriptor = os.open(staging, _DIRECTORY)
+    descriptor = os.open(staging, LISTED)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -51,7 +51,7 @@ def _nobody_else(staging: str) -> Iterator[None]:
 
 def _is_in_use(path: str) -> bool:
     try:
-        descriptor = os.open(path, _DIRECTORY)
+        descriptor = os.open(path, LISTED)
     except FileNotFoundError:
         return True  # its run has just ended, and taken it away
     except OSError:

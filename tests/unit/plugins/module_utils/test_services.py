@@ -114,7 +114,7 @@ RECORD = StackRecord("web", "/srv/web", "persistent", 0, "5" * 64, True, False, 
 
 
 def mount(target: DesiredStack) -> Mount:
-    return Mount(target, False)
+    return Mount(target)
 
 
 def test_only_running_services_stop_in_reverse_and_start_in_order() -> None:
@@ -191,7 +191,7 @@ def test_shared_services_start_once_after_all_their_stacks_are_mounted() -> None
     data = web._replace(spec=replace(web.spec, name="data", path="/srv/data", services=read("app"), health=None))
     units = {"app.service": ENABLED, "web-only.service": ENABLED}
     desired = Desired({}, (), (web, data), {}, {})
-    first, second = Mount(web, False), Mount(data, False)
+    first, second = Mount(web), Mount(data)
     assert words(with_services([first, second], desired, HostFacts(True, units))) == [
         first.words(),
         second.words(),
