@@ -66,6 +66,17 @@ exec /usr/sbin/sshd -D -e -f /dev/null -o "ListenAddress=$2" -o "HostKey=$3/host
     -o "Subsystem=sftp internal-sftp" -o MaxStartups=100
 """
 
+# Everything that runs have made on a host. What they mount lies below /srv, and the store too.
+_CLEAN = r"""
+set -eu
+cut -d' ' -f5 /proc/self/mountinfo | grep '^/srv/' | sort -r | while read -r path; do
+    printf '%b' "$path" | xargs -0 umount --lazy
+done
+find /srv -mindepth 1 -maxdepth 1 ! -name home -exec rm -rf --one-file-system {} +
+rm -rf /srv/home/.ansible
+! cut -d' ' -f5 /proc/self/mountinfo | grep '^/srv/'
+"""
+
 # What a host serves from its stack, and how it says whether it works: a release can be bad on one host only.
 _SITE = r"""
 import http.server
@@ -224,6 +235,11 @@ class Fleet:
             with open(host.top / "log", "ab") as log:
                 log.write(b"--boot--")
         host.init, host.process = 0, None
+
+    def clean(self) -> None:
+        """Hosts as they have booted, but for what lies in /etc."""
+        cleaning = [subprocess.Popen([*host.enter, "sh", "-c", _CLEAN]) for host in self.hosts]
+        assert [one.wait() for one in cleaning] == [0] * len(cleaning)
 
     def play(self, playbook: str, *flags: str, variables: dict[str, Any] | None = None) -> Played:
         """A playbook of the collection, or a file, over all hosts."""
