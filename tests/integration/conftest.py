@@ -49,6 +49,23 @@ REFUSALS = (
 )
 
 
+LONGEST_FIRST = [
+    f"test_{name}.py"
+    for name in (
+        *("crash", "fleet", "build", "execution_environment", "fleet_ways", "rootless", "ansible", "docker_images"),
+        *("host_role", "boot", "debian", "ansible_images", "damage", "fuse_driver", "report", "hostile", "progress"),
+        *("mount_helper", "fleet_hosts", "commit_services", "races", "changes", "fleet_bytes", "export"),
+    )
+]
+"""Files that take more than some fifteen seconds: begun last, one of them would keep a lane at work alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files in that order, then the others as they are."""
+    order = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_helper_of_the_host() -> None:
     """Where this machine has mount.strata installed, runs would write units for the stacks of tests: it is hidden."""

@@ -22,7 +22,7 @@ from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 
 # RACE=600 goes on for ten minutes.
-SECONDS = float(os.environ.get("RACE", "20"))
+SECONDS = float(os.environ.get("RACE", "8"))
 
 PATIENT: dict[str, Any] = {"lock_timeout": 300}
 """As the modules have it without the option."""
