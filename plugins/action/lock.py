@@ -26,10 +26,10 @@ from ansible_collections.strata.overlay.plugins.plugin_utils._locking import (
 class ActionModule(ControllerAction):
     """Digests of all sources that can be read from here."""
 
-    def answer(self, definition: Definition, problems: list[str]) -> dict[str, Any]:
+    def answer(self, definition: Definition, errors: list[str]) -> dict[str, Any]:
         """They, by the source as it is written."""
-        local, images = self._digest_all(definition, problems), self._read_images(definition, problems)
-        if problems:
+        local, images = self._digest_all(definition, errors), self._read_images(definition, errors)
+        if errors:
             return {}
         layers = zip(definition.sources(), _written(self._task.args), strict=True)
         written = [item for item in self._task.args.get("images") or [] if item.get("state") != "absent"]
@@ -37,14 +37,14 @@ class ActionModule(ControllerAction):
         home = str(self._variables.get("inventory_dir") or "")
         found: dict[str, dict[str, str]] = {"layers": {}, "images": {}}
         for layer, item in layers:
-            with _telling(problems):
-                here = local.get(layer.where)
+            with _reporting(errors):
+                here = local.get(layer.label)
                 # Of what has no times of its own, what does not depend on when it was checked out.
                 digest = (here.found.source_digest or here.found.diff_id) if here else _digest_of_layer(layer)
                 found["layers"][source_of(item, LAYER_SOURCES, home)] = digest
         for spec, item in specs:
-            with _telling(problems):
-                image = images.get(spec.where)
+            with _reporting(errors):
+                image = images.get(spec.label)
                 digest = digest_of_images(image.images) if image else _digest_of_image(spec)
                 found["images"][source_of(item, IMAGE_SOURCES, home)] = digest
         found["layers"].pop("", None)  # files written in the definition
@@ -52,27 +52,27 @@ class ActionModule(ControllerAction):
 
 
 @contextlib.contextmanager
-def _telling(problems: list[str]) -> Iterator[None]:
+def _reporting(errors: list[str]) -> Iterator[None]:
     try:
         yield
     except StrataError as error:
-        problems.append(str(error))
+        errors.append(str(error))
 
 
 def _digest_of_layer(layer: LayerSpec) -> str:
     if layer.source.kind == "url":
         return digest_of_url(layer.read_from)
-    raise _out_of_reach(layer.where)
+    raise _out_of_reach(layer.label)
 
 
 def _digest_of_image(spec: ImageSpec) -> str:
     if spec.kind == "registry":
         return digest_in_registry(spec)
-    raise _out_of_reach(spec.where)
+    raise _out_of_reach(spec.label)
 
 
-def _out_of_reach(where: str) -> StrataError:
-    return StrataError(f"{where}: it lies on the host (remote_src) and cannot be locked from here")
+def _out_of_reach(label: str) -> StrataError:
+    return StrataError(f"{label}: it lies on the host (remote_src) and cannot be locked from here")
 
 
 def _written(arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:

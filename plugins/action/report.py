@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import ATTENTION, FORMAT, Told, fleet
+from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import ATTENTION, FORMAT, HostReport, fleet
 from ansible_collections.strata.overlay.plugins.plugin_utils._page import page
 
 
@@ -47,14 +47,14 @@ class ActionModule(ActionBase):
             }
         before = _runs_before(plain)
         time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        model = fleet(list(_told(task_vars or {}, options, before)), time, options["title"])
+        model = fleet(list(_host_reports(task_vars or {}, options, before)), time, options["title"])
         if not self._task.check_mode:
             try:
                 _write(plain, (*json.JSONEncoder(indent=1).iterencode(model), "\n"))
                 _write(dest, page(model))
             except OSError as error:
-                where = f"{error.filename or dest}: {error.strerror}"
-                text = f"cannot write the report to {where}; choose another 'dest' or 'json'"
+                target = f"{error.filename or dest}: {error.strerror}"
+                text = f"cannot write the report to {target}; choose another 'dest' or 'json'"
                 return {**result, "failed": True, "msg": text}
         wrong = [host["name"] for host in model["hosts"] if host["state"] in ATTENTION]
         return {
@@ -68,12 +68,14 @@ class ActionModule(ActionBase):
         }
 
 
-def _told(variables: Mapping[str, Any], options: Mapping[str, str], before: Mapping[str, Any]) -> Iterator[Told]:
+def _host_reports(
+    variables: Mapping[str, Any], options: Mapping[str, str], before: Mapping[str, Any]
+) -> Iterator[HostReport]:
     """What each host of the play has told; one host's variables are in memory at a time."""
     for name in variables.get("ansible_play_hosts_all", ()):
         known = variables["hostvars"].raw_get(name)
         store, plan, run = (_plain(known.get(options[key])) for key in ("store", "plan", "run"))
-        yield Told(str(name), store, plan, run, before.get(str(name)))
+        yield HostReport(str(name), store, plan, run, before.get(str(name)))
 
 
 _WANTED = frozenset(

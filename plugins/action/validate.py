@@ -15,10 +15,10 @@ from ansible_collections.strata.overlay.plugins.plugin_utils._controlleronly imp
 class ActionModule(ControllerAction):
     """Find every mistake that can be found here."""
 
-    def answer(self, definition: Definition, problems: list[str]) -> dict[str, Any]:
+    def answer(self, definition: Definition, errors: list[str]) -> dict[str, Any]:
         """Names, once all sources that lie here have been read."""
-        self._digest_all(definition, problems)
-        self._read_images(definition, problems)
+        self._digest_all(definition, errors)
+        self._read_images(definition, errors)
         names = {item.name for item in definition.named() if not item.absent}
         wanted = {name for stack in definition.stacks for name in stack.layers if isinstance(name, str)}
         return {

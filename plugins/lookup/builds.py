@@ -99,10 +99,10 @@ class LookupModule(LookupBase):
         beside = [Path(str(known[name])) for name in ("inventory_dir", "playbook_dir") if known.get(name)]
         places = [place / "roles" for place in beside] + [Path(path) for path in constants.DEFAULT_ROLES_PATH]
         finder = RoleFinder(beside, places, _in_collection, plugin._loader.load_from_file)
-        where = Place(plugin.get_option("directory"), tuple(plugin.get_option("files")))
+        place = Place(plugin.get_option("directory"), tuple(plugin.get_option("files")))
         try:
             names = names_of(plugin.get_option("names"), plugin.get_option("below"))
-            return [build.facts(where) for build in plan_builds(terms, names, finder)]
+            return [build.facts(place) for build in plan_builds(terms, names, finder)]
         except StrataError as error:
             raise AnsibleError(readable(str(error))) from error
 

@@ -16,7 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
     StrataError,
     UnhealthyError,
     advice,
-    said,
+    error_text,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line, readable
 
@@ -39,7 +39,7 @@ def guarded(
         found: dict[str, t.Any] = readable({**work(), **own})
         return found
     except DefinitionError as error:
-        module.fail_json(msg=readable(str(error)), problems=readable(error.problems))
+        module.fail_json(msg=readable(str(error)), errors=readable(error.errors))
     except UnhealthyError as error:
         # The run did change the host, though all of it may be as it was before.
         module.fail_json(msg=readable(str(error)), changed=True, unhealthy=readable(error.name))
@@ -47,8 +47,8 @@ def guarded(
         module.fail_json(msg=readable(str(error)))
     except OSError as error:
         store = f" to change the store {module.params['root']}" if module.params.get("root") else ""
-        words = f"The host refused{store}: {said(error)}. Nothing half-made is visible."
-        module.fail_json(msg=readable(f"{words} {advice(error) or 'Run again.'}"))
+        message = f"The host refused{store}: {error_text(error)}. Nothing half-made is visible."
+        module.fail_json(msg=readable(f"{message} {advice(error) or 'Run again.'}"))
 
 
 def _enter_own(module: AnsibleModule, changes: bool, keep: bool) -> dict[str, t.Any]:
@@ -62,8 +62,8 @@ def _enter_own(module: AnsibleModule, changes: bool, keep: bool) -> dict[str, t.
 
 def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
     """End a module with a result, in which ``diff`` is shown to those who ask for it and ``warnings`` are texts."""
-    for words in result.pop("warnings", ()):
-        module.warn(one_line(words))
+    for message in result.pop("warnings", ()):
+        module.warn(one_line(message))
     if not module._diff:
         result.pop("diff", None)
     # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.

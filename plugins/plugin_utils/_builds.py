@@ -75,7 +75,7 @@ class Build:
 
     def facts(self, place: Place) -> dict[str, Any]:
         """As the lookup gives it."""
-        told = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        facts = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         # The key, since a name may hold slashes, and may be as long as a path's component may not.
         short = self.key.partition(":")[2][:16]
         directory = f"{place.directory}/{short}"
@@ -88,7 +88,7 @@ class Build:
             "boot": False,
         }
         gone = {"name": stack["name"], "state": "absent"}
-        return {**told, "host": host, "directory": directory, "stack": stack, "gone": gone}
+        return {**facts, "host": host, "directory": directory, "stack": stack, "gone": gone}
 
 
 def _scaffold(files: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -119,12 +119,12 @@ def plan_builds(written: Sequence[Any], known: Mapping[str, Mapping[str, Any]], 
     :param known: as from ``names_of``.
     :raises StrataError: every mistake, one a line.
     """
-    problems: list[str] = []
+    errors: list[str] = []
     built = [str(item.get("name")) for item in written if isinstance(item, Mapping)]
-    builds = [_read(item, number, known, built, finder, problems) for number, item in enumerate(written, 1)]
-    problems += [f"build {name}: it is defined more than once" for name in sorted(set(built)) if built.count(name) > 1]
-    if problems:
-        raise StrataError("\n".join(problems))
+    builds = [_read(item, number, known, built, finder, errors) for number, item in enumerate(written, 1)]
+    errors += [f"build {name}: it is defined more than once" for name in sorted(set(built)) if built.count(name) > 1]
+    if errors:
+        raise StrataError("\n".join(errors))
     return [build for build in builds if build]
 
 
@@ -134,29 +134,29 @@ def _read(
     known: Mapping[str, Mapping[str, Any]],
     built: Sequence[str],
     finder: RoleFinder,
-    problems: list[str],
+    errors: list[str],
 ) -> Build | None:
     if not isinstance(item, Mapping):
-        problems.append(f"build {number}: it must be a dictionary with name, layers and roles, not {item!r}")
+        errors.append(f"build {number}: it must be a dictionary with name, layers and roles, not {item!r}")
         return None
-    where = f"build {item.get('name') or number}"
-    before = len(problems)
+    label = f"build {item.get('name') or number}"
+    before = len(errors)
     for key in item:
         if key not in _OPTIONS:
-            problems.append(f"{where}: option '{key}' is not known; there are {', '.join(_OPTIONS)}")
-    name = check_name(where, str(item.get("name") or ""), problems)
-    layers = _texts(item, "layers", where, problems)
-    roles = _texts(item, "roles", where, problems)
-    clean = _texts(item, "clean", where, problems) if item.get("clean") is not None else CLEAN
+            errors.append(f"{label}: option '{key}' is not known; there are {', '.join(_OPTIONS)}")
+    name = check_name(label, str(item.get("name") or ""), errors)
+    layers = _texts(item, "layers", label, errors)
+    roles = _texts(item, "roles", label, errors)
+    clean = _texts(item, "clean", label, errors) if item.get("clean") is not None else CLEAN
     variables = item.get("vars") or {}
     if not isinstance(variables, Mapping):
-        problems.append(f"{where}: option 'vars' must be a dictionary")
+        errors.append(f"{label}: option 'vars' must be a dictionary")
     writable = str(item.get("writable") or _WRITABLE[0])
     if writable not in _WRITABLE:
-        problems.append(f"{where}: option 'writable' must be one of {', '.join(_WRITABLE)}, not {writable!r}")
-    _check_layers(where, layers, known, built, problems)
-    found = _find_roles(where, roles, finder, problems)
-    if len(problems) > before:
+        errors.append(f"{label}: option 'writable' must be one of {', '.join(_WRITABLE)}, not {writable!r}")
+    _check_layers(label, layers, known, built, errors)
+    found = _find_roles(label, roles, finder, errors)
+    if len(errors) > before:
         return None
     below = [diff_id for layer in layers for diff_id in known[layer]["diff_ids"]]
     key = _key(below, [role["digest"] for role in found], variables, clean)
@@ -165,41 +165,41 @@ def _read(
     return Build(name, layers, paths, dict(variables), clean, writable, key, labels.get(LABEL) == key)
 
 
-def _texts(item: Mapping[str, Any], option: str, where: str, problems: list[str]) -> tuple[str, ...]:
+def _texts(item: Mapping[str, Any], option: str, label: str, errors: list[str]) -> tuple[str, ...]:
     value = item.get(option)
     if not isinstance(value, list) or not value or not all(isinstance(each, str) and each for each in value):
-        problems.append(f"{where}: option '{option}' must be a list of names, with at least one")
+        errors.append(f"{label}: option '{option}' must be a list of names, with at least one")
         return ()
     return tuple(str(each) for each in value)
 
 
 def _check_layers(
-    where: str,
+    label: str,
     layers: Sequence[str],
     known: Mapping[str, Any],
     built: Sequence[str],
-    problems: list[str],
+    errors: list[str],
 ) -> None:
     for layer in layers:
         if layer in built:
-            problems.append(
-                f"{where}: option 'layers': '{layer}' is built by the same run; build it by a run of its own first, "
+            errors.append(
+                f"{label}: option 'layers': '{layer}' is built by the same run; build it by a run of its own first, "
                 "with only that build in overlay_builds"
             )
         elif layer not in known:
-            problems.append(
-                f"{where}: option 'layers': the build host has no layer or image '{layer}'; define it in "
+            errors.append(
+                f"{label}: option 'layers': the build host has no layer or image '{layer}'; define it in "
                 "overlay_layers or overlay_images"
             )
 
 
-def _find_roles(where: str, roles: Sequence[str], finder: RoleFinder, problems: list[str]) -> list[dict[str, str]]:
+def _find_roles(label: str, roles: Sequence[str], finder: RoleFinder, errors: list[str]) -> list[dict[str, str]]:
     found = []
     for role in roles:
         try:
             found.append(finder.facts(role))
         except StrataError as error:
-            problems.append(f"{where}: option 'roles': {error}")
+            errors.append(f"{label}: option 'roles': {error}")
     return found
 
 

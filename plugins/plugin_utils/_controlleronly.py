@@ -25,13 +25,13 @@ class ControllerAction(ShippingAction):
         """The result; it fails with all mistakes together."""
         result: dict[str, Any] = super(ShippingAction, self).run(tmp, task_vars)
         self._variables = task_vars or {}
-        definition, problems = normalise("apply", self._task.args)
-        found = self.answer(definition, problems)
-        if problems:
-            error = DefinitionError(problems)
-            return {**result, "failed": True, "msg": readable(str(error)), "problems": error.problems}
+        definition, errors = normalise("apply", self._task.args)
+        found = self.answer(definition, errors)
+        if errors:
+            error = DefinitionError(errors)
+            return {**result, "failed": True, "msg": readable(str(error)), "problems": error.errors}
         return {**result, "changed": False, **readable(found)}
 
-    def answer(self, definition: Definition, problems: list[str]) -> Mapping[str, Any]:
-        """What is returned when nothing is wrong; what is wrong goes to ``problems``."""
+    def answer(self, definition: Definition, errors: list[str]) -> Mapping[str, Any]:
+        """What is returned when nothing is wrong; what is wrong goes to ``errors``."""
         raise NotImplementedError

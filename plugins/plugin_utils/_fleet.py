@@ -39,7 +39,7 @@ _LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Told:
+class HostReport:
     """What is known of one host; each is a task's result or None where there was no such task.
 
     :ivar store: of ``store_info``.
@@ -55,12 +55,14 @@ class Told:
     before: Mapping[str, Any] | None = None
 
 
-def fleet(hosts: Sequence[Told], time: str, title: str) -> dict[str, Any]:
+def fleet(hosts: Sequence[HostReport], time: str, title: str) -> dict[str, Any]:
     """The report as JSON has it; docs/report.md lists its keys.
 
     :param time: of the report, ISO 8601 in UTC.
     """
-    found = sorted((_host(told, time) for told in hosts), key=lambda host: (STATES.index(host["state"]), host["name"]))
+    found = sorted(
+        (_host(reported, time) for reported in hosts), key=lambda host: (STATES.index(host["state"]), host["name"])
+    )
     return {
         "format": FORMAT,
         "time": time,
@@ -75,14 +77,14 @@ def fleet(hosts: Sequence[Told], time: str, title: str) -> dict[str, Any]:
 # One host.
 
 
-def _host(told: Told, time: str) -> dict[str, Any]:
-    store, plan = told.store or {}, _plan(told.plan)
+def _host(reported: HostReport, time: str) -> dict[str, Any]:
+    store, plan = reported.store or {}, _plan(reported.plan)
     stacks = [_stack(entry, plan["steps"]) for entry in _entries(store, "stacks")]
-    runs = _run(told, time)
-    state, message = _state(told, plan, stacks)
+    runs = _run(reported, time)
+    state, message = _state(reported, plan, stacks)
     usage = _table(store, "usage")
     return {
-        "name": text(told.name),
+        "name": text(reported.name),
         "state": state,
         "message": message,
         "engine": text(store.get("engine")),
@@ -95,16 +97,16 @@ def _host(told: Told, time: str) -> dict[str, Any]:
     }
 
 
-def _state(told: Told, plan: Mapping[str, Any], stacks: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _state(reported: HostReport, plan: Mapping[str, Any], stacks: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """A host's state, and in words why it is that."""
-    if told.store is None:
-        if told.run and told.run.get("failed"):
-            return "failed", f"its last run failed: {text(told.run.get('msg'))}"
+    if reported.store is None:
+        if reported.run and reported.run.get("failed"):
+            return "failed", f"its last run failed: {text(reported.run.get('msg'))}"
         return "unreachable", "not looked at: it had failed or was unreachable before the report began"
-    if told.store.get("unreachable"):
-        return "unreachable", text(told.store.get("msg")) or "no connection"
-    if "stacks" not in told.store and "engine" not in told.store:
-        return "failed", text(told.store.get("msg")) or "its store could not be read"
+    if reported.store.get("unreachable"):
+        return "unreachable", text(reported.store.get("msg")) or "no connection"
+    if "stacks" not in reported.store and "engine" not in reported.store:
+        return "failed", text(reported.store.get("msg")) or "its store could not be read"
     drifted = [f"stack {stack['name']}: {stack['drift']}" for stack in stacks if stack["drift"]]
     if drifted:
         return "drift", f"{drifted[0]}; and {len(drifted) - 1} more" if len(drifted) > 1 else drifted[0]
@@ -112,7 +114,7 @@ def _state(told: Told, plan: Mapping[str, Any], stacks: Sequence[Mapping[str, An
         return "drift", f"{len(plan['steps'])} step{'s' if len(plan['steps']) != 1 else ''} away from its definition"
     if plan["message"]:
         return "unknown", f"its definition could not be planned: {plan['message']}"
-    if not told.store.get("exists"):
+    if not reported.store.get("exists"):
         return "empty", "it has no store"
     return "ok", "" if plan["known"] else "as on record; no definition to compare with"
 
@@ -164,13 +166,15 @@ def _plan(result: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"known": True, "steps": steps, "bytes": number(result.get("bytes")), "message": ""}
 
 
-def _run(told: Told, time: str) -> dict[str, Any] | None:
+def _run(reported: HostReport, time: str) -> dict[str, Any] | None:
     """A host's last run: what it said itself, else what the report before this one had."""
-    if told.run is None or told.run.get("skipped"):
-        return _normal_run(told.before, text(told.before.get("time"))) if told.before else None
-    if told.run.get("unreachable"):
-        return _normal_run({"failed": True, "message": told.run.get("msg")}, time)
-    return _normal_run({**told.run, "steps": len(_entries(told.run, "plan")), "message": told.run.get("msg")}, time)
+    if reported.run is None or reported.run.get("skipped"):
+        return _normal_run(reported.before, text(reported.before.get("time"))) if reported.before else None
+    if reported.run.get("unreachable"):
+        return _normal_run({"failed": True, "message": reported.run.get("msg")}, time)
+    return _normal_run(
+        {**reported.run, "steps": len(_entries(reported.run, "plan")), "message": reported.run.get("msg")}, time
+    )
 
 
 def _normal_run(run: Mapping[str, Any], time: str) -> dict[str, Any]:
@@ -252,7 +256,7 @@ def _stacks(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _layers(told: Sequence[Told], hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _layers(reported: Sequence[HostReport], hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every content of the fleet, with how many hosts have it, the most widely shared first. Those that differ in the
     times of files only are one, with the DiffID that most hosts have.
     """
@@ -262,7 +266,7 @@ def _layers(told: Sequence[Told], hosts: Sequence[Mapping[str, Any]]) -> list[di
     sizes: dict[str, int] = {}
     names: dict[str, set[str]] = {}
     diff_ids: dict[str, Counter[str]] = {}
-    for one in told:
+    for one in reported:
         here: dict[str, set[str]] = {}
         sources: dict[str, str] = {}
         store = (one.store or {}) if text(one.name) in known else {}

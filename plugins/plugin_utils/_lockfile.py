@@ -33,7 +33,7 @@ LAYER_SOURCES = ("src", "dir", "url")
 IMAGE_SOURCES = ("src", "registry")
 
 
-def check_lock(content: Any, where: str) -> Lock:
+def check_lock(content: Any, lock_path: str) -> Lock:
     """A lock file's content as it was read.
 
     :raises StrataError: it is none.
@@ -44,40 +44,42 @@ def check_lock(content: Any, where: str) -> Lock:
         for part in (found.get("layers", {}), found.get("images", {}))
     )
     if not sound:
-        raise StrataError(f"{where} is no lock file; write it with the playbook strata.overlay.lock")
+        raise StrataError(f"{lock_path} is no lock file; write it with the playbook strata.overlay.lock")
     return {kind: dict(found.get(kind) or {}) for kind in ("layers", "images")}
 
 
-def lock_layer(item: Any, lock: Lock, where: str, home: str) -> Any:
+def lock_layer(item: Any, lock: Lock, lock_path: str, home: str) -> Any:
     """A layer with the digest that the lock has for its source.
 
-    :param where: the lock file's path, for messages. :param home: the inventory's directory.
+    :param lock_path: the lock file's path, for messages. :param home: the inventory's directory.
     :raises StrataError: the lock does not have it, or the definition pins another.
     """
-    return _locked(item, LAYER_SOURCES, lock["layers"], where, home)
+    return _locked(item, LAYER_SOURCES, lock["layers"], lock_path, home)
 
 
-def lock_image(item: Any, lock: Lock, where: str, home: str) -> Any:
+def lock_image(item: Any, lock: Lock, lock_path: str, home: str) -> Any:
     """An image with the digest that the lock has; one from a registry is pulled by it, whatever its tag means now.
 
     :raises StrataError: as for ``lock_layer``.
     """
-    found = _locked(item, IMAGE_SOURCES, lock["images"], where, home)
+    found = _locked(item, IMAGE_SOURCES, lock["images"], lock_path, home)
     if found is not item and found.get("registry"):
         reference = str(found["registry"])
         if "@" not in reference:
             return {**item, "registry": f"{reference}@{found['digest']}"}
         if not reference.endswith(f"@{found['digest']}"):
-            raise StrataError(f"image {item.get('name')}: {where} has {found['digest']} for {reference}; lock again")
+            raise StrataError(
+                f"image {item.get('name')}: {lock_path} has {found['digest']} for {reference}; lock again"
+            )
         return item
     return found
 
 
-def lock_stack(item: Any, lock: Lock, where: str, home: str) -> Any:
+def lock_stack(item: Any, lock: Lock, lock_path: str, home: str) -> Any:
     """A stack with its layers written in place locked; errors as for ``lock_layer``."""
     if not isinstance(item, Mapping) or not isinstance(item.get("layers"), (list, tuple)):
         return item
-    layers = [lock_layer(layer, lock, where, home) for layer in item["layers"]]
+    layers = [lock_layer(layer, lock, lock_path, home) for layer in item["layers"]]
     return {**item, "layers": layers}
 
 
@@ -103,7 +105,7 @@ def _part(item: Mapping[str, Any]) -> str:
     return f" {json.dumps(found, default=str)}" if found else ""
 
 
-def _locked(item: Any, kinds: tuple[str, ...], digests: Mapping[str, str], where: str, home: str) -> Any:
+def _locked(item: Any, kinds: tuple[str, ...], digests: Mapping[str, str], lock_path: str, home: str) -> Any:
     if not isinstance(item, Mapping):
         return item  # what is wrong with it is told when it is read
     source = source_of(item, kinds, home)
@@ -113,14 +115,14 @@ def _locked(item: Any, kinds: tuple[str, ...], digests: Mapping[str, str], where
     whole = str(item.get("url")) if kinds is LAYER_SOURCES else ""
     if source not in digests and whole in digests:
         raise StrataError(
-            f"{name}: {where} was written by an earlier release and holds the URL {shown_url(whole)} with what may be "
-            "secrets in it; run the playbook strata.overlay.lock, and change them where others could read the file"
+            f"{name}: {lock_path} was written by an earlier release and holds the URL {shown_url(whole)} with what may "
+            "be secrets in it; run the playbook strata.overlay.lock, and change them where others could read the file"
         )
     if source not in digests:
-        raise StrataError(f"{name}: {source} is not in {where}; run the playbook strata.overlay.lock")
+        raise StrataError(f"{name}: {source} is not in {lock_path}; run the playbook strata.overlay.lock")
     if item.get("digest") not in (None, "", digests[source]):
         raise StrataError(
-            f"{name}: option 'digest' is {item['digest']}, but {where} has {digests[source]} for {source}; "
+            f"{name}: option 'digest' is {item['digest']}, but {lock_path} has {digests[source]} for {source}; "
             "correct one of them, or lock again"
         )
     return {**item, "digest": digests[source]}

@@ -27,20 +27,20 @@ def merge(parts: Mapping[str, Any]) -> list[Any]:
     :param parts: values by the variable's name.
     :raises StrataError: a value is no list, or two variables have an item of the same name; all mistakes together.
     """
-    problems: list[str] = []
+    errors: list[str] = []
     owners: dict[str, str] = {}
     merged: list[Any] = []
     for variable, items in parts.items():
         if items is None:
             continue
         if isinstance(items, (str, Mapping)) or not isinstance(items, Sequence):
-            problems.append(f"variable {variable}: it must be a list, and is {items!r}")
+            errors.append(f"variable {variable}: it must be a list, and is {items!r}")
             continue
         for item in items:
             name = item.get("name") if isinstance(item, Mapping) else None
             if name is not None and owners.setdefault(name, variable) != variable:
-                problems.append(f"{name} is in {owners[name]} and in {variable}; keep it in one of them, or rename one")
+                errors.append(f"{name} is in {owners[name]} and in {variable}; keep it in one of them, or rename one")
             merged.append(item)
-    if problems:
-        raise StrataError("; ".join(problems))
+    if errors:
+        raise StrataError("; ".join(errors))
     return merged

@@ -40,7 +40,7 @@ IN_LOG = 60.0
 _LAST_ANSWER = 10.0
 """Seconds for which an answer that is under way is awaited when there is nothing more to tell."""
 
-_LONGEST_WORDS = 63
+_LONGEST_NAME = 63
 _MOST_NAMED = 3
 
 _MOST_READ = 1 << 16
@@ -105,23 +105,23 @@ class Progress:
             yield
             return
         over = threading.Event()
-        teller = threading.Thread(target=self._tell, args=(ask, over), daemon=True)
-        teller.start()
+        reporter = threading.Thread(target=self._report, args=(ask, over), daemon=True)
+        reporter.start()
         try:
             yield
         finally:
             over.set()
-            teller.join(_LAST_ANSWER)
+            reporter.join(_LAST_ANSWER)
 
-    def _tell(self, ask: Ask, over: threading.Event) -> None:
+    def _report(self, ask: Ask, over: threading.Event) -> None:
         display = Display()
-        told = ""
+        shown = ""
         while not over.wait(self._pause):
             with contextlib.suppress(Exception):  # the task itself will say what is wrong with the host
                 line = ask()
-                if line not in ("", told) and not over.is_set():
+                if line not in ("", shown) and not over.is_set():
                     display.display(one_line(f"{self._host}: {line}"), stderr=True)
-                    told = line
+                    shown = line
 
     @contextlib.contextmanager
     def of_module(self) -> Iterator[None]:
@@ -135,7 +135,7 @@ class Progress:
             yield
 
     @contextlib.contextmanager
-    def of_transfer(self, words: str, path: str, total: int) -> Iterator[None]:
+    def of_transfer(self, message: str, path: str, total: int) -> Iterator[None]:
         """Tell how much of a file has come to the host.
 
         :param path: of the file on the host. :param total: its bytes.
@@ -144,7 +144,7 @@ class Progress:
 
         def ask() -> str:
             done = int(self._run(f"wc -c < {shlex.quote(path)}"))
-            return f"{words}: {amounts(done, total)}{speed.words(time.monotonic(), done, total)}"
+            return f"{message}: {amounts(done, total)}{speed.describe(time.monotonic(), done, total)}"
 
         with self.shown(ask):
             yield
@@ -162,9 +162,9 @@ class Speed:
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None
-        self._words = ""
+        self._text = ""
 
-    def words(self, moment: float, done: int, total: int = 0) -> str:
+    def describe(self, moment: float, done: int, total: int = 0) -> str:
         """``, 58 MB/s, 12 s left``; nothing at the first answer, or where nothing has moved.
 
         :param moment: in seconds. :param total: bytes in all, 0 where nobody knows: then no time is given.
@@ -174,16 +174,16 @@ class Speed:
             if self._last and moved > 0:
                 speed = moved / (moment - self._last[0])
                 left = f", {duration((total - done) / speed)} left" if total > done else ""
-                self._words = f", {size(speed)}/s{left}"
+                self._text = f", {size(speed)}/s{left}"
             else:
-                self._words = ""
+                self._text = ""
             self._last = (moment, done)
-        return self._words
+        return self._text
 
 
-def of_run(said: str, token: str) -> str:
+def of_run(text: str, token: str) -> str:
     """What the file of one run says, of those of all runs of this login; "" where it has none yet."""
-    for line in said.splitlines():
+    for line in text.splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             facts = json.loads(line)
             if isinstance(facts, dict) and facts.get("token") == token:
@@ -191,24 +191,26 @@ def of_run(said: str, token: str) -> str:
     return ""
 
 
-def module_line(said: str, speed: Speed) -> str:
+def module_line(text: str, speed: Speed) -> str:
     """What the file of a run says, as a line; "" where it says nothing that can be understood."""
     try:
-        facts = json.loads(said)
+        facts = json.loads(text)
         line = f"layer {min(facts['finished'] + 1, facts['layers'])} of {int(facts['layers'])}"
         done, total = int(facts["done"]), int(facts["total"])
-        line += f", {amounts(done, total)}{speed.words(float(facts['time']), done, total)}"
-        running = [f"{_plain(words)} {amounts(done, total)}" for words, done, total in facts["running"][:_MOST_NAMED]]
+        line += f", {amounts(done, total)}{speed.describe(float(facts['time']), done, total)}"
+        running = [
+            f"{_plain(message)} {amounts(done, total)}" for message, done, total in facts["running"][:_MOST_NAMED]
+        ]
     except (ValueError, TypeError, KeyError, OverflowError):
         return ""
     return f"{line}: {'; '.join(running)}" if running else line
 
 
-def _plain(words: str) -> str:
+def _plain(message: str) -> str:
     """What a host says, without anything that a terminal would obey."""
-    shown = one_line(str(words))
-    half = (_LONGEST_WORDS - 3) // 2
-    return shown if len(shown) <= _LONGEST_WORDS else f"{shown[:half]}...{shown[-half:]}"
+    shown = one_line(str(message))
+    half = (_LONGEST_NAME - 3) // 2
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:half]}...{shown[-half:]}"
 
 
 def amounts(done: int, total: int) -> str:

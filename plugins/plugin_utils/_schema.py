@@ -58,9 +58,9 @@ def variables_schema(documented: Documented) -> dict[str, Any]:
 def _option(spec: Mapping[str, Any], documented: Mapping[str, Any]) -> dict[str, Any]:
     found = _value(spec, documented)
     described = documented.get("description", [])
-    words = {"description": "\n".join([described] if isinstance(described, str) else described)} if described else {}
+    message = {"description": "\n".join([described] if isinstance(described, str) else described)} if described else {}
     default = {"default": spec["default"]} if spec.get("default") not in (None, [], {}) else {}
-    return {"anyOf": [found, TEMPLATE], **words, **default} if found else {**words, **default}
+    return {"anyOf": [found, TEMPLATE], **message, **default} if found else {**message, **default}
 
 
 def _value(spec: Mapping[str, Any], documented: Mapping[str, Any]) -> dict[str, Any]:

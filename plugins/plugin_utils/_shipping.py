@@ -73,27 +73,27 @@ class _Local:
 
 @dataclass(frozen=True)
 class _Here:
-    """All layers and images whose bytes are on the controller, by their ``where``."""
+    """All layers and images whose bytes are on the controller, by their ``label``."""
 
     layers: dict[str, _Local]
     images: dict[str, LocalImage]
 
-    def __contains__(self, where: str) -> bool:
-        return where in self.layers or where in self.images
+    def __contains__(self, label: str) -> bool:
+        return label in self.layers or label in self.images
 
     def warnings(self) -> list[str]:
         """What is no part of layers though it is in their sources."""
-        return [f"{where}: {words}" for where, layer in self.layers.items() for words in layer.found.left_out]
+        return [f"{label}: {message}" for label, layer in self.layers.items() for message in layer.found.left_out]
 
-    def told(self, places: Mapping[str, Blob]) -> dict[str, Any]:
+    def controller_facts(self, places: Mapping[str, Blob]) -> dict[str, Any]:
         """What the module is told of them.
 
         :param places: what the host has been sent, by DiffID; nothing when it is only asked what it lacks.
         """
         paths = {diff_id: place.path for diff_id, place in places.items()}
         return {
-            "layers": {where: layer.facts(paths.get(layer.found.diff_id, "")) for where, layer in self.layers.items()},
-            "images": {where: image.facts(places) for where, image in self.images.items()},
+            "layers": {label: layer.facts(paths.get(layer.found.diff_id, "")) for label, layer in self.layers.items()},
+            "images": {label: image.facts(places) for label, image in self.images.items()},
         }
 
 
@@ -128,15 +128,15 @@ class ShippingAction(ActionBase):
         with _collector_paused():
             result: dict[str, Any] = super().run(tmp, task_vars)
             self._variables = task_vars or {}
-            definition, problems = normalise(self.module, self._task.args)
-            local = _Here(self._digest_all(definition, problems), self._read_images(definition, problems))
-            if problems:
-                return {**result, **self._report(definition, problems)}
+            definition, errors = normalise(self.module, self._task.args)
+            local = _Here(self._digest_all(definition, errors), self._read_images(definition, errors))
+            if errors:
+                return {**result, **self._report(definition, errors)}
             result.update(self._converge(definition, local))
             warnings = local.warnings()
             if warnings:
                 # The module may have met the same when it unpacked them.
-                warnings += [words for words in result.get("warnings") or [] if words not in warnings]
+                warnings += [message for message in result.get("warnings") or [] if message not in warnings]
                 result["warnings"] = warnings
         return {**result, "seconds": round(time.monotonic() - begun, 3)}
 
@@ -172,8 +172,8 @@ class ShippingAction(ActionBase):
 
     # What lies on the controller.
 
-    def _digest_all(self, definition: Definition, problems: list[str]) -> dict[str, _Local]:
-        """Every layer on the controller by its ``where``; what is wrong with one goes to ``problems``."""
+    def _digest_all(self, definition: Definition, errors: list[str]) -> dict[str, _Local]:
+        """Every layer on the controller by its ``label``; what is wrong with one goes to ``errors``."""
         cache = DigestCache(_cache_directory(), keep=True)
         found: dict[str, _Local] = {}
         for layer in definition.sources():
@@ -182,13 +182,13 @@ class ShippingAction(ActionBase):
                     source = self._find(layer.read_from, cache)
                     digested = self._digest_once(source, cache)
                     _check_digest(layer._replace(source=source), digested)
-                    found[layer.where] = _Local(layer, source, digested)
+                    found[layer.label] = _Local(layer, source, digested)
                 except StrataError as error:
                     text = str(error)
-                    problems.append(text if text.startswith(layer.where) else f"{layer.where}: {text}")
+                    errors.append(text if text.startswith(layer.label) else f"{layer.label}: {text}")
                 except (OSError, AnsibleError) as error:
-                    problems.append(
-                        f"{layer.where}: option '{layer.source.kind}': cannot read {layer.source.location}: "
+                    errors.append(
+                        f"{layer.label}: option '{layer.source.kind}': cannot read {layer.source.location}: "
                         f"{_reason(error)}"
                     )
         return found
@@ -233,8 +233,8 @@ class ShippingAction(ActionBase):
                 return beside
             raise
 
-    def _read_images(self, definition: Definition, problems: list[str]) -> dict[str, LocalImage]:
-        """Every image on the controller by its ``where``; what is wrong with one goes to ``problems``."""
+    def _read_images(self, definition: Definition, errors: list[str]) -> dict[str, LocalImage]:
+        """Every image on the controller by its ``label``; what is wrong with one goes to ``errors``."""
         cache = DigestCache(_cache_directory(), keep=True)
         found: dict[str, LocalImage] = {}
         for spec in definition.images:
@@ -244,11 +244,11 @@ class ShippingAction(ActionBase):
 
                 try:
                     path = self._found(spec.location)
-                    found[spec.where] = read_local_image(spec, path, cache, _cache_directory())
+                    found[spec.label] = read_local_image(spec, path, cache, _cache_directory())
                 except StrataError as error:
-                    problems.append(f"{spec.where}: {error}")
+                    errors.append(f"{spec.label}: {error}")
                 except (OSError, AnsibleError) as error:
-                    problems.append(f"{spec.where}: option 'src': cannot read {spec.location}: {_reason(error)}")
+                    errors.append(f"{spec.label}: option 'src': cannot read {spec.location}: {_reason(error)}")
         return found
 
     # What goes to the host.
@@ -259,10 +259,10 @@ class ShippingAction(ActionBase):
         :param places: where the archives that the host has been sent lie there, by DiffID.
         """
         progress = self._progress()
-        told = {**local.told(places), "progress": progress.token}
+        controller_facts = {**local.controller_facts(places), "progress": progress.token}
         sent = _without_sources(self.module, self._task.args, local)
         with progress.of_module():
-            return self._run_module(self.module, sent, told)
+            return self._run_module(self.module, sent, controller_facts)
 
     def _progress(self) -> Progress:
         """Lines about this host. Only for what may take long: a run that changes nothing does not even load it."""
@@ -274,21 +274,21 @@ class ShippingAction(ActionBase):
 
     def _ask(self, whole: bool, local: _Here) -> dict[str, Any]:
         """The host's plan, by the small module that can only look, or by the whole one where that does not do."""
-        told = {
-            **local.told({}),
+        controller_facts = {
+            **local.controller_facts({}),
             "module": self.module,
             # A run that finds nothing to change has needed the layers all the same.
             "notes_use": self.module != "plan" and not self._task.check_mode,
         }
         sent = wrap(self.module, _without_sources(self.module, self._task.args, local))
         if whole:
-            return {"missing": [], **self._run_module("apply", sent, {**told, "only_plan": True})}
+            return {"missing": [], **self._run_module("apply", sent, {**controller_facts, "only_plan": True})}
         of_run: dict[str, Any] = {key: value for key, value in sent.items() if key in ("root", "lock_timeout")}
-        return self._run_module("plan", of_run, {**told, "definition": sent})
+        return self._run_module("plan", of_run, {**controller_facts, "definition": sent})
 
-    def _report(self, definition: Definition, problems: list[str]) -> dict[str, Any]:
+    def _report(self, definition: Definition, errors: list[str]) -> dict[str, Any]:
         """Let the host add the mistakes that only it can see; it changes nothing, since there are problems already."""
-        sketch = [
+        outline = [
             {
                 "name": stack.name,
                 "path": stack.path,
@@ -299,10 +299,10 @@ class ShippingAction(ActionBase):
             if stack.state == "mounted"
         ]
         defined = [item.name for item in definition.named() if not item.absent]
-        told = {"problems": problems, "stacks": sketch, "defined": defined}
-        return self._run_module("plan", {"root": definition.root}, told)
+        controller_facts = {"problems": errors, "stacks": outline, "defined": defined}
+        return self._run_module("plan", {"root": definition.root}, controller_facts)
 
-    def _run_module(self, module: str, arguments: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    def _run_module(self, module: str, arguments: dict[str, Any], controller_facts: dict[str, Any]) -> dict[str, Any]:
         # Loaded by the run that Ansible packs modules for anyway.
         from ansible_collections.strata.overlay.plugins.module_utils._common.redact import hide
 
@@ -310,7 +310,7 @@ class ShippingAction(ActionBase):
         reply: dict[str, Any] = self._execute_module(
             module_name=f"strata.overlay.{module}",
             # What Ansible's templates make of values is of types of its own; all of them can be written as text.
-            module_args={**plain, "_controller": json.dumps({**told, "hidden": hidden}, default=str)},
+            module_args={**plain, "_controller": json.dumps({**controller_facts, "hidden": hidden}, default=str)},
             task_vars=self._variables,
         )
         return reply
@@ -327,9 +327,9 @@ class ShippingAction(ActionBase):
         sent: dict[str, Blob] = {}
         progress = self._progress()
         for number, (diff_id, blob) in enumerate(found.items(), 1):
-            words = f"sending layer {number} of {len(found)}"
+            message = f"sending layer {number} of {len(found)}"
             path = self._connection._shell.join_path(directory, sent_name(diff_id, blob))
-            with as_file(blob) as file, progress.of_transfer(words, path, os.path.getsize(file)):
+            with as_file(blob) as file, progress.of_transfer(message, path, os.path.getsize(file)):
                 self._transfer_file(file, path)
             sent[diff_id] = replace(blob, path=path, offset=0, keeper=None)
         self._fixup_perms2((directory, *(blob.path for blob in sent.values())))
@@ -410,7 +410,7 @@ def _stack_without_sources(stack: dict[str, Any], local: _Here) -> dict[str, Any
     return {"layers": layers}
 
 
-def _stripped(item: dict[str, Any], where: str, local: _Here) -> dict[str, Any]:
-    if where not in local:
+def _stripped(item: dict[str, Any], label: str, local: _Here) -> dict[str, Any]:
+    if label not in local:
         return item
     return {key: value for key, value in item.items() if key not in _SOURCE_OPTIONS}

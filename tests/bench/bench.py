@@ -104,7 +104,9 @@ def no_change(work: Path) -> None:
     host = Host(work)
     job = Job(work / "no-change", 50, 10).write()
     definition, inline = job.definition(), job.inline()
-    heading(f"A run that changes nothing, {job.words} (stacks x layers), local connection, median of {PAIRS} each")
+    heading(
+        f"A run that changes nothing, {job.description} (stacks x layers), local connection, median of {PAIRS} each"
+    )
     host.apply(definition, changed=True)
     host.apply(inline, changed=True)
     took = medians(
@@ -134,8 +136,8 @@ def from_nothing(work: Path) -> None:
         definition = job.definition()
         ours[size] = clock(partial(host.apply, definition, changed=True))
         again[size] = clock(partial(host.apply, definition, changed=False))
-        seconds(f"apply, {job.words}, from nothing", ours[size], f"{ours[size] / size[0]:.2f} s a stack")
-        seconds(f"apply, {job.words}, nothing to change", again[size])
+        seconds(f"apply, {job.description}, from nothing", ours[size], f"{ours[size] / size[0]:.2f} s a stack")
+        seconds(f"apply, {job.description}, nothing to change", again[size])
         host.apply(job.nothing(definition), changed=True)
     hand: dict[int, float] = {}
     hand_again: dict[int, float] = {}
@@ -144,10 +146,10 @@ def from_nothing(work: Path) -> None:
         job = Job(work / f"hand-{stacks}", stacks, 5).write()
         variables = job.by_hand()
         hand[stacks] = clock(partial(host.play, BY_HAND, variables, changed=True))
-        seconds(f"by hand, {job.words}, from nothing", hand[stacks], f"{hand[stacks] / stacks:.2f} s a stack")
+        seconds(f"by hand, {job.description}, from nothing", hand[stacks], f"{hand[stacks] / stacks:.2f} s a stack")
         if stacks != 2:
             hand_again[stacks] = clock(partial(host.play, BY_HAND, variables, changed=False))
-            seconds(f"by hand, {job.words}, nothing to change", hand_again[stacks])
+            seconds(f"by hand, {job.description}, nothing to change", hand_again[stacks])
         for stack in variables["stacks"]:
             call(["umount", stack["path"]])
     most = max(hand)

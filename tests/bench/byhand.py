@@ -57,8 +57,8 @@ def _ours(fleet: Fleet, job: Job) -> tuple[float, float]:
     definition = job.definition()
     variables = {f"overlay_{name}": value for name, value in definition.items()}
     took = _twice(fleet, "strata.overlay.site", variables)
-    seconds(f"strata.overlay.site, {job.words}, from nothing", took[0])
-    seconds(f"strata.overlay.site, {job.words}, nothing to change", took[1])
+    seconds(f"strata.overlay.site, {job.description}, from nothing", took[0])
+    seconds(f"strata.overlay.site, {job.description}, nothing to change", took[1])
     gone = {**variables, "overlay_layers": [], "overlay_stacks": [], "overlay_exclusive": True}
     fleet.play("strata.overlay.site", variables=gone).check()
     return took
@@ -67,8 +67,8 @@ def _ours(fleet: Fleet, job: Job) -> tuple[float, float]:
 def _by_hand(fleet: Fleet, job: Job) -> tuple[float, float]:
     variables = job.by_hand()
     took = _twice(fleet, str(BY_HAND), variables)
-    seconds(f"by hand, {job.words}, from nothing", took[0])
-    seconds(f"by hand, {job.words}, nothing to change", took[1])
+    seconds(f"by hand, {job.description}, from nothing", took[0])
+    seconds(f"by hand, {job.description}, nothing to change", took[1])
     for host in fleet.hosts:
         host.run("umount", *(stack["path"] for stack in variables["stacks"]))
     return took

@@ -357,6 +357,10 @@ def memory_of_a_large_layer(place: Path) -> None:
             stream.write(member.tobuf())
             stream.truncate(tarfile.BLOCKSIZE * 3 + member.size)
         paths.append(path)
-    said = call([sys.executable, "-c", MEMORY_PROGRAM, place / "store", *paths])
-    row("most memory of an import of 3 GB in two layers", f"{int(said) / 1024:.0f} MiB", "at most 150, all processes")
+    error_text = call([sys.executable, "-c", MEMORY_PROGRAM, place / "store", *paths])
+    row(
+        "most memory of an import of 3 GB in two layers",
+        f"{int(error_text) / 1024:.0f} MiB",
+        "at most 150, all processes",
+    )
     cleared(place)

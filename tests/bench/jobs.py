@@ -43,7 +43,7 @@ class Job:
         return self.host or self.top
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         return f"{self.stacks} x {self.layers}"
 
     def write(self) -> Job:

@@ -82,7 +82,7 @@ class Browser:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def picture(self, path: Path, whole: bool = False) -> None:
+    def snapshot(self, path: Path, whole: bool = False) -> None:
         """What the window, or the whole page, shows, as PNG."""
         answer = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))

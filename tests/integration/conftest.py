@@ -85,8 +85,8 @@ def _driver(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
         return found._replace(overlay=False, fuse_overlayfs=found.fuse_overlayfs and DRIVER == "fuse-overlayfs")
 
     if DRIVER != "overlay":
-        for room in (inspect, rollback):
-            monkeypatch.setattr(room, "find_abilities", abilities)
+        for module in (inspect, rollback):
+            monkeypatch.setattr(module, "find_abilities", abilities)
 
 
 @pytest.hookimpl(wrapper=True)

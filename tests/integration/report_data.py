@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import Told
+from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import HostReport
 
 
 def digest(name: str) -> str:
@@ -80,19 +80,19 @@ def run(host: int) -> dict[str, Any]:
     }
 
 
-def told(count: int) -> list[Told]:
+def told(count: int) -> list[HostReport]:
     """A fleet in which one host in 50 is out of reach, one in 40 has drifted, and one in 110 fails."""
     hosts = []
     for host in range(1, count + 1):
         name = f"web-{host:03}.rack{host % 12}.example.com"
         if host % 50 == 3:
-            hosts.append(Told(name, {"unreachable": True, "msg": "ssh: connect to host: Connection timed out"}))
+            hosts.append(HostReport(name, {"unreachable": True, "msg": "ssh: connect to host: Connection timed out"}))
         elif host % 110 == 7:
-            hosts.append(Told(name, {"failed": True, "msg": "The record /var/lib/strata/strata/x is damaged."}))
+            hosts.append(HostReport(name, {"failed": True, "msg": "The record /var/lib/strata/strata/x is damaged."}))
         elif host % 40 == 2:
             step = {"action": "mount", "object": "stack web", "text": "mount stack web at /srv/web", "bytes": 0}
             plan = {"plan": [step], "bytes": 0}
-            hosts.append(Told(name, store(host, drift="it is not mounted"), plan, run(host)))
+            hosts.append(HostReport(name, store(host, drift="it is not mounted"), plan, run(host)))
         else:
-            hosts.append(Told(name, store(host), {"plan": [], "bytes": 0}, run(host)))
+            hosts.append(HostReport(name, store(host), {"plan": [], "bytes": 0}, run(host)))
     return hosts

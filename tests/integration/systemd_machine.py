@@ -252,8 +252,8 @@ class Machine:
 
     def install_helper(self) -> None:
         """As the module mount_helper does."""
-        room = "ansible_collections.strata.overlay.plugins.module_utils._boot.programs"
-        self.do("python3", "-c", f"from {room} import *; install(helper_files())")
+        module = "ansible_collections.strata.overlay.plugins.module_utils._boot.programs"
+        self.do("python3", "-c", f"from {module} import *; install(helper_files())")
 
     def write(self, path: str, text: str) -> None:
         """A file of the machine."""

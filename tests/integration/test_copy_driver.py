@@ -261,7 +261,7 @@ def test_new_layers_of_a_written_copy_are_refused_without_reset(host: Host) -> N
     assert [step["action"] for step in anew["plan"]][-4:] == ["unmount", "set_aside", "write_stack", "mount"]
     assert host.tree("web") == {"bin/run": "new", "both": "new", "etc/os": "base"}
     assert host.check(deep=True)["findings"] == []
-    (aside,) = host.store.set_aside()
+    (aside,) = host.store.detached_uppers()
     assert Path(host.store.layer(aside.stack_id), "diff/new").read_text() == "kept"
     with pytest.raises(DefinitionError, match="on_change: reset"):
         host.run("stack", name="web", generation="previous")
@@ -290,7 +290,7 @@ def test_written_copy_can_become_read_only_but_not_overlay(host: Host, options: 
             host.run(stacks=[stack(host, **options)])
         return
     host.four_steps(stacks=[stack(host, **options)])
-    assert len(host.store.set_aside()) == 1
+    assert len(host.store.detached_uppers()) == 1
     assert "new" not in host.tree("web")
 
 

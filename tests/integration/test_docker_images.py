@@ -62,7 +62,7 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     need_private_namespace()
     if missing_programs():
         pytest.skip(f"needs {', '.join(missing_programs())}: scripts/setup --packages installs them")
@@ -85,24 +85,24 @@ def special(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def built(room: Path) -> Built:
+def built(work: Path) -> Built:
     try:
         debian = debian_root()
     except UnavailableError as error:
         pytest.skip(str(error))
-    context = room / "context"
+    context = work / "context"
     (context / "app/bin").mkdir(parents=True)
     (context / "app/bin/run").write_text("#!/bin/sh\necho ran\n")
     (context / "app/bin/run").chmod(0o2755)
     special(context / "special.tar")
     (context / "Dockerfile").write_text(DOCKERFILE)
-    archive, tree, root = room / "app.tar", room / "exported", room / "docker"
-    with running_docker(root, room / "dockerd.log") as docker:
+    archive, tree, root = work / "app.tar", work / "exported", work / "docker"
+    with running_docker(root, work / "dockerd.log") as docker:
         docker.call("import", str(debian), "debian")
         docker.call("build", "--network", "none", "--tag", "app:1", str(context))
         docker.call("save", "--output", str(archive), "app:1")
         docker.call("create", "--name", "one", "--network", "none", "app:1", "/bin/true")
-        docker.call("export", "--output", str(room / "exported.tar"), "one")
+        docker.call("export", "--output", str(work / "exported.tar"), "one")
         facts = json.loads(docker.call("image", "inspect", "app:1"))[0]
     layerdb = {path.name for path in (root / "image/overlay2/layerdb/sha256").iterdir()}
     shutil.rmtree(root)
@@ -113,7 +113,7 @@ def built(room: Path) -> Built:
         "--xattrs-include=*",
         "--numeric-owner",
         "-xpf",
-        room / "exported.tar",
+        work / "exported.tar",
         "-C",
         tree,
     ]
@@ -124,8 +124,8 @@ def built(room: Path) -> Built:
 
 
 @pytest.fixture(scope="module")
-def host(room: Path) -> Host:
-    return Host(room)
+def host(work: Path) -> Host:
+    return Host(work)
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +159,9 @@ def test_mounted_tree_is_what_docker_exports(first: dict[str, Any], host: Host, 
 
 @pytest.mark.parametrize("options", [(), ("--dest-compress-format", "zstd", "--dest-compress")])
 def test_image_in_oci_layout_imports_no_new_content(
-    first: dict[str, Any], host: Host, built: Built, room: Path, options: tuple[str, ...]
+    first: dict[str, Any], host: Host, built: Built, work: Path, options: tuple[str, ...]
 ) -> None:
-    layout = room / f"layout{len(options)}"
+    layout = work / f"layout{len(options)}"
     skopeo(*options, f"docker-archive:{built.archive}", f"oci:{layout}:app")
     again = host.run(images=[{"name": f"oci{len(options)}", "src": str(layout), "remote_src": True}])
     shutil.rmtree(layout)
@@ -169,15 +169,15 @@ def test_image_in_oci_layout_imports_no_new_content(
     assert {step["action"] for step in again["plan"]} <= {"set_name", "store_image"}
 
 
-def test_image_in_registry_imports_no_new_content(first: dict[str, Any], host: Host, built: Built, room: Path) -> None:
-    with running_registry(room / "registry") as registry:
+def test_image_in_registry_imports_no_new_content(first: dict[str, Any], host: Host, built: Built, work: Path) -> None:
+    with running_registry(work / "registry") as registry:
         there = f"{registry.host}/team/app:1"
         skopeo("--dest-tls-verify=false", f"docker-archive:{built.archive}", f"docker://{there}")
         again = host.run(images=[{"name": "pulled", "registry": there}])
         assert again["images"]["pulled"]["diff_ids"] == first["images"]["app:1"]["diff_ids"]
         assert {step["action"] for step in again["plan"]} <= {"set_name", "store_image"}
         # And on a host that has nothing of it: every blob is unpacked while it arrives.
-        other = Host(room / "other")
+        other = Host(work / "other")
         fresh = other.run(images=[{"name": "pulled", "registry": there}])
         assert fresh["images"]["pulled"]["diff_ids"] == first["images"]["app:1"]["diff_ids"]
         asked = [each for each in registry.asked() if each.startswith("blobs/")]
@@ -185,19 +185,19 @@ def test_image_in_registry_imports_no_new_content(first: dict[str, Any], host: H
         shutil.rmtree(other.top)
 
 
-def test_docker_runs_from_a_copy_of_the_store(first: dict[str, Any], host: Host, built: Built, room: Path) -> None:
+def test_docker_runs_from_a_copy_of_the_store(first: dict[str, Any], host: Host, built: Built, work: Path) -> None:
     assert first["images"]
-    copy = room / "copy"
+    copy = work / "copy"
     subprocess.run(["cp", "--archive", host.root, copy], check=True)
-    with running_docker(copy, room / "copy.log") as docker:
+    with running_docker(copy, work / "copy.log") as docker:
         listed = docker.call("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
         assert f"app:1 {built.image_id}" in listed
         said = docker.call("run", "--rm", "--network", "none", "app:1", "/srv/app/bin/run")
         assert said == "ran\n"
         docker.call("create", "--name", "one", "--network", "none", "app:1", "/bin/true")
-        docker.call("export", "--output", str(room / "from-copy.tar"), "one")
-    with tarfile.open(room / "from-copy.tar") as archive:
+        docker.call("export", "--output", str(work / "from-copy.tar"), "one")
+    with tarfile.open(work / "from-copy.tar") as archive:
         names = {name.encode("utf-8", "surrogateescape") for name in archive.getnames()}
-    (room / "from-copy.tar").unlink()
+    (work / "from-copy.tar").unlink()
     shutil.rmtree(copy)
     assert names == set(built.exported) - {b"."}

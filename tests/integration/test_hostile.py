@@ -210,7 +210,7 @@ def test_bad_layers_among_good_ones_are_reported_and_none_is_kept(host: Host, ca
     ]
     with pytest.raises(DefinitionError) as failure:
         host.run(layers=layers)
-    told = "\n".join(failure.value.problems)
+    told = "\n".join(failure.value.errors)
     assert re.search(f"layer bad: entry '../canary/new': .*{DOTS}", told)
     assert re.search("layer worse: .*cut short.*in entry 'f'", told)
     assert "layer good" not in told

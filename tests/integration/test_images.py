@@ -53,7 +53,7 @@ def mistakes(host: Host, *images: dict[str, Any]) -> list[str]:
     with pytest.raises(DefinitionError) as failure:
         host.run(images=list(images))
     assert not host.root.exists()
-    return failure.value.problems
+    return failure.value.errors
 
 
 def config_of(layout: Layout) -> bytes:
@@ -207,7 +207,7 @@ def test_digest_pins_an_image(host: Host, layout: Layout) -> None:
     shutil.rmtree(host.root / "strata")
     with pytest.raises(DefinitionError) as failure:
         host.run(images=[image(layout.directory, reference="2.0", digest=image_id)])
-    assert failure.value.problems[0].startswith(f"image app:1.0: option 'digest': expected {image_id}, but ")
+    assert failure.value.errors[0].startswith(f"image app:1.0: option 'digest': expected {image_id}, but ")
 
 
 def test_image_index_gives_image_for_host_or_requested_platform(host: Host, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_image_index_gives_image_for_host_or_requested_platform(host: Host, tmp_
         host.run(images=[image(layout.directory, platform="windows/amd64")])
     there = "linux/amd64, linux/arm/v6, linux/arm64/v8, linux/s390x. Name one of these in the option 'platform'"
     expected = f"image app:1.0: {layout.directory} has nothing for platform windows/amd64; it has: {there}"
-    assert failure.value.problems == [expected]
+    assert failure.value.errors == [expected]
 
 
 def test_damaged_layers_of_an_image_are_refused_and_leave_nothing(host: Host, layout: Layout, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_progress_of_every_layer_is_reported(host: Host, tmp_path: Path) -> None
     parameters = {"root": str(host.root), **definition(*archives)}
     Run("apply", parameters, False, report=lambda news: told.append(list(news))).execute()
     last = told[-1]
-    assert [item.words for item in last] == [f"layer {path.name} ({path})" for path in archives]
+    assert [item.description for item in last] == [f"layer {path.name} ({path})" for path in archives]
     assert [(item.total, item.state) for item in last] == [(path.stat().st_size, "finished") for path in archives]
     assert [item.done for item in last] == [item.total for item in last]
 

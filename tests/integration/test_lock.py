@@ -49,14 +49,14 @@ def served(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "served/file").write_text("x")
     subprocess.run(["tar", "-czf", tmp_path / "served/web.tar.gz", "-C", tmp_path / "served", "file"], check=True)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class ServiceFreeze(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments, directory=str(tmp_path / "served"))
 
         def log_message(self, *_arguments: Any) -> None:
             pass
 
-    with serving(Quiet) as server:
+    with serving(ServiceFreeze) as server:
         yield f"http://127.0.0.1:{server.server_port}/web.tar.gz"
 
 

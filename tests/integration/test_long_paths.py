@@ -92,6 +92,6 @@ def test_content_that_cannot_be_moved_is_named_and_blocks_nothing_else(host: Hos
     assert done["warnings"] == [
         f"{kept} is not removed: Operation not permitted; see whether chattr +i or a mount keeps it"
     ]
-    assert host.store.condemnations() == []
+    assert host.store.removal_journals() == []
     assert [item["id"] for item in host.prune()["removed"] if item["kind"] == "content"] == [f"sha256:{kept.name}"]
     assert host.check()["findings"] == []

@@ -123,7 +123,7 @@ def test_names_of_the_definition_are_kept_however_old(host: Host) -> None:
 def test_all_errors_in_the_options_are_reported_at_once(host: Host, check: bool) -> None:
     with pytest.raises(DefinitionError) as caught:
         host.prune(check=check, unused_for="a week", max_bytes="-1", labels="x")
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.errors) == 3
     with pytest.raises(DefinitionError, match="prune: option 'unused_for': 'soon'"):
         host.run(check=check, prune={"unused_for": "soon"})
 
@@ -318,11 +318,11 @@ def test_prune_keeps_upper_of_a_stack_whose_detaching_was_interrupted(host: Host
     Path(host.path("web"), "written").write_text("by a user")
     host.run(stacks=[{**definition, "state": "unmounted"}])
     record = host.store.stacks()["web"]
-    shutil.copy(host.store.stack_file("web"), host.store.aside_file(record.stack_id))
+    shutil.copy(host.store.stack_file("web"), host.store.detached_file(record.stack_id))
     assert prune_in_four_steps(host)["removed"] == []
     host.run(stacks=[definition])
     assert host.tree("web")["written"] == "by a user"
-    assert not os.path.exists(host.store.aside_file(record.stack_id)), "the next change sweeps it"
+    assert not os.path.exists(host.store.detached_file(record.stack_id)), "the next change sweeps it"
 
 
 def test_prune_keeps_contents_that_came_into_use_after_the_scan(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

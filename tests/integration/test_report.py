@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import Told, fleet
+from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import HostReport, fleet
 from ansible_collections.strata.overlay.plugins.plugin_utils._page import page
 from ansible_collections.strata.overlay.tests.integration.chromium import Browser, chromium
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, free_port, snapshot, unmount_all
@@ -149,7 +149,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield one
 
 
-def written(path: Path, hosts: list[Told]) -> Path:
+def written(path: Path, hosts: list[HostReport]) -> Path:
     path.write_text("".join(page(fleet(hosts, "2026-11-24T10:00:00Z", "Overlay fleet"))))
     return path
 
@@ -216,7 +216,7 @@ def test_hostile_names_from_hosts_are_shown_as_plain_text(browser: Browser, tmp_
     plan = {"plan": [{"action": EVIL, "object": EVIL, "text": EVIL}]}
     run = {"failed": True, "msg": EVIL, "stacks": [{"name": EVIL, "health": EVIL, "gap_ms": 2}]}
     path = tmp_path / "report.html"
-    path.write_text("".join(page(fleet([Told(EVIL, hostile, plan, run), *told(3)], EVIL, EVIL))))
+    path.write_text("".join(page(fleet([HostReport(EVIL, hostile, plan, run), *told(3)], EVIL, EVIL))))
     browser.window(390)
     browser.open(path)
     assert browser.value("document.querySelectorAll('script, img, iframe, object').length") == 0

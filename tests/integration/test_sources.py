@@ -61,7 +61,7 @@ def mistake(host: Host, **layer: Any) -> str:
     """The one mistake in a definition, which leaves nothing on the host."""
     with pytest.raises(DefinitionError) as failure:
         host.run(**web(host, **layer))
-    (problem,) = failure.value.problems
+    (problem,) = failure.value.errors
     assert not host.root.exists()
     assert not Path(host.path("web")).exists()
     return problem
@@ -481,7 +481,7 @@ def test_errors_of_several_urls_are_reported_at_once_and_leave_nothing(host: Hos
     ]
     with pytest.raises(DefinitionError) as failure:
         host.run(layers=layers, stacks=[])
-    gone, wrong = failure.value.problems
+    gone, wrong = failure.value.errors
     assert gone.startswith("layer gone: the server answered 404")
     assert wrong.startswith("layer wrong: option 'digest': expected")
     assert not host.root.exists()

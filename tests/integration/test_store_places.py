@@ -273,7 +273,7 @@ def test_mount_inside_the_store_is_refused_and_named(host: Host, same_disk: bool
         for check in (True, False):
             with pytest.raises(StrataError, match=f"Nothing was removed: something is mounted on {content} "):
                 host.prune(check=check)
-    assert host.store.condemnations() == []
+    assert host.store.removal_journals() == []
     unmount_all(host.top)
     assert host.run(layers=[BASE, APP])["changed"]
     assert kinds(host) == set()

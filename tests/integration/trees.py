@@ -85,9 +85,9 @@ def digest_of(path: bytes) -> str:
 
 
 def assert_same(found: Tree, expected: Tree) -> None:
-    problems = [f"missing: {name!r}" for name in sorted(expected.keys() - found.keys())]
-    problems += [f"not expected: {name!r}" for name in sorted(found.keys() - expected.keys())]
+    errors = [f"missing: {name!r}" for name in sorted(expected.keys() - found.keys())]
+    errors += [f"not expected: {name!r}" for name in sorted(found.keys() - expected.keys())]
     for name in sorted(expected.keys() & found.keys()):
         have, want = dataclasses.asdict(found[name]), dataclasses.asdict(expected[name])
-        problems += [f"{name!r}: {key}: {have[key]!r}, not {want[key]!r}" for key in want if have[key] != want[key]]
-    assert not problems, f"{len(problems)} differences:\n" + "\n".join(problems[:30])
+        errors += [f"{name!r}: {key}: {have[key]!r}, not {want[key]!r}" for key in want if have[key] != want[key]]
+    assert not errors, f"{len(errors)} differences:\n" + "\n".join(errors[:30])

@@ -22,7 +22,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._apply.outcome impo
 from ansible_collections.strata.overlay.plugins.module_utils._apply.stacks import StackApplier
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import (
     StrataError,
-    said,
+    error_text,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter import Mounter
@@ -71,7 +71,7 @@ class Applier:
         except (StrataError, OSError) as error:
             after = " ".join([*self._mounts.bring_back(), *filter(None, [self._host.recover()])])
             if after and isinstance(error, OSError):
-                raise StrataError(f"The host refused: {said(error)}. {after}{then(error)}") from error
+                raise StrataError(f"The host refused: {error_text(error)}. {after}{then(error)}") from error
             if after:
                 error.args = (f"{error} {after}",)
             raise

@@ -72,17 +72,17 @@ class HostApplier:
 
     def recover(self) -> str:
         """After a failure: services that were stopped run again where their tree is there. Says what came of it."""
-        said: List[str] = []
+        messages: List[str] = []
         for name, units in self._stopped.items():
             if not self._is_mounted(name):
-                said.append(f"Its services stay stopped, for the tree is not there: {', '.join(units)}.")
+                messages.append(f"Its services stay stopped, for the tree is not there: {', '.join(units)}.")
                 continue
             failed = [text for text in (self._attempt("start", unit) for unit in units) if text]
-            said.append("; ".join(failed) + "." if failed else f"Running again: {', '.join(units)}.")
+            messages.append("; ".join(failed) + "." if failed else f"Running again: {', '.join(units)}.")
             if not failed:
                 self._forget_if_undone(name)
         self._stopped = {}
-        return " ".join(said)
+        return " ".join(messages)
 
     def _forget_if_undone(self, name: str) -> None:
         """Where the old chain is on record again, the next run has nothing to finish."""
@@ -119,9 +119,9 @@ class HostApplier:
         for step in steps:
             self._stopped.pop(step.change.name, None)
             for verb, unit in step.jobs:
-                said = self._attempt(verb, unit)
-                if said:
-                    raise UnhealthyError(step.change.name, said)
+                messages = self._attempt(verb, unit)
+                if messages:
+                    raise UnhealthyError(step.change.name, messages)
             self._done(step)
 
     def _check(self, steps: List[CheckHealth]) -> None:
@@ -133,8 +133,8 @@ class HostApplier:
             verdict = check_health(step.health)
             tries = f"{verdict.tries} {'try' if verdict.tries == 1 else 'tries'}"
             if not verdict.healthy:
-                raise UnhealthyError(name, f"the health check failed: {verdict.words} ({tries})")
-            self.checked[name] = f"{verdict.words}: right after {tries}"
+                raise UnhealthyError(name, f"the health check failed: {verdict.description} ({tries})")
+            self.checked[name] = f"{verdict.description}: right after {tries}"
             self._done(step)
 
     def _done(self, step: ServiceStep) -> None:

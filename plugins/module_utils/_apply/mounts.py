@@ -19,7 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
     BusyError,
     StrataError,
     advice,
-    said,
+    error_text,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holders import busy_message, holders
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountinfo import read
@@ -116,8 +116,8 @@ class MountApplier:
             if error.errno == errno.EBUSY:
                 again = step.name in self._again
                 raise BusyError(busy_message(step.name, path, holders(path), again)) from error
-            words = f"cannot unmount {path}: {error.strerror}. It stays mounted.{then(error)}"
-            raise StrataError(f"stack {step.name}: {words}") from error
+            message = f"cannot unmount {path}: {error.strerror}. It stays mounted.{then(error)}"
+            raise StrataError(f"stack {step.name}: {message}") from error
 
     def _mount_all(self, steps: List[Mount]) -> None:
         for step in steps:
@@ -130,7 +130,9 @@ class MountApplier:
                 back = self._mount_again(name, path)
                 if isinstance(error, BusyError):
                     raise BusyError(f"{error} {back}") from error
-                raise StrataError(f"stack {name}: cannot mount {path}: {said(error)}. {back}{then(error)}") from error
+                raise StrataError(
+                    f"stack {name}: cannot mount {path}: {error_text(error)}. {back}{then(error)}"
+                ) from error
             if path in self._unmounted:
                 self._outcome.gaps[name] = round((time.monotonic() - self._unmounted[path][1]) * 1000, 1)
             # Also where it was mounted at another path: it is there again.
@@ -145,7 +147,7 @@ class MountApplier:
             self._stacks.put_record_back(name)
             self._mounter.mount(before)
         except (OSError, StrataError) as error:
-            return f"The tree that was there could not be mounted again either: {said(error)}."
+            return f"The tree that was there could not be mounted again either: {error_text(error)}."
         return "The tree that was there before is mounted again."
 
     def bring_back(self) -> List[str]:
@@ -170,8 +172,10 @@ class MountApplier:
                 switched = self._mounter.switch(step.before, record, step.count)
             except (OSError, StrataError) as error:
                 self._stacks.put_record_back(name)
-                words = f"cannot switch {path}: {said(error)}. It shows the tree that was there before.{then(error)}"
-                raise StrataError(f"stack {name}: {words}") from error
+                message = (
+                    f"cannot switch {path}: {error_text(error)}. It shows the tree that was there before.{then(error)}"
+                )
+                raise StrataError(f"stack {name}: {message}") from error
             self._outcome.gaps[name] = switched.gap_ms
             if switched.remark:
                 self._outcome.warnings.append(f"stack {name}: {switched.remark}; it was unmounted and mounted instead")
@@ -182,5 +186,5 @@ class MountApplier:
 
 def then(error: Exception) -> str:
     """What to do about it, as the end of a message."""
-    words = advice(error) if isinstance(error, OSError) else ""
-    return f" {words}" if words else ""
+    message = advice(error) if isinstance(error, OSError) else ""
+    return f" {message}" if message else ""

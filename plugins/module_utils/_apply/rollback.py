@@ -51,17 +51,17 @@ def _target(store: Store, desired: Desired, name: str) -> Tuple[Optional[Desired
     running = f", and running as before: {', '.join(change.running)}" if change.running else ""
     if stack is not None and change.back:
         layers = ", ".join(change.back_layers)
-        words = f"The stack went back to the generation before ({layers}){running}."
+        message = f"The stack went back to the generation before ({layers}){running}."
         # A writable layer that began anew with the change has nothing in it that would have to begin anew again, but
         # where it is a copy of what the change brought, or processes may keep the tree that is detached.
         anew = stack.whole or stack.spec.on_busy == "detach"
         spec = replace(stack.spec, on_change="reset" if anew else "keep")
         number = _generation(store, change)
         target = stack._replace(spec=spec, diff_ids=change.back, layers=change.back_layers, back_to=number)
-        return target, words
+        return target, message
     if stack is not None and not change.was_mounted:
-        words = f"Nothing was mounted at {stack.spec.path} before, so it was unmounted again{running}."
-        return stack._replace(spec=replace(stack.spec, state="unmounted")), words
+        message = f"Nothing was mounted at {stack.spec.path} before, so it was unmounted again{running}."
+        return stack._replace(spec=replace(stack.spec, state="unmounted")), message
     return None, "Its layers are those that it had before, so there is nothing to go back to; it stays mounted."
 
 
@@ -85,6 +85,6 @@ def _steps(store: Store, target: DesiredStack) -> Sequence[Step]:
         returning=frozenset({target.spec.name}),
     )
     planned = plan(back, observe(store, back, remember(store), find_abilities()))
-    if planned.problems:
-        raise StrataError("; ".join(planned.problems))
+    if planned.errors:
+        raise StrataError("; ".join(planned.errors))
     return planned.steps

@@ -84,7 +84,7 @@ class StackApplier:
                     self.before[record.name] = step.before
                 if step.before and self._is_left(step.before, record):
                     # Should this run be killed, nobody else remembers it.
-                    new.write(self._store.aside_file(step.before.stack_id), dump(step.before))
+                    new.write(self._store.detached_file(step.before.stack_id), dump(step.before))
                 if record.stack_id:
                     stage_writable(self._store, new, record)
                 # From now on the stack is what the record says.
@@ -121,7 +121,7 @@ class StackApplier:
             return record
         from ansible_collections.strata.overlay.plugins.module_utils._linux.quota import free_project
 
-        taken = {known.project for known in [*self._store.stacks().values(), *self._store.set_aside(), *written]}
+        taken = {known.project for known in [*self._store.stacks().values(), *self._store.detached_uppers(), *written]}
         return replace(record, project=free_project(taken))
 
     def _limit(self, record: StackRecord) -> None:
@@ -137,27 +137,27 @@ class StackApplier:
             # It may be used though nothing is mounted at the stack's path.
             refuse_uses(self._store.root, step.record)
             if step.written:
-                self._note_aside(step.record)
+                self._note_detached(step.record)
             else:
                 self._discard_writable(step.record)
 
-    def _note_aside(self, record: StackRecord) -> None:
+    def _note_detached(self, record: StackRecord) -> None:
         try:
             with transaction(self._store, self._workspace) as new:
-                new.write(self._store.aside_file(record.stack_id), dump(record))
+                new.write(self._store.detached_file(record.stack_id), dump(record))
         except OSError as error:
             if error.errno not in NO_ROOM or record.name not in self._forgotten:
                 raise
             # Its layer itself may have taken the last room there was: its record is renamed, as it goes anyway.
-            self._store.rename_record(self._store.stack_file(record.name), self._store.aside_file(record.stack_id))
+            self._store.rename_record(self._store.stack_file(record.name), self._store.detached_file(record.stack_id))
 
     def _compare_uppers(self, steps: List[CompareUpper]) -> None:
-        from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import picture
+        from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import snapshot
 
         for step in steps:
             record = self.recorded(step.name)
             upper = upper_tree(self._store, record)
-            if upper == step.restack.upper and picture(upper) == step.restack.picture:
+            if upper == step.restack.upper and snapshot(upper) == step.restack.snapshot:
                 continue
             raise StrataError(
                 f"stack {step.name}: its writable layer has changed since it was read, so the stack keeps it; layer "
@@ -195,7 +195,7 @@ class StackApplier:
                 stage_writable(self._store, new, before)
             new.write(self._store.stack_file(name), dump(before))
         if before.stack_id:
-            self._store.discard(self._store.aside_file(before.stack_id))
+            self._store.discard(self._store.detached_file(before.stack_id))
         if given_up.stack_id not in ("", before.stack_id):
             self._discard_writable(given_up)
 

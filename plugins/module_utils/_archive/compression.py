@@ -261,9 +261,9 @@ class _Program:
     def __init__(self, command: Sequence[str], source: _Source) -> None:
         self._source = source
         self._failure: Optional[BaseException] = None
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the program runs
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the program runs
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, bufsize=0
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, bufsize=0
         )
         # Popen says "or None", which these two are not: both were asked for as pipes.
         self._input: IO[bytes] = cast("IO[bytes]", self._process.stdin)
@@ -285,7 +285,7 @@ class _Program:
         self._output.close()
         self._process.wait()
         self._thread.join()
-        self._said.close()
+        self._stderr.close()
 
     @staticmethod
     def _widen(pipe: Any) -> None:
@@ -300,9 +300,9 @@ class _Program:
         if self._failure is not None:
             raise self._failure
         if status != 0:
-            self._said.seek(0)
-            words = " ".join(self._said.read(500).decode(errors="replace").split())
-            raise StrataError(f"the archive is damaged or cut short: zstd says: {words or f'exit status {status}'}")
+            self._stderr.seek(0)
+            message = " ".join(self._stderr.read(500).decode(errors="replace").split())
+            raise StrataError(f"the archive is damaged or cut short: zstd says: {message or f'exit status {status}'}")
 
     def _feed(self) -> None:
         try:

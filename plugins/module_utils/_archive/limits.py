@@ -39,7 +39,7 @@ UNLESS_SET = Limits()
 _SIZES = ("bytes", "memory", "reserve")
 
 
-def read_limits(given: Optional[Mapping[str, Any]], where: str, problems: List[str]) -> Limits:
+def read_limits(given: Optional[Mapping[str, Any]], label: str, errors: List[str]) -> Limits:
     """The option ``limits`` of a layer whose types have been checked; what is not given is as in ``Limits``."""
     found = {}
     for name, value in (given or {}).items():
@@ -48,7 +48,7 @@ def read_limits(given: Optional[Mapping[str, Any]], where: str, problems: List[s
         number = parse_size(value) if name in _SIZES else value
         if number is None or number < (0 if name == "reserve" else 1):
             wanted = "a number of bytes such as 512m or 2g" if name in _SIZES else "at least 1"
-            problems.append(f"{where}: option 'limits.{name}': {value!r} must be {wanted}")
+            errors.append(f"{label}: option 'limits.{name}': {value!r} must be {wanted}")
         else:
             found[name] = number
     return Limits(**found)

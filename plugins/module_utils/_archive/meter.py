@@ -81,17 +81,19 @@ class Meter:
         """
         self._kept += size
         if self._kept > self._limits.memory:
-            words = "the names of directories, whiteouts and late hard links that have to be remembered take more than"
-            raise self._refusal("memory", words)
+            message = (
+                "the names of directories, whiteouts and late hard links that have to be remembered take more than"
+            )
+            raise self._refusal("memory", message)
 
     def _check_entries(self) -> None:
         if self._members + self._implied > self._limits.entries:
-            words = "the archive, with the directories that its names imply, has more entries than"
-            raise self._refusal("entries", words)
+            message = "the archive, with the directories that its names imply, has more entries than"
+            raise self._refusal("entries", message)
 
-    def _refusal(self, name: str, words: str) -> StrataError:
+    def _refusal(self, name: str, message: str) -> StrataError:
         at = f"entry {show(self.entry.name)}" if self.entry else "before the first entry"
         return StrataError(
-            f"{at}: {words} the limit of {getattr(self._limits, name)}; if you trust where the archive comes from, "
+            f"{at}: {message} the limit of {getattr(self._limits, name)}; if you trust where the archive comes from, "
             f"raise the option 'limits.{name}'"
         )

@@ -250,8 +250,8 @@ def _instead(head: bytes) -> str:
     # Loaded when it is needed: nearly everything is a tar.
     from ansible_collections.strata.overlay.plugins.module_utils._archive.magic import not_a_tar
 
-    words = not_a_tar(head)
-    return f"; {words}" if words else ""
+    message = not_a_tar(head)
+    return f"; {message}" if message else ""
 
 
 def _check_zeros(piece: bytes, start: int) -> None:

@@ -85,19 +85,19 @@ def _quoted(path: str) -> str:
     return text if _PLAIN.match(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def boot_problems(where: str, entry: BootEntry, path: str, root: str, facts: BootFacts) -> List[str]:
+def boot_problems(label: str, entry: BootEntry, path: str, root: str, facts: BootFacts) -> List[str]:
     """Why an entry cannot be written. Pure."""
-    tell = f"{where}: option 'boot': "
+    prefix = f"{label}: option 'boot': "
     advice = "; choose another, or set boot: false"
     if any(letter in root for letter in ',"\\') or root.strip() != root:
-        return [f"{tell}the store's path {root!r} has a character that no mount option can hold{advice}"]
+        return [f"{prefix}the store's path {root!r} has a character that no mount option can hold{advice}"]
     if entry.is_unit and (path.endswith("\\") or path.strip() != path or not _is_utf8(path)):
-        return [f"{tell}systemd cannot mount at {path!r}, a name that no unit file can hold{advice}"]
+        return [f"{prefix}systemd cannot mount at {path!r}, a name that no unit file can hold{advice}"]
     if len(entry.name) > _LONGEST_UNIT_NAME:
-        return [f"{tell}{path} makes a unit name of more than {_LONGEST_UNIT_NAME} characters{advice}"]
+        return [f"{prefix}{path} makes a unit name of more than {_LONGEST_UNIT_NAME} characters{advice}"]
     if entry.path in facts.foreign:
         return [
-            f"{tell}{entry.path} is there already and was not written for this stack; remove it, or set boot: false"
+            f"{prefix}{entry.path} is there already and was not written for this stack; remove it, or set boot: false"
         ]
     return []
 

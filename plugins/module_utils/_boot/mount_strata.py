@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
 
-from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, said
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, error_text
 from ansible_collections.strata.overlay.plugins.module_utils._common.readable import readable
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo
 from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"mount.strata: {readable(str(error))}\n")
         return _WRONG_CALL
     except (StrataError, OSError) as error:
-        sys.stderr.write(f"mount.strata: {readable(said(error))}\n")
+        sys.stderr.write(f"mount.strata: {readable(error_text(error))}\n")
         return _FAILED
     if call.verbose:
         sys.stdout.write(f"mount.strata: {readable(done)}\n")
@@ -89,11 +89,11 @@ def main(arguments: Sequence[str]) -> int:
 def read_call(arguments: Sequence[str]) -> Call:
     """The arguments of a helper; CallError where they are no call that mount(8) makes, or ask for what cannot be."""
     try:
-        flags, words = getopt.gnu_getopt(list(arguments), "sfnvN:o:t:")
+        flags, message = getopt.gnu_getopt(list(arguments), "sfnvN:o:t:")
     except getopt.GetoptError as error:
         raise CallError(f"{error}; usage: mount -t strata NAME PATH [-o root=STORE]") from error
     given = dict(flags)
-    if len(words) != 2:
+    if len(message) != 2:
         raise CallError("a stack's name and the path are needed: mount -t strata NAME PATH [-o root=STORE]")
     if "-N" in given:
         raise CallError("option -N is not known here; enter the namespace by nsenter(1) and mount there")
@@ -101,7 +101,7 @@ def read_call(arguments: Sequence[str]) -> Call:
     root = options.get("root") or _DEFAULT_ROOT
     if not os.path.isabs(root):
         raise CallError(f"option root: {root!r} must be the absolute path of a store")
-    return Call(words[0], words[1], root, "ro" in options, "-f" in given, "-v" in given)
+    return Call(message[0], message[1], root, "ro" in options, "-f" in given, "-v" in given)
 
 
 def _options(texts: Sequence[str], sloppy: bool) -> Dict[str, str]:
@@ -139,11 +139,11 @@ def mount(call: Call) -> str:
     with hold(_LOCK_TIMEOUT):
         record = _find(store, call)
         if not _is_mounted(store, record):
-            _mend(store, record)
+            _restore_links(store, record)
             try:
                 Mounter(store, "", find_abilities()).mount(record)
             except (OSError, StrataError) as error:
-                raise StrataError(f"stack {record.name}: cannot mount {record.path}: {said(error)}") from error
+                raise StrataError(f"stack {record.name}: cannot mount {record.path}: {error_text(error)}") from error
     return f"stack {record.name} is mounted at {record.path}: {_layers(count)}"
 
 
@@ -195,7 +195,7 @@ def _is_mounted(store: Store, record: StackRecord) -> bool:
     return True
 
 
-def _mend(store: Store, record: StackRecord) -> None:
+def _restore_links(store: Store, record: StackRecord) -> None:
     """Make again what is derived and was lost: links and files of layers. StrataError where content is lost."""
     wrong: List[LayerLink] = []
     for layer in layer_links(record.shown):

@@ -62,12 +62,12 @@ _LONGEST_INTERPRETER = 240
 class HelperFiles:
     """All files of a program, by absolute path.
 
-    :ivar words: what messages call it.
+    :ivar description: what messages call it.
     :ivar program: its first line names this host's Python.
     :ivar directory: the code; named after its digest, so that it is replaced by naming another one.
     """
 
-    words: str
+    description: str
     program: str
     program_text: str
     directory: str
@@ -135,7 +135,7 @@ def relative_name(name: str) -> str:
 
 
 def program_files(
-    words: str, start: str, program: str, library: str, body: Tuple[str, str], interpreter: str = sys.executable
+    message: str, start: str, program: str, library: str, body: Tuple[str, str], interpreter: str = sys.executable
 ) -> HelperFiles:
     """A program that calls ``main`` of a module, and needs nothing but Python's standard library.
 
@@ -143,7 +143,7 @@ def program_files(
     """
     if any(letter.isspace() for letter in interpreter) or len(interpreter) > _LONGEST_INTERPRETER:
         raise StrataError(
-            f"{words[0].upper()}{words[1:]} cannot be run by {interpreter!r}: the kernel takes no such path in the "
+            f"{message[0].upper()}{message[1:]} cannot be run by {interpreter!r}: the kernel takes no such path in the "
             "first line of a program. Set ansible_python_interpreter to another Python of this host."
         )
     modules = sources(start)
@@ -160,7 +160,7 @@ def program_files(
         f"sys.exit({body[1]})\n"
     )
     code = {f"{below}/{name.replace('.', '/')}.py": source for name, source in modules.items()}
-    return HelperFiles(words, program, text, directory, code)
+    return HelperFiles(message, program, text, directory, code)
 
 
 def refuse_open(files: HelperFiles) -> None:
@@ -175,8 +175,8 @@ def refuse_open(files: HelperFiles) -> None:
                 else "set ansible_python_interpreter to a Python of root's, such as /usr/bin/python3"
             )
             raise StrataError(
-                f"{files.words[0].upper()}{files.words[1:]} is run by root, and {found} could be changed by others, "
-                f"who would run what they like with it ({path}). Nothing was installed; {cure}."
+                f"{files.description[0].upper()}{files.description[1:]} is run by root, and {found} could be "
+                f"changed by others, who could run anything as root with it ({path}). Nothing was installed; {cure}."
             )
 
 
@@ -259,7 +259,7 @@ def run_files(module: AnsibleModule, make: Callable[[], HelperFiles]) -> NoRetur
                 (install if wanted else remove)(files)
             except OSError as error:
                 raise StrataError(
-                    f"Cannot {'install' if wanted else 'remove'} {files.words}: {error.strerror} "
+                    f"Cannot {'install' if wanted else 'remove'} {files.description}: {error.strerror} "
                     f"({error.filename or files.program})."
                 ) from error
         return {"changed": not right, "program": files.program, "library": files.directory, "diff": shown}

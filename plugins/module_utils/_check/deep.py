@@ -15,7 +15,7 @@ from typing import Dict, List, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID, SHA256
-from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, said
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, error_text
 from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import TreeDigest, tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ContentRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
@@ -43,7 +43,7 @@ def _content(store: Store, diff_id: str) -> Optional[Changed]:
     except (FileNotFoundError, NotADirectoryError):
         return None  # a prune took it meanwhile, or it is what `_check/scan` tells of
     except OSError as error:
-        return Changed(f"it cannot be read: {said(error)}", os.lstat(path).st_ino)
+        return Changed(f"it cannot be read: {error_text(error)}", os.lstat(path).st_ino)
     if record is None or not record.has_digest or record.digest in (now.digest, now.with_all):
         return None  # of a record without a digest `_check/scan` tells
     return Changed(f"its tree is another one than when it was imported{_which(now)}", now.inode)

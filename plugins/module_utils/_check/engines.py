@@ -90,11 +90,11 @@ class _Judge:
             advice = (
                 f"{self._engine} is to make it anew: remove the image or container that it belongs to, and pull again"
             )
-            yield Finding("record_damaged", damage.path, damage.words, advice)
+            yield Finding("record_damaged", damage.path, damage.description, advice)
         for layer_id in self._found.missing(set(self._home.layers)):
             advice = "remove the images and containers that need it, and pull or build them again"
-            words = f"it is on record, and its directory {self._found.home}/{layer_id} is missing"
-            yield Finding("layer_missing", f"{self._found.home}/{layer_id}", words, advice)
+            message = f"it is on record, and its directory {self._found.home}/{layer_id} is missing"
+            yield Finding("layer_missing", f"{self._found.home}/{layer_id}", message, advice)
         yield from self._broken_chains()
         for layer_id in self._parents:
             if layer_id in self._home.layers:
@@ -108,22 +108,22 @@ class _Judge:
         again = "remove what needs it, and pull or build it again"
         for layer in self._found.layers:
             if layer.parent and layer.parent not in known:
-                words = f"the layer below it, {layer.parent}, is not on record"
-                yield Finding("chain_broken", layer.record_id, words, again)
+                message = f"the layer below it, {layer.parent}, is not on record"
+                yield Finding("chain_broken", layer.record_id, message, again)
         for image in self._found.images:
             if image.top and image.top not in known:
-                words = f"layers of image {next(iter(image.names), image.image_id)} are not on record"
-                yield Finding("chain_broken", image.image_id, words, again)
+                message = f"layers of image {next(iter(image.names), image.image_id)} are not on record"
+                yield Finding("chain_broken", image.image_id, message, again)
 
     def _layer(self, layer_id: str, seen: DriverLayer) -> Iterator[Finding]:
         path = f"{self._found.home}/{layer_id}"
         if not seen.has_diff:
             yield Finding("diff_wrong", path, "its directory 'diff' is missing", "remove what needs it, and pull again")
         if not seen.link or not LINK_ID.match(seen.link):
-            words = "missing" if seen.link is None else "empty" if not seen.link else "malformed"
+            message = "missing" if seen.link is None else "empty" if not seen.link else "malformed"
             advice = f"write the name of the link in {self._found.home}/l that points to ../{layer_id}/diff into it, "
             advice += f"without a newline, while {self._engine} is stopped"
-            yield Finding("link_wrong", path, f"its file 'link' is {words}", advice)
+            yield Finding("link_wrong", path, f"its file 'link' is {message}", advice)
         yield from self._lower(layer_id, path, seen.lower)
 
     def _lower(self, layer_id: str, path: str, lower: Optional[str]) -> Iterator[Finding]:
@@ -138,8 +138,8 @@ class _Judge:
                     "lower_wrong", path, "its file 'lower' is there, and it is a base layer", "delete the file"
                 )
         elif not lower:
-            words = "missing: it is mounted without the layers below" if lower is None else "empty"
-            yield Finding("lower_wrong", path, f"its file 'lower' is {words}", advice)
+            message = "missing: it is mounted without the layers below" if lower is None else "empty"
+            yield Finding("lower_wrong", path, f"its file 'lower' is {message}", advice)
         elif not all(part[:2] == "l/" and LINK_ID.match(part[2:]) for part in lower.split(":")):
             yield Finding("lower_wrong", path, "its file 'lower' is malformed", advice)
         elif self._wanted_lower(parent) not in ("", lower):
@@ -166,9 +166,9 @@ class _Judge:
         for layer_id in self._parents:
             link = self._home.layers[layer_id].link if layer_id in self._home.layers else ""
             if link and LINK_ID.match(link) and link not in links:
-                words = f"its short link {place}/{link} is missing"
+                message = f"its short link {place}/{link} is missing"
                 advice = f"ln -s ../{layer_id}/diff {place}/{link}"
-                yield Finding("short_link_missing", f"{self._found.home}/{layer_id}", words, advice)
+                yield Finding("short_link_missing", f"{self._found.home}/{layer_id}", message, advice)
         for name, target in links.items():
             yield from self._link(f"{place}/{name}", name, target)
 
@@ -176,14 +176,14 @@ class _Judge:
         found = _TARGET.match(target)
         to = self._home.layers.get(found.group(1)) if found else None
         if not found:
-            words = f"it points astray, to {target}" if target else "it is no symbolic link"
-            yield Finding("short_link_wrong", path, words, f"delete it while {self._engine} is stopped")
+            message = f"it points astray, to {target}" if target else "it is no symbolic link"
+            yield Finding("short_link_wrong", path, message, f"delete it while {self._engine} is stopped")
         elif to is None:
-            words = f"it dangles: {self._found.home}/{found.group(1)} is missing"
-            yield Finding("short_link_dangling", path, words, f"delete it while {self._engine} is stopped")
+            message = f"it dangles: {self._found.home}/{found.group(1)} is missing"
+            yield Finding("short_link_dangling", path, message, f"delete it while {self._engine} is stopped")
         elif to.link and to.link != name and LINK_ID.match(to.link):
-            words = f"a second link to {found.group(1)}, whose own is {to.link}"
-            yield Finding("short_link_doubled", path, words, f"delete it while {self._engine} is stopped")
+            message = f"a second link to {found.group(1)}, whose own is {to.link}"
+            yield Finding("short_link_doubled", path, message, f"delete it while {self._engine} is stopped")
 
     def _orphan(self, orphan: Orphan) -> Iterator[Finding]:
         taken = f"{self._size(orphan.path)} bytes"

@@ -16,17 +16,17 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.judge_links 
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_places import find_places
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_stacks import find_stacks
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import Finding
-from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import Picture
+from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import StoreSnapshot
 
 
-def find(picture: Picture) -> List[Finding]:
+def find(snapshot: StoreSnapshot) -> List[Finding]:
     """Everything that is wrong, in the order in which a reader wants to hear of it."""
-    chains = Chains(picture)
+    chains = Chains(snapshot)
     return [
-        *find_places(picture),
-        *find_contents(picture),
-        *find_layers(picture, chains),
-        *find_links(picture, chains),
-        *find_stacks(picture),
-        *find_images(picture),
+        *find_places(snapshot),
+        *find_contents(snapshot),
+        *find_layers(snapshot, chains),
+        *find_links(snapshot, chains),
+        *find_stacks(snapshot),
+        *find_images(snapshot),
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import LayerRecord, Picture
+from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import LayerRecord, StoreSnapshot
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID, SHA256, chain_ids, hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LayerLink, layer_links
 
@@ -23,19 +23,19 @@ class Chains:
     :ivar unused: by layer id: layers that only layerdb knows, and whose records there are sound.
     """
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, snapshot: StoreSnapshot) -> None:
         self.wanted: Dict[str, LayerLink] = {}
         self.required: Set[str] = set()
-        present = [chain for record in picture.stacks.values() for chain in (record.diff_ids, record.shown)]
-        present += [record.diff_ids for record in picture.names.values() if record.image_id]
+        present = [chain for record in snapshot.stacks.values() for chain in (record.diff_ids, record.shown)]
+        present += [record.diff_ids for record in snapshot.names.values() if record.image_id]
         for diff_ids in dict.fromkeys(present):
             self.required.update(link.layer_id for link in self._add(diff_ids))
-        others = [record.diff_ids for record in picture.names.values()]
-        others += [change.back for change in picture.changes.values() if change.back]
-        others += [generation.diff_ids for record in picture.stacks.values() for generation in record.history]
+        others = [record.diff_ids for record in snapshot.names.values()]
+        others += [change.back for change in snapshot.changes.values() if change.back]
+        others += [generation.diff_ids for record in snapshot.stacks.values() for generation in record.history]
         for diff_ids in dict.fromkeys(others):
             self._add(diff_ids)
-        self.unused = _Unused(picture, self.wanted).layers()
+        self.unused = _Unused(snapshot, self.wanted).layers()
         known = [*self.wanted.values(), *self.unused.values()]
         self.above = {hex_of(link.parent): link for link in known if link.parent}
 
@@ -49,8 +49,8 @@ class Chains:
 class _Unused:
     """Follows layerdb from layers that no record of ours leads to down to their base."""
 
-    def __init__(self, picture: Picture, wanted: Dict[str, LayerLink]) -> None:
-        self._records = picture.records
+    def __init__(self, snapshot: StoreSnapshot, wanted: Dict[str, LayerLink]) -> None:
+        self._records = snapshot.records
         self._wanted = wanted
         self._chains: Dict[str, Optional[Tuple[str, ...]]] = {}
 

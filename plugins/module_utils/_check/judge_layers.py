@@ -14,47 +14,47 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.judge_places
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
     Discard,
     Finding,
+    Fix,
     Keep,
-    Mend,
     RebuildLayer,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import LayerSeen, Picture
+from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import LayerSeen, StoreSnapshot
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import LINK_ID, SHA256, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LayerLink
 
-Mended = Tuple[str, Optional[Mend]]
+Remedy = Tuple[str, Optional[Fix]]
 """What repair does, in words and as a value."""
 
 
-def find_layers(picture: Picture, chains: Chains) -> Iterator[Finding]:
+def find_layers(snapshot: StoreSnapshot, chains: Chains) -> Iterator[Finding]:
     """Everything about layers but their short links."""
     for layer_id, link in chains.wanted.items():
-        there = layer_id in picture.layers or layer_id in picture.records
+        there = layer_id in snapshot.layers or layer_id in snapshot.records
         if there or layer_id in chains.required:
-            yield from _Layer(picture, chains, link, mend_wanted(picture, link)).findings()
+            yield from _Layer(snapshot, chains, link, fix_wanted(snapshot, link)).findings()
     for layer_id, link in chains.unused.items():
-        yield from _Layer(picture, chains, link, mend_unused(picture, layer_id)).findings()
+        yield from _Layer(snapshot, chains, link, fix_unused(snapshot, layer_id)).findings()
     known = {**chains.wanted, **chains.unused}
-    for layer_id in picture.records:
+    for layer_id in snapshot.records:
         if layer_id not in known:
-            words = "its records in layerdb do not lead down to a base layer, and nothing refers to it"
-            yield Finding("chain_broken", SHA256 + layer_id, words, *mend_unused(picture, layer_id))
-    writables = picture.writables()
-    for layer_id, seen in picture.layers.items():
-        if layer_id not in known and layer_id not in writables and layer_id not in picture.records:
-            yield _orphan(picture, layer_id, seen)
+            message = "its records in layerdb do not lead down to a base layer, and nothing refers to it"
+            yield Finding("chain_broken", SHA256 + layer_id, message, *fix_unused(snapshot, layer_id))
+    writables = snapshot.writables()
+    for layer_id, seen in snapshot.layers.items():
+        if layer_id not in known and layer_id not in writables and layer_id not in snapshot.records:
+            yield _orphan(snapshot, layer_id, seen)
 
 
-def mend_wanted(picture: Picture, link: LayerLink) -> Mended:
+def fix_wanted(snapshot: StoreSnapshot, link: LayerLink) -> Remedy:
     """A layer that a name or a stack has is made anew from its chain, unless that takes its content and it is lost."""
-    if link.twin and not picture.contents.get(hex_of(link.diff_id)):
+    if link.twin and not snapshot.contents.get(hex_of(link.diff_id)):
         return "the next run with the definition imports its content again and makes the layer anew", None
     return "make its files anew from its chain", RebuildLayer(link)
 
 
-def mend_unused(picture: Picture, layer_id: str) -> Mended:
+def fix_unused(snapshot: StoreSnapshot, layer_id: str) -> Remedy:
     """A layer that nothing refers to goes as a whole, unless a mount has it."""
-    if layer_id in picture.used_layers:
+    if layer_id in snapshot.used_layers:
         return "a mount uses it: unmount that, then repair", None
     return "delete what is left of it: nothing refers to it", Discard(paths_of(layer_id))
 
@@ -68,38 +68,38 @@ def paths_of(layer_id: str) -> Tuple[str, ...]:
     )
 
 
-def _orphan(picture: Picture, layer_id: str, seen: LayerSeen) -> Finding:
+def _orphan(snapshot: StoreSnapshot, layer_id: str, seen: LayerSeen) -> Finding:
     path = f"overlay2/{layer_id}"
-    looks_writable = seen.upper or seen.diff == "/" or layer_id in picture.mountdb
+    looks_writable = seen.upper or seen.diff == "/" or layer_id in snapshot.mountdb
     kind = "writable_orphaned" if looks_writable else "layer_orphaned"
     what = "writable layer" if looks_writable else "layer"
-    words = f"a directory of a {what} that no record knows" + ("; it holds files" if seen.written else "")
-    if layer_id in picture.used_layers:
-        return Finding(kind, path, words, "a mount uses it: unmount that, then repair")
+    message = f"a directory of a {what} that no record knows" + ("; it holds files" if seen.written else "")
+    if layer_id in snapshot.used_layers:
+        return Finding(kind, path, message, "a mount uses it: unmount that, then repair")
     if seen.written:
-        return Finding(kind, path, words, KEPT, Keep(path))
-    return Finding(kind, path, words, "delete it: it holds nothing", Discard(paths_of(layer_id)))
+        return Finding(kind, path, message, KEPT, Keep(path))
+    return Finding(kind, path, message, "delete it: it holds nothing", Discard(paths_of(layer_id)))
 
 
 class _Layer:
     """What is wrong with one layer that is known from records."""
 
-    def __init__(self, picture: Picture, chains: Chains, link: LayerLink, mended: Mended) -> None:
-        self._picture = picture
+    def __init__(self, snapshot: StoreSnapshot, chains: Chains, link: LayerLink, remedy: Remedy) -> None:
+        self._snapshot = snapshot
         self._chains = chains
         self._link = link
-        self._mended = mended
+        self._remedy = remedy
 
     def findings(self) -> Iterator[Finding]:
-        seen = self._picture.layers.get(self._link.layer_id)
+        seen = self._snapshot.layers.get(self._link.layer_id)
         if seen is None:
             yield self._finding("layer_missing", "it is on record, and its directory in overlay2/ is missing")
         else:
             yield from self._files(seen)
         yield from self._records()
 
-    def _finding(self, kind: str, words: str) -> Finding:
-        return Finding(kind, self._link.chain_id, words, *self._mended)
+    def _finding(self, kind: str, message: str) -> Finding:
+        return Finding(kind, self._link.chain_id, message, *self._remedy)
 
     def _files(self, seen: LayerSeen) -> Iterator[Finding]:
         link = self._link
@@ -116,10 +116,10 @@ class _Layer:
             yield Finding("work_foreign", path, "the work directory of a layer is to be empty", KEPT, Keep(path))
         above = self._chains.above.get(link.layer_id)
         if not seen.committed and above is not None:
-            words = "a layer lies above it, and its mark 'committed' is missing"
+            message = "a layer lies above it, and its mark 'committed' is missing"
             # It is a file of this layer that comes with the one above.
-            advice, mend = mend_wanted(self._picture, above)
-            yield Finding("committed_missing", link.chain_id, words, advice, mend)
+            advice, fix = fix_wanted(self._snapshot, above)
+            yield Finding("committed_missing", link.chain_id, message, advice, fix)
 
     def _lower_fault(self, lower: Optional[str]) -> str:
         if not self._link.parent:
@@ -135,7 +135,7 @@ class _Layer:
 
     def _records(self) -> Iterator[Finding]:
         link = self._link
-        record = self._picture.records.get(link.layer_id)
+        record = self._snapshot.records.get(link.layer_id)
         if record is None:
             yield self._finding("layer_record_missing", "its directory in layerdb/ is missing")
             return

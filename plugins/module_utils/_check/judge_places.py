@@ -15,36 +15,38 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.model import
     MakeDirectories,
     Sweep,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import Picture
+from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import StoreSnapshot
 
 KEPT = "move it to strata/lost/, where nothing deletes it"
 
 
-def find_places(picture: Picture) -> Iterator[Finding]:
+def find_places(snapshot: StoreSnapshot) -> Iterator[Finding]:
     """Everything about single files and directories of the store."""
-    for path, words in picture.directories.items():
-        if words == "missing":
+    for path, state in snapshot.directories.items():
+        if state == "missing":
             yield Finding("directory_wrong", path, "a directory of the store is missing", "make it", MakeDirectories())
         else:
             kind = "short_links_replaced" if path == "overlay2/l" else "directory_wrong"
-            message = f"{words} is in the place of a directory of the store"
+            message = f"{state} is in the place of a directory of the store"
             yield Finding(kind, path, message, f"{KEPT}, and make the directory", Keep(path))
-    for path in picture.apart:
-        words = "something is mounted on it, or it is another subvolume, so nothing can be renamed into it or out of it"
+    for path in snapshot.apart:
+        message = (
+            "something is mounted on it, or it is another subvolume, so nothing can be renamed into it or out of it"
+        )
         advice = "unmount it there, or move what it holds; a store lies on one file system as a whole"
-        yield Finding("directory_apart", path, words, advice)
-    for record in picture.damaged:
+        yield Finding("directory_apart", path, message, advice)
+    for record in snapshot.damaged:
         advice = f"{KEPT}; the next run with the definition writes it anew"
         yield Finding(
-            "record_damaged", record.path, f"the record cannot be read: {record.words}", advice, Keep(record.path)
+            "record_damaged", record.path, f"the record cannot be read: {record.description}", advice, Keep(record.path)
         )
-    for path in picture.foreign:
+    for path in snapshot.foreign:
         if path == "lock":
-            words = "it is no file, so no change of the store can lock it"
-            yield Finding("foreign_file", path, words, "delete it by hand while no run is under way")
+            message = "it is no file, so no change of the store can lock it"
+            yield Finding("foreign_file", path, message, "delete it by hand while no run is under way")
             continue
         yield Finding("foreign_file", path, "it is nothing that the store puts there", KEPT, Keep(path))
-    for path in picture.leftovers:
+    for path in snapshot.leftovers:
         yield Finding(
             "leftover", path, "a run that was ended has left it", "delete it, as the next change does", Sweep()
         )

@@ -119,7 +119,7 @@ class Sweep:
     """Throw away what runs left that were ended."""
 
 
-Mend = Union[RebuildLayer, RebuildWritable, Discard, Keep, RecordContent, MakeDirectories, WriteTags, Sweep]
+Fix = Union[RebuildLayer, RebuildWritable, Discard, Keep, RecordContent, MakeDirectories, WriteTags, Sweep]
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,14 @@ class Finding:
 
     :ivar object: what it is about: a path relative to the root, a ChainID, a DiffID, a stack, an image.
     :ivar repair: in words what repair does, or what has to be done where it can do nothing.
-    :ivar mend: what repair does; None where it can do nothing.
+    :ivar fix: what repair does; None where it can do nothing.
     """
 
     kind: str
     object: str
     message: str
     repair: str
-    mend: Optional[Mend] = None
+    fix: Optional[Fix] = None
 
     @property
     def severity(self) -> str:
@@ -149,5 +149,5 @@ class Finding:
             "object": self.object,
             "message": self.message,
             "repair": self.repair,
-            "repairable": self.mend is not None,
+            "repairable": self.fix is not None,
         }

@@ -15,9 +15,9 @@ from typing import List, Sequence, Type, TypeVar
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
     Discard,
     Finding,
+    Fix,
     Keep,
     MakeDirectories,
-    Mend,
     RebuildLayer,
     RebuildWritable,
     RecordContent,
@@ -34,18 +34,18 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.stage_layout
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import transaction
 
-_AnyMend = TypeVar("_AnyMend", bound=Mend)
+_AnyFix = TypeVar("_AnyFix", bound=Fix)
 
 ORIGIN = "found in the store by store_check"
 """What a rebuilt record says of where its content came from."""
 
 
-def mend_places(store: Store, findings: Sequence[Finding]) -> None:
+def fix_places(store: Store, findings: Sequence[Finding]) -> None:
     """What has to be right before anything else can be done: the store's own directories."""
-    mends = _distinct(findings)
-    for mend in _of(Keep, mends):
-        if mend.path in {finding.object for finding in findings if finding.kind in PLACES}:
-            _keep(store, mend)
+    fixes = _distinct(findings)
+    for fix in _of(Keep, fixes):
+        if fix.path in {finding.object for finding in findings if finding.kind in PLACES}:
+            _keep(store, fix)
     store.prepare()
 
 
@@ -61,37 +61,35 @@ class Repairer:
 
     def run(self, findings: Sequence[Finding]) -> None:
         """First what is in the way goes, then what is missing is made, from what it is derived from upwards."""
-        mends = _distinct(findings)
-        for keep in _of(Keep, mends):
+        fixes = _distinct(findings)
+        for keep in _of(Keep, fixes):
             _keep(self._store, keep)
-        for discard in _of(Discard, mends):
+        for discard in _of(Discard, fixes):
             for path in discard.paths:
                 if is_inside_store(self._store, path):
                     self._store.discard(f"{self._store.root}/{path}")
-        if _of(MakeDirectories, mends):
+        if _of(MakeDirectories, fixes):
             self._store.prepare()
-        self._record_contents(_of(RecordContent, mends))
-        self._rebuild(_of(RebuildLayer, mends), _of(RebuildWritable, mends))
-        if _of(WriteTags, mends):
+        self._record_contents(_of(RecordContent, fixes))
+        self._rebuild(_of(RebuildLayer, fixes), _of(RebuildWritable, fixes))
+        if _of(WriteTags, fixes):
             with transaction(self._store, self._workspace) as new:
                 stage_repositories(self._store, new, {})
-        if _of(Sweep, mends):
+        if _of(Sweep, fixes):
             sweep(self._store)
 
-    def _record_contents(self, mends: Sequence[RecordContent]) -> None:
+    def _record_contents(self, fixes: Sequence[RecordContent]) -> None:
         with transaction(self._store, self._workspace) as new:
-            for mend in mends:
-                tree = tree_digest(self._store.content(mend.diff_id))
-                record = ContentRecord(
-                    mend.diff_id, tree.size, tree.entries, ORIGIN, now(), tree.allocated, tree.digest
-                )
-                new.write(self._store.content_file(mend.diff_id), dump(record))
+            for fix in fixes:
+                tree = tree_digest(self._store.content(fix.diff_id))
+                record = ContentRecord(fix.diff_id, tree.size, tree.entries, ORIGIN, now(), tree.allocated, tree.digest)
+                new.write(self._store.content_file(fix.diff_id), dump(record))
 
     def _rebuild(self, layers: Sequence[RebuildLayer], writables: Sequence[RebuildWritable]) -> None:
         with transaction(self._store, self._workspace) as new:
             # Those with fewer below them first: each marks the one below as committed.
-            for mend in sorted(layers, key=lambda mend: len(mend.layer.lower)):
-                link = mend.layer
+            for fix in sorted(layers, key=lambda fix: len(fix.layer.lower)):
+                link = fix.layer
                 if os.path.islink(self._store.layer(link.layer_id)):
                     continue  # it would be built wherever that leads
                 record = self._store.content_record(link.diff_id)
@@ -104,13 +102,13 @@ class Repairer:
                 stage_writable(self._store, new, writable.record)
 
 
-def _distinct(findings: Sequence[Finding]) -> List[Mend]:
+def _distinct(findings: Sequence[Finding]) -> List[Fix]:
     """Many findings may be mended by one and the same thing."""
-    return list(dict.fromkeys(finding.mend for finding in findings if finding.mend is not None))
+    return list(dict.fromkeys(finding.fix for finding in findings if finding.fix is not None))
 
 
-def _of(kind: Type[_AnyMend], mends: Sequence[Mend]) -> List[_AnyMend]:
-    return [mend for mend in mends if isinstance(mend, kind)]
+def _of(kind: Type[_AnyFix], fixes: Sequence[Fix]) -> List[_AnyFix]:
+    return [fix for fix in fixes if isinstance(fix, kind)]
 
 
 def is_inside_store(store: Store, path: str) -> bool:
@@ -119,15 +117,15 @@ def is_inside_store(store: Store, path: str) -> bool:
     return not parent or store.is_own(parent)
 
 
-def _keep(store: Store, mend: Keep) -> None:
+def _keep(store: Store, fix: Keep) -> None:
     """Rename into strata/lost/, under the time and the name that it had; a link itself, not what it leads to."""
-    path = f"{store.root}/{mend.path}"
-    if not is_inside_store(store, mend.path) or not os.path.lexists(path):
+    path = f"{store.root}/{fix.path}"
+    if not is_inside_store(store, fix.path) or not os.path.lexists(path):
         return
-    if mend.inode and os.lstat(path).st_ino != mend.inode:
+    if fix.inode and os.lstat(path).st_ino != fix.inode:
         return
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{stamp}-{os.urandom(3).hex()}-{mend.path.replace('/', '-')}"[:200]
+    name = f"{stamp}-{os.urandom(3).hex()}-{fix.path.replace('/', '-')}"[:200]
     os.rename(path, f"{_lost(store)}{name}")
     syscalls.syncfs(store.root)
 

@@ -14,7 +14,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.deep import 
 from ansible_collections.strata.overlay.plugins.module_utils._check.engines import check_engine
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge import find
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import Finding
-from ansible_collections.strata.overlay.plugins.module_utils._check.repair import PLACES, Repairer, mend_places
+from ansible_collections.strata.overlay.plugins.module_utils._check.repair import PLACES, Repairer, fix_places
 from ansible_collections.strata.overlay.plugins.module_utils._check.scan import look
 from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
@@ -63,17 +63,17 @@ class Checking:
             return found
         with store.changing(self._timeout, damaged=True):
             first = find(look(store, changed))
-            mend_places(store, first)
+            fix_places(store, first)
             with store.workspace() as workspace:
-                told = self._rounds(Repairer(store, workspace), changed, first)
+                seen = self._rounds(Repairer(store, workspace), changed, first)
         left = store.tidy()
         if left:
             raise StrataError(f"What was found is repaired. {left}")
-        return told
+        return seen
 
     def _rounds(self, repairer: Repairer, changed: Mapping[str, Changed], first: Sequence[Finding]) -> List[Finding]:
         """Mend until nothing is left that can be; returns all that was found."""
-        told = dict.fromkeys(first)
+        seen = dict.fromkeys(first)
         found = find(look(self._store, changed))
         for _round in range(_ROUNDS):
             if not _repairable(found) or any(finding.kind in PLACES for finding in found):
@@ -81,8 +81,8 @@ class Checking:
             repairer.run(found)
             # What this run itself has thrown away is no rest of a run that was ended.
             found = [finding for finding in find(look(self._store, changed)) if finding.kind != "leftover"]
-            told.update(dict.fromkeys(found))
-        return list(told)
+            seen.update(dict.fromkeys(found))
+        return list(seen)
 
 
 def _is_there(store: Store) -> bool:
@@ -91,24 +91,24 @@ def _is_there(store: Store) -> bool:
 
 
 def _repairable(findings: Sequence[Finding]) -> bool:
-    return any(finding.mend is not None for finding in findings)
+    return any(finding.fix is not None for finding in findings)
 
 
 def check(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     """The work of the module ``store_check``; DefinitionError tells every mistake."""
-    problems: List[str] = []
-    options = check_options("", parameters, store_check_module_spec(), problems)
-    root = check_root(options["root"], problems)
+    errors: List[str] = []
+    options = check_options("", parameters, store_check_module_spec(), errors)
+    root = check_root(options["root"], errors)
     engine = engine_of(root)
     if engine and options["repair"]:
-        problems.append(
+        errors.append(
             f"option 'repair': {root} is a root of {engine.capitalize()}, which is only looked at; mend it with "
             f"{engine.capitalize()}'s own means, docs/recovery.md names them"
         )
     if engine and options["deep"]:
-        problems.append(f"option 'deep': {root} is a root of {engine.capitalize()}, of which no digests are known")
-    if problems:
-        raise DefinitionError(problems)
+        errors.append(f"option 'deep': {root} is a root of {engine.capitalize()}, of which no digests are known")
+    if errors:
+        raise DefinitionError(errors)
     if engine:
         return check_result(check_engine(root), repair=False)
     checking = Checking(open_store(root), options["deep"], float(options["lock_timeout"]))
@@ -120,9 +120,9 @@ def check(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
 def check_result(findings: Sequence[Finding], repair: bool) -> Dict[str, Any]:
     """A module's result, as the RETURN of ``store_check`` says."""
     shown = [finding.result() for finding in findings]
-    mended = [finding for finding in findings if finding.mend is not None] if repair else []
-    listed = "".join(f"{finding.kind} {finding.object}\n" for finding in mended)
-    return {"changed": bool(mended), "findings": shown, "diff": {"before": listed, "after": ""}}
+    fixed = [finding for finding in findings if finding.fix is not None] if repair else []
+    listed = "".join(f"{finding.kind} {finding.object}\n" for finding in fixed)
+    return {"changed": bool(fixed), "findings": shown, "diff": {"before": listed, "after": ""}}
 
 
 def run_check(module: AnsibleModule) -> NoReturn:

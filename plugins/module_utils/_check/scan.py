@@ -21,7 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot imp
     DamagedRecord,
     LayerRecord,
     LayerSeen,
-    Picture,
+    StoreSnapshot,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import HEX_ID, LINK_ID, SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -42,7 +42,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
     StackRecord,
     load,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._store.removals import condemned
+from ansible_collections.strata.overlay.plugins.module_utils._store.removals import journaled_paths
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import DIRECTORIES, Store
 
 _AnyRecord = TypeVar("_AnyRecord", NameRecord, ContentRecord, StackRecord, ChangeRecord)
@@ -56,12 +56,12 @@ _LONGEST = 1 << 20
 """Bytes of the longest file that is read: a record is far shorter, and what replaced one may be anything."""
 
 
-def look(store: Store, changed: Optional[Mapping[str, Changed]] = None) -> Picture:
-    """Take the picture. Call it with the store locked, for reading at least.
+def look(store: Store, changed: Optional[Mapping[str, Changed]] = None) -> StoreSnapshot:
+    """Take the snapshot. Call it with the store locked, for reading at least.
 
     :param changed: what a deep look at contents has found.
     """
-    return _Look(store).picture(changed or {})
+    return _Look(store).snapshot(changed or {})
 
 
 def read_small(path: str) -> Optional[str]:
@@ -81,7 +81,7 @@ def read_small(path: str) -> Optional[str]:
 class _Records(NamedTuple):
     names: Dict[str, NameRecord]
     stacks: Dict[str, StackRecord]
-    asides: Dict[str, StackRecord]
+    detached_uppers: Dict[str, StackRecord]
     changes: Dict[str, ChangeRecord]
     contents: FrozenSet[str]
 
@@ -92,12 +92,12 @@ class _Look:
         self._root = store.root
         self._gone: Set[str] = set()
         self._wrong = self._directories()
-        for path in condemned(store):
+        for path in journaled_paths(store):
             self._gone.add(os.path.relpath(path, store.root))
         self._foreign: List[str] = []
         self._damaged: List[DamagedRecord] = []
 
-    def picture(self, changed: Mapping[str, Changed]) -> Picture:
+    def snapshot(self, changed: Mapping[str, Changed]) -> StoreSnapshot:
         store = self._store
         records = self._records()
         if os.path.lexists(f"{self._root}/lock") and not os.path.isfile(f"{self._root}/lock"):
@@ -105,12 +105,12 @@ class _Look:
         layers = self._layers()
         mounts = look_at_mounts(store, records.stacks, set(layers))
         images, image_faults = self._images(records.names)
-        return Picture(
+        return StoreSnapshot(
             directories=self._wrong,
             leftovers=() if {"staging", "trash"} & set(self._wrong) else tuple(leftovers(store)),
             names=records.names,
             stacks=records.stacks,
-            asides=records.asides,
+            detached_uppers=records.detached_uppers,
             changes=records.changes,
             layers=layers,
             records=self._layer_records(),
@@ -139,10 +139,10 @@ class _Look:
     def _directories(self) -> Dict[str, str]:
         found = {}
         for name, _mode in DIRECTORIES:
-            words = _other_than_directory(f"{self._root}/{name}")
+            message = _other_than_directory(f"{self._root}/{name}")
             # What is below something missing or replaced is not told again.
-            if words and os.path.dirname(name) not in found:
-                found[name] = words
+            if message and os.path.dirname(name) not in found:
+                found[name] = message
         return found
 
     def _names_in(self, place: str, pattern: re.Pattern[str], also: Tuple[str, ...] = ()) -> List[str]:
@@ -166,13 +166,13 @@ class _Look:
     def _records(self) -> _Records:
         names = self._read_all("names", NameRecord)
         stacks = self._read_all("stacks", StackRecord)
-        asides = self._read_all("aside", StackRecord)
+        detached_uppers = self._read_all("aside", StackRecord)
         changes = self._read_all("changes", ChangeRecord)
         contents = self._read_all("contents", ContentRecord)
         return _Records(
             {record.name: record for record in names.values()},
             {record.name: record for record in stacks.values()},
-            asides,
+            detached_uppers,
             {record.name: record for record in changes.values()},
             frozenset(contents),
         )
@@ -192,8 +192,8 @@ class _Look:
             except LaterRecordError:
                 raise  # it is sound, and nothing can be judged without it
             except StrataError as error:
-                words = "it is empty" if text == "" else str(error)
-                self._damaged.append(DamagedRecord(path, words))
+                message = "it is empty" if text == "" else str(error)
+                self._damaged.append(DamagedRecord(path, message))
             else:
                 found[stem] = record
         return found

@@ -38,7 +38,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.store import
 
 
 class MountsSeen(NamedTuple):
-    """As the picture has it."""
+    """As the snapshot has it."""
 
     states: Dict[str, MountState]
     unknown: Tuple[Mount, ...]

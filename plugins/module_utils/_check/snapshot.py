@@ -46,14 +46,14 @@ class DamagedRecord:
     """A file of the store's own records that cannot be read; ``words`` say what is wrong with it."""
 
     path: str
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Changed:
     """A content that is not what was imported; ``inode`` is that of its top directory."""
 
-    words: str
+    description: str
     inode: int
 
 
@@ -68,7 +68,7 @@ class MountState:
 
 
 @dataclass(frozen=True)
-class Picture:
+class StoreSnapshot:
     """Everything in a store that a check looks at. Paths are relative to the store's root.
 
     :ivar directories: directories of the store that are not there as such -> ``missing`` or what they are.
@@ -95,7 +95,7 @@ class Picture:
     damaged: Tuple[DamagedRecord, ...]
     names: Mapping[str, NameRecord]
     stacks: Mapping[str, StackRecord]
-    asides: Mapping[str, StackRecord]
+    detached_uppers: Mapping[str, StackRecord]
     changes: Mapping[str, ChangeRecord]
     layers: Mapping[str, LayerSeen]
     records: Mapping[str, LayerRecord]
@@ -120,4 +120,4 @@ class Picture:
     def writables(self) -> Dict[str, StackRecord]:
         """Records of writable layers, of stacks and set aside, by their directory's name."""
         known = {record.stack_id: record for record in self.stacks.values() if record.stack_id}
-        return {**self.asides, **known}
+        return {**self.detached_uppers, **known}

@@ -36,11 +36,11 @@ class UnhealthyError(StrataError):
 class DefinitionError(StrataError):
     """Mistakes in a definition, all of them."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(dict.fromkeys(one_line(problem) for problem in problems))
-        count = len(self.problems)
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = list(dict.fromkeys(one_line(problem) for problem in errors))
+        count = len(self.errors)
         head = "1 mistake" if count == 1 else f"{count} mistakes"
-        listed = "".join(f"\n  - {problem}" for problem in self.problems)
+        listed = "".join(f"\n  - {problem}" for problem in self.errors)
         super().__init__(f"The definition has {head}; nothing was changed:{listed}")
 
 
@@ -63,11 +63,11 @@ _ADVICE = {
 
 def advice(error: OSError) -> str:
     """What to do about the kernel's answer: a whole sentence, "" where that depends on what was being done."""
-    words = _ADVICE.get(error.errno or 0, "")
-    return f"{words}, and run again." if words else ""
+    message = _ADVICE.get(error.errno or 0, "")
+    return f"{message}, and run again." if message else ""
 
 
-def said(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """An error in words; the kernel's answer with the path that it is about."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"

@@ -16,20 +16,20 @@ def is_inside(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
-def stack_path(where: str, path: Any, problems: List[str]) -> str:
+def stack_path(label: str, path: Any, errors: List[str]) -> str:
     """A stack's ``path`` without doubled slashes and dots; "" where none is given or where it is told as a mistake."""
     if path is None:
         return ""
     text = str(path)
     clean = os.path.normpath(text)
     if not os.path.isabs(text):
-        problems.append(f"{where}: option 'path': {text!r} must be absolute, beginning with /")
+        errors.append(f"{label}: option 'path': {text!r} must be absolute, beginning with /")
     elif clean.strip("/") == "":
-        problems.append(f"{where}: option 'path': a stack can't be mounted over /; name a directory below it")
+        errors.append(f"{label}: option 'path': a stack can't be mounted over /; name a directory below it")
     elif ".." in text.split("/"):
-        problems.append(f"{where}: option 'path': {text!r} must not hold '..'")
+        errors.append(f"{label}: option 'path': {text!r} must not hold '..'")
     elif any(ord(letter) < 32 for letter in text):
-        problems.append(f"{where}: option 'path': {text!r} must not hold control characters")
+        errors.append(f"{label}: option 'path': {text!r} must not hold control characters")
     else:
         return "/" + clean.lstrip("/")
     return ""

@@ -95,7 +95,7 @@ def lock_key(url: str) -> str:
     return f"{shown}#{digest.hex()}"
 
 
-def read_url(item: Mapping[str, Any], where: str, problems: List[str]) -> Tuple[str, Optional[UrlAccess]]:
+def read_url(item: Mapping[str, Any], label: str, errors: List[str]) -> Tuple[str, Optional[UrlAccess]]:
     """The options ``url``, ``username``, ``password``, ``headers`` and ``auth_file`` of a layer.
 
     :returns: the URL without its userinfo, and who asks; None for nobody in particular.
@@ -105,23 +105,23 @@ def read_url(item: Mapping[str, Any], where: str, problems: List[str]) -> Tuple[
     fault = _fault(url)
     if fault or not found:
         # It is not shown: it may hold a password.
-        problems.append(f"{where}: option 'url' {fault}")
+        errors.append(f"{label}: option 'url' {fault}")
         return "", None
     userinfo, at, authority = found["authority"].rpartition("@")
     name, _colon, password = userinfo.partition(":")
-    headers = _headers(item["headers"], where, problems)
+    headers = _headers(item["headers"], label, errors)
     given = item["username"] is not None or item["password"] is not None
     if (item["username"] is None) != (item["password"] is None):
         one, other = ("username", "password") if item["password"] is None else ("password", "username")
-        problems.append(f"{where}: option '{one}' is given without '{other}'; a server needs both")
+        errors.append(f"{label}: option '{one}' is given without '{other}'; a server needs both")
     elif given and at:
-        problems.append(f"{where}: option 'url' has a user and password, and username is given; leave out one of them")
+        errors.append(f"{label}: option 'url' has a user and password, and username is given; leave out one of them")
     elif (given or at) and any(header.lower() == "authorization" for header, _text in headers):
-        problems.append(f"{where}: option 'headers' has Authorization, and a user is given; leave out one of them")
+        errors.append(f"{label}: option 'headers' has Authorization, and a user is given; leave out one of them")
     elif ":" in str(item["username"] or ""):
-        problems.append(f"{where}: option 'username' has a colon, which HTTP has no way to send; correct it")
+        errors.append(f"{label}: option 'username' has a colon, which HTTP has no way to send; correct it")
     if found["scheme"] == "file" and (given or at or headers or item["auth_file"]):
-        problems.append(f"{where}: a url of file:// is read as it is: username, password, headers and auth_file are of "
+        errors.append(f"{label}: a url of file:// is read as it is: username, password, headers and auth_file are of "
                         "no use with it; leave them out")  # fmt: skip
     if at:
         access = UrlAccess(unquote(name), unquote(password), headers)
@@ -148,13 +148,13 @@ def _fault(url: str) -> str:
     return ""
 
 
-def _headers(given: Any, where: str, problems: List[str]) -> Tuple[Tuple[str, str], ...]:
+def _headers(given: Any, label: str, errors: List[str]) -> Tuple[Tuple[str, str], ...]:
     headers = {str(name): str(text) for name, text in (given or {}).items()}
     for name, text in headers.items():
         if not _HEADER.match(name):
-            problems.append(f"{where}: option 'headers': {name!r} is no name of a header")
+            errors.append(f"{label}: option 'headers': {name!r} is no name of a header")
         elif name.lower() in _OWN_HEADERS:
-            problems.append(f"{where}: option 'headers': {name} is for a download to set; leave it out")
+            errors.append(f"{label}: option 'headers': {name} is for a download to set; leave it out")
         elif any(ord(letter) < 32 or not 0 < ord(letter) < 256 or ord(letter) == 127 for letter in text):
-            problems.append(f"{where}: option 'headers': the value of {name} has letters that a header cannot have")
+            errors.append(f"{label}: option 'headers': the value of {name} has letters that a header cannot have")
     return tuple(sorted(headers.items()))

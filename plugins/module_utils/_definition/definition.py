@@ -62,7 +62,7 @@ class Definition(NamedTuple):
         return {text for text in found if len(text) >= _SHORTEST_SECRET}
 
 
-def told(parameters: Mapping[str, Any]) -> Dict[str, Any]:
+def controller_facts(parameters: Mapping[str, Any]) -> Dict[str, Any]:
     """What the action plugin tells its module; nothing where the module is called without it.
 
     It is one text, since AnsibleModule looks at each value in an option some six times, for each of a thousand layers.
@@ -86,87 +86,87 @@ def wrap(module: str, parameters: Mapping[str, Any]) -> Dict[str, Any]:
 def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str] = ()) -> Tuple[Definition, List[str]]:
     """A module's parameters -> the definition of what is right in them, and every mistake in words.
 
-    :param resolved: ``where`` of the layers whose source the controller has resolved already.
+    :param resolved: ``label`` of the layers whose source the controller has resolved already.
     """
-    problems: List[str] = []
-    options = check_options("", wrap(module, parameters), apply_module_spec(), problems)
-    root = check_root(options["root"], problems)
+    errors: List[str] = []
+    options = check_options("", wrap(module, parameters), apply_module_spec(), errors)
+    root = check_root(options["root"], errors)
     layers = tuple(
-        read_layer(item, f"layer {item['name'] or number}", resolved, problems)
+        read_layer(item, f"layer {item['name'] or number}", resolved, errors)
         for number, item in enumerate(options["layers"], 1)
     )
-    images = _read_images(options["images"], resolved, problems)
+    images = _read_images(options["images"], resolved, errors)
     stacks = tuple(
-        read_stack(item, f"stack {item['name'] or item['path'] or number}", resolved, problems)
+        read_stack(item, f"stack {item['name'] or item['path'] or number}", resolved, errors)
         for number, item in enumerate(options["stacks"], 1)
     )
-    _check_duplicates(layers, images, stacks, problems)
-    _check_paths(root, stacks, problems)
-    prune = _read_prune(options["prune"], problems)
+    _check_duplicates(layers, images, stacks, errors)
+    _check_paths(root, stacks, errors)
+    prune = _read_prune(options["prune"], errors)
     if options["stage"] and prune is not None:
-        problems.append(
+        errors.append(
             "option 'prune' cannot go with stage, which only brings what is needed later; leave one of them out"
         )
-    return Definition(root, layers, stacks, options["exclusive"], images, prune, options["stage"]), problems
+    return Definition(root, layers, stacks, options["exclusive"], images, prune, options["stage"]), errors
 
 
 # What these read, many definitions do not have: so its rooms are loaded when they are needed.
 
 
 def _read_images(
-    items: Sequence[Mapping[str, Any]], resolved: Sequence[str], problems: List[str]
+    items: Sequence[Mapping[str, Any]], resolved: Sequence[str], errors: List[str]
 ) -> Tuple[ImageSpec, ...]:
     if not items:
         return ()
     from ansible_collections.strata.overlay.plugins.module_utils._definition.image import read_image
 
     return tuple(
-        read_image(item, f"image {item['name'] or number}", resolved, problems) for number, item in enumerate(items, 1)
+        read_image(item, f"image {item['name'] or number}", resolved, errors) for number, item in enumerate(items, 1)
     )
 
 
-def _read_prune(given: Optional[Mapping[str, Any]], problems: List[str]) -> Optional[PruneSpec]:
+def _read_prune(given: Optional[Mapping[str, Any]], errors: List[str]) -> Optional[PruneSpec]:
     if given is None:
         return None
     from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import read_prune
 
-    return read_prune(given, "prune", problems)
+    return read_prune(given, "prune", errors)
 
 
-def check_root(root: str, problems: List[str]) -> str:
+def check_root(root: str, errors: List[str]) -> str:
     """The store's directory as written, its path made normal."""
     if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//") or any(ord(letter) < 32 for letter in root):
-        problems.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
+        errors.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
         return "/var/lib/strata"
     return os.path.normpath(root)
 
 
 def _check_duplicates(
-    layers: Sequence[LayerSpec], images: Sequence[ImageSpec], stacks: Sequence[StackSpec], problems: List[str]
+    layers: Sequence[LayerSpec], images: Sequence[ImageSpec], stacks: Sequence[StackSpec], errors: List[str]
 ) -> None:
     layer_names, image_names = [item.name for item in layers], [item.name for item in images]
     for name in sorted({*layer_names} & {*image_names} - {""}):
-        problems.append(f"image {name}: option 'name' is the name of a layer too; each needs its own")
+        errors.append(f"image {name}: option 'name' is the name of a layer too; each needs its own")
     for word, names in (("layer", layer_names), ("image", image_names), ("stack", [item.name for item in stacks])):
         for name, count in sorted(Counter(names).items()):
             if name and count > 1:
-                problems.append(f"{word} {name}: option 'name' is used {count} times; each {word} needs its own")
+                errors.append(f"{word} {name}: option 'name' is used {count} times; each {word} needs its own")
 
 
-def _check_paths(root: str, stacks: Sequence[StackSpec], problems: List[str]) -> None:
+def _check_paths(root: str, stacks: Sequence[StackSpec], errors: List[str]) -> None:
     placed = [stack for stack in stacks if stack.path and stack.state != "absent"]
     for stack in placed:
         if is_inside(stack.path, root):
-            problems.append(f"{stack.where}: option 'path': {stack.path} lies inside the store {root}; choose another")
+            errors.append(f"{stack.label}: option 'path': {stack.path} lies inside the store {root}; choose another")
         elif is_inside(root, stack.path):
-            problems.append(f"{stack.where}: option 'path': {stack.path} would cover the store {root}; choose another")
+            errors.append(f"{stack.label}: option 'path': {stack.path} would cover the store {root}; choose another")
     ordered = sorted(placed, key=lambda stack: stack.path.split("/"))
     for lower, upper in zip(ordered, ordered[1:]):
         if lower.path == upper.path:
-            problems.append(f"{upper.where}: option 'path': {upper.path} is the path of {lower.where} too")
+            errors.append(f"{upper.label}: option 'path': {upper.path} is the path of {lower.label} too")
     for index, stack in enumerate(ordered):
         for other in ordered[:index]:
             if stack.path != other.path and is_inside(stack.path, other.path):
-                problems.append(
-                    f"{stack.where}: option 'path': {stack.path} lies inside {other.path}, the path of {other.where}"
+                errors.append(
+                    f"{stack.label}: option 'path': {stack.path} lies inside {other.path}, the path of {other.label}"
                 )

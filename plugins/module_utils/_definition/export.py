@@ -47,69 +47,69 @@ class ExportSpec:
     access: RegistryAccess = field(default_factory=RegistryAccess)
 
     @property
-    def where(self) -> str:
+    def label(self) -> str:
         """It, for messages."""
         return f"image {self.name}"
 
 
 def read_export(parameters: Mapping[str, Any]) -> ExportSpec:
     """Options as written; DefinitionError tells every mistake."""
-    problems: List[str] = []
+    errors: List[str] = []
     given = {key: value for key, value in parameters.items() if key != "_controller"}
-    options = check_options("", given, image_module_spec(), problems)
-    where = f"image {options['name']}"
-    name = check_name(where, options["name"], problems)
+    options = check_options("", given, image_module_spec(), errors)
+    label = f"image {options['name']}"
+    name = check_name(label, options["name"], errors)
     for key in _OF_IMPORTS:
         if options[key]:
-            problems.append(f"{where}: option '{key}' is of no use with state: exported; leave it out")
+            errors.append(f"{label}: option '{key}' is of no use with state: exported; leave it out")
     if bool(options["dest"]) == bool(options["registry"]):
         found = "both are given" if options["dest"] else "none is given"
-        problems.append(f"{where}: exactly one of dest and registry says where the image goes; {found}")
+        errors.append(f"{label}: exactly one of dest and registry says where the image goes; {found}")
     if options["dest"] and not os.path.isabs(options["dest"]):
-        problems.append(f"{where}: option 'dest': {options['dest']!r} must be an absolute path on the host")
+        errors.append(f"{label}: option 'dest': {options['dest']!r} must be an absolute path on the host")
     if options["registry"] and options["format"]:
-        problems.append(f"{where}: option 'format' is of no use with registry; leave it out")
+        errors.append(f"{label}: option 'format' is of no use with registry; leave it out")
     if options["changes"] and not options["stack"]:
-        problems.append(f"{where}: option 'changes' needs 'stack', whose changes they are")
+        errors.append(f"{label}: option 'changes' needs 'stack', whose changes they are")
     if options["stack"]:
-        check_name(where, options["stack"], problems)
+        check_name(label, options["stack"], errors)
     return _checked(
         ExportSpec(
-            root=check_root(options["root"], problems),
+            root=check_root(options["root"], errors),
             timeout=float(options["lock_timeout"]),
             name=name,
             stack=options["stack"] or "",
             changes=bool(options["changes"]),
-            tag=_tag(where, options["reference"] or name, problems),
+            tag=_tag(label, options["reference"] or name, errors),
             dest=os.path.normpath(options["dest"]) if options["dest"] else "",
             form=options["format"] or "docker",
             registry=options["registry"] or "",
             config=dict(options["config"] or {}),
-            access=read_access(options, where, problems),
+            access=read_access(options, label, errors),
         ),
-        problems,
+        errors,
     )
 
 
-def _tag(where: str, name: str, problems: List[str]) -> str:
+def _tag(label: str, name: str, errors: List[str]) -> str:
     found = familiar(name)
     if found is None or "@" in found.full:
-        problems.append(
-            f"{where}: {name!r} is no name that an image can have elsewhere, such as app:1.4; give one in 'reference'"
+        errors.append(
+            f"{label}: {name!r} is no name that an image can have elsewhere, such as app:1.4; give one in 'reference'"
         )
         return ""
     return found.full
 
 
-def _checked(spec: ExportSpec, problems: List[str]) -> ExportSpec:
+def _checked(spec: ExportSpec, errors: List[str]) -> ExportSpec:
     if spec.registry:
         try:
             reference = parse_reference(spec.registry, spec.tag or "x")
         except StrataError as error:
-            problems.append(f"{spec.where}: option 'registry': {error}")
+            errors.append(f"{spec.label}: option 'registry': {error}")
         else:
             if reference.digest:
-                problems.append(f"{spec.where}: option 'registry': an image is pushed to a tag and not to a digest")
-    if problems:
-        raise DefinitionError(problems)
+                errors.append(f"{spec.label}: option 'registry': an image is pushed to a tag and not to a digest")
+    if errors:
+        raise DefinitionError(errors)
     return spec

@@ -44,78 +44,78 @@ class InlineFile(NamedTuple):
     time: Optional[int] = None
 
 
-def inline_files(where: str, items: Sequence[Mapping[str, Any]], problems: List[str]) -> Tuple[InlineFile, ...]:
-    """The files of one layer; mistakes are appended to ``problems``."""
+def inline_files(label: str, items: Sequence[Mapping[str, Any]], errors: List[str]) -> Tuple[InlineFile, ...]:
+    """The files of one layer; mistakes are appended to ``errors``."""
     files = [
-        _inline_file(f"{where}: file {item['path'] or number}", item, problems) for number, item in enumerate(items, 1)
+        _inline_file(f"{label}: file {item['path'] or number}", item, errors) for number, item in enumerate(items, 1)
     ]
     if not items:
-        problems.append(f"{where}: option 'files' is empty; name at least one file")
-    _check_tree(where, files, problems)
+        errors.append(f"{label}: option 'files' is empty; name at least one file")
+    _check_tree(label, files, errors)
     return tuple(files)
 
 
-def _inline_file(where: str, item: Mapping[str, Any], problems: List[str]) -> InlineFile:
+def _inline_file(label: str, item: Mapping[str, Any], errors: List[str]) -> InlineFile:
     state = item["state"]
     for option in ("content", "target", "mode", "owner", "group", "opaque"):
         if item[option] and option not in _MEANINGFUL[state]:
-            problems.append(f"{where}: option '{option}' says nothing for state: {state}; remove it")
+            errors.append(f"{label}: option '{option}' says nothing for state: {state}; remove it")
     if state == "file" and item["content"] is None:
-        problems.append(f"{where}: option 'content' is missing; an empty file is content: \"\"")
+        errors.append(f"{label}: option 'content' is missing; an empty file is content: \"\"")
     if state == "link" and not item["target"]:
-        problems.append(f"{where}: option 'target' is missing; it says where the link points")
+        errors.append(f"{label}: option 'target' is missing; it says where the link points")
     return InlineFile(
-        path=_path(where, item["path"] or "", problems),
+        path=_path(label, item["path"] or "", errors),
         state=state,
         content=(item["content"] or "").encode("utf-8", "surrogateescape"),
-        mode=octal_mode(where, item["mode"], problems),
-        uid=numeric_id(where, "owner", item["owner"], problems),
-        gid=numeric_id(where, "group", item["group"], problems),
+        mode=octal_mode(label, item["mode"], errors),
+        uid=numeric_id(label, "owner", item["owner"], errors),
+        gid=numeric_id(label, "group", item["group"], errors),
         target=item["target"] or "",
         opaque=item["opaque"],
     )
 
 
-def _path(where: str, path: str, problems: List[str]) -> str:
+def _path(label: str, path: str, errors: List[str]) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or "\0" in path:
-        problems.append(f"{where}: option 'path': {path!r} must name something below the layer's top, without '..'")
+        errors.append(f"{label}: option 'path': {path!r} must name something below the layer's top, without '..'")
     for part in parts:
         if part.startswith(".wh."):
-            problems.append(f"{where}: option 'path': names beginning with .wh. are whiteouts; write state: absent")
+            errors.append(f"{label}: option 'path': names beginning with .wh. are whiteouts; write state: absent")
     return "/".join(parts)
 
 
-def octal_mode(where: str, mode: Any, problems: List[str]) -> Optional[int]:
-    """Permission bits; None where they are not given, or are a mistake that is told in ``problems``."""
+def octal_mode(label: str, mode: Any, errors: List[str]) -> Optional[int]:
+    """Permission bits; None where they are not given, or are a mistake that is told in ``errors``."""
     if mode is None:
         return None
     if not isinstance(mode, str) or not _MODE.match(mode):
-        problems.append(f"{where}: option 'mode': {mode!r} must be octal in quotes, such as \"0640\"")
+        errors.append(f"{label}: option 'mode': {mode!r} must be octal in quotes, such as \"0640\"")
         return None
     return int(mode, 8)
 
 
-def numeric_id(where: str, option: str, value: Any, problems: List[str]) -> int:
+def numeric_id(label: str, option: str, value: Any, errors: List[str]) -> int:
     """A numeric id. Names other than root differ from host to host, and the layer must not."""
     if value is None or value == "root":
         return 0
     text = str(value)
     if isinstance(value, bool) or not _ID.match(text) or int(text) > _MAX_ID:
-        problems.append(f"{where}: option '{option}': {value!r} must be a number or root; names differ between hosts")
+        errors.append(f"{label}: option '{option}': {value!r} must be a number or root; names differ between hosts")
         return 0
     return int(text)
 
 
-def _check_tree(where: str, files: Sequence[InlineFile], problems: List[str]) -> None:
+def _check_tree(label: str, files: Sequence[InlineFile], errors: List[str]) -> None:
     by_path: Dict[str, InlineFile] = {}
     for entry in files:
         if entry.path in by_path:
-            problems.append(f"{where}: file {entry.path}: option 'path' is used twice")
+            errors.append(f"{label}: file {entry.path}: option 'path' is used twice")
         by_path[entry.path] = entry
     for entry in files:
         parts = entry.path.split("/")
         for depth in range(1, len(parts)):
             above = by_path.get("/".join(parts[:depth]))
             if above is not None and above.state != "directory":
-                problems.append(f"{where}: file {entry.path}: lies below {above.path}, which is not a directory")
+                errors.append(f"{label}: file {entry.path}: lies below {above.path}, which is not a directory")

@@ -41,7 +41,7 @@ class HealthSpec:
     retries: int = 10
     delay: int = 1
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """What is asked, such as ``GET http://127.0.0.1:8080/healthz``; without a password that the URL holds."""
         if self.url:
             parts = urlsplit(self.url)
@@ -51,36 +51,36 @@ class HealthSpec:
         return f"run {self.command[0]}"
 
 
-def read_health(where: str, written: Any, problems: List[str]) -> Optional[HealthSpec]:
+def read_health(label: str, written: Any, errors: List[str]) -> Optional[HealthSpec]:
     """The option ``health``; None where it is not given or is wrong."""
     if written is None:
         return None
     here: List[str] = []
-    tell = f"{where}: health"
-    options = check_options(tell, written, health_spec(), here)
+    prefix = f"{label}: health"
+    options = check_options(prefix, written, health_spec(), here)
     given = [kind for kind in _KINDS if options[kind] is not None]
     if len(given) != 1:
-        told = f"has {' and '.join(given)}" if given else "asks nothing"
-        here.append(f"{tell}: it {told}; give exactly one of url, tcp and command")
+        has = f"has {' and '.join(given)}" if given else "asks nothing"
+        here.append(f"{prefix}: it {has}; give exactly one of url, tcp and command")
     elif given != ["url"]:
-        here += [f"{tell}: option '{name}' is for url only" for name in _ONLY_URL if options[name] is not None]
+        here += [f"{prefix}: option '{name}' is for url only" for name in _ONLY_URL if options[name] is not None]
     spec = HealthSpec(
-        url=_url(tell, options["url"], here),
-        address=_address(tell, options["tcp"], here),
-        command=_command(tell, options["command"], here),
-        statuses=_statuses(tell, options["status"], here),
-        headers=_headers(tell, options["headers"], here),
+        url=_url(prefix, options["url"], here),
+        address=_address(prefix, options["tcp"], here),
+        command=_command(prefix, options["command"], here),
+        statuses=_statuses(prefix, options["status"], here),
+        headers=_headers(prefix, options["headers"], here),
         validate_certs=options["validate_certs"] is not False,
         timeout=options["timeout"],
         retries=options["retries"],
         delay=options["delay"],
     )
-    _check_times(tell, spec, here)
-    problems += here
+    _check_times(prefix, spec, here)
+    errors += here
     return None if here else spec
 
 
-def _url(tell: str, value: Optional[str], problems: List[str]) -> str:
+def _url(prefix: str, value: Optional[str], errors: List[str]) -> str:
     if value is None:
         return ""
     try:
@@ -90,62 +90,62 @@ def _url(tell: str, value: Optional[str], problems: List[str]) -> str:
         right = False
     if not right or any(letter.isspace() or ord(letter) < 32 for letter in value):
         # The value is not shown: it may hold a password.
-        problems.append(f"{tell}: option 'url' must be an http or https address such as http://127.0.0.1:8080/healthz")
+        errors.append(f"{prefix}: option 'url' must be an http or https address such as http://127.0.0.1:8080/healthz")
     return value
 
 
-def _address(tell: str, value: Optional[str], problems: List[str]) -> Optional[Tuple[str, int]]:
+def _address(prefix: str, value: Optional[str], errors: List[str]) -> Optional[Tuple[str, int]]:
     """``host:port``, ``[::1]:port`` or a port of this host."""
     if value is None:
         return None
     host, _colon, port = value.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not port.isdigit() or not 0 < int(port) < 65536 or (":" in host and f"[{host}]" not in value):
-        problems.append(f"{tell}: option 'tcp': {value!r} must be a port, host:port or [address]:port")
+        errors.append(f"{prefix}: option 'tcp': {value!r} must be a port, host:port or [address]:port")
         return None
     return host or "127.0.0.1", int(port)
 
 
-def _command(tell: str, value: Any, problems: List[str]) -> Tuple[str, ...]:
+def _command(prefix: str, value: Any, errors: List[str]) -> Tuple[str, ...]:
     if value is None:
         return ()
     words: Sequence[Any] = ()
     try:
         words = shlex.split(value) if isinstance(value, str) else value
     except ValueError as error:
-        problems.append(f"{tell}: option 'command' cannot be split into words ({error}); write it as a list")
+        errors.append(f"{prefix}: option 'command' cannot be split into words ({error}); write it as a list")
         return ()
     right = isinstance(words, list) and words and all(isinstance(word, (str, int)) for word in words)
     if not right or not words[0] or any("\0" in str(word) for word in words):
-        problems.append(f"{tell}: option 'command' must be a program and its arguments, as a list or in one line")
+        errors.append(f"{prefix}: option 'command' must be a program and its arguments, as a list or in one line")
         return ()
     return tuple(str(word) for word in words)
 
 
-def _statuses(tell: str, value: Any, problems: List[str]) -> Tuple[int, ...]:
+def _statuses(prefix: str, value: Any, errors: List[str]) -> Tuple[int, ...]:
     if value is None:
         return (200,)
     values = value if isinstance(value, list) else [value]
     texts = [str(item) for item in values]
     if not texts or not all(text.isdigit() and 100 <= int(text) <= 599 for text in texts):
-        problems.append(f"{tell}: option 'status' must be an HTTP status such as 200, or a list of them")
+        errors.append(f"{prefix}: option 'status' must be an HTTP status such as 200, or a list of them")
         return (200,)
     return tuple(int(text) for text in texts)
 
 
-def _headers(tell: str, value: Optional[Mapping[Any, Any]], problems: List[str]) -> Dict[str, str]:
+def _headers(prefix: str, value: Optional[Mapping[Any, Any]], errors: List[str]) -> Dict[str, str]:
     headers = {str(name): str(text) for name, text in (value or {}).items()}
     for name, text in headers.items():
         if not name or any(ord(letter) < 32 for letter in name + text):
-            problems.append(f"{tell}: option 'headers': {name!r} has an empty name or holds control characters")
+            errors.append(f"{prefix}: option 'headers': {name!r} has an empty name or holds control characters")
     return headers
 
 
-def _check_times(tell: str, spec: HealthSpec, problems: List[str]) -> None:
+def _check_times(prefix: str, spec: HealthSpec, errors: List[str]) -> None:
     for name, value, least in (("timeout", spec.timeout, 1), ("retries", spec.retries, 0), ("delay", spec.delay, 0)):
         if value < least:
-            problems.append(f"{tell}: option '{name}' must be at least {least}")
+            errors.append(f"{prefix}: option '{name}' must be at least {least}")
     if (spec.retries + 1) * (spec.timeout + spec.delay) > _LONGEST:
-        problems.append(
-            f"{tell}: {spec.retries + 1} tries of {spec.timeout} s, {spec.delay} s apart, are more than {_LONGEST} s"
+        errors.append(
+            f"{prefix}: {spec.retries + 1} tries of {spec.timeout} s, {spec.delay} s apart, are more than {_LONGEST} s"
         )

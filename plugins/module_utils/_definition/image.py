@@ -38,7 +38,7 @@ class RegistryAccess:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """One image as written. ``where`` is its name in messages and its key between controller and host.
+    """One image as written. ``label`` is its name in messages and its key between controller and host.
 
     :ivar kind: ``src``, ``registry``, or ``""`` where the controller has read it already.
     :ivar location: path of the archive, or what was written as registry.
@@ -47,7 +47,7 @@ class ImageSpec:
     :ivar limits: of each layer's archive.
     """
 
-    where: str
+    label: str
     name: str
     kind: str = ""
     location: str = ""
@@ -61,105 +61,103 @@ class ImageSpec:
     absent: bool = False
 
 
-def read_image(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> ImageSpec:
+def read_image(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> ImageSpec:
     """An item whose options have been checked.
 
-    :param resolved: ``where`` of the images that the controller has read already.
+    :param resolved: ``label`` of the images that the controller has read already.
     """
-    name = check_name(where, item["name"], problems)
+    name = check_name(label, item["name"], errors)
     labels = {str(key): str(value) for key, value in (item["labels"] or {}).items()}
     absent = item["state"] == "absent"
     digest = item["digest"] or ""
     if digest and not DIFF_ID.match(digest):
-        problems.append(f"{where}: option 'digest': {digest!r} must be 'sha256:' and 64 lower-case hexadecimal digits")
-    kind = "" if absent or where in resolved else _kind(item, where, problems)
+        errors.append(f"{label}: option 'digest': {digest!r} must be 'sha256:' and 64 lower-case hexadecimal digits")
+    kind = "" if absent or label in resolved else _kind(item, label, errors)
     on_host = kind == "registry" or item["remote_src"]
     if kind == "src" and on_host and not os.path.isabs(item["src"]):
-        problems.append(f"{where}: option 'src': {item['src']!r} must be absolute, since remote_src is true")
+        errors.append(f"{label}: option 'src': {item['src']!r} must be absolute, since remote_src is true")
     if kind == "registry":
-        _check_registry(item, name, where, problems)
+        _check_registry(item, name, label, errors)
     return ImageSpec(
-        where=where,
+        label=label,
         name=name,
         kind=kind,
         location=item[kind] if kind else "",
         on_host=on_host,
         reference=item["reference"] or "",
-        platform=_platform(item["platform"], where, problems),
+        platform=_platform(item["platform"], label, errors),
         digest=digest,
         labels=labels,
-        access=read_access(item, where, problems),
-        limits=read_limits(item["limits"], where, problems),
+        access=read_access(item, label, errors),
+        limits=read_limits(item["limits"], label, errors),
         absent=absent,
     )
 
 
-def _kind(item: Mapping[str, Any], where: str, problems: List[str]) -> str:
+def _kind(item: Mapping[str, Any], label: str, errors: List[str]) -> str:
     given = [kind for kind in ("src", "registry") if item[kind] is not None]
     if len(given) != 1:
         found = "both are given" if given else "none is given"
-        problems.append(f"{where}: exactly one of src and registry says where the image comes from; {found}")
+        errors.append(f"{label}: exactly one of src and registry says where the image comes from; {found}")
         return ""
     others = _OF_ARCHIVES if given[0] == "registry" else _OF_REGISTRIES
     for key in others:
         if item[key]:
-            problems.append(f"{where}: option '{key}' is of no use with {given[0]}; leave it out")
+            errors.append(f"{label}: option '{key}' is of no use with {given[0]}; leave it out")
     return given[0]
 
 
-def _check_registry(item: Mapping[str, Any], name: str, where: str, problems: List[str]) -> None:
+def _check_registry(item: Mapping[str, Any], name: str, label: str, errors: List[str]) -> None:
     # Loaded when it is needed: most definitions name no registry.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import parse_reference
 
     try:
         parse_reference(item["registry"], name or "app")
     except StrataError as error:
-        problems.append(f"{where}: option 'registry': {error}")
+        errors.append(f"{label}: option 'registry': {error}")
 
 
-def _check_mirrors(mirrors: Sequence[str], where: str, problems: List[str]) -> None:
+def _check_mirrors(mirrors: Sequence[str], label: str, errors: List[str]) -> None:
     from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import parse_mirror
 
     for mirror in mirrors:
         try:
             parse_mirror(mirror)
         except StrataError as error:
-            problems.append(f"{where}: option 'mirrors': {error}")
+            errors.append(f"{label}: option 'mirrors': {error}")
 
 
-def _check_username(username: Optional[str], where: str, problems: List[str]) -> None:
+def _check_username(username: Optional[str], label: str, errors: List[str]) -> None:
     # Source: RFC 7617, 2: the first colon ends the user.
     if username is not None and (not username or ":" in username or not username.isprintable()):
-        problems.append(f"{where}: option 'username' is empty, or has a colon or control characters; no login has that")
+        errors.append(f"{label}: option 'username' is empty, or has a colon or control characters; no login has that")
 
 
-def _platform(text: Optional[str], where: str, problems: List[str]) -> Optional[Platform]:
+def _platform(text: Optional[str], label: str, errors: List[str]) -> Optional[Platform]:
     if text is None:
         return None
     try:
         return parse_platform(text)
     except ValueError as error:
-        problems.append(f"{where}: option 'platform': {error}")
+        errors.append(f"{label}: option 'platform': {error}")
         return None
 
 
-def read_access(item: Mapping[str, Any], where: str, problems: List[str]) -> RegistryAccess:
+def read_access(item: Mapping[str, Any], label: str, errors: List[str]) -> RegistryAccess:
     """The options that say how a registry is spoken to."""
     if (item["username"] is None) != (item["password"] is None):
         given, missing = ("username", "password") if item["password"] is None else ("password", "username")
-        problems.append(f"{where}: option '{given}' is given without '{missing}'; a registry needs both")
+        errors.append(f"{label}: option '{given}' is given without '{missing}'; a registry needs both")
     mirrors = item["mirrors"] or []
     if not all(isinstance(mirror, str) and mirror for mirror in mirrors):
-        problems.append(f"{where}: option 'mirrors' must be a list of hosts, such as mirror.example.com:5000")
+        errors.append(f"{label}: option 'mirrors' must be a list of hosts, such as mirror.example.com:5000")
         mirrors = []
-    _check_mirrors(mirrors, where, problems)
-    _check_username(item["username"], where, problems)
+    _check_mirrors(mirrors, label, errors)
+    _check_username(item["username"], label, errors)
     if item["ca"] and _PEM not in item["ca"]:
-        problems.append(
-            f"{where}: option 'ca' has no certificate in PEM form; a file of the host is given as 'ca_path'"
-        )
+        errors.append(f"{label}: option 'ca' has no certificate in PEM form; a file of the host is given as 'ca_path'")
     if item["ca"] and item["ca_path"]:
-        problems.append(f"{where}: options 'ca' and 'ca_path' are both given; give one of them")
+        errors.append(f"{label}: options 'ca' and 'ca_path' are both given; give one of them")
     return RegistryAccess(
         username=item["username"] or "",
         password=item["password"] or "",

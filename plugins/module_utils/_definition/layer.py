@@ -62,9 +62,9 @@ class Source(NamedTuple):
 
 
 class LayerSpec(NamedTuple):
-    """One layer as written. ``where`` is its name in messages and its key between controller and host."""
+    """One layer as written. ``label`` is its name in messages and its key between controller and host."""
 
-    where: str
+    label: str
     name: str
     source: Source
     digest: str = ""
@@ -77,76 +77,76 @@ class LayerSpec(NamedTuple):
         return self.source._replace(pinned=bool(self.digest) and self.source.kind in ("src", "url"))
 
 
-def check_name(where: str, name: Any, problems: List[str]) -> str:
+def check_name(label: str, name: Any, errors: List[str]) -> str:
     """The name of a layer, image or stack; "" where none is given."""
     if name is None:
         return ""
     # The name of its record is the name with / : @ + written as %2F and so on.
     if not _NAME.match(name) or len(quote(name, safe="")) > _LONGEST_FILE_NAME:
-        problems.append(
-            f"{where}: option 'name': {name!r} must begin with a letter or digit and hold only letters, digits "
+        errors.append(
+            f"{label}: option 'name': {name!r} must begin with a letter or digit and hold only letters, digits "
             "and . _ : @ + / - (at most 200)"
         )
     return str(name)
 
 
-def read_layer(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> LayerSpec:
+def read_layer(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> LayerSpec:
     """An item whose options have been checked.
 
-    :param resolved: ``where`` of the layers whose source the controller has resolved already.
+    :param resolved: ``label`` of the layers whose source the controller has resolved already.
     """
-    name = check_name(where, item["name"], problems)
+    name = check_name(label, item["name"], errors)
     absent = item.get("state") == "absent"
     digest = item["digest"] or ""
     if digest and not DIFF_ID.match(digest):
-        problems.append(f"{where}: option 'digest': {digest!r} must be 'sha256:' and 64 lower-case hexadecimal digits")
+        errors.append(f"{label}: option 'digest': {digest!r} must be 'sha256:' and 64 lower-case hexadecimal digits")
     labels = {str(key): str(value) for key, value in (item["labels"] or {}).items()}
-    source = Source("") if absent else _source(item, where, resolved, problems)
-    return LayerSpec(where, name, source, digest, labels, absent)
+    source = Source("") if absent else _source(item, label, resolved, errors)
+    return LayerSpec(label, name, source, digest, labels, absent)
 
 
-def _source(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> Source:
+def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> Source:
     given = [kind for kind in _SOURCES if item[kind] is not None]
-    limits = read_limits(item["limits"], where, problems)
-    if where in resolved:
+    limits = read_limits(item["limits"], label, errors)
+    if label in resolved:
         return Source("", limits=limits)
     if len(given) != 1:
         found = f"{' and '.join(given)} are given" if given else "none is given"
-        problems.append(f"{where}: exactly one of src, url, dir, files says where the layer comes from; {found}")
+        errors.append(f"{label}: exactly one of src, url, dir, files says where the layer comes from; {found}")
         return Source("")
     kind = given[0]
     if kind in ("src", "url") and item["times"] != "keep":
-        problems.append(f"{where}: option 'times' is for dir and files; the archive of '{kind}' has times of its own")
+        errors.append(f"{label}: option 'times' is for dir and files; the archive of '{kind}' has times of its own")
     if kind == "url":
         # Loaded when it is needed: most definitions have no URL.
         from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import read_url
 
-        location, access = read_url(item, where, problems)
-        selection = _selection(item, where, problems)
+        location, access = read_url(item, label, errors)
+        selection = _selection(item, label, errors)
         return Source(kind, location, True, limits=limits, access=access, selection=selection)
     for key in _OF_URLS:
         if item[key] is not None:
-            problems.append(f"{where}: option '{key}' is of no use with {kind}; leave it out")
+            errors.append(f"{label}: option '{key}' is of no use with {kind}; leave it out")
     if kind == "files":
         for key in _OF_TREES:
             if item[key]:
-                problems.append(f"{where}: option '{key}' is of no use with files; write the paths as they shall be")
+                errors.append(f"{label}: option '{key}' is of no use with files; write the paths as they shall be")
         # Loaded when it is needed: a host is told of such a layer by its digest.
         from ansible_collections.strata.overlay.plugins.module_utils._definition.files import inline_files
 
-        return Source(kind, files=inline_files(where, item["files"], problems), limits=limits, times=item["times"])
+        return Source(kind, files=inline_files(label, item["files"], errors), limits=limits, times=item["times"])
     location = item[kind]
     on_host = item["remote_src"]
     if on_host and not os.path.isabs(location):
-        problems.append(f"{where}: option '{kind}': {location!r} must be absolute, since remote_src is true")
-    selection = _selection(item, where, problems)
+        errors.append(f"{label}: option '{kind}': {location!r} must be absolute, since remote_src is true")
+    selection = _selection(item, label, errors)
     return Source(kind, location, on_host, limits=limits, times=item["times"], selection=selection)
 
 
-def _selection(item: Mapping[str, Any], where: str, problems: List[str]) -> Optional[Selection]:
+def _selection(item: Mapping[str, Any], label: str, errors: List[str]) -> Optional[Selection]:
     if not any(item[key] for key in _OF_TREES):
         return None
     # Loaded when it is needed: most layers are all of their source.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import read_selection
 
-    return read_selection(item, where, problems)
+    return read_selection(item, label, errors)

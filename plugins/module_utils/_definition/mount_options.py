@@ -193,14 +193,14 @@ STYLE_OPTIONS: Mapping[str, Tuple[str, ...]] = {
 """Options of a stack -> what they set here."""
 
 
-def read_style(item: Mapping[str, Any], where: str, problems: List[str]) -> MountStyle:
-    """The style that a stack's checked options ask for; every mistake is told in ``problems``."""
-    uid, gid = _idmap(item["idmap"], where, problems)
-    owner, group, mode = _top(item, where, problems)
+def read_style(item: Mapping[str, Any], stack: str, errors: List[str]) -> MountStyle:
+    """The style that a stack's checked options ask for; every mistake is told in ``errors``."""
+    uid, gid = _idmap(item["idmap"], stack, errors)
+    owner, group, mode = _top(item, stack, errors)
     return MountStyle(
-        options=_options(item["mount_options"] or [], where, problems),
+        options=_options(item["mount_options"] or [], stack, errors),
         propagation=item["propagation"] or "",
-        context=_context(item["context"] or "", where, problems),
+        context=_context(item["context"] or "", stack, errors),
         idmap_uid=uid,
         idmap_gid=gid,
         owner=owner,
@@ -209,48 +209,46 @@ def read_style(item: Mapping[str, Any], where: str, problems: List[str]) -> Moun
     )
 
 
-def _top(
-    item: Mapping[str, Any], where: str, problems: List[str]
-) -> Tuple[Optional[int], Optional[int], Optional[int]]:
+def _top(item: Mapping[str, Any], stack: str, errors: List[str]) -> Tuple[Optional[int], Optional[int], Optional[int]]:
     if item["owner"] is item["group"] is item["mode"] is None:
         return None, None, None
     # Loaded when it is needed: few stacks say it.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.files import numeric_id, octal_mode
 
     owner, group = (
-        None if item[option] is None else numeric_id(where, option, item[option], problems)
+        None if item[option] is None else numeric_id(stack, option, item[option], errors)
         for option in ("owner", "group")
     )
-    return owner, group, octal_mode(where, item["mode"], problems)
+    return owner, group, octal_mode(stack, item["mode"], errors)
 
 
-def _options(given: List[Any], where: str, problems: List[str]) -> Tuple[str, ...]:
-    tell = f"{where}: option 'mount_options'"
+def _options(given: List[Any], stack: str, errors: List[str]) -> Tuple[str, ...]:
+    prefix = f"{stack}: option 'mount_options'"
     unknown = [name for name in given if name not in FLAG_NAMES]
-    problems += [f"{tell}: {name!r} is none of {', '.join(FLAG_NAMES)}" for name in unknown]
+    errors += [f"{prefix}: {name!r} is none of {', '.join(FLAG_NAMES)}" for name in unknown]
     for names in _EXCLUSIVE:
         several = [name for name in names if name in given]
         if len(several) > 1:
-            problems.append(f"{tell}: {' and '.join(several)} exclude each other; keep one")
+            errors.append(f"{prefix}: {' and '.join(several)} exclude each other; keep one")
     return tuple(sorted({name for name in given if name in FLAG_NAMES}))
 
 
-def _context(label: str, where: str, problems: List[str]) -> str:
+def _context(label: str, stack: str, errors: List[str]) -> str:
     if not label or _LABEL.match(label):
         return label
-    problems.append(
-        f"{where}: option 'context': {label!r} must be a SELinux label such as system_u:object_r:container_file_t:s0"
+    errors.append(
+        f"{stack}: option 'context': {label!r} must be a SELinux label such as system_u:object_r:container_file_t:s0"
     )
     return ""
 
 
-def _idmap(given: Any, where: str, problems: List[str]) -> Tuple[str, str]:
+def _idmap(given: Any, stack: str, errors: List[str]) -> Tuple[str, str]:
     if not given:
         return "", ""
     maps = [str(given.get(key, "")).strip() for key in ("uid", "gid")]
     if set(given) != {"uid", "gid"} or not all(_is_map(text) for text in maps):
-        problems.append(
-            f"{where}: option 'idmap' must have uid and gid, each as 'first:host:count' such as '0:100000:65536': "
+        errors.append(
+            f"{stack}: option 'idmap' must have uid and gid, each as 'first:host:count' such as '0:100000:65536': "
             "ids from first on in the layers are shown as ids from host on"
         )
         return "", ""

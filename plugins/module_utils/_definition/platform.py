@@ -88,8 +88,8 @@ def parse_platform(text: str) -> Platform:
 
 def platform_of(data: Mapping[str, Any]) -> Platform:
     """The platform that an index's entry or a config tells; what is missing in it is empty."""
-    words = [data.get(key) for key in ("os", "architecture", "variant")]
-    return Platform(*(word if isinstance(word, str) else "" for word in words))
+    message = [data.get(key) for key in ("os", "architecture", "variant")]
+    return Platform(*(word if isinstance(word, str) else "" for word in message))
 
 
 def _runnable(wanted: Platform) -> List[Platform]:

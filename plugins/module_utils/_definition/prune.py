@@ -38,42 +38,42 @@ class PruneSpec:
         return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in self.keep)
 
 
-def read_prune(options: Mapping[str, Any], where: str, problems: List[str]) -> PruneSpec:
-    """Options that have been checked for their types; what is wrong with their values is told in ``problems``.
+def read_prune(options: Mapping[str, Any], label: str, errors: List[str]) -> PruneSpec:
+    """Options that have been checked for their types; what is wrong with their values is told in ``errors``.
 
-    :param where: how messages name it: ``""`` for the module, ``prune`` in a definition.
+    :param label: how messages name it: ``""`` for the module, ``prune`` in a definition.
     """
-    prefix = f"{where}: " if where else ""
+    prefix = f"{label}: " if label else ""
     return PruneSpec(
-        unused_for=_duration(prefix, options.get("unused_for"), problems),
+        unused_for=_duration(prefix, options.get("unused_for"), errors),
         labels=tuple(sorted((str(key), str(value)) for key, value in (options.get("labels") or {}).items())),
-        keep=_patterns(prefix, options.get("keep") or [], problems),
-        max_bytes=_max_bytes(prefix, options.get("max_bytes"), problems),
+        keep=_patterns(prefix, options.get("keep") or [], errors),
+        max_bytes=_max_bytes(prefix, options.get("max_bytes"), errors),
     )
 
 
-def _duration(prefix: str, value: Any, problems: List[str]) -> Optional[int]:
+def _duration(prefix: str, value: Any, errors: List[str]) -> Optional[int]:
     if value is None:
         return None
     match = _DURATION.match(str(value))
     if not match:
-        problems.append(f"{prefix}option 'unused_for': {value!r} must be a time such as 7d, 12h or 30m")
+        errors.append(f"{prefix}option 'unused_for': {value!r} must be a time such as 7d, 12h or 30m")
         return None
     return int(match.group(1)) * _SECONDS[match.group(2).lower()]
 
 
-def _max_bytes(prefix: str, value: Any, problems: List[str]) -> Optional[int]:
+def _max_bytes(prefix: str, value: Any, errors: List[str]) -> Optional[int]:
     if value is None:
         return None
     size = parse_size(value)
     if size is None:
-        problems.append(f"{prefix}option 'max_bytes': {value!r} must be a number of bytes such as 512m or 10g")
+        errors.append(f"{prefix}option 'max_bytes': {value!r} must be a number of bytes such as 512m or 10g")
         return None
     return size
 
 
-def _patterns(prefix: str, values: List[Any], problems: List[str]) -> Tuple[str, ...]:
+def _patterns(prefix: str, values: List[Any], errors: List[str]) -> Tuple[str, ...]:
     for value in values:
         if not isinstance(value, str) or not value:
-            problems.append(f"{prefix}option 'keep': {value!r} must be a name or a pattern such as app:*")
+            errors.append(f"{prefix}option 'keep': {value!r} must be a name or a pattern such as app:*")
     return tuple(value for value in values if isinstance(value, str) and value)

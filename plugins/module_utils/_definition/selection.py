@@ -40,35 +40,35 @@ class Selection(NamedTuple):
         return "; ".join(parts)
 
 
-def read_selection(item: Mapping[str, Any], where: str, problems: List[str]) -> Optional[Selection]:
+def read_selection(item: Mapping[str, Any], label: str, errors: List[str]) -> Optional[Selection]:
     """The options of a layer whose types have been checked; None where they ask for nothing."""
     strip = item["strip_components"] or 0
     if strip < 0:
-        problems.append(f"{where}: option 'strip_components': {strip} must be 0 or more")
+        errors.append(f"{label}: option 'strip_components': {strip} must be 0 or more")
     found = Selection(
         max(strip, 0),
-        _prefix(item["prefix"] or "", where, problems),
-        _patterns(item, "include", where, problems),
-        _patterns(item, "exclude", where, problems),
+        _prefix(item["prefix"] or "", label, errors),
+        _patterns(item, "include", label, errors),
+        _patterns(item, "exclude", label, errors),
     )
     return found if found != Selection() else None
 
 
-def _prefix(text: str, where: str, problems: List[str]) -> str:
+def _prefix(text: str, label: str, errors: List[str]) -> str:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     found = "/".join(parts)
     if ".." in parts or "\0" in text:
-        problems.append(f"{where}: option 'prefix': {text!r} must be a path below the layer's top, without '..'")
+        errors.append(f"{label}: option 'prefix': {text!r} must be a path below the layer's top, without '..'")
     elif any(part.startswith(".wh.") for part in parts):
-        problems.append(f"{where}: option 'prefix': {text!r} must not have a name of a whiteout (.wh.) in it")
+        errors.append(f"{label}: option 'prefix': {text!r} must not have a name of a whiteout (.wh.) in it")
     elif len(found.encode("utf-8", "surrogateescape")) > _LONGEST:
-        problems.append(f"{where}: option 'prefix': it is longer than the {_LONGEST} bytes that a path may have")
+        errors.append(f"{label}: option 'prefix': it is longer than the {_LONGEST} bytes that a path may have")
     return found
 
 
-def _patterns(item: Mapping[str, Any], option: str, where: str, problems: List[str]) -> Tuple[str, ...]:
+def _patterns(item: Mapping[str, Any], option: str, label: str, errors: List[str]) -> Tuple[str, ...]:
     found = tuple(item[option] or ())
     for pattern in found:
         if not pattern.strip("/") or pattern in (".", "./"):
-            problems.append(f"{where}: option '{option}': {pattern!r} names nothing; leave it out")
+            errors.append(f"{label}: option '{option}': {pattern!r} names nothing; leave it out")
     return found

@@ -19,7 +19,7 @@ class Service(NamedTuple):
     unit: str
     action: str = "restart"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """As records hold it: ``restart app.service``."""
         return f"{self.action} {self.unit}"
 

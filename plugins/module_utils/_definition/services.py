@@ -22,25 +22,25 @@ _SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount", ".au
 _ACTIONS = ("restart", "reload")
 
 
-def read_services(where: str, written: Any, problems: List[str]) -> Tuple[Service, ...]:
-    """The option ``services``: names, or ``{name, action}``; what is wrong goes to ``problems``."""
+def read_services(label: str, written: Any, errors: List[str]) -> Tuple[Service, ...]:
+    """The option ``services``: names, or ``{name, action}``; what is wrong goes to ``errors``."""
     found: Dict[str, Service] = {}
     for number, item in enumerate(written or (), 1):
-        service = _read_service(f"{where}: service {number}", item, problems)
+        service = _read_service(f"{label}: service {number}", item, errors)
         if service.unit in found:
-            problems.append(f"{where}: option 'services' names {service.unit} more than once")
+            errors.append(f"{label}: option 'services' names {service.unit} more than once")
         if service.unit:
             found[service.unit] = service
     return tuple(found.values())
 
 
-def _read_service(where: str, item: Any, problems: List[str]) -> Service:
+def _read_service(label: str, item: Any, errors: List[str]) -> Service:
     options: Mapping[str, Any] = {"name": item, "action": "restart"}
     if not isinstance(item, str):
-        options = check_options(where, item, service_spec(), problems)
+        options = check_options(label, item, service_spec(), errors)
     name = options["name"] or ""
     if name and not _NAME.match(name):
-        problems.append(f"{where}: {name!r} is no name of a systemd unit; write it as 'app.service'")
+        errors.append(f"{label}: {name!r} is no name of a systemd unit; write it as 'app.service'")
         name = ""
     return Service(_with_suffix(name), options["action"])
 

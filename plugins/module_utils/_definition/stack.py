@@ -33,12 +33,12 @@ class Restack(NamedTuple):
 
     :ivar layer: its name.
     :ivar upper: where the writable layer lies that was read.
-    :ivar picture: of that tree when it was read, see `_layer/pack_overlay`.
+    :ivar snapshot: of that tree when it was read, see `_layer/pack_overlay`.
     """
 
     layer: str
     upper: str
-    picture: bytes
+    snapshot: bytes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,103 +73,101 @@ class StackSpec(Value):
     restack: Optional[Restack] = None
 
     @property
-    def where(self) -> str:
+    def label(self) -> str:
         return f"stack {self.name or self.path}"
 
 
-def read_stack(item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]) -> StackSpec:
+def read_stack(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> StackSpec:
     """An item whose options have been checked.
 
-    :param resolved: ``where`` of the layers whose source the controller has resolved already.
+    :param resolved: ``label`` of the layers whose source the controller has resolved already.
     """
-    name = check_name(where, item["name"], problems)
-    layers = _layers(item, where, resolved, problems)
+    name = check_name(label, item["name"], errors)
+    layers = _layers(item, label, resolved, errors)
     if item["generations"] is not None and item["generations"] < 1:
-        problems.append(f"{where}: option 'generations' must be at least 1, the one that is mounted")
+        errors.append(f"{label}: option 'generations' must be at least 1, the one that is mounted")
     return StackSpec(
         name=name,
-        path=stack_path(where, item["path"], problems),
+        path=stack_path(label, item["path"], errors),
         layers=layers,
         writable=item["writable"] or "none",
-        size=_size(where, item, problems),
+        size=_size(label, item, errors),
         cover=item["cover"],
         on_busy=item["on_busy"],
         generations=DEFAULT_GENERATIONS if item["generations"] is None else item["generations"],
         state=item["state"],
-        services=_services(where, item["services"], problems),
-        health=_health(where, item["health"], problems),
+        services=_services(label, item["services"], errors),
+        health=_health(label, item["health"], errors),
         boot=item["boot"] is not False,
         on_change=item["on_change"],
-        generation=_generation(where, item, problems),
-        style=read_style(item, where, problems),
+        generation=_generation(label, item, errors),
+        style=read_style(item, label, errors),
         driver=item["driver"] or "auto",
         left_out=frozenset(key for key, value in item.items() if value is None),
     )
 
 
-def _services(where: str, written: Any, problems: List[str]) -> Tuple[Service, ...]:
+def _services(label: str, written: Any, errors: List[str]) -> Tuple[Service, ...]:
     if not written:
         return ()
     # Loaded when it is needed, as all that many definitions do without.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.services import read_services
 
-    return read_services(where, written, problems)
+    return read_services(label, written, errors)
 
 
-def _health(where: str, written: Any, problems: List[str]) -> Optional[HealthSpec]:
+def _health(label: str, written: Any, errors: List[str]) -> Optional[HealthSpec]:
     if written is None:
         return None
     from ansible_collections.strata.overlay.plugins.module_utils._definition.health import read_health
 
-    return read_health(where, written, problems)
+    return read_health(label, written, errors)
 
 
-def _generation(where: str, item: Mapping[str, Any], problems: List[str]) -> str:
+def _generation(label: str, item: Mapping[str, Any], errors: List[str]) -> str:
     wanted = item["generation"]
     if wanted is None:
         return ""
-    tell = f"{where}: option 'generation'"
+    prefix = f"{label}: option 'generation'"
     if wanted != "previous" and not (_NUMBER.match(wanted) and int(wanted) > 0):
-        problems.append(f"{tell} must be previous or the number of a generation, not {wanted!r}")
+        errors.append(f"{prefix} must be previous or the number of a generation, not {wanted!r}")
     if item["layers"] is not None:
-        problems.append(f"{tell} brings back the layers that the stack had; leave out 'layers'")
+        errors.append(f"{prefix} brings back the layers that the stack had; leave out 'layers'")
     if item["state"] != "mounted":
-        problems.append(f"{tell} needs state: mounted")
+        errors.append(f"{prefix} needs state: mounted")
     return str(wanted)
 
 
 def _layers(
-    item: Mapping[str, Any], where: str, resolved: Sequence[str], problems: List[str]
+    item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]
 ) -> Tuple[Union[str, LayerSpec], ...]:
     written = item["layers"]
     if written is None or item["state"] == "absent":
         return ()
     if not written:
-        problems.append(f"{where}: option 'layers' is empty; a stack needs at least one layer")
+        errors.append(f"{label}: option 'layers' is empty; a stack needs at least one layer")
     if len(written) > MAX_LAYERS:
-        problems.append(f"{where}: option 'layers' has {len(written)} layers; the kernel takes at most {MAX_LAYERS}")
+        errors.append(f"{label}: option 'layers' has {len(written)} layers; the kernel takes at most {MAX_LAYERS}")
     layers: List[Union[str, LayerSpec]] = []
     for number, entry in enumerate(written, 1):
         if isinstance(entry, str):
             layers.append(str(entry))
         elif isinstance(entry, Mapping):
-            spot = f"{where}: layer {number}"
-            layers.append(
-                read_layer(check_options(spot, entry, layer_in_place_spec(), problems), spot, resolved, problems)
-            )
+            spot = f"{label}: layer {number}"
+            layers.append(read_layer(check_options(spot, entry, layer_in_place_spec(), errors), spot, resolved, errors))
         else:
-            problems.append(f"{where}: option 'layers': item {number} must be a layer's name or a layer, not {entry!r}")
+            errors.append(f"{label}: option 'layers': item {number} must be a layer's name or a layer, not {entry!r}")
     return tuple(layers)
 
 
-def _size(where: str, item: Mapping[str, Any], problems: List[str]) -> int:
+def _size(label: str, item: Mapping[str, Any], errors: List[str]) -> int:
     if item["size"] is None:
         return 0
     size = parse_size(item["size"])
     if not size:
-        problems.append(f"{where}: option 'size': {item['size']!r} must be a number of bytes such as 512m or 2g")
+        errors.append(f"{label}: option 'size': {item['size']!r} must be a number of bytes such as 512m or 2g")
         return 0
     known = item["layers"] is None and item["writable"] is None
     if item["writable"] not in ("volatile", "persistent") and not known:
-        problems.append(f"{where}: option 'size' needs writable: volatile or persistent; a read-only stack cannot grow")
+        errors.append(f"{label}: option 'size' needs writable: volatile or persistent; a read-only stack cannot grow")
     return size

@@ -79,52 +79,50 @@ _CONVERT: Dict[str, Callable[[Any], Tuple[Any, str]]] = {
 }
 
 
-def check_options(where: str, given: Any, spec: Mapping[str, Any], problems: List[str]) -> Dict[str, Any]:
-    """The options of one thing, converted and with defaults; every mistake is appended to ``problems``.
+def check_options(label: str, given: Any, spec: Mapping[str, Any], errors: List[str]) -> Dict[str, Any]:
+    """The options of one thing, converted and with defaults; every mistake is appended to ``errors``.
 
-    :param where: how messages name the thing, such as ``stack web``; ``""`` at the top.
+    :param label: how messages name the thing, such as ``stack web``; ``""`` at the top.
     :returns: the options that are right; one that is wrong is left at its default.
     """
-    prefix = f"{where}: " if where else ""
+    prefix = f"{label}: " if label else ""
     if not isinstance(given, Mapping):
-        problems.append(f"{prefix}must be a dictionary of options, not {_shown(given)}")
+        errors.append(f"{prefix}must be a dictionary of options, not {_shown(given)}")
         given = {}
     for key in given:
         if key not in spec:
             hint = nearest(str(key), [name for name in spec if not name.startswith("_")])
-            problems.append(f"{prefix}unknown option '{key}'{hint or '; known are ' + _known(spec)}")
-    return {key: _check_option(where, key, given, option, problems) for key, option in spec.items()}
+            errors.append(f"{prefix}unknown option '{key}'{hint or '; known are ' + _known(spec)}")
+    return {key: _check_option(label, key, given, option, errors) for key, option in spec.items()}
 
 
 def _known(spec: Mapping[str, Any]) -> str:
     return ", ".join(sorted(key for key in spec if not key.startswith("_")))
 
 
-def _check_option(
-    where: str, key: str, given: Mapping[str, Any], option: Mapping[str, Any], problems: List[str]
-) -> Any:
-    prefix = f"{where}: " if where else ""
+def _check_option(label: str, key: str, given: Mapping[str, Any], option: Mapping[str, Any], errors: List[str]) -> Any:
+    prefix = f"{label}: " if label else ""
     default = option.get("default")
     raw = given.get(key)
     if raw is None:
         if option.get("required"):
-            problems.append(f"{prefix}option '{key}' is missing; it is required")
+            errors.append(f"{prefix}option '{key}' is missing; it is required")
         return default
     value, wanted = _CONVERT[option.get("type", "str")](raw)
     if wanted:
         found = "what is given, which is not shown" if option.get("no_log") or key == "url" else _shown(raw)
-        problems.append(f"{prefix}option '{key}' must be {wanted}, not {found}")
+        errors.append(f"{prefix}option '{key}' must be {wanted}, not {found}")
         return default
     if "choices" in option and value not in option["choices"]:
         choices = ", ".join(option["choices"])
         hint = nearest(value, option["choices"])
-        problems.append(f"{prefix}option '{key}' must be one of {choices}, not {_shown(raw)}{hint}")
+        errors.append(f"{prefix}option '{key}' must be one of {choices}, not {_shown(raw)}{hint}")
         return default
     if "options" in option and option["type"] == "dict":
-        return check_options(f"{prefix}{key}", value, option["options"], problems)
+        return check_options(f"{prefix}{key}", value, option["options"], errors)
     if "options" in option:
         return [
-            check_options(_item_name(where, key, index, item), item, option["options"], problems)
+            check_options(_item_name(label, key, index, item), item, option["options"], errors)
             for index, item in enumerate(value)
         ]
     return value
@@ -139,17 +137,17 @@ def _kind(value: Any) -> str:
     return "dictionary" if isinstance(value, Mapping) else "list" if isinstance(value, list) else type(value).__name__
 
 
-def _item_name(where: str, key: str, index: int, item: Any) -> str:
+def _item_name(label: str, key: str, index: int, item: Any) -> str:
     """``layer base``, ``stack 2`` (counted from 1) where it has no name, ``layer base: file etc/app.conf``."""
     word = key[:-1]
-    label = item.get("name") or item.get("path") if isinstance(item, Mapping) else None
-    name = f"{word} {label if isinstance(label, str) else index + 1}"
-    return f"{where}: {name}" if where else name
+    item_label = item.get("name") or item.get("path") if isinstance(item, Mapping) else None
+    name = f"{word} {item_label if isinstance(item_label, str) else index + 1}"
+    return f"{label}: {name}" if label else name
 
 
-def unknown_layer(where: str, name: str, known: Collection[str]) -> str:
+def unknown_layer(label: str, name: str, known: Collection[str]) -> str:
     """The message for a layer name that nobody knows."""
     return (
-        f"{where}: option 'layers': no layer is named '{name}', neither in the definition nor in the store"
+        f"{label}: option 'layers': no layer is named '{name}', neither in the definition nor in the store"
         f"{nearest(name, sorted(known))}"
     )

@@ -40,10 +40,10 @@ def engine_of(root: str) -> str:
         return "podman"
     if os.path.isdir(f"{root}/{docker_module.RECORDS}") and os.path.isdir(f"{root}/{docker_module.HOME}"):
         return "docker"
-    for name, words in _OTHER:
+    for name, message in _OTHER:
         if os.path.isdir(f"{root}/{name}"):
             raise StrataError(
-                f"option 'root': {root} is {words}; roots of Docker's overlay2 and Podman's overlay are read"
+                f"option 'root': {root} is {message}; roots of Docker's overlay2 and Podman's overlay are read"
             )
     return ""
 

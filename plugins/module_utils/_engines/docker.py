@@ -67,8 +67,8 @@ class _Reader:
             tuple(self._damages),
         )
 
-    def _damaged(self, path: str, words: str) -> None:
-        self._damages.append(Damage(path, words))
+    def _damaged(self, path: str, message: str) -> None:
+        self._damages.append(Damage(path, message))
 
     def _word(self, path: str, pattern: re.Pattern[str]) -> str:
         """A record of one word; what is missing or malformed is told, and read as ``""``."""
@@ -156,11 +156,11 @@ class _Reader:
         if self._files.word(f"{path}/init-id") is not None:
             ids.append(self._word(f"{path}/init-id", _LAYER_ID))
         config = self._files.json(f"containers/{container_id}/config.v2.json")
-        said: Mapping[str, Any] = config if isinstance(config, dict) else {}
+        settings: Mapping[str, Any] = config if isinstance(config, dict) else {}
         return RootContainer(
             container_id=container_id,
-            name=str(said.get("Name") or "").lstrip("/"),
-            image_id=str(said.get("Image") or ""),
+            name=str(settings.get("Name") or "").lstrip("/"),
+            image_id=str(settings.get("Image") or ""),
             layer_ids=tuple(filter(None, ids)),
             parent=self._files.word(f"{path}/parent") or "",
         )

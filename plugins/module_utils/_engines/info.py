@@ -61,7 +61,7 @@ class _Description:
             "images": self._images(),
             "containers": containers,
             "orphans": orphans,
-            "damages": [{"path": damage.path, "text": damage.words} for damage in self._found.damages],
+            "damages": [{"path": damage.path, "text": damage.description} for damage in self._found.damages],
             "usage": usage,
             "unmeasured": missed,
             "warnings": missed,
@@ -71,8 +71,8 @@ class _Description:
         """What could not be measured, by its path in the root."""
         missed = self._measure.missed if self._measure else []
         prefix = f"{self._view}/"
-        inside = (words[len(prefix) :] if words.startswith(prefix) else words for words in missed)
-        return list(dict.fromkeys(words[2:] if words.startswith("./") else words for words in inside))
+        inside = (message[len(prefix) :] if message.startswith(prefix) else message for message in missed)
+        return list(dict.fromkeys(message[2:] if message.startswith("./") else message for message in inside))
 
     def _layers(self) -> List[Dict[str, Any]]:
         images: Dict[str, List[str]] = {}

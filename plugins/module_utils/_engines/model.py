@@ -78,7 +78,7 @@ class Damage:
     """A record that cannot be read: ``path`` relative to the root, and what is wrong with it."""
 
     path: str
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class EngineRoot:
 def with_faults(found: EngineRoot, faults: Mapping[str, str]) -> EngineRoot:
     """The same root with more records that are not read, path -> why."""
     known = {damage.path for damage in found.damages}
-    more = [Damage(path, words) for path, words in faults.items() if path not in known]
+    more = [Damage(path, message) for path, message in faults.items() if path not in known]
     return replace(found, damages=(*found.damages, *more)) if more else found
 
 

@@ -183,8 +183,8 @@ class Foreign:
                 os.close(above)
         return here
 
-    def _fault(self, path: str, words: str) -> None:
-        self.faults.setdefault(path, words)
+    def _fault(self, path: str, message: str) -> None:
+        self.faults.setdefault(path, message)
 
 
 def _read(handle: int, most: int) -> Optional[bytes]:

@@ -43,7 +43,7 @@ def export(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     manifest = sha256(image.manifest())
     after = image.image_id if spec.dest and spec.form == "docker" else manifest
     place = spec.dest or spec.registry
-    warnings = [f"{spec.where}: {words}" for layer in image.layers for words in layer.left_out]
+    warnings = [f"{spec.label}: {message}" for layer in image.layers for message in layer.left_out]
     return {
         "changed": bool(steps),
         "plan": [step.result() for step in steps],

@@ -137,29 +137,29 @@ def find_chain(store: Store, spec: ExportSpec) -> Chain:
         config = _base_config(store, record.layers, record.diff_ids)
         if spec.changes and record.style.idmapped:
             raise StrataError(
-                f"{spec.where}: option 'changes': stack {spec.stack} shows its layers with mapped owners (idmap); "
+                f"{spec.label}: option 'changes': stack {spec.stack} shows its layers with mapped owners (idmap); "
                 "what is written in it has others than its layers have"
             )
         if spec.changes and record.whole:
-            raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} {NO_DIFFERENCE}")
+            raise StrataError(f"{spec.label}: option 'changes': stack {spec.stack} {NO_DIFFERENCE}")
         if spec.changes and not record.stack_id:
-            raise StrataError(f"{spec.where}: option 'changes': stack {spec.stack} is read-only, so it has none")
+            raise StrataError(f"{spec.label}: option 'changes': stack {spec.stack} is read-only, so it has none")
         if spec.changes:
             trees.append(Tree(upper_tree(store, record), "", record.fuse))
             if record.writable == "volatile" and not os.path.isdir(trees[-1].path):
                 raise StrataError(
-                    f"{spec.where}: option 'changes': stack {spec.stack} is volatile and not mounted, so it has none"
+                    f"{spec.label}: option 'changes': stack {spec.stack} is volatile and not mounted, so it has none"
                 )
     else:
         name = store.name_record(spec.name)
         if name is None:
             known = store.names()
-            raise StrataError(f"{spec.where}: the store {store.root} has no such name{nearest(spec.name, known)}")
+            raise StrataError(f"{spec.label}: the store {store.root} has no such name{nearest(spec.name, known)}")
         trees = [Tree(store.content(diff_id), diff_id) for diff_id in name.diff_ids]
         config = _config(store, name.image_id)
     for tree in trees:
         if not os.path.isdir(tree.path):
-            raise StrataError(f"{spec.where}: {tree.path} is missing; run strata.overlay.store_check")
+            raise StrataError(f"{spec.label}: {tree.path} is missing; run strata.overlay.store_check")
     return Chain(tuple(trees), config)
 
 
@@ -216,8 +216,8 @@ def _make_config(chain: Chain, layers: Sequence[ExportLayer], changes: Mapping[s
         before = {"architecture": platform.architecture, "os": platform.os, "created": _CREATED}
         before.update({"variant": platform.variant} if platform.variant else {})
     history = [entry for entry in before.get("history") or [] if isinstance(entry, dict)]
-    told = sum(1 for entry in history if not entry.get("empty_layer"))
-    history += [{"created": _CREATED, "created_by": "strata.overlay"} for _layer in layers[told:]]
+    known = sum(1 for entry in history if not entry.get("empty_layer"))
+    history += [{"created": _CREATED, "created_by": "strata.overlay"} for _layer in layers[known:]]
     return to_json(
         {
             **before,

@@ -60,8 +60,8 @@ class RegistryDestination:
         if self.before() == digest:
             return []  # a registry takes no manifest whose blobs it has not
         missing = [step for blob, step in blob_steps(self._image, "push").items() if not self._has(blob)]
-        words = f"push manifest {short(digest)} as {self._place}:{self._tag}"
-        return [*missing, ExportStep("push_manifest", digest, words, len(self._manifest))]
+        message = f"push manifest {short(digest)} as {self._place}:{self._tag}"
+        return [*missing, ExportStep("push_manifest", digest, message, len(self._manifest))]
 
     def write(self) -> None:
         for layer in {layer.diff_id: layer for layer in self._image.layers}.values():
@@ -124,11 +124,11 @@ class _PushEndpoint(Endpoint):
     def _upload_place(self, response: Response) -> str:
         location = response.header("Location")
         if not location:
-            raise RequestError(f"{self.words} does not say where a blob is to be sent")
+            raise RequestError(f"{self.description} does not say where a blob is to be sent")
         try:
             return redirect_target(self._url("blobs/uploads/"), location)
         except ValueError as error:
-            raise RequestError(f"{self.words} wants a blob to be sent to {error}") from error
+            raise RequestError(f"{self.description} wants a blob to be sent to {error}") from error
 
     def tag(self, tag: str, manifest: bytes) -> None:
         """Make what has been pushed an image."""

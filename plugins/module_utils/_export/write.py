@@ -53,8 +53,8 @@ def blob_steps(image: ExportImage, verb: str) -> Dict[str, ExportStep]:
     action = f"{verb}_blob"
     steps: Dict[str, ExportStep] = {}
     for number, layer in enumerate(image.layers, 1):
-        words = f"{verb} layer {number} of {len(image.layers)}, {short(layer.diff_id)}"
-        steps[layer.diff_id] = ExportStep(action, layer.diff_id, words, layer.size)
+        message = f"{verb} layer {number} of {len(image.layers)}, {short(layer.diff_id)}"
+        steps[layer.diff_id] = ExportStep(action, layer.diff_id, message, layer.size)
     config = image.image_id
     steps[config] = ExportStep(action, config, f"{verb} config {short(config)}", len(image.config))
     return steps
@@ -98,8 +98,8 @@ class DockerArchive:
         if self.before() == self._image.image_id:
             return []
         size = sum(layer.size for layer in self._image.layers)
-        words = f"write image {short(self._image.image_id)} of {len(self._image.layers)} layers to {self._path}"
-        return [ExportStep("write_archive", self._path, words, size)]
+        message = f"write image {short(self._image.image_id)} of {len(self._image.layers)} layers to {self._path}"
+        return [ExportStep("write_archive", self._path, message, size)]
 
     def write(self) -> None:
         with _replaced(self._path) as stream:
@@ -148,8 +148,8 @@ class OciLayout:
         found[digest] = ExportStep("write_blob", digest, f"write manifest {short(digest)}", len(manifest))
         steps = [step for blob, step in found.items() if not self._has(blob, step.bytes)]
         if self.before() != digest:
-            words = f"list {short(digest)} as '{self._tag}' in {self._path}"
-            steps.append(ExportStep("write_index", self._path, words, 0))
+            message = f"list {short(digest)} as '{self._tag}' in {self._path}"
+            steps.append(ExportStep("write_index", self._path, message, 0))
         return steps
 
     def write(self) -> None:

@@ -71,14 +71,14 @@ class Candidate:
 
     :ivar path: digests that lead to it, its own last.
     :ivar platform: as its descriptor says, else as its config does.
-    :ivar told: the descriptor says it.
+    :ivar stated: the descriptor says it.
     :ivar image_id: "" where nothing has been opened.
     """
 
     entry: Descriptor
     path: Tuple[str, ...]
     platform: Platform
-    told: bool
+    stated: bool
     image_id: str = ""
 
     def is_pinned(self, digest: str) -> bool:
@@ -108,20 +108,20 @@ class Choosing:
         :raises StrataError: there is none; what there is, or what is wrong with the one that was chosen.
         """
         above: Tuple[str, ...] = ()
-        told: Optional[Platform] = None
+        stated: Optional[Platform] = None
         entries = tops
         while True:
             found, passed = self._pinned(entries, above, digest)
             candidate = found[self._best(found, wanted, passed)]
             if entries is tops:
                 self._check_single(found, candidate)
-            if candidate.told:
-                told = candidate.platform
+            if candidate.stated:
+                stated = candidate.platform
                 self.before_opening(candidate.entry)
             document = self._open(candidate.entry, candidate.path)
             if isinstance(document, Manifest):
                 config = self._config(document)
-                return Chosen(document, config, candidate.path, told or config.platform)
+                return Chosen(document, config, candidate.path, stated or config.platform)
             entries, above = document.entries, candidate.path
             if digest in above:
                 digest = ""
@@ -134,21 +134,21 @@ class Choosing:
         found, _passed = self._pinned(tops, (), digest)
         images: List[Union[Chosen, Unusable]] = []
         seen = set()
-        waiting = [(candidate, candidate.platform if candidate.told else None) for candidate in found[::-1]]
+        waiting = [(candidate, candidate.platform if candidate.stated else None) for candidate in found[::-1]]
         while waiting:
-            candidate, told = waiting.pop()
+            candidate, stated = waiting.pop()
             try:
                 document = self._open(candidate.entry, candidate.path)
                 if isinstance(document, Index):
                     below, _passed = self._candidates(document.entries, candidate.path)
-                    waiting += [(each, each.platform if each.told else told) for each in below[::-1]]
+                    waiting += [(each, each.platform if each.stated else stated) for each in below[::-1]]
                     continue
                 config = self._config(document)
-                image: Union[Chosen, Unusable] = Chosen(document, config, candidate.path, told or config.platform)
+                image: Union[Chosen, Unusable] = Chosen(document, config, candidate.path, stated or config.platform)
             except _TooMuchError:
                 raise
             except StrataError as error:
-                image = Unusable(candidate.path, told or candidate.platform, str(error))
+                image = Unusable(candidate.path, stated or candidate.platform, str(error))
             key = (image.path[0], image.platform.normal())
             if key not in seen:
                 seen.add(key)
@@ -236,27 +236,27 @@ class Choosing:
         alone = len(tops) == 1
         waiting = [(entry, above, entry.platform) for entry in tops[::-1]]
         while waiting:
-            entry, over, told = waiting.pop()
+            entry, over, stated = waiting.pop()
             path = (*over, entry.digest)
             if entry.platform is not None and not deep:
-                found.append(Candidate(entry, path, entry.platform, told=True))
+                found.append(Candidate(entry, path, entry.platform, stated=True))
                 continue
             try:
                 document = self._open(entry, path)
                 if isinstance(document, Index):
                     passed += document.passed
                     below = _once(document.entries, passed)
-                    waiting += [(each, path, each.platform or told) for each in below[::-1]]
+                    waiting += [(each, path, each.platform or stated) for each in below[::-1]]
                     continue
                 config = self._config(document)
-                found.append(Candidate(entry, path, told or config.platform, told is not None, config.image_id))
+                found.append(Candidate(entry, path, stated or config.platform, stated is not None, config.image_id))
             except _TooMuchError:
                 raise
             except StrataError as error:
                 if alone and not over:
                     raise
                 if entry.platform is not None:
-                    found.append(Candidate(entry, path, entry.platform, told=True))
+                    found.append(Candidate(entry, path, entry.platform, stated=True))
                 passed.append(str(error))
         if not found:
             raise StrataError(f"{self.documents.what} has no image{_passed_over(passed) or ': its index is empty'}")

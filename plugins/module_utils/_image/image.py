@@ -67,13 +67,13 @@ class Image:
 class ImageOrigin:
     """An image that a definition names, and where it comes from in a few words.
 
-    :ivar where: the image as the definition names it, for messages.
+    :ivar label: the image as the definition names it, for messages.
     """
 
     image: Image
-    words: str
+    description: str
     limits: Limits = UNLESS_SET
-    where: str = ""
+    label: str = ""
 
     def origins(self) -> List[Origin]:
         """Its layers as contents that can be imported, bottom first."""
@@ -82,12 +82,12 @@ class ImageOrigin:
             Origin(
                 diff_id=layer.diff_id,
                 size=layer.size,
-                words=f"{self.words} (layer {number} of {count})",
-                source=Source("src", self.words, True, limits=self.limits),
+                description=f"{self.description} (layer {number} of {count})",
+                source=Source("src", self.description, True, limits=self.limits),
                 awaited=layer.open_by() is None,
                 opener=layer.open_by(),
                 remote=layer.opener is not None,
-                where=self.where,
+                label=self.label,
                 declared=True,
                 blob=layer.blob,
             )

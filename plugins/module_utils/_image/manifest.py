@@ -229,12 +229,12 @@ def _number(digits: str) -> int:
     return int(digits)
 
 
-def _kind(data: Mapping[str, Any], told: str, what: str) -> str:
+def _kind(data: Mapping[str, Any], declared: str, what: str) -> str:
     """The document's media type. One that could be read in two ways is refused (CVE-2021-41190)."""
     own = data.get("mediaType") or ""
-    if data.get("schemaVersion") == 1 or str(own or told).startswith(_SCHEMA_1):
+    if data.get("schemaVersion") == 1 or str(own or declared).startswith(_SCHEMA_1):
         raise StrataError(f"{what} is in Docker's old schema 1, which has no digests of layers; push the image again")
-    known = [kind for kind in (own, told) if kind in INDEXES + MANIFESTS]
+    known = [kind for kind in (own, declared) if kind in INDEXES + MANIFESTS]
     if own and own not in INDEXES + MANIFESTS:
         raise StrataError(f"{what} is neither manifest nor index: its type is {own!r}")
     is_index, is_manifest = "manifests" in data, "layers" in data or "config" in data

@@ -108,7 +108,7 @@ class _Comparison:
         self._waiting = [_Place("", range(len(self._lowers)), hides=whole)]
         while self._waiting:
             self._from_top(self._waiting.pop())
-        self._tell_parents()
+        self._report_parents()
         return [self._found[path] for path in sorted(self._found, key=lambda path: path.replace("/", "\0"))]
 
     def _from_top(self, place: _Place) -> None:
@@ -203,17 +203,19 @@ class _Comparison:
                     there.add(name)
                     kind = self._kind(before, facts) or _kind_by_capability(upper, directory, name)
                 if kind:
-                    where = f"{path}/{name}"
-                    self._found[where] = Change(where, kind, facts.st_size if stat.S_ISREG(facts.st_mode) else 0)
+                    full_path = f"{path}/{name}"
+                    self._found[full_path] = Change(
+                        full_path, kind, facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+                    )
         if hides and below:
-            self._tell_hidden(path, there, below)
+            self._report_hidden(path, there, below)
         if len(self._found) > found:
             self._touched.add(path)
-        for where in inside:
+        for full_path in inside:
             if self._open < _DESCRIPTORS:
-                self._enter(where, hides, upper, below)
+                self._enter(full_path, hides, upper, below)
             else:
-                self._waiting.append(_Place(where, [number for number, _directory in below], hides))
+                self._waiting.append(_Place(full_path, [number for number, _directory in below], hides))
 
     def _meant(self, name: str, facts: os.stat_result) -> Tuple[str, bool]:
         """Of what name an entry of fuse-overlayfs tells, and whether that there is nothing. Of no name where it marks
@@ -224,7 +226,7 @@ class _Comparison:
         is_mark = name.startswith(FUSE_WHITEOUT)
         return name[len(FUSE_WHITEOUT) :] if is_mark else name, is_mark or is_whiteout(facts)
 
-    def _tell_hidden(self, path: str, there: Set[str], below: Sequence[_Below]) -> None:
+    def _report_hidden(self, path: str, there: Set[str], below: Sequence[_Below]) -> None:
         """What the layers below have in a directory in which nothing of them is seen any more."""
         for name in _names(below) - there:
             if _before(below, name)[0]:
@@ -248,7 +250,7 @@ class _Comparison:
         # Nearly none has the mark, and a list that lacks it costs less than an error.
         return is_marked(directory, os.listxattr(directory), (self._opaque,))
 
-    def _tell_parents(self) -> None:
+    def _report_parents(self) -> None:
         """Every directory in which anything has changed has changed itself."""
         for touched in self._touched:
             path = touched

@@ -36,9 +36,9 @@ _ADVICE = {
 
 def explain(error: OSError) -> str:
     """What the kernel answered while an entry was unpacked, in words that fit an entry."""
-    words = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+    message = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
     then = advice(error)
-    return f"{words}. {then}" if then else words
+    return f"{message}. {then}" if then else message
 
 
 @contextlib.contextmanager

@@ -129,16 +129,16 @@ def link_target(entry: Entry) -> Place:
         raise StrataError(f"entry {show(entry.name)}: hard link to {show(entry.target)}: {error}") from error
 
 
-def check_entry(entry: Entry, where: Place) -> None:
+def check_entry(entry: Entry, label: Place) -> None:
     """What can be said against an entry without a file system.
 
     :raises StrataError: naming entry and reason.
     """
-    if where.role != "entry":
+    if label.role != "entry":
         return
     if entry.xattrs:
         _check_attributes(entry)
-    if not where.name and entry.kind != "directory":
+    if not label.name and entry.kind != "directory":
         raise StrataError(f"entry {show(entry.name)}: the top of a layer can only be a directory")
     if entry.kind == "hardlink":
         link_target(entry)

@@ -47,7 +47,7 @@ Digest = Callable[[bytes], object]
 """Told, piece by piece, the archive as it would be with fixed times."""
 
 
-def _untold(_piece: bytes) -> None:
+def _undigested(_piece: bytes) -> None:
     pass
 
 
@@ -72,19 +72,19 @@ class ChunkReader:
         return piece
 
 
-def pack_files(files: Sequence[InlineFile], told: Digest = _untold) -> Iterator[bytes]:
+def pack_files(files: Sequence[InlineFile], digest: Digest = _undigested) -> Iterator[bytes]:
     """The tar stream of files written in a definition, in the order of their paths' components.
 
     Directories above them are not written; unpacking makes them (0755, owner 0:0).
 
-    :param told: given the archive as it would be if none of the files had a time.
+    :param digest: given the archive as it would be if none of the files had a time.
     """
     for file in sorted(files, key=lambda file: _encode(file.path).split(b"/")):
         yield from _pack_inline(file)
-        if told is not _untold:
+        if digest is not _undigested:
             for piece in _pack_inline(file._replace(time=None)):
-                told(piece)
-    told(END)
+                digest(piece)
+    digest(END)
     yield END
 
 
@@ -119,7 +119,7 @@ def _encode(text: str) -> bytes:
 
 
 def pack_directory(
-    path: str, keep_times: bool = False, told: Digest = _untold, left_out: Optional[LeftOut] = None
+    path: str, keep_times: bool = False, digest: Digest = _undigested, left_out: Optional[LeftOut] = None
 ) -> Iterator[bytes]:
     """The tar stream of all that lies in a directory: each directory before its contents, names in order of bytes.
 
@@ -129,13 +129,13 @@ def pack_directory(
     which no archive can hold.
 
     :param keep_times: of modification, to the nanosecond; otherwise all are EPOCH.
-    :param told: given the archive as it would be with EPOCH.
+    :param digest: given the archive as it would be with EPOCH.
     :param left_out: where sockets are noted.
     :raises StrataError: a file that changes meanwhile.
     :raises OSError: something cannot be read.
     """
-    yield from TreePacker(keep_times, told, left_out).pack_tree(path)
-    told(END)
+    yield from TreePacker(keep_times, digest, left_out).pack_tree(path)
+    digest(END)
     yield END
 
 
@@ -173,11 +173,13 @@ class Directory(NamedTuple):
 class TreePacker:
     """A tree -> the entries of an archive. What is kept of each is for subclasses to change."""
 
-    def __init__(self, keep_times: bool = False, told: Digest = _untold, left_out: Optional[LeftOut] = None) -> None:
+    def __init__(
+        self, keep_times: bool = False, digest: Digest = _undigested, left_out: Optional[LeftOut] = None
+    ) -> None:
         self.left_out = left_out or LeftOut()
         self._links: Dict[Tuple[int, int], bytes] = {}
         self._keep_times = keep_times
-        self._told = told
+        self._digest = digest
 
     def pack_tree(self, path: str) -> Iterator[bytes]:
         """All that lies in a directory. Memory and descriptors grow with its depth and its longest listing only."""
@@ -222,8 +224,8 @@ class TreePacker:
             yield self._header(entry)
 
     def _header(self, entry: Entry) -> bytes:
-        if self._told is not _untold:
-            self._told(header(replace(entry, mtime_ns=_EPOCH_NS)))
+        if self._digest is not _undigested:
+            self._digest(header(replace(entry, mtime_ns=_EPOCH_NS)))
         return header(entry)
 
     def entry(self, directory: Directory, base: bytes, status: os.stat_result) -> Entry:
@@ -268,11 +270,11 @@ class TreePacker:
             yield self._header(entry)
             for chunk in read_file(descriptor, status):
                 left -= len(chunk)
-                self._told(chunk)
+                self._digest(chunk)
                 yield chunk
             if left or os.fstat(descriptor).st_size != entry.size:
                 raise changed(entry.name)
-            self._told(padding(entry.size))
+            self._digest(padding(entry.size))
             yield padding(entry.size)
         finally:
             os.close(descriptor)

@@ -66,16 +66,16 @@ def pack_content(
     :raises StrataError: a socket; a name that means a whiteout; a file that overlayfs keeps partly elsewhere; a file or
         directory that changes meanwhile. :raises OSError: something cannot be read.
     """
-    before = picture(path) if live else b""
+    before = snapshot(path) if live else b""
     yield from _ContentPacker(userxattr, live, fuse, left_out).pack_tree(path)
-    if live and picture(path) != before:
+    if live and snapshot(path) != before:
         raise StrataError(
             f"{path} changed while it was read; freeze or stop what writes there, or try again when it is quiet"
         )
     yield END
 
 
-def picture(top: str) -> bytes:
+def snapshot(top: str) -> bytes:
     """What stays the same as long as nobody changes anything in a tree: a digest."""
     total = hashlib.sha256()
     descriptor = os.open(top, LISTED_BY_LINK)

@@ -38,7 +38,7 @@ RING = 8 << 20
 _AT_ONCE = RING // 2
 """Bytes that are read at a time at the most: with what the writer need not have told, they have room in the ring."""
 
-_WORTH_TELLING = RING // 8
+_LEAST_REPORTED = RING // 8
 """Bytes after which the writer says that it is done with them, so that its pipe never fills up."""
 
 _LENGTH = struct.Struct("<Q")
@@ -85,7 +85,7 @@ class Relay:
     def __exit__(self, kind: object, error: Optional[BaseException], _traceback: object) -> None:
         try:
             if isinstance(error, (StrataError, OSError)) and self._answer is None:
-                self._tell(False)
+                self._notify(False)
                 os.close(self._orders)  # the writer hears that no more comes
                 self._pipes = [self._answers]
                 self._settle()
@@ -96,7 +96,7 @@ class Relay:
         """``read`` that also puts what it gives where the writer finds it."""
 
         def read_and_pass_on(size: int) -> bytes:
-            self._tell(False)
+            self._notify(False)
             chunk = read(min(size, _AT_ONCE))
             self._put(chunk)
             return chunk
@@ -105,12 +105,12 @@ class Relay:
 
     def send(self, member: Member) -> None:
         """One more of what was read."""
-        entry, where, position, stored, _data = member
-        self._entries.append((_facts(entry), tuple(where), position, stored))
+        entry, place, position, stored, _data = member
+        self._entries.append((_facts(entry), tuple(place), position, stored))
 
     def result(self) -> Any:
         """Nothing more comes: what the work returns, or raises."""
-        self._tell(True)
+        self._notify(True)
         return self._settle()
 
     def _put(self, chunk: bytes) -> None:
@@ -126,7 +126,7 @@ class Relay:
             self._ring[: len(chunk) - first] = chunk[first:]
         self._read = end
 
-    def _tell(self, last: bool) -> None:
+    def _notify(self, last: bool) -> None:
         """Everything that the writer does not know yet."""
         if last or self._entries or self._known < self._read:
             message = (self._read, self._entries, last)
@@ -192,8 +192,8 @@ class _Members:
     def __iter__(self) -> Iterator[Member]:
         while True:
             while self._waiting:
-                facts, where, position, stored = self._waiting.popleft()
-                yield Member(Entry(*facts), Place(*where), position, stored, self._data(position, stored))
+                facts, place, position, stored = self._waiting.popleft()
+                yield Member(Entry(*facts), Place(*place), position, stored, self._data(position, stored))
             if self._last:
                 return
             self._hear(self._there)
@@ -210,7 +210,7 @@ class _Members:
 
     def _hear(self, done: int) -> None:
         """Wait for more, after all bytes before ``done`` were used."""
-        if done - self._told >= _WORTH_TELLING:
+        if done - self._told >= _LEAST_REPORTED:
             self._told = done
             _send(self._answers, done)
         text = _receive(self._orders)

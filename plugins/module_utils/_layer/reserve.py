@@ -79,9 +79,9 @@ class Reserve:
             step = min(step, (facts.f_favail - inodes) // 4 * ENTRY)
         self._left = max(_AT_LEAST, min(_OFTEN, step))
 
-    def _refusal(self, words: str, command: str) -> StrataError:
+    def _refusal(self, message: str, command: str) -> StrataError:
         lower = f", or lower the option '{self._option}' (0: keep none free)" if self._option else ""
         return StrataError(
-            f"the file system is nearly full: {words} are kept for all else that writes there. Make room ({command}; "
+            f"the file system is nearly full: {message} are kept for all else that writes there. Make room ({command}; "
             f"strata.overlay.prune frees what nothing uses){lower}, and run again"
         )

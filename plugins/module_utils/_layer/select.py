@@ -75,20 +75,20 @@ class Choice:
 
         :raises StrataError: it cannot be had without another that is not taken, or its name leads out.
         """
-        where = place(entry)
+        placed = place(entry)
         self._seen += 1
-        if not self._takes_entry(where):
+        if not self._takes_entry(placed):
             return None
         name = self._renamed(entry.name)
         if name is None:
-            if where.role in ("whiteout", "opaque"):
+            if placed.role in ("whiteout", "opaque"):
                 raise StrataError(
                     f"entry {show(entry.name)}: it says what is hidden of layers below, and option 'strip_components' "
                     "would take its name away; strip fewer, or name it in 'exclude'"
                 )
             return None
         self._taken += 1
-        target = self._link_target(entry) if entry.kind == "hardlink" and where.role == "entry" else entry.target
+        target = self._link_target(entry) if entry.kind == "hardlink" and placed.role == "entry" else entry.target
         return replace(entry, name=name + b"/" if entry.kind == "directory" else name, target=target)
 
     def finish(self) -> None:
@@ -106,13 +106,13 @@ class Choice:
             deepest = f"; its names have {self._deepest} components at the most" if self._selection.strip else ""
             raise StrataError(f"nothing of it is left by its options ({self._selection}){deepest}")
 
-    def _takes_entry(self, where: Place) -> bool:
+    def _takes_entry(self, placed: Place) -> bool:
         """A whiteout is named by what it hides, or as it stands in the archive."""
-        if where.role != "whiteout":
-            return self.takes(join(where.path, OPAQUE) if where.role == "opaque" else where.path)
-        marked = join(where.parent, WHITEOUT + where.name)
-        taken = [self.takes(where.path), self.takes(marked)]
-        return any(taken) and not self.excludes(where.path) and not self.excludes(marked)
+        if placed.role != "whiteout":
+            return self.takes(join(placed.path, OPAQUE) if placed.role == "opaque" else placed.path)
+        marked = join(placed.parent, WHITEOUT + placed.name)
+        taken = [self.takes(placed.path), self.takes(marked)]
+        return any(taken) and not self.excludes(placed.path) and not self.excludes(marked)
 
     def _renamed(self, name: bytes) -> Optional[bytes]:
         """A name in the layer; None where stripping leaves none. "." counts where it is written, as for tar."""

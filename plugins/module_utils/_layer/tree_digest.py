@@ -25,7 +25,7 @@ from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.attributes import is_files
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import file_crc32
-from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure, allocated, open_quietly
+from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure, allocated, open_noatime
 
 _LONG_PATH = 2048
 """Bytes, far enough below those of the longest path (PATH_MAX, 4096): a name has 255 at most."""
@@ -148,7 +148,7 @@ def _walk(top: str, device: int) -> Iterator[Tuple[str, str, os.stat_result]]:
 
 
 def _level(path: str, name: str) -> _Level:
-    descriptor = open_quietly(path, os.O_DIRECTORY)
+    descriptor = open_noatime(path, os.O_DIRECTORY)
     kept = -1
     try:
         names = iter(sorted(os.listdir(descriptor)))
@@ -201,7 +201,7 @@ def _attributes(path: str) -> List[Tuple[str, bytes]]:
 
 
 def _checksum(path: str) -> int:
-    descriptor = open_quietly(path, 0)
+    descriptor = open_noatime(path, 0)
     try:
         return file_crc32(descriptor)
     finally:

@@ -86,14 +86,14 @@ class _Walk:
         for entry in reader:
             position = reader.position
             meter.count(entry, position)
-            where = place(entry)
-            meter.check_depth(where.depth)
+            target = place(entry)
+            meter.check_depth(target.depth)
             if entry.xattrs:
                 self._leave_out(entry)
-            check_entry(entry, where)
-            if where.role == "entry":
+            check_entry(entry, target)
+            if target.role == "entry":
                 self.size += entry.size
-            yield Member(entry, where, position, reader.left, reader.data())
+            yield Member(entry, target, position, reader.left, reader.data())
 
     @property
     def left_out(self) -> Tuple[str, ...]:
@@ -206,9 +206,9 @@ def _counted(members: Iterator[Member], meter: Meter) -> Iterator[Member]:
         yield member
 
 
-def _opened(directory: str, room: contextlib.ExitStack) -> int:
+def _opened(directory: str, resources: contextlib.ExitStack) -> int:
     descriptor = os.open(directory, LISTED)
-    room.callback(os.close, descriptor)
+    resources.callback(os.close, descriptor)
     return descriptor
 
 
@@ -239,10 +239,10 @@ def _write(
         disk = opened.enter_context(WriteBack(directory))
         make_plain(root.fd)
         writer = TreeWriter(root, opaque_xattr(userxattr), directories, meter.keep)
-        for entry, where, position, stored, data in members:
+        for entry, target, position, stored, data in members:
             try:
                 reserve.wrote(position - end + ENTRY + (stored if stored < LARGE else 0))
-                writer.add(entry, where, reserve.watched(data) if stored >= LARGE else data)
+                writer.add(entry, target, reserve.watched(data) if stored >= LARGE else data)
             except OSError as error:
                 if error is failure():
                     raise

@@ -46,7 +46,7 @@ class Member(NamedTuple):
     """
 
     entry: Entry
-    where: Place
+    place: Place
     position: int
     stored: int
     data: Iterator[memoryview]
@@ -78,19 +78,19 @@ class TreeWriter:
         self._whiteouts: Set[bytes] = set()
         self._opaque: Set[bytes] = set()
 
-    def add(self, entry: Entry, where: Place, data: Iterable[memoryview]) -> None:
+    def add(self, entry: Entry, place: Place, data: Iterable[memoryview]) -> None:
         """Write one entry.
 
         :param data: the stored bytes of a file.
         :raises OSError: as the kernel says; StrataError for what the kernel does not know to be wrong.
         """
-        if where.role == "whiteout":
-            self._remember(self._whiteouts, where.path)
-        elif where.role == "opaque":
-            self._remember(self._opaque, where.parent)
-        elif where.role == "entry":
-            self._late_links.replaced(where.path)
-            self._write(entry, where, data)
+        if place.role == "whiteout":
+            self._remember(self._whiteouts, place.path)
+        elif place.role == "opaque":
+            self._remember(self._opaque, place.parent)
+        elif place.role == "entry":
+            self._late_links.replaced(place.path)
+            self._write(entry, place, data)
 
     def _remember(self, marked: Set[bytes], path: bytes) -> None:
         if path not in marked:
@@ -107,27 +107,27 @@ class TreeWriter:
             with naming(path):
                 self._finish_directory(path, entry)
 
-    def _write(self, entry: Entry, where: Place, data: Iterable[memoryview]) -> None:
+    def _write(self, entry: Entry, place: Place, data: Iterable[memoryview]) -> None:
         if entry.kind == "directory":
-            self._make_directory(entry, where)
+            self._make_directory(entry, place)
         elif entry.kind == "hardlink":
-            self._link_now_or_late(entry, where)
+            self._link_now_or_late(entry, place)
         elif entry.kind == "file":
-            self._write_file(entry, where, data)
+            self._write_file(entry, place, data)
         else:
-            self._make_node(entry, where)
+            self._make_node(entry, place)
 
-    def _write_file(self, entry: Entry, where: Place, data: Iterable[memoryview]) -> None:
-        parent = self._root.parent(where.parent)
+    def _write_file(self, entry: Entry, place: Place, data: Iterable[memoryview]) -> None:
+        parent = self._root.parent(place.parent)
         # Nearly all files of nearly all layers: made as they shall be, they need no chown and chmod, a seventh of all
         # the time.
         plain = self._roots_own and not (entry.uid or entry.gid or entry.mode & 0o7000 or entry.xattrs)
         mode = entry.mode if plain else _PRIVATE
         try:
-            descriptor = os.open(where.name, CREATE, mode, dir_fd=parent)
+            descriptor = os.open(place.name, CREATE, mode, dir_fd=parent)
         except FileExistsError:
-            parent = self._clear(where)
-            descriptor = os.open(where.name, CREATE, mode, dir_fd=parent)
+            parent = self._clear(place)
+            descriptor = os.open(place.name, CREATE, mode, dir_fd=parent)
         try:
             if entry.sparse is None:
                 self._write_plain(descriptor, data)
@@ -152,63 +152,63 @@ class TreeWriter:
         if number in self.checksums or len(self.checksums) < _MOST_CHECKSUMS:
             self.checksums[number] = writer.checksum
 
-    def _make_node(self, entry: Entry, where: Place) -> None:
+    def _make_node(self, entry: Entry, place: Place) -> None:
         """A symbolic link, device or fifo."""
 
         def make(parent: int) -> None:
             if entry.kind == "symlink":
-                os.symlink(entry.target, where.name, dir_fd=parent)
+                os.symlink(entry.target, place.name, dir_fd=parent)
             else:
-                os.mknod(where.name, _DEVICE_TYPES[entry.kind] | _PRIVATE, os.makedev(*entry.device), dir_fd=parent)
+                os.mknod(place.name, _DEVICE_TYPES[entry.kind] | _PRIVATE, os.makedev(*entry.device), dir_fd=parent)
 
-        apply_to_name(self._make(where, make), where.name, entry)
+        apply_to_name(self._make(place, make), place.name, entry)
 
-    def _make(self, where: Place, make: Callable[[int], None]) -> int:
+    def _make(self, place: Place, make: Callable[[int], None]) -> int:
         """Call ``make`` with the parent's descriptor, once more after clearing what stood there; the descriptor."""
-        parent = self._root.parent(where.parent)
+        parent = self._root.parent(place.parent)
         try:
             make(parent)
         except FileExistsError:
-            parent = self._clear(where)
+            parent = self._clear(place)
             make(parent)
         return parent
 
-    def _make_directory(self, entry: Entry, where: Place) -> None:
-        path = where.path
+    def _make_directory(self, entry: Entry, place: Place) -> None:
+        path = place.path
         if path:
-            parent = self._root.parent(where.parent)
+            parent = self._root.parent(place.parent)
             try:
-                os.mkdir(where.name, 0o700, dir_fd=parent)
+                os.mkdir(place.name, 0o700, dir_fd=parent)
             except FileExistsError:
-                if not _is_directory(parent, where.name):
-                    os.mkdir(where.name, 0o700, dir_fd=self._clear(where))
+                if not _is_directory(parent, place.name):
+                    os.mkdir(place.name, 0o700, dir_fd=self._clear(place))
         self._directories.add(path, entry)
 
-    def _clear(self, where: Place) -> int:
+    def _clear(self, place: Place) -> int:
         """Remove what an earlier entry has put where this one goes; the parent's descriptor."""
-        remove_at(self._root.parent(where.parent), where.name)
+        remove_at(self._root.parent(place.parent), place.name)
         self._root.forget()
-        self._directories.remove(where.path)
-        return self._root.parent(where.parent)
+        self._directories.remove(place.path)
+        return self._root.parent(place.parent)
 
-    def _link_now_or_late(self, entry: Entry, where: Place) -> None:
-        if not self._link(entry, where):
-            if _exists(self._root.parent(where.parent), where.name):
-                self._clear(where)  # now, so that what stands there at the end is known to have come later
-            self._late_links.add(where.path, entry)
+    def _link_now_or_late(self, entry: Entry, place: Place) -> None:
+        if not self._link(entry, place):
+            if _exists(self._root.parent(place.parent), place.name):
+                self._clear(place)  # now, so that what stands there at the end is known to have come later
+            self._late_links.add(place.path, entry)
 
-    def _link_late(self, entry: Entry, where: Place) -> bool:
-        if _is_directory(self._root.parent(where.parent), where.name):
+    def _link_late(self, entry: Entry, place: Place) -> bool:
+        if _is_directory(self._root.parent(place.parent), place.name):
             raise StrataError(
                 f"entry {show(entry.name)}: hard link to {show(entry.target)}, and the archive has entries below it; "
                 "it cannot be both a file and a directory"
             )
-        return self._link(entry, where)
+        return self._link(entry, place)
 
-    def _link(self, entry: Entry, where: Place) -> bool:
+    def _link(self, entry: Entry, place: Place) -> bool:
         """Make a hard link; False where its target is not there (yet)."""
         target = link_target(entry)
-        parent = self._root.parent(where.parent)
+        parent = self._root.parent(place.parent)
         try:
             source = self._root.open(target.parent)
         except FileNotFoundError:
@@ -217,13 +217,13 @@ class TreeWriter:
             found = os.stat(target.name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
                 raise StrataError(f"entry {show(entry.name)}: hard link to {show(entry.target)}: that is a directory")
-            if _same_inode(parent, where.name, found):
+            if _same_inode(parent, place.name, found):
                 return True  # GNU tar writes a file named twice as a link to itself
 
             def make(parent: int) -> None:
-                os.link(target.name, where.name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+                os.link(target.name, place.name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
 
-            self._make(where, make)
+            self._make(place, make)
         except FileNotFoundError:
             return False
         finally:

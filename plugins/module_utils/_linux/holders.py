@@ -31,7 +31,7 @@ class Holder(NamedTuple):
         """As modules return it."""
         return self._asdict()
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """On one line: any user can give a process, or a mount, a name with ends of lines in it."""
         holds = f"(process {self.pid}) holds" if self.pid else "on"
         return one_line(f"{self.command} {holds} {self.holds}")
@@ -109,12 +109,12 @@ def mounts_inside(path: str) -> List[Holder]:
     ]
 
 
-def tell(found: List[Holder]) -> str:
+def describe_holders(found: List[Holder]) -> str:
     """Holders in words, the first ten of them."""
     if not found:
         return "something that this host does not show (a swap file, a loop device, a process of another namespace)"
     rest = f", and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
-    return ", ".join(holder.words() for holder in found[:_MOST_SHOWN]) + rest
+    return ", ".join(holder.describe() for holder in found[:_MOST_SHOWN]) + rest
 
 
 def busy_message(name: str, path: str, found: List[Holder], again: bool = False) -> str:
@@ -127,7 +127,8 @@ def busy_message(name: str, path: str, found: List[Holder], again: bool = False)
         if again
         else "set on_busy: detach to let it keep the old tree while new processes see the new one"
     )
-    return f"stack {name}: {path} is busy: {tell(found)}. Nothing was unmounted. Stop what holds it, or {other}."
+    busy = f"stack {name}: {path} is busy: {describe_holders(found)}"
+    return f"{busy}. Nothing was unmounted. Stop what holds it, or {other}."
 
 
 def _namespace(pid: str) -> Optional[str]:

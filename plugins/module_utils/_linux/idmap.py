@@ -88,11 +88,11 @@ def with_mapped(directories: List[str], uid_map: str, gid_map: str, build: Calla
             if child == 0:
                 _build_for(theirs, directories, namespace, build)
         try:
-            said, descriptor = _receive(ours)
+            reply, descriptor = _receive(ours)
         finally:
             os.waitpid(child, 0)
     if descriptor < 0:
-        number, message, name = json.loads(said) if said else (5, "the process that maps owners ended", None)
+        number, message, name = json.loads(reply) if reply else (5, "the process that maps owners ended", None)
         raise OSError(number, message, name)
     return Tree(descriptor)
 
@@ -121,11 +121,11 @@ def _send(channel: socket.socket, descriptor: int) -> None:
 def _receive(channel: socket.socket) -> Tuple[bytes, int]:
     """The message, and the descriptor that came with it or -1."""
     size = ctypes.sizeof(ctypes.c_int)
-    said, ancillary, _flags, _address = channel.recvmsg(_LONGEST_MESSAGE, socket.CMSG_SPACE(size))
+    reply, ancillary, _flags, _address = channel.recvmsg(_LONGEST_MESSAGE, socket.CMSG_SPACE(size))
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            return said, ctypes.c_int.from_buffer_copy(data[:size]).value
-    return said, -1
+            return reply, ctypes.c_int.from_buffer_copy(data[:size]).value
+    return reply, -1
 
 
 def idmap_fault(directory: str) -> str:

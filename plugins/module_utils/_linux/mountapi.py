@@ -134,9 +134,9 @@ class FsContext:
                 0,
             )
         except OSError as error:
-            said = self.messages()
+            messages = self.messages()
             what = value if value is None or value.startswith("/") else f"{key}={value}"
-            raise OSError(error.errno, f"{error.strerror}{': ' + said if said else ''}", what) from error
+            raise OSError(error.errno, f"{error.strerror}{': ' + messages if messages else ''}", what) from error
 
     def set(self, key: str, value: str) -> None:
         """One option with a value of at most 255 bytes."""

@@ -51,7 +51,7 @@ def _same_devices(root: str, view: str) -> bool:
     )
 
 
-def open_quietly(path: str, flags: int) -> int:
+def open_noatime(path: str, flags: int) -> int:
     """Open for reading without a change of the time of access, where the kernel allows that."""
     try:
         return os.open(path, flags | READ | os.O_NOFOLLOW | _NOATIME)
@@ -62,7 +62,7 @@ def open_quietly(path: str, flags: int) -> int:
 def entries(path: str) -> List[str]:
     """Names in a directory, sorted; none where there is no such directory."""
     try:
-        descriptor = open_quietly(path, os.O_DIRECTORY)
+        descriptor = open_noatime(path, os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return []
     try:
@@ -104,7 +104,7 @@ class Measure:
             total = self._one(facts)
             if not stat.S_ISDIR(facts.st_mode):
                 return total
-            descriptor = open_quietly(top, os.O_DIRECTORY)
+            descriptor = open_noatime(top, os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             return 0
         except OSError as error:

@@ -195,9 +195,9 @@ def _open_same_mount(parent: int, name: bytes) -> int:
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
     # An old kernel, or a filter of system calls: only renaming tells a mount of the same file system.
-    aside = b".removing-" + secrets.token_hex(8).encode()
-    _move_up(parent, name, parent, aside)
-    os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
+    renamed = b".removing-" + secrets.token_hex(8).encode()
+    _move_up(parent, name, parent, renamed)
+    os.rename(renamed, name, src_dir_fd=parent, dst_dir_fd=parent)
     return os.open(name, LISTED, dir_fd=parent)
 
 

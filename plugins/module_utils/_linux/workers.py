@@ -46,7 +46,7 @@ _PAUSE = 0.5
 class Job:
     """One piece of work.
 
-    :ivar words: what is worked at, as "layer base (base.tar)".
+    :ivar description: what is worked at, as "layer base (base.tar)".
     :ivar work: does it, in another process than this one or in this; what it returns goes through JSON.
         A StrataError that it raises has to name the job itself.
     :ivar size: bytes to be done, in the units of ``Count``; 0 where nobody knows.
@@ -54,7 +54,7 @@ class Job:
     :ivar effort: how long it takes beside the others, in whatever unit; its size where it is not given.
     """
 
-    words: str
+    description: str
     work: Callable[[Count], Any]
     size: int = 0
     download: bool = False
@@ -70,7 +70,7 @@ class Progress:
     :ivar state: "waiting", "running" or "finished".
     """
 
-    words: str
+    description: str
     done: int
     total: int
     state: str
@@ -146,12 +146,12 @@ def _cores() -> int:
 def _do_here(index: int, job: Job, board: _Board) -> Any:
     def count(done: int) -> None:
         board.set(index, done)
-        board.tell()
+        board.show()
 
     board.state[index] = "running"
     result = job.work(count)
     board.state[index] = "finished"
-    board.tell(last=index == len(board.state) - 1)
+    board.show(last=index == len(board.state) - 1)
     return result
 
 
@@ -174,13 +174,13 @@ class _Board:
     def set(self, index: int, done: int) -> None:
         self._done[index] = done
 
-    def tell(self, last: bool = False) -> None:
+    def show(self, last: bool = False) -> None:
         """Report, unless that was done a moment ago."""
         if self._report is None or (time.monotonic() < self._next and not last):
             return
         self._next = time.monotonic() + _PAUSE
         together = zip(self._jobs, self._done, self.state)
-        self._report([Progress(job.words, done, job.size, state) for job, done, state in together])
+        self._report([Progress(job.description, done, job.size, state) for job, done, state in together])
 
     def close(self) -> None:
         self._done.release()
@@ -195,7 +195,7 @@ class _Worker:
     orders: int
     results: int
     job: int = -1
-    said: bytes = b""
+    output: bytes = b""
 
 
 class _Pool:
@@ -230,8 +230,8 @@ class _Pool:
                     if self._hear(worker):
                         for idle in [worker, *(other for other in self._workers if other.job < 0)]:
                             self._give(idle)
-                self._board.tell()
-        self._board.tell(last=True)
+                self._board.show()
+        self._board.show(last=True)
         return [self._results[index] for index in range(len(self._jobs))]
 
     def stop(self) -> None:
@@ -288,24 +288,24 @@ class _Pool:
     def _hear(self, worker: _Worker) -> bool:
         """Read what a worker has to say; whether its job is done."""
         piece = os.read(worker.results, 1 << 16)
-        worker.said += piece
+        worker.output += piece
         if not piece:
             self._died(worker)
-        if not worker.said.endswith(b"\n"):
+        if not worker.output.endswith(b"\n"):
             return False
-        answer = json.loads(worker.said)
+        answer = json.loads(worker.output)
         if "error" in answer:
             raise StrataError(answer["error"])
         self._results[worker.job] = answer["result"]
         self._board.state[worker.job] = "finished"
-        worker.job, worker.said = -1, b""
+        worker.job, worker.output = -1, b""
         return True
 
     def _died(self, worker: _Worker) -> NoReturn:
         status = os.waitpid(worker.process, 0)[1]
         worker.process = 0
         index, worker.job = worker.job, -1
-        what = f"while unpacking {self._jobs[index].words}" if index >= 0 else "before it had anything to do"
+        what = f"while unpacking {self._jobs[index].description}" if index >= 0 else "before it had anything to do"
         raise StrataError(
             f"A worker process ended {how_it_ended(status)} {what}. Nothing of it was kept. Look into the kernel's log "
             "whether memory ran out, and run again."
@@ -341,4 +341,4 @@ def _answer(job: Job, index: int, board: _Board) -> Dict[str, Any]:
     except StrataError as error:
         return {"error": str(error)}
     except BaseException:  # noqa: BLE001  it is told in the other process
-        return {"error": f"A fault of strata.overlay while unpacking {job.words}:\n{traceback.format_exc()}"}
+        return {"error": f"A fault of strata.overlay while unpacking {job.description}:\n{traceback.format_exc()}"}

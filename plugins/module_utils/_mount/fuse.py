@@ -132,5 +132,5 @@ def _run(command: List[str], home: str, device: int) -> str:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    words = " ".join(done.stdout.decode(errors="replace").split())
-    return "" if done.returncode == 0 else words or f"it ended with {done.returncode}"
+    message = " ".join(done.stdout.decode(errors="replace").split())
+    return "" if done.returncode == 0 else message or f"it ended with {done.returncode}"

@@ -55,22 +55,22 @@ def mounts_everywhere(needles: Sequence[str] = ()) -> Everywhere:
 
     :param needles: where there are any, tables in which none of these words occurs need not be read in full.
     """
-    words = (*map(os.fsencode, needles), b" nsfs ") if needles else ()
+    markers = (*map(os.fsencode, needles), b" nsfs ") if needles else ()
     tables, known, unreadable = _tables_of_processes()
     namespaces = [
-        Namespace(f"/proc/{pid}/root", _parsed(table, words), name, int(pid)) for table, (pid, name) in tables.items()
+        Namespace(f"/proc/{pid}/root", _parsed(table, markers), name, int(pid)) for table, (pid, name) in tables.items()
     ]
     for name, pin in _pinned(namespaces, known).items():
         table = _enter(pin)
         if table is None:
             unreadable.append(f"the mount namespace kept by {pin} cannot be read")
         else:
-            namespaces.append(Namespace("", _parsed(table, words), name))
+            namespaces.append(Namespace("", _parsed(table, markers), name))
     return Everywhere(tuple(namespaces), tuple(unreadable))
 
 
-def _parsed(table: bytes, words: Sequence[bytes]) -> Tuple[Mount, ...]:
-    wanted = not words or any(word in table for word in words)
+def _parsed(table: bytes, markers: Sequence[bytes]) -> Tuple[Mount, ...]:
+    wanted = not markers or any(word in table for word in markers)
     return tuple(mountinfo_module.parse(table)) if wanted else ()
 
 

@@ -130,7 +130,7 @@ def _bind_tree(request: MountRequest) -> Tree:
         tree.set(0 if request.upper else mount_flags.ATTR_RDONLY, propagation=mount_flags.MS_PRIVATE)
         with contextlib.suppress(PermissionError):  # a user namespace may not take away what it was given
             tree.set(clear=request.style.not_inherited())
-        with _telling_of_times(request):
+        with _reporting_times(request):
             tree.set(request.style.attributes(), clear=request.style.cleared())
     except (OSError, StrataError):
         os.close(tree.fd)
@@ -139,7 +139,7 @@ def _bind_tree(request: MountRequest) -> Tree:
 
 
 @contextlib.contextmanager
-def _telling_of_times(request: MountRequest) -> Iterator[None]:
+def _reporting_times(request: MountRequest) -> Iterator[None]:
     """Which option it is that the kernel refuses.
 
     One directory is shown by a mount of the file system that it lies on, and its times of access are locked where that
@@ -186,7 +186,7 @@ def _bind(request: MountRequest, target: str) -> None:
             # A user namespace may not drop the flags of the mount it binds from: say again those that are set.
             inherited = (mount_flags.MS_NOSUID, mount_flags.MS_NODEV, mount_flags.MS_NOEXEC)
             flags |= sum(flag for flag in inherited if os.statvfs(target).f_flag & flag)
-            with _telling_of_times(request):
+            with _reporting_times(request):
                 syscalls.mount("", target, None, flags)
     except (OSError, StrataError):
         syscalls.umount(target, syscalls.MNT_DETACH)

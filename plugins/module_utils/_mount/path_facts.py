@@ -31,45 +31,45 @@ class PathFacts(NamedTuple):
     open_parent: str = ""
 
 
-def foreign_over(where: str, path: str, foreign: Mount) -> str:
+def foreign_over(label: str, path: str, foreign: Mount) -> str:
     """The message for what someone else has mounted over a stack."""
     return (
-        f"{where}: option 'path': another file system ({foreign.fstype} {foreign.source}) is mounted over the stack "
+        f"{label}: option 'path': another file system ({foreign.fstype} {foreign.source}) is mounted over the stack "
         f"at {path}; unmount it"
     )
 
 
 def path_problems(
-    where: str, path: str, cover: bool, facts: PathFacts, mounts: Sequence[Mount], ours: Sequence[Mount]
+    label: str, path: str, cover: bool, facts: PathFacts, mounts: Sequence[Mount], ours: Sequence[Mount]
 ) -> List[str]:
     """Everything that speaks against mounting a stack at its path. Pure.
 
     :param mounts: the mounts at the path, lowest first; ``ours`` are those among them that show layers of the store.
     """
-    tell = f"{where}: option 'path': "
-    problems: List[str] = []
+    prefix = f"{label}: option 'path': "
+    errors: List[str] = []
     if facts.unsafe:
-        problems.append(
-            f"{tell}on the way to {path}, {facts.unsafe} is a symbolic link that someone other than root could "
+        errors.append(
+            f"{prefix}on the way to {path}, {facts.unsafe} is a symbolic link that someone other than root could "
             "change; name the directory itself"
         )
     if facts.open_parent:
-        problems.append(
-            f"{tell}on the way to {path}, the directory {facts.open_parent} belongs to someone other than root, "
+        errors.append(
+            f"{prefix}on the way to {path}, the directory {facts.open_parent} belongs to someone other than root, "
             "or can be written by others, who could lead the mount elsewhere; give it to root alone (chown root, "
             "chmod go-w), or choose another path"
         )
     top = mounts[-1] if mounts else None
     foreign = top if top not in ours else None
     if facts.kind == "other":
-        problems.append(f"{tell}{path} is not a directory; move it away or choose another path")
+        errors.append(f"{prefix}{path} is not a directory; move it away or choose another path")
     elif foreign and ours:
-        problems.append(foreign_over(where, path, foreign))
+        errors.append(foreign_over(label, path, foreign))
     elif foreign and not cover:
-        problems.append(
-            f"{tell}{path} is the mount point of another file system ({foreign.fstype} {foreign.source}); "
+        errors.append(
+            f"{prefix}{path} is the mount point of another file system ({foreign.fstype} {foreign.source}); "
             "unmount it, or set cover: true to mount over it"
         )
     elif facts.kind == "directory" and not (facts.empty or ours or cover):
-        problems.append(f"{tell}the directory {path} is not empty; empty it, or set cover: true to hide what is in it")
-    return problems
+        errors.append(f"{prefix}the directory {path} is not empty; empty it, or set cover: true to hide what is in it")
+    return errors

@@ -24,8 +24,8 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo, syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holders import (
     command_of,
+    describe_holders,
     holders_of_unmounted,
-    tell,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountapi import FsContext, Tree, clone_mount
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
@@ -63,14 +63,14 @@ class Use(NamedTuple):
         """Whether it is in another mount namespace than this process."""
         return self.namespace != namespace_of("self")
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Who has it mounted, and where."""
         if not self.is_elsewhere:
             return f"it is mounted at {self.mount.path} too (in this mount namespace, {self.namespace})"
-        where = f"at {self.mount.path} in mount namespace {self.namespace}"
+        place = f"at {self.mount.path} in mount namespace {self.namespace}"
         if not self.pid:
-            return f"it is mounted {where}, in which no process lives"
-        return f"{command_of(self.pid)} (process {self.pid}) has it mounted {where}"
+            return f"it is mounted {place}, in which no process lives"
+        return f"{command_of(self.pid)} (process {self.pid}) has it mounted {place}"
 
 
 def look_everywhere(stack_ids: Iterable[str]) -> Everywhere:
@@ -152,10 +152,11 @@ def in_use_message(record: StackRecord, found: Sequence[Use], done: str) -> str:
 
     :param done: what is at the path now, as a sentence.
     """
-    told = "; ".join(use.words() for use in found[:_MOST_SHOWN])
+    listed = "; ".join(use.describe() for use in found[:_MOST_SHOWN])
     rest = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
     return (
-        f"stack {record.name}: its writable layer is in use by another mount than that at {record.path}: {told}{rest}. "
+        f"stack {record.name}: its writable layer is in use by another mount than that at {record.path}: "
+        f"{listed}{rest}. "
         f"One writable layer in two mounts is undefined, and changes would be lost. {done} Stop the containers and "
         "services that use the tree, or unmount it there, and run again."
     )
@@ -288,4 +289,4 @@ def _descriptor(path: str, flags: int = os.O_PATH) -> Iterator[int]:
 
 def _who_is_left() -> str:
     mounted = {mount.device for namespace in mounts_everywhere().namespaces for mount in namespace.mounts}
-    return tell(holders_of_unmounted(mounted))
+    return describe_holders(holders_of_unmounted(mounted))

@@ -65,7 +65,7 @@ class _Names(Mapping[str, NameRecord]):
 
 def remember(store: Store) -> Known:
     """The names and stack records of the store; StrataError where one that is asked for is damaged."""
-    return Known(_Names(store), store.stacks(), tuple(store.set_aside()))
+    return Known(_Names(store), store.stacks(), tuple(store.detached_uppers()))
 
 
 def observe(store: Store, desired: Desired, known: Known, abilities: Abilities, workspace: str = "") -> Observed:
@@ -76,7 +76,7 @@ def observe(store: Store, desired: Desired, known: Known, abilities: Abilities, 
     links = _distinct_links(desired.chains())
     diff_ids = {diff_id for stack in desired.stacks for diff_id in (*stack.diff_ids, *stack.shown)}
     diff_ids |= {diff_id for name in desired.names.values() for diff_id in name.diff_ids}
-    contents = set(filter(store.has_content, diff_ids)) - _condemned_contents(store)
+    contents = set(filter(store.has_content, diff_ids)) - _contents_being_removed(store)
     stacks = [known.stacks[stack.spec.name] for stack in desired.stacks if stack.spec.name in known.stacks]
     dropped = [known.stacks[name] for name in desired.dropped_stacks]
     paths = {
@@ -125,15 +125,15 @@ def _image_faults(store: Store, desired: Desired, known: Known) -> Mapping[str, 
     return _faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images})
 
 
-def _condemned_contents(store: Store) -> Set[str]:
+def _contents_being_removed(store: Store) -> Set[str]:
     """Contents that a prune has removed, though it has not come to moving them away yet."""
-    if not store.condemnations():
+    if not store.removal_journals():
         return set()
     # Loaded when it is needed, which is next to never.
-    from ansible_collections.strata.overlay.plugins.module_utils._store.removals import condemned
+    from ansible_collections.strata.overlay.plugins.module_utils._store.removals import journaled_paths
 
     place = os.path.dirname(store.content(f"{SHA256}x"))
-    return {SHA256 + os.path.basename(path) for path in condemned(store) if os.path.dirname(path) == place}
+    return {SHA256 + os.path.basename(path) for path in journaled_paths(store) if os.path.dirname(path) == place}
 
 
 def _writable_fault(store: Store, record: StackRecord) -> Optional[str]:

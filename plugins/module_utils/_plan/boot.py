@@ -30,14 +30,14 @@ class BootPlan(NamedTuple):
 
     removals: Tuple[Step, ...]
     writes: Tuple[Step, ...]
-    problems: Tuple[str, ...]
+    errors: Tuple[str, ...]
 
 
 def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
     """Every stack of the definition, and what stacks that have gone left behind."""
     facts = observed.host.boot
     wanted: Dict[str, BootEntry] = {}
-    problems: List[str] = []
+    errors: List[str] = []
     for stack in desired.stacks:
         spec = stack.spec
         # Where no helper could mount it at boot there is nothing to write, and no mistake either.
@@ -45,24 +45,24 @@ def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
             path = observed.paths[spec.path].resolved
             services = [service.unit for service in spec.services]
             entry = boot_entry(facts, spec.name, path, observed.root, services)
-            problems += boot_problems(spec.where, entry, path, observed.root, facts)
-            problems += _two_at_one_path(spec.where, path, entry, observed)
+            errors += boot_problems(spec.label, entry, path, observed.root, facts)
+            errors += _two_at_one_path(spec.label, path, entry, observed)
             wanted[spec.name] = entry
     decided = {stack.spec.name for stack in desired.stacks} | set(desired.dropped_stacks)
     changes = boot_changes(wanted, decided, observed.known.stacks, facts)
     if not (changes.removed or changes.written):
-        return BootPlan((), (), tuple(problems))
+        return BootPlan((), (), tuple(errors))
     # Loaded when it is needed, as all that a host which is right does without.
     from ansible_collections.strata.overlay.plugins.module_utils._plan.host_steps import RemoveUnit, WriteUnit
 
     return BootPlan(
         tuple(RemoveUnit(entry) for entry in changes.removed),
         tuple(WriteUnit(entry, stale) for entry, stale in changes.written),
-        tuple(problems),
+        tuple(errors),
     )
 
 
-def _two_at_one_path(where: str, path: str, entry: BootEntry, observed: Observed) -> List[str]:
+def _two_at_one_path(label: str, path: str, entry: BootEntry, observed: Observed) -> List[str]:
     """systemd has one mount unit for one path: a stack that covers another file system cannot have its own."""
     ours = of_store_at(observed.mounts, path, observed.root) if observed.exists else []
     others = [mount for mount in observed.mounts_of(path) if mount not in ours]
@@ -71,7 +71,7 @@ def _two_at_one_path(where: str, path: str, entry: BootEntry, observed: Observed
     what = f"{others[0].fstype} {others[0].source}"
     return [
         (
-            f"{where}: option 'boot': at {path}, {what} is mounted too, and systemd mounts one thing at a path; "
+            f"{label}: option 'boot': at {path}, {what} is mounted too, and systemd mounts one thing at a path; "
             "set boot: false, or choose another path"
         )
     ]

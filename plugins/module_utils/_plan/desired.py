@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 class Known(NamedTuple):
     """What the store remembers: every name, and every stack's record.
 
-    :ivar asides: writable layers that stacks have left, as the records of these were then.
+    :ivar detached_uppers: writable layers that stacks have left, as the records of these were then.
     """
 
     names: Mapping[str, NameRecord]
     stacks: Mapping[str, StackRecord]
-    asides: Tuple[StackRecord, ...] = ()
+    detached_uppers: Tuple[StackRecord, ...] = ()
 
 
 class DesiredStack(NamedTuple):
@@ -114,34 +114,34 @@ def desire(
     definition: Definition,
     origins: Mapping[str, Origin],
     known: Known,
-    problems: List[str],
+    errors: List[str],
     images: Optional[Mapping[str, ImageOrigin]] = None,
     drivers: Optional[Drivers] = None,
 ) -> Desired:
-    """Resolve names to chains; what cannot be resolved is told in ``problems`` and left out.
+    """Resolve names to chains; what cannot be resolved is told in ``errors`` and left out.
 
-    :param origins: by the layer's ``where``.
-    :param images: by the image's ``where``.
+    :param origins: by the layer's ``label``.
+    :param images: by the image's ``label``.
     :param drivers: what stacks can have here; None where that does not matter, as in a look for mistakes.
     """
     names = {
         layer.name: NameRecord(
-            layer.name, (origins[layer.where].diff_id,), dict(layer.labels), origins[layer.where].words
+            layer.name, (origins[layer.label].diff_id,), dict(layer.labels), origins[layer.label].description
         )
         for layer in definition.layers
-        if layer.where in origins
+        if layer.label in origins
     }
-    found = {spec.name: images[spec.where] for spec in definition.images if images and spec.where in images}
+    found = {spec.name: images[spec.label] for spec in definition.images if images and spec.label in images}
     labels = {spec.name: spec.labels for spec in definition.images}
     names.update({name: _image_record(name, labels[name], image) for name, image in found.items()})
     by_diff_id = {origin.diff_id: origin for image in found.values() for origin in image.origins()}
     by_diff_id.update({origin.diff_id: origin for origin in origins.values()})
     resolver = _Chains(definition, names, origins, known)
-    found_stacks = [stack for stack in (resolver.stack(spec, problems) for spec in definition.stacks) if stack]
+    found_stacks = [stack for stack in (resolver.stack(spec, errors) for spec in definition.stacks) if stack]
     stacks = [_with_driver(_with_limits(stack, by_diff_id), known, drivers) for stack in found_stacks]
     by_diff_id.update({stack.shown[0]: copied(stack) for stack in stacks if stack.shown != stack.diff_ids})
     dropped_stacks = _dropped_stacks(definition, known)
-    _check_known_paths(stacks, known, dropped_stacks, problems)
+    _check_known_paths(stacks, known, dropped_stacks, errors)
     return Desired(
         names=names,
         dropped_names=_dropped_names(definition, known),
@@ -169,14 +169,14 @@ def _with_driver(stack: DesiredStack, known: Known, drivers: Optional[Drivers]) 
 
 def copied(stack: DesiredStack) -> Origin:
     """Where the copy of a stack's layers comes from."""
-    words = f"the layers {', '.join(stack.layers)}"
+    message = f"the layers {', '.join(stack.layers)}"
     diff_id = copy_id(stack.diff_ids, stack.spec.name if stack.whole else "")
-    return Origin(diff_id, 0, words, Source("", limits=stack.limits), where=stack.spec.where, chain=stack.diff_ids)
+    return Origin(diff_id, 0, message, Source("", limits=stack.limits), label=stack.spec.label, chain=stack.diff_ids)
 
 
 def _image_record(name: str, labels: Mapping[str, str], origin: ImageOrigin) -> NameRecord:
     image = origin.image
-    return NameRecord(name, image.diff_ids, dict(labels), origin.words, image.image_id, image.manifest_digest)
+    return NameRecord(name, image.diff_ids, dict(labels), origin.description, image.image_id, image.manifest_digest)
 
 
 class _Chains:
@@ -191,7 +191,7 @@ class _Chains:
         self._origins = origins
         self._known = known
 
-    def stack(self, spec: StackSpec, problems: List[str]) -> Optional[DesiredStack]:
+    def stack(self, spec: StackSpec, errors: List[str]) -> Optional[DesiredStack]:
         """The stack with its chain; None for one that goes away or is not usable."""
         if spec.state == "absent":
             return None
@@ -199,40 +199,40 @@ class _Chains:
         if not spec.layers and record:
             spec = _as_recorded(spec, record)
             if spec.generation:
-                return _back(spec, record, problems)
+                return _back(spec, record, errors)
             if spec.restack:
-                added = self._chain(spec, spec.restack.layer, problems)
+                added = self._chain(spec, spec.restack.layer, errors)
                 layers = (*record.layers, spec.restack.layer)
                 return DesiredStack(spec, (*record.diff_ids, *added), layers) if added else None
             return DesiredStack(spec, record.diff_ids, record.layers)
         if not spec.layers or not (spec.path or record):
-            self._tell_missing(spec, record, problems)
+            self._report_missing(spec, record, errors)
             return None
-        chains = [self._chain(spec, item, problems) for item in spec.layers]
+        chains = [self._chain(spec, item, errors) for item in spec.layers]
         if not all(chains):
             return None
         diff_ids = tuple(diff_id for chain in chains for diff_id in chain)
         layers = tuple(item if isinstance(item, str) else item.name or "(in place)" for item in spec.layers)
         return DesiredStack(_with_path(spec, record), diff_ids, layers)
 
-    def _tell_missing(self, spec: StackSpec, record: Optional[StackRecord], problems: List[str]) -> None:
+    def _report_missing(self, spec: StackSpec, record: Optional[StackRecord], errors: List[str]) -> None:
         missing = [name for name, value in (("path", spec.path), ("layers", spec.layers)) if not value]
         for name in missing:
-            text = f"{spec.where}: option '{name}' is missing, and the store knows no stack of this name yet"
+            text = f"{spec.label}: option '{name}' is missing, and the store knows no stack of this name yet"
             # Options that were given and are wrong have been told already.
-            if not record and not any(problem.startswith(f"{spec.where}: option '{name}'") for problem in problems):
-                problems.append(text)
+            if not record and not any(problem.startswith(f"{spec.label}: option '{name}'") for problem in errors):
+                errors.append(text)
 
-    def _chain(self, spec: StackSpec, item: str | LayerSpec, problems: List[str]) -> Sequence[str]:
+    def _chain(self, spec: StackSpec, item: str | LayerSpec, errors: List[str]) -> Sequence[str]:
         if isinstance(item, LayerSpec):
-            origin = self._origins.get(item.where)
+            origin = self._origins.get(item.label)
             return (origin.diff_id,) if origin else ()
         record = self._names.get(item) or (None if item in self._gone else self._known.names.get(item))
         if record is not None:
             return record.diff_ids
         # A layer that is defined and could not be read has been told already.
         if item not in self._defined:
-            problems.append(unknown_layer(spec.where, item, {*self._names, *self._known.names} - self._gone))
+            errors.append(unknown_layer(spec.label, item, {*self._names, *self._known.names} - self._gone))
         return ()
 
 
@@ -258,7 +258,7 @@ def _as_recorded(spec: StackSpec, record: StackRecord) -> StackSpec:
     )
 
 
-def _back(spec: StackSpec, record: StackRecord, problems: List[str]) -> Optional[DesiredStack]:
+def _back(spec: StackSpec, record: StackRecord, errors: List[str]) -> Optional[DesiredStack]:
     """The stack with the chain of one of its generations. ``previous`` is the one before the last that a definition
     asked for, so that going back twice is the same as once.
     """
@@ -273,10 +273,10 @@ def _back(spec: StackSpec, record: StackRecord, problems: List[str]) -> Optional
     for generation in record.history:
         if generation.number == wanted:
             return DesiredStack(spec, generation.diff_ids, generation.layers, wanted)
-    told = f"{spec.where}: option 'generation': the stack has no "
+    prefix = f"{spec.label}: option 'generation': the stack has no "
     there = ", ".join(f"{entry.number} ({', '.join(entry.layers)})" for entry in record.history)
     what = "generation before this one" if spec.generation == "previous" else f"generation {spec.generation}"
-    problems.append(f"{told}{what}; there {'are' if len(numbers) > 1 else 'is'}: {there}")
+    errors.append(f"{prefix}{what}; there {'are' if len(numbers) > 1 else 'is'}: {there}")
     return None
 
 
@@ -309,7 +309,7 @@ def _dropped_services(
 
 
 def _check_known_paths(
-    stacks: Sequence[DesiredStack], known: Known, dropped: Mapping[str, bool], problems: List[str]
+    stacks: Sequence[DesiredStack], known: Known, dropped: Mapping[str, bool], errors: List[str]
 ) -> None:
     """Paths of this definition against those of stacks that stay though it does not name them."""
     named = {stack.spec.name for stack in stacks}
@@ -319,7 +319,7 @@ def _check_known_paths(
     for stack in stacks:
         for path, name in others.items():
             if is_inside(stack.spec.path, path) or is_inside(path, stack.spec.path):
-                problems.append(
-                    f"{stack.spec.where}: option 'path': {stack.spec.path} and {path}, the path of stack {name} in the "
+                errors.append(
+                    f"{stack.spec.label}: option 'path': {stack.spec.path} and {path}, the path of stack {name} in the "
                     "store, are the same or one inside the other"
                 )

@@ -87,6 +87,6 @@ def cannot_take_over(before: StackRecord, spec: StackSpec, driver: str) -> str:
     # A copy has the whole tree, and all others what is otherwise than below.
     how = "save" if "copy" in (before.driver, driver) else "commit"
     return (
-        f"{spec.where}: option 'driver': what was written with {before.driver} into the persistent layer cannot be "
+        f"{spec.label}: option 'driver': what was written with {before.driver} into the persistent layer cannot be "
         f"shown by {driver}; keep driver: {before.driver}, or {how} what was written and take the stack away first"
     )

@@ -36,7 +36,7 @@ class StopServices(ServiceStep):
 
     units: Tuple[str, ...]
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"stop {', '.join(self.units)}"
 
 
@@ -49,7 +49,7 @@ class StartServices(ServiceStep):
 
     jobs: Tuple[Tuple[str, str], ...]
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return ", ".join(f"{verb} {unit}" for verb, unit in self.jobs)
 
 
@@ -59,9 +59,9 @@ class CheckHealth(ServiceStep):
 
     health: HealthSpec
 
-    def words(self) -> str:
+    def describe(self) -> str:
         tries = self.health.retries + 1
-        return f"check the health of stack {self.change.name}: {self.health.words()}" + (
+        return f"check the health of stack {self.change.name}: {self.health.describe()}" + (
             f", at most {tries} times" if tries > 1 else ""
         )
 
@@ -80,7 +80,7 @@ class WriteUnit(Step):
     def object(self) -> str:
         return f"stack {self.entry.stack}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         if self.entry.is_unit:
             return f"write {self.entry.name}, which mounts stack {self.entry.stack} at boot"
         return f"write the line of stack {self.entry.stack} into {self.entry.name}"
@@ -96,7 +96,7 @@ class RemoveUnit(Step):
     def object(self) -> str:
         return f"stack {self.entry.stack}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         if self.entry.is_unit:
             return f"remove {self.entry.name}: stack {self.entry.stack} is not mounted there at boot"
         return f"remove the line of stack {self.entry.stack} from {self.entry.name}"

@@ -23,43 +23,43 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
     """Mistakes in words, each naming the stack, the option and what to do."""
     spec, abilities, count = stack.spec, observed.abilities, len(stack.diff_ids)
     limit = abilities.layer_limit(spec.style.context) if stack.driver == "overlay" else MAX_LAYERS
-    problems: List[str] = []
+    errors: List[str] = []
     if stack.driver == "copy":
         if spec.writable == "volatile":
             why = "driver: copy has no changes in memory; use driver: overlay, or writable: persistent"
             if spec.driver == "auto":
                 why = _unusable(stack, observed)
-            problems.append(f"{spec.where}: option 'writable': {spec.writable}: {why}")
+            errors.append(f"{spec.label}: option 'writable': {spec.writable}: {why}")
     elif stack.needs_driver and stack.driver not in Drivers(abilities, observed.faults).usable(spec.writable):
-        problems.append(f"{spec.where}: {_unusable(stack, observed)}")
+        errors.append(f"{spec.label}: {_unusable(stack, observed)}")
     elif count > limit:
-        problems.append(
-            f"{spec.where}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
+        errors.append(
+            f"{spec.label}: option 'layers' has {count} layers; this kernel ({abilities.release}) mounts at most "
             f"{limit}"
         )
     if spec.state == "mounted" and spec.path in observed.unmakeable:
-        problems.append(
-            f"{spec.where}: option 'path': {spec.path} is missing, and cannot be made: its file system is read-only. "
+        errors.append(
+            f"{spec.label}: option 'path': {spec.path} is missing, and cannot be made: its file system is read-only. "
             "Make the directory where that file system comes from, or choose another path"
         )
-    return problems + _left_behind(stack, observed) + _style_problems(stack, observed)
+    return errors + _left_behind(stack, observed) + _style_problems(stack, observed)
 
 
 def place_problems(steps: Sequence[Step], observed: Observed) -> List[str]:
     """What cannot be done where the store lies, whatever the stacks."""
-    problems: List[str] = []
+    errors: List[str] = []
     if steps and observed.read_only:
-        problems.append(
+        errors.append(
             f"option 'root': the store {observed.root} lies on a file system that is read-only, so nothing can be "
             "changed in it; mount it writable, or set root to a directory that can be written"
         )
     if steps and observed.apart:
-        problems.append(f"option 'root': {apart_text(observed.root, observed.apart)}")
+        errors.append(f"option 'root': {apart_text(observed.root, observed.apart)}")
     refused = observed.faults.mount
     if refused.why:
         mounting = (step for step in steps if isinstance(step, (Mount, Switch, Unmount)))
-        problems += [f"{step.object}: {refused.why}; {refused.cure}" for step in mounting]
-    return problems
+        errors += [f"{step.object}: {refused.why}; {refused.cure}" for step in mounting]
+    return errors
 
 
 def _left_behind(stack: DesiredStack, observed: Observed) -> List[str]:
@@ -67,16 +67,16 @@ def _left_behind(stack: DesiredStack, observed: Observed) -> List[str]:
     spec, before = stack.spec, observed.known.stacks.get(stack.spec.name)
     if before is None or stack.begins_anew(before):
         return []
-    problems: List[str] = []
+    errors: List[str] = []
     if spec.name in observed.written_uppers:
-        problems += filter(None, [cannot_take_over(before, spec, stack.driver)])
+        errors += filter(None, [cannot_take_over(before, spec, stack.driver)])
     if before.whole and stack.whole and before.diff_ids != stack.diff_ids:
-        problems.append(
-            f"{spec.where}: option 'layers': the stack is a copy that can be written (driver: copy), so other layers "
+        errors.append(
+            f"{spec.label}: option 'layers': the stack is a copy that can be written (driver: copy), so other layers "
             "cannot come below what was written; set on_change: reset to begin with a new copy, and the old one is set "
             "aside"
         )
-    return problems
+    return errors
 
 
 def _unusable(stack: DesiredStack, observed: Observed) -> str:
@@ -139,4 +139,4 @@ def _style_problems(stack: DesiredStack, observed: Observed) -> List[str]:
             ),
         ),
     )
-    return [f"{spec.where}: {text}" for wrong, text in checks if wrong]
+    return [f"{spec.label}: {text}" for wrong, text in checks if wrong]

@@ -44,9 +44,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 
 def plan(desired: Desired, observed: Observed) -> Plan:
     """The steps in the order in which they are safe: bytes, layers, names, records, then one stack after the other."""
-    problems: List[str] = []
+    errors: List[str] = []
     steps: List[Step] = [
-        *_contents(desired, observed, problems),
+        *_contents(desired, observed, errors),
         *_layers(desired, observed),
         *_images(desired, observed),
         *_names(desired, observed),
@@ -57,31 +57,34 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     moves = [move for stack in desired.stacks for move in leave_old_path(stack, observed)]
     vacated = {step.path for step in [*takedown, *moves] if isinstance(step, Unmount)}
     for stack in desired.stacks:
-        StackPlanner(stack, observed, vacated, problems).plan(records, mounts)
+        StackPlanner(stack, observed, vacated, errors).plan(records, mounts)
     planned = {step.record.stack_id for step in [*takedown, *records, *mounts] if isinstance(step, SetAside)}
     of_names = {*(stack.spec.name for stack in desired.stacks), *desired.dropped_stacks}
     mounts += [SetAside(record, written=False) for record in lost_volatiles(observed.known, of_names, planned)]
-    removals, writes = _boot(desired, observed, problems)
+    removals, writes = _boot(desired, observed, errors)
     # Paths are left before they are taken: one stack may want the path of another.
     changes = [*takedown, *moves, *records, *mounts]
     if desired.has_services():
         # Loaded when it is needed, as all that is about services: many definitions have none.
-        from ansible_collections.strata.overlay.plugins.module_utils._plan.services import services_told, with_services
+        from ansible_collections.strata.overlay.plugins.module_utils._plan.services import (
+            services_notified,
+            with_services,
+        )
 
-        problems += services_told(desired, observed.host)
+        errors += services_notified(desired, observed.host)
         changes = with_services(changes, desired, observed.host)
     steps += [*removals, *changes, *writes]
-    problems += _detached_again(steps, observed)
-    problems += [text for text in _covered(steps, observed) if text not in problems]
+    errors += _detached_again(steps, observed)
+    errors += [text for text in _covered(steps, observed) if text not in errors]
     if desired.stage:
         steps = [step for step in steps if isinstance(step, (ImportContent, LinkLayer))]
-    problems += place_problems(steps, observed)
+    errors += place_problems(steps, observed)
     if not observed.exists and steps:
         steps.insert(0, CreateStore(observed.root))
-    return Plan(tuple(steps), tuple(problems))
+    return Plan(tuple(steps), tuple(errors))
 
 
-def _boot(desired: Desired, observed: Observed, problems: List[str]) -> Tuple[Sequence[Step], Sequence[Step]]:
+def _boot(desired: Desired, observed: Observed, errors: List[str]) -> Tuple[Sequence[Step], Sequence[Step]]:
     """What is removed before stacks go away, and what is written when they are there."""
     if not observed.host.boot.matters:
         return (), ()
@@ -89,26 +92,26 @@ def _boot(desired: Desired, observed: Observed, problems: List[str]) -> Tuple[Se
     from ansible_collections.strata.overlay.plugins.module_utils._plan.boot import plan_boot
 
     boot = plan_boot(desired, observed)
-    problems += boot.problems
+    errors += boot.errors
     return boot.removals, boot.writes
 
 
-def _contents(desired: Desired, observed: Observed, problems: List[str]) -> List[Step]:
+def _contents(desired: Desired, observed: Observed, errors: List[str]) -> List[Step]:
     wanted: Dict[str, str] = {}
     for record in desired.names.values():
         wanted.update(dict.fromkeys(record.diff_ids, f"{record.kind} {record.name}"))
     for stack in desired.stacks:
         for diff_id in (*stack.diff_ids, *stack.shown):
-            wanted.setdefault(diff_id, stack.spec.where)
+            wanted.setdefault(diff_id, stack.spec.label)
     steps: List[Step] = []
-    for diff_id, where in wanted.items():
+    for diff_id, label in wanted.items():
         if diff_id in observed.contents:
             continue
         if diff_id in desired.origins:
             steps.append(ImportContent(desired.origins[diff_id]))
         else:
-            problems.append(
-                f"{where}: the content {short(diff_id)} is missing from the store; define its layer with a source again"
+            errors.append(
+                f"{label}: the content {short(diff_id)} is missing from the store; define its layer with a source again"
             )
     return steps
 
@@ -169,7 +172,7 @@ def _differs(record: NameRecord, before: Optional[NameRecord]) -> bool:
 
 def _covered(steps: List[Step], observed: Observed) -> List[str]:
     """What others have mounted over mounts of ours that are to go: umount(2) would take theirs away."""
-    problems: List[str] = []
+    errors: List[str] = []
     for step in steps:
         if isinstance(step, (Unmount, Switch)):
             path = step.path if isinstance(step, Unmount) else step.stack.spec.path
@@ -177,8 +180,8 @@ def _covered(steps: List[Step], observed: Observed) -> List[str]:
             ours = ours_at(observed, path)
             foreign = [line for line in lines[lines.index(ours[0]) :] if line not in ours]
             if foreign:
-                problems.append(foreign_over(step.object, path, foreign[-1]))
-    return problems
+                errors.append(foreign_over(step.object, path, foreign[-1]))
+    return errors
 
 
 def _detached_again(steps: List[Step], observed: Observed) -> List[str]:
@@ -187,14 +190,14 @@ def _detached_again(steps: List[Step], observed: Observed) -> List[str]:
     """
     mounted = {step.stack.spec.name for step in steps if isinstance(step, Mount)}
     given_up = {step.record.stack_id for step in steps if isinstance(step, SetAside)}
-    problems: List[str] = []
+    errors: List[str] = []
     for step in steps:
         before = observed.known.stacks.get(step.name) if isinstance(step, Unmount) and step.detach else None
         if before and before.writable == "persistent" and before.name in mounted and before.stack_id not in given_up:
-            problems.append(
+            errors.append(
                 f"{step.object}: option 'on_busy': detach cannot be used here: {before.path} has to be unmounted, and "
                 "its persistent layer mounted again, while processes of the old tree may still write to it. Use "
                 "on_busy: fail and name what uses the stack in services, so that it is stopped meanwhile; or "
                 "on_change: reset, which begins with a new writable layer and sets the old one aside"
             )
-    return problems
+    return errors

@@ -174,12 +174,12 @@ def _with_way_back(change: ChangeRecord, steps: Sequence[Step], desired: Desired
     return replace(change, back=(), back_layers=()) if change.back == chain else change
 
 
-def services_told(desired: Desired, facts: HostFacts) -> List[str]:
+def services_notified(desired: Desired, facts: HostFacts) -> List[str]:
     """Services of the definition that this host cannot stop and start."""
-    problems: List[str] = []
+    errors: List[str] = []
     for stack in desired.stacks:
-        problems += service_problems(stack.spec.where, stack.spec.services, facts.systemd, facts.units)
-    return problems
+        errors += service_problems(stack.spec.label, stack.spec.services, facts.systemd, facts.units)
+    return errors
 
 
 def stopped_units(steps: Sequence[Step]) -> Mapping[str, Tuple[str, ...]]:

@@ -110,7 +110,7 @@ def lost_volatiles(known: Known, names: Set[str], planned: Set[str]) -> List[Sta
     present = {record.stack_id for record in known.stacks.values()}
     return [
         record
-        for record in known.asides
+        for record in known.detached_uppers
         if record.writable == "volatile" and record.name in names and record.stack_id not in present | planned
     ]
 
@@ -126,18 +126,18 @@ def leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
     return [Unmount(before.name, before.path, len(ours), detach, why, _ids(ours))] if ours else []
 
 
-def _service_words(spec: StackSpec) -> List[str]:
-    return [service.words() for service in spec.services]
+def _describe_services(spec: StackSpec) -> List[str]:
+    return [service.describe() for service in spec.services]
 
 
 class StackPlanner:
     """The steps of one stack."""
 
-    def __init__(self, stack: DesiredStack, observed: Observed, vacated: Set[str], problems: List[str]) -> None:
+    def __init__(self, stack: DesiredStack, observed: Observed, vacated: Set[str], errors: List[str]) -> None:
         self._stack = stack
         self._spec = stack.spec
         self._observed = observed
-        self._problems = problems
+        self._problems = errors
         self._before: Optional[StackRecord] = observed.known.stacks.get(stack.spec.name)
         self._shown = ours_at(observed, stack.spec.path)
         if stack.spec.state == "unmounted":
@@ -237,7 +237,7 @@ class StackPlanner:
             ("size", str(before.size), str(spec.size)),
             ("state", "mounted" if before.mounted else "unmounted", spec.state),
             ("boot", str(before.boot).lower(), str(spec.boot).lower()),
-            ("services", ", ".join(before.services) or "none", ", ".join(_service_words(spec)) or "none"),
+            ("services", ", ".join(before.services) or "none", ", ".join(_describe_services(spec)) or "none"),
         ):
             if old != new:
                 changes.append(f"{word} {old} becomes {new}")
@@ -307,5 +307,5 @@ class StackPlanner:
         if self._spec.state == "mounted":
             mounts = self._observed.mounts_of(self._spec.path)
             self._problems += path_problems(
-                self._spec.where, self._spec.path, self._spec.cover, self._facts(), mounts, self._shown
+                self._spec.label, self._spec.path, self._spec.cover, self._facts(), mounts, self._shown
             )

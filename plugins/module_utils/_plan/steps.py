@@ -42,13 +42,13 @@ class Step(Value):
         """Bytes that it writes (of file contents; 0 for what is only records)."""
         return 0
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """The step as a sentence without its full stop."""
         raise NotImplementedError
 
     def result(self) -> Dict[str, Any]:
         """The step as modules return it."""
-        return {"action": self.action, "object": self.object, "text": self.words(), "bytes": self.bytes}
+        return {"action": self.action, "object": self.object, "text": self.describe(), "bytes": self.bytes}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +61,7 @@ class CreateStore(Step):
     def object(self) -> str:
         return f"store {self.root}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"create the store {self.root}"
 
 
@@ -79,9 +79,9 @@ class ImportContent(Step):
     def bytes(self) -> int:
         return self.origin.size
 
-    def words(self) -> str:
+    def describe(self) -> str:
         verb = "copy" if self.origin.chain else "import"
-        return f"{verb} content {short(self.origin.diff_id)} from {self.origin.words}"
+        return f"{verb} content {short(self.origin.diff_id)} from {self.origin.description}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,8 +95,8 @@ class CopyLayers(Step):
     def object(self) -> str:
         return f"stack {self.name}"
 
-    def words(self) -> str:
-        return f"copy {self.origin.words} into a writable layer of stack {self.name}"
+    def describe(self) -> str:
+        return f"copy {self.origin.description} into a writable layer of stack {self.name}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,7 +115,7 @@ class LinkLayer(Step):
     def bytes(self) -> int:
         return self.size if self.layer.twin else 0
 
-    def words(self) -> str:
+    def describe(self) -> str:
         if self.fault != "missing":
             return f"repair layer {short(self.layer.chain_id)}: {self.fault}"
         above = f" above {short(self.layer.parent)}" if self.layer.parent else ""
@@ -138,7 +138,7 @@ class StoreImage(Step):
     def object(self) -> str:
         return f"image {self.name}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         image = short(self.origin.image.image_id)
         return f"store image {image}" if self.fault == "missing" else f"repair image {image}: {self.fault}"
 
@@ -154,7 +154,7 @@ class SetName(Step):
     def object(self) -> str:
         return f"{self.record.kind} {self.record.name}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         points_at = _points_at(self.record)
         if self.before is None:
             return f"name {points_at} '{self.record.name}'"
@@ -180,7 +180,7 @@ class DropName(Step):
     def object(self) -> str:
         return f"{self.kind} {self.name}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"forget the name '{self.name}'"
 
 
@@ -200,9 +200,9 @@ class WriteStack(Step):
 
     @property
     def object(self) -> str:
-        return self.stack.spec.where
+        return self.stack.spec.label
 
-    def words(self) -> str:
+    def describe(self) -> str:
         if self.before is None:
             return f"record stack {self.stack.spec.name}: {', '.join(self.stack.layers)}"
         return f"record stack {self.stack.spec.name}: {'; '.join(self.why)}"
@@ -234,7 +234,7 @@ class WriteStack(Step):
             history=history[: spec.generations],
             keep=spec.generations,
             style=spec.style,
-            services=tuple(service.words() for service in spec.services),
+            services=tuple(service.describe() for service in spec.services),
             boot=spec.boot,
             left=before.left if before else (),
             driver=self.stack.driver,
@@ -253,7 +253,7 @@ class SetAside(Step):
     def object(self) -> str:
         return f"stack {self.record.name}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         what = f"{self.record.writable} layer {self.record.stack_id[:12]} of stack {self.record.name}"
         return f"set the {what} aside" if self.written else f"remove the {what}"
 
@@ -272,7 +272,7 @@ class CompareUpper(Step):
     def object(self) -> str:
         return f"stack {self.name}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"see that nothing in stack {self.name} has changed since layer '{self.restack.layer}' was made of it"
 
 
@@ -294,7 +294,7 @@ class Unmount(Step):
     def object(self) -> str:
         return f"stack {self.name}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         times = f" ({self.count} mounts)" if self.count > 1 else ""
         return f"unmount {self.path}{times}: {self.why}"
 
@@ -307,9 +307,9 @@ class Mount(Step):
 
     @property
     def object(self) -> str:
-        return self.stack.spec.where
+        return self.stack.spec.label
 
-    def words(self) -> str:
+    def describe(self) -> str:
         count = len(self.stack.diff_ids)
         kind = {"none": "read-only"}.get(self.stack.spec.writable, self.stack.spec.writable)
         kind = f"{kind}, a copy" if self.stack.whole or self.stack.shown != self.stack.diff_ids else kind
@@ -335,9 +335,9 @@ class Switch(Step):
 
     @property
     def object(self) -> str:
-        return self.stack.spec.where
+        return self.stack.spec.label
 
-    def words(self) -> str:
+    def describe(self) -> str:
         count = len(self.stack.diff_ids)
         times = f" ({self.count} mounts)" if self.count > 1 else ""
         how = "without a gap" if self.gapless else "by unmounting and mounting"
@@ -352,14 +352,14 @@ class SetTop(Step):
 
     @property
     def object(self) -> str:
-        return self.stack.spec.where
+        return self.stack.spec.label
 
-    def words(self) -> str:
+    def describe(self) -> str:
         style = self.stack.spec.style
         mode = None if style.mode is None else f"{style.mode:04o}"
         wanted = (("owner", style.owner), ("group", style.group), ("mode", mode))
-        told = ", ".join(f"{word} {value}" for word, value in wanted if value is not None)
-        return f"set {told} of {self.stack.spec.path}"
+        changes = ", ".join(f"{word} {value}" for word, value in wanted if value is not None)
+        return f"set {changes} of {self.stack.spec.path}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -372,7 +372,7 @@ class ForgetStack(Step):
     def object(self) -> str:
         return f"stack {self.record.name}"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"forget stack {self.record.name}"
 
 
@@ -390,7 +390,7 @@ class Plan(NamedTuple):
     """The ordered steps from observed to desired, and what must be put right by the user first."""
 
     steps: Tuple[Step, ...]
-    problems: Tuple[str, ...]
+    errors: Tuple[str, ...]
 
     def results(self) -> List[Dict[str, Any]]:
         """The steps as modules return them."""

@@ -36,11 +36,11 @@ def run_prune_program(module: AnsibleModule) -> NoReturn:
 
 def _files(parameters: Dict[str, Any]) -> HelperFiles:
     given = {name: parameters[name] for name in prune_module_spec()}
-    problems: List[str] = []
-    check_root(given["root"], problems)
-    read_prune(given, "", problems)
-    if problems:
-        raise DefinitionError(problems)
+    errors: List[str] = []
+    check_root(given["root"], errors)
+    read_prune(given, "", errors)
+    if errors:
+        raise DefinitionError(errors)
     options = json.dumps({name: value for name, value in sorted(given.items()) if value is not None})
     body = ("for a timer: it removes from a store what nothing uses", f"main({options!r})")
     start = relative_name(program_module.__name__)

@@ -49,9 +49,11 @@ class _Taker:
         stacks = store.stacks()
         # A run that was ended may have written the record before it gave the stack another layer.
         present = {record.stack_id for record in stacks.values()}
-        asides = {stack_id: record for stack_id, record in self._asides().items() if stack_id not in present}
+        detached_uppers = {
+            stack_id: record for stack_id, record in self._detached_uppers().items() if stack_id not in present
+        }
         names = {name: record for name, record in ((n, store.name_record(n)) for n in store.names()) if record}
-        writable = {record.stack_id for record in [*stacks.values(), *asides.values()] if record.stack_id}
+        writable = {record.stack_id for record in [*stacks.values(), *detached_uppers.values()] if record.stack_id}
         directories = [name for name in _names_in(store.home) if HEX_ID.match(name) and name not in writable]
         recorded = set(_names_in(store.layerdb("").rstrip("/")))
         lost = tuple(name for name in directories if name not in recorded and self._is_writable(name))
@@ -62,8 +64,8 @@ class _Taker:
             names=names,
             name_use={name: _modified(store.name_file(name)) for name in names},
             stacks=stacks,
-            asides=asides,
-            aside_use={stack_id: _modified(store.aside_file(stack_id)) for stack_id in asides},
+            detached_uppers=detached_uppers,
+            detached_use={stack_id: _modified(store.detached_file(stack_id)) for stack_id in detached_uppers},
             contents=self._contents(),
             layers={SHA256 + name: _modified(store.layerdb(SHA256 + name)) for name in layer_ids},
             images={image_id: _modified(config_file(store, image_id)) for image_id in stored_images(store)},
@@ -88,7 +90,7 @@ class _Taker:
             if change is not None and change.back:
                 yield change.back
 
-    def _asides(self) -> Dict[str, StackRecord]:
+    def _detached_uppers(self) -> Dict[str, StackRecord]:
         found = {}
         for name in _names_in(f"{self._store.root}/strata/aside"):
             path = f"{self._store.root}/strata/aside/{name}"

@@ -31,7 +31,7 @@ class Removal:
     id: str
     paths: Tuple[str, ...]
     used: float
-    words: str
+    description: str
     bytes: int = 0
 
     @property
@@ -40,7 +40,7 @@ class Removal:
 
     def result(self) -> Dict[str, Any]:
         """As modules return it."""
-        return {"kind": self.kind, "id": self.id, "bytes": self.bytes, "text": self.words}
+        return {"kind": self.kind, "id": self.id, "bytes": self.bytes, "text": self.description}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Inventory:
 
     :ivar names: every name, with its last use in ``name_use``.
     :ivar stacks: every stack on record.
-    :ivar asides: writable layers set aside, by their directory's name; with last use in ``aside_use``.
+    :ivar detached_uppers: writable layers set aside, by their directory's name; with last use in ``detached_use``.
     :ivar contents: DiffID -> last use.
     :ivar layers: ChainID -> last use.
     :ivar images: id of an image -> last use.
@@ -88,8 +88,8 @@ class Inventory:
     names: Mapping[str, NameRecord]
     name_use: Mapping[str, float]
     stacks: Mapping[str, StackRecord]
-    asides: Mapping[str, StackRecord]
-    aside_use: Mapping[str, float]
+    detached_uppers: Mapping[str, StackRecord]
+    detached_use: Mapping[str, float]
     contents: Mapping[str, float]
     layers: Mapping[str, float]
     images: Mapping[str, float]

@@ -162,7 +162,7 @@ class _Planner:
         for key in keys:
             if not self._spec.labels or key in self._freed:
                 found += self._removal(key)
-        return found if self._spec.labels else [*found, *self._asides()]
+        return found if self._spec.labels else [*found, *self._detached_uppers()]
 
     def _removal(self, key: Key) -> List[Removal]:
         """The removal of an image, content or layer that no name refers to; none where a stack or a mount needs it."""
@@ -189,10 +189,10 @@ class _Planner:
         here = (set(self._inventory.contents) - gone) | needed
         return [_source(self._store, key) for key, ids in self._inventory.sources.items() if not here & set(ids)]
 
-    def _asides(self) -> List[Removal]:
+    def _detached_uppers(self) -> List[Removal]:
         return [
-            _upper(self._store, stack_id, record.name, self._inventory.aside_use[stack_id])
-            for stack_id, record in self._inventory.asides.items()
+            _upper(self._store, stack_id, record.name, self._inventory.detached_use[stack_id])
+            for stack_id, record in self._inventory.detached_uppers.items()
             if stack_id not in self._inventory.mounted_layers and not self._spec.keeps(record.name)
         ]
 
@@ -251,7 +251,7 @@ class _Planner:
             f"overlay2/{name} is a writable layer that no record knows; it is kept, and store_check tells more"
             for name in self._inventory.lost_uppers
         ]
-        mounted = self._inventory.mounted_layers & set(self._inventory.asides)
+        mounted = self._inventory.mounted_layers & set(self._inventory.detached_uppers)
         return notes + [f"overlay2/{name} was set aside and is still mounted; it is kept" for name in sorted(mounted)]
 
 
@@ -284,8 +284,8 @@ def _since(used: float) -> str:
 
 
 def _name(store: StorePaths, record: NameRecord, used: float) -> Removal:
-    words = f"forget the name '{record.name}'{_since(used)}"
-    return Removal("name", record.name, (store.name_file(record.name),), used, words)
+    message = f"forget the name '{record.name}'{_since(used)}"
+    return Removal("name", record.name, (store.name_file(record.name),), used, message)
 
 
 def _image(store: StorePaths, image_id: str, used: float) -> Removal:
@@ -307,14 +307,19 @@ def _layer(store: StorePaths, chain_id: str, used: float) -> Removal:
 
 
 def _upper(store: StorePaths, stack_id: str, stack: str, used: float) -> Removal:
-    paths = (store.aside_file(stack_id), store.mountdb(stack_id), store.layer(stack_id), store.link(link_id(stack_id)))
-    words = f"delete the writable layer {stack_id[:12]} that stack {stack} has left{_since(used)}"
-    return Removal("upper", stack_id, paths, used, words)
+    paths = (
+        store.detached_file(stack_id),
+        store.mountdb(stack_id),
+        store.layer(stack_id),
+        store.link(link_id(stack_id)),
+    )
+    message = f"delete the writable layer {stack_id[:12]} that stack {stack} has left{_since(used)}"
+    return Removal("upper", stack_id, paths, used, message)
 
 
 def _source(store: StorePaths, key: str) -> Removal:
-    words = f"forget what archive {key[:12]} was found to be: nothing of it is in the store"
-    return Removal("source", key, (store.source_file(key),), 0.0, words)
+    message = f"forget what archive {key[:12]} was found to be: nothing of it is in the store"
+    return Removal("source", key, (store.source_file(key),), 0.0, message)
 
 
 def _leftover(store: StorePaths, path: str) -> Removal:

@@ -57,8 +57,8 @@ class Prune(Step):
     def object(self) -> str:
         return f"{self.removal.kind} {self.removal.id}"
 
-    def words(self) -> str:
-        return f"prune: {self.removal.words} ({self.removal.bytes} bytes)"
+    def describe(self) -> str:
+        return f"prune: {self.removal.description} ({self.removal.bytes} bytes)"
 
 
 def choose(store: Store, inventory: Inventory, spec: PruneSpec, protected: AbstractSet[str]) -> PrunePlan:

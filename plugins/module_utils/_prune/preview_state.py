@@ -42,18 +42,18 @@ def leaving(steps: Iterable[Step], observed: Observed) -> Set[str]:
 
 def after(inventory: Inventory, steps: Sequence[Step], now: float) -> Inventory:
     """The inventory when the steps are done, all of them at the time ``now``."""
-    return _Foretold(inventory, now).take(steps)
+    return _PreviewState(inventory, now).take(steps)
 
 
-class _Foretold:
+class _PreviewState:
     def __init__(self, inventory: Inventory, now: float) -> None:
         self._inventory = inventory
         self._now = now
         self._names: Dict[str, NameRecord] = dict(inventory.names)
         self._name_use = dict(inventory.name_use)
         self._stacks: Dict[str, StackRecord] = dict(inventory.stacks)
-        self._asides: Dict[str, StackRecord] = dict(inventory.asides)
-        self._aside_use = dict(inventory.aside_use)
+        self._detached_uppers: Dict[str, StackRecord] = dict(inventory.detached_uppers)
+        self._detached_use = dict(inventory.detached_use)
         self._contents = dict(inventory.contents)
         self._layers = dict(inventory.layers)
         self._images = dict(inventory.images)
@@ -75,15 +75,15 @@ class _Foretold:
             elif isinstance(step, ForgetStack):
                 self._release_stack(self._stacks.pop(step.record.name, None))
             elif isinstance(step, SetAside) and step.written:
-                self._asides[step.record.stack_id] = step.record
-                self._aside_use[step.record.stack_id] = self._now
+                self._detached_uppers[step.record.stack_id] = step.record
+                self._detached_use[step.record.stack_id] = self._now
         return replace(
             self._inventory,
             names=self._names,
             name_use=self._name_use,
             stacks=self._stacks,
-            asides=self._asides,
-            aside_use=self._aside_use,
+            detached_uppers=self._detached_uppers,
+            detached_use=self._detached_use,
             contents=self._contents,
             layers=self._layers,
             images=self._images,

@@ -24,7 +24,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.namespaces i
 from ansible_collections.strata.overlay.plugins.module_utils._prune.inventory import take_inventory
 from ansible_collections.strata.overlay.plugins.module_utils._prune.model import Inventory, PrunePlan, Removal
 from ansible_collections.strata.overlay.plugins.module_utils._prune.preview import Freed, choose
-from ansible_collections.strata.overlay.plugins.module_utils._store.removals import sentence
+from ansible_collections.strata.overlay.plugins.module_utils._store.removals import removal_journal
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store, open_store
 from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
 
@@ -92,7 +92,7 @@ class Pruning:
         if not self._store.exists():
             return Pruned(PrunePlan((), ()))
         self._store.prepare()
-        if self._store.condemnations():
+        if self._store.removal_journals():
             with self._store.changing(self._timeout):
                 pass  # whoever changes a store finishes first what a killed prune has begun
         try:
@@ -100,7 +100,7 @@ class Pruning:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            made = self._make_room()
+            made = self._make_space()
             if not made.removals:
                 raise
             rest = self._run()
@@ -116,7 +116,7 @@ class Pruning:
                 return locked
         return Pruned(PrunePlan((), ()))
 
-    def _make_room(self) -> PrunePlan:
+    def _make_space(self) -> PrunePlan:
         """On a disk so full that no list of what goes can be written: what nothing refers to goes one by one, under the
         lock, with nothing written at all. Names stay for the prune that comes after.
         """
@@ -149,7 +149,7 @@ class Pruning:
         store = self._store
         done: Pruned | None = None
         try:
-            with store.workspace() as workspace, sentence(store, workspace, _paths(store, sight.plan)) as made:
+            with store.workspace() as workspace, removal_journal(store, workspace, _paths(store, sight.plan)) as made:
                 tags = self._tags_without(sight.plan, workspace)
                 with store.changing(self._timeout):
                     started = time.monotonic()
@@ -157,7 +157,7 @@ class Pruning:
                     if same:
                         # First the tags: one that has lost its name would be Docker's only.
                         tags.commit()
-                        made.pronounce()
+                        made.commit()
                         locked = time.monotonic() - started
                     elif last:
                         done = self._remove_locked(workspace)
@@ -173,9 +173,9 @@ class Pruning:
         """The same on a store that others change all the time: everything but deleting under its lock."""
         started = time.monotonic()
         plan = self._choose(take_inventory(self._store))
-        with sentence(self._store, workspace, _paths(self._store, plan)) as made:
+        with removal_journal(self._store, workspace, _paths(self._store, plan)) as made:
             self._tags_without(plan, workspace).commit()
-            made.pronounce()
+            made.commit()
             plan = _with_left(plan, made.execute())
         return Pruned(plan, time.monotonic() - started)
 
@@ -275,12 +275,12 @@ def _difference(plan: PrunePlan) -> Dict[str, str]:
 
 def prune(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     """The work of the module ``prune``; DefinitionError tells every mistake."""
-    problems: List[str] = []
-    options = check_options("", parameters, prune_module_spec(), problems)
-    root = check_root(options["root"], problems)
-    spec = read_prune(options, "", problems)
-    if problems:
-        raise DefinitionError(problems)
+    errors: List[str] = []
+    options = check_options("", parameters, prune_module_spec(), errors)
+    root = check_root(options["root"], errors)
+    spec = read_prune(options, "", errors)
+    if errors:
+        raise DefinitionError(errors)
     pruning = Pruning(open_store(root), spec, float(options["lock_timeout"]))
     return prune_result(Pruned(pruning.plan()) if check_mode else pruning.run())
 

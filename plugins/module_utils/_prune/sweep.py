@@ -31,7 +31,7 @@ def sweep(store: Store) -> None:
         if not is_record(name):
             store.discard(f"{sources}/{name}")  # half-written
     with contextlib.suppress(StrataError):  # a record that cannot be read may be of anything
-        _sweep_asides(store)
+        _sweep_detached_uppers(store)
         lost = list(_lost_writables(store))
         used = _used_layers(store) if lost else set()
         for stack_id in lost:
@@ -39,17 +39,17 @@ def sweep(store: Store) -> None:
                 discard_writable(store, stack_id)
 
 
-def _sweep_asides(store: Store) -> None:
+def _sweep_detached_uppers(store: Store) -> None:
     """Records of writable layers that were to be left, and were not, or that are gone."""
     present = {record.stack_id for record in store.stacks().values()}
-    for record in store.set_aside():
+    for record in store.detached_uppers():
         if record.stack_id in present or not os.path.lexists(store.layer(record.stack_id)):
-            store.discard(store.aside_file(record.stack_id))
+            store.discard(store.detached_file(record.stack_id))
 
 
 def _lost_writables(store: Store) -> Iterator[str]:
     """Writable layers made for a stack that never came to have them: found by their records in layerdb."""
-    known = {record.stack_id for record in [*store.stacks().values(), *store.set_aside()]}
+    known = {record.stack_id for record in [*store.stacks().values(), *store.detached_uppers()]}
     place = os.path.dirname(store.mountdb("x"))
     for name in sorted(os.listdir(place)) if is_directory(place) else []:
         # Of Docker's own containers the record has another name than the layer.

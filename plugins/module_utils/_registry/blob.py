@@ -31,12 +31,12 @@ _RANGE = re.compile(r"^bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
 class BlobSource(Protocol):
     """Someone who has blobs.
 
-    :ivar words: it, for messages.
+    :ivar description: it, for messages.
     :ivar pauses: seconds before each further attempt.
     """
 
     @property
-    def words(self) -> str: ...
+    def description(self) -> str: ...
 
     @property
     def pauses(self) -> Sequence[float]: ...
@@ -115,7 +115,7 @@ class BlobStream(io.RawIOBase):
         piece = self._next(size)
         self._hash.update(piece)
         self._at += len(piece)
-        self._givers.setdefault(self._sources[0].words)
+        self._givers.setdefault(self._sources[0].description)
         return piece
 
     def _next(self, size: int) -> bytes:
@@ -130,7 +130,7 @@ class BlobStream(io.RawIOBase):
                     if self._got >= ENOUGH:
                         self._breaks, self._got = 0, 0
                     return piece
-                raise RequestError(f"{self._sources[0].words} ended the connection too early", passing=True)
+                raise RequestError(f"{self._sources[0].description} ended the connection too early", passing=True)
             except RequestError as error:
                 self._recover(error, is_worth_waiting(error), error.wait)
             except StrataError as error:
@@ -150,14 +150,15 @@ class BlobStream(io.RawIOBase):
         if response.status == 206:
             found = _RANGE.match(response.header("Content-Range"))
             if not found or int(found.group(1)) != self._at:
-                raise RequestError(f"{self._sources[0].words} gives another part of the blob than was asked for")
+                raise RequestError(f"{self._sources[0].description} gives another part of the blob than was asked for")
             return
         if response.length is not None and response.length != self._size:
             raise RequestError(
-                f"{self._sources[0].words} has {response.length} bytes and should have {self._size}: it is damaged"
+                f"{self._sources[0].description} has {response.length} bytes and should have {self._size}: "
+                "it is damaged"
             )
         if not skip(response.read, self._at):
-            raise RequestError(f"{self._sources[0].words} ended the connection too early", passing=True)
+            raise RequestError(f"{self._sources[0].description} ended the connection too early", passing=True)
 
     def _recover(self, error: StrataError, is_passing: bool, wait: float) -> None:
         """Wait and stay with the source, or turn to the next one."""

@@ -111,7 +111,7 @@ class Registry:
         for endpoint in list(self._endpoints[:-1]):
             try:
                 found = persist(lambda one=endpoint: ask(one), endpoint.pauses)  # type: ignore[misc]
-                check(found, endpoint.words)
+                check(found, endpoint.description)
                 return found
             except StrataError as error:
                 reasons.append(str(error))
@@ -126,14 +126,14 @@ class Registry:
             raise StrataError(last_of([*reasons, str(error)])) from error
 
 
-def _check_document(served: Served, words: str) -> None:
-    read_document(served.body, served.media_type, f"{words}: manifest {served.digest}")
+def _check_document(served: Served, message: str) -> None:
+    read_document(served.body, served.media_type, f"{message}: manifest {served.digest}")
 
 
 class Endpoint:
     """A registry or mirror, as the place of one repository.
 
-    :ivar words: it, for messages.
+    :ivar description: it, for messages.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Endpoint:
         client: Client,
         address: str,
         repository: str,
-        words: str,
+        message: str,
         login: Callable[[], Login],
         *,
         plain_http: bool,
@@ -151,13 +151,13 @@ class Endpoint:
         """
         :param actions: that are wanted of the repository: ``pull``, or ``pull,push``.
         """
-        self.words = words
+        self.description = message
         self.pauses = pauses
         self._client = client
         self._address = address
         self._repository = repository
         self._plain_http = plain_http
-        self._says_plain_http = plain_http
+        self._answers_plain_http = plain_http
         self._authorizer = Authorizer(client, f"repository:{repository}:{actions}", login, self._may_ask_for_tokens)
 
     def manifest(self, wanted: str) -> Served:
@@ -167,10 +167,10 @@ class Endpoint:
             body = response.body(MAX_MANIFEST)
             media_type = response.header("Content-Type").partition(";")[0].strip().lower()
         if len(body) > MAX_MANIFEST:
-            raise RequestError(f"{self.words}: {what} has more than {MAX_MANIFEST} bytes, which are not read")
+            raise RequestError(f"{self.description}: {what} has more than {MAX_MANIFEST} bytes, which are not read")
         digest = sha256(body)
         if ":" in wanted and digest != wanted:
-            raise RequestError(f"{self.words} served {digest} for {what}; it is damaged")
+            raise RequestError(f"{self.description} served {digest} for {what}; it is damaged")
         return Served(body, media_type, digest)
 
     def blob(self, digest: str, offset: int) -> Response:
@@ -186,7 +186,7 @@ class Endpoint:
             raise self._refused(response, f"for {what} of {self._repository}")
 
     def _refused(self, response: Response, asked: str) -> RequestError:
-        return refusal(response, f"{asked}, {self.words}", self._authorizer.used, self._authorizer.secrets)
+        return refusal(response, f"{asked}, {self.description}", self._authorizer.used, self._authorizer.secrets)
 
     def _ask(self, path: str, headers: Dict[str, str], data: Optional[Body] = None, method: str = "") -> Response:
         """Any answer; one that asks who wants to know is answered first."""
@@ -209,7 +209,7 @@ class Endpoint:
 
     def _may_ask_for_tokens(self, origin: Origin) -> bool:
         """A login goes without TLS only where the user wrote so, or where it does not leave this machine."""
-        if origin.scheme == "https" or self._says_plain_http:
+        if origin.scheme == "https" or self._answers_plain_http:
             return True
         return self._plain_http and is_loopback(str(origin))
 
@@ -219,20 +219,20 @@ class Endpoint:
             challenges = parse_challenges(response.all("WWW-Authenticate"))
             return self._authorizer.answer(challenges, self._url(path))
         except RequestError as error:
-            message = f"{self.words}: {error}"
+            message = f"{self.description}: {error}"
             raise RequestError(message, error.passing, error.wait, error.status) from error
 
     def _open(self, path: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
         try:
-            return self._open_as_told(path, headers, data, method)
+            return self._open_redirected(path, headers, data, method)
         except RequestError as error:
             # As with Docker, a registry on this machine may do without TLS and nobody has to say so.
             if not error.speaks_http or not is_loopback(self._address):
                 raise
             self._plain_http = True
-            return self._open_as_told(path, headers, data, method)
+            return self._open_redirected(path, headers, data, method)
 
-    def _open_as_told(self, path: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
+    def _open_redirected(self, path: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
         return self._client.open(self._url(path), {**headers, **self._authorizer.headers()}, data, method)
 
     def _url(self, path: str) -> str:
@@ -269,5 +269,5 @@ def _mirror(client: Client, reference: Reference, mirror: Mirror, access: Access
     def login() -> Login:
         return find_login(mirror.host, repository, access.auth_file, os.environ)
 
-    words = f"mirror {mirror.host}"
-    return Endpoint(client, mirror.host, repository, words, login, plain_http=mirror.plain_http, pauses=ONE_MORE)
+    message = f"mirror {mirror.host}"
+    return Endpoint(client, mirror.host, repository, message, login, plain_http=mirror.plain_http, pauses=ONE_MORE)

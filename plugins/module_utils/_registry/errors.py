@@ -17,7 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._source.credentials
 from ansible_collections.strata.overlay.plugins.module_utils._source.http import RequestError, Response
 
 _MAX_BODY = 1 << 16
-_MAX_WORDS = 300
+_MAX_MESSAGE = 300
 
 
 def refusal(response: Response, asked: str, login: Login, secrets: Sequence[str]) -> RequestError:
@@ -26,27 +26,27 @@ def refusal(response: Response, asked: str, login: Login, secrets: Sequence[str]
     :param asked: who was asked for what, as "asked for manifest 1.0 of team/app, registry.example.com".
     :param secrets: what must not be in the message, whatever the server said.
     """
-    said = said_by(response, secrets)
+    answer_text = message_of(response, secrets)
     answer = f"{response.status} {http.client.responses.get(response.status, '')}".strip()
     by = f"redirects to {response.host}, which " if response.redirected else ""
-    words = f"asked {asked} {by}answered {answer}" + (f" ({said})" if said else "")
+    message = f"asked {asked} {by}answered {answer}" + (f" ({answer_text})" if answer_text else "")
     if response.wait:
-        words += f", and to come back in {response.wait:.0f} seconds"
-    return RequestError(f"{words}. {_advice(response, login)}", response.may_pass, response.wait, response.status)
+        message += f", and to come back in {response.wait:.0f} seconds"
+    return RequestError(f"{message}. {_advice(response, login)}", response.may_pass, response.wait, response.status)
 
 
-def said_by(response: Response, secrets: Sequence[str]) -> str:
+def message_of(response: Response, secrets: Sequence[str]) -> str:
     """Codes and messages in a registry's JSON, or the error of a token server; "" where there is none."""
     try:
         data = json.loads(response.body(_MAX_BODY))
     except (RequestError, ValueError, RecursionError):
         return ""
     # Before it is cut and cleaned: half of a secret would not be known any more.
-    words = _conceal("; ".join(_words(data)), secrets)
-    return re.sub(r"[^\x20-\x7e\u00a0-\ud7ff]+", " ", words)[:_MAX_WORDS].strip()
+    message = _conceal("; ".join(_messages(data)), secrets)
+    return re.sub(r"[^\x20-\x7e\u00a0-\ud7ff]+", " ", message)[:_MAX_MESSAGE].strip()
 
 
-def _words(data: Any) -> Sequence[str]:
+def _messages(data: Any) -> Sequence[str]:
     if not isinstance(data, dict):
         return []
     errors = data.get("errors")
@@ -73,8 +73,8 @@ def _advice(response: Response, login: Login) -> str:
         if login.is_anonymous:
             return "Give username and password, or an auth_file with a login for it, and check the repository's name"
         who = f"user {login.username!r}" if login.username else "the login"
-        where = f" from {login.found}" if login.found else ""
-        return f"Check {who}{where}: the password or token, and what it may do with this repository"
+        origin = f" from {login.found}" if login.found else ""
+        return f"Check {who}{origin}: the password or token, and what it may do with this repository"
     if status == 413:
         return "It takes none so large: raise the limit of the registry, or of what stands before it"
     if status == 404:

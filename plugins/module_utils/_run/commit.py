@@ -20,11 +20,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition.service
 from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import Restack, StackSpec, read_stack
 from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import check_options
 from ansible_collections.strata.overlay.plugins.module_utils._info.stack import known_stack
-from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import picture
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import snapshot
 from ansible_collections.strata.overlay.plugins.module_utils._linux.init_system import has_systemd
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
 from ansible_collections.strata.overlay.plugins.module_utils._run.engine import Run
-from ansible_collections.strata.overlay.plugins.module_utils._services.freeze import Quiet, kept_quiet, plan_quiet
+from ansible_collections.strata.overlay.plugins.module_utils._services.freeze import (
+    ServiceFreeze,
+    plan_freeze,
+    services_frozen,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._services.systemd import ServiceManager, Systemd
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import NO_DIFFERENCE, upper_tree
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import StackRecord
@@ -56,13 +60,13 @@ class CommitSpec:
 
 def read_commit(parameters: Mapping[str, Any]) -> CommitSpec:
     """Options as written; DefinitionError tells every mistake."""
-    problems: List[str] = []
-    options = check_options("", parameters, commit_module_spec(), problems)
-    root = check_root(options["root"], problems)
-    stack = check_name(f"commit of stack {options['stack']}", options["stack"], problems)
-    name = check_name(f"commit of stack {options['stack']}", options["name"], problems)
-    if problems:
-        raise DefinitionError(problems)
+    errors: List[str] = []
+    options = check_options("", parameters, commit_module_spec(), errors)
+    root = check_root(options["root"], errors)
+    stack = check_name(f"commit of stack {options['stack']}", options["stack"], errors)
+    name = check_name(f"commit of stack {options['stack']}", options["name"], errors)
+    if errors:
+        raise DefinitionError(errors)
     labels = {str(key): str(value) for key, value in (options["labels"] or {}).items()}
     timeout = float(options["lock_timeout"])
     return CommitSpec(root, timeout, stack, name, labels, options["services"], options["restack"])
@@ -81,57 +85,57 @@ class Commit:
         """The module's result."""
         with self._store.reading(self._spec.timeout):
             record = known_stack(self._store, self._spec.stack)
-            problems = self._problems(record)
-        if problems:
-            raise DefinitionError(problems)
+            errors = self._problems(record)
+        if errors:
+            raise DefinitionError(errors)
         if self._is_done(record):
             # A run that was killed may have left it unmounted.
             finished = self._run(Definition(self._spec.root, (), (_as_recorded(record),)))
-            return self._result(finished, record, Quiet(), record.diff_ids)
-        quiet = self._plan_quiet(record)
-        with kept_quiet(record.name, Quiet() if self._check_mode else quiet, self._manager):
+            return self._result(finished, record, ServiceFreeze(), record.diff_ids)
+        freeze = self._plan_freeze(record)
+        with services_frozen(record.name, ServiceFreeze() if self._check_mode else freeze, self._manager):
             result = self._run(self._definition(record))
-        return self._result(result, record, quiet, (*record.diff_ids, *result["layers"][self._spec.name]))
+        return self._result(result, record, freeze, (*record.diff_ids, *result["layers"][self._spec.name]))
 
     def _run(self, definition: Definition) -> Dict[str, Any]:
         parameters = {"lock_timeout": self._spec.timeout}
         return Run("commit", parameters, self._check_mode, definition=definition).execute()
 
     def _problems(self, record: StackRecord) -> List[str]:
-        where = f"commit of stack {record.name}"
+        label = f"commit of stack {record.name}"
         spec = self._spec
         found: List[str] = []
         if not record.stack_id:
-            return [f"{where}: the stack is read-only, so it holds no changes; nothing can be made of them"]
+            return [f"{label}: the stack is read-only, so it holds no changes; nothing can be made of them"]
         if record.whole:
-            return [f"{where}: the stack {NO_DIFFERENCE}; a layer can be made of its directory (dir)"]
+            return [f"{label}: the stack {NO_DIFFERENCE}; a layer can be made of its directory (dir)"]
         if record.style.idmapped:
             found.append(
-                f"{where}: the stack shows its layers with mapped owners (idmap); what is written in it has those "
+                f"{label}: the stack shows its layers with mapped owners (idmap); what is written in it has those "
                 "owners, and as a layer of it they would be mapped once more"
             )
         if not os.path.isdir(upper_tree(self._store, record)):
             why = (
                 "it is volatile and not mounted" if record.writable == "volatile" else "run strata.overlay.store_check"
             )
-            found.append(f"{where}: its writable layer is not there: {why}")
+            found.append(f"{label}: its writable layer is not there: {why}")
         if spec.restack and record.writable == "volatile":
-            found.append(f"{where}: option 'restack' needs a stack with writable: persistent; this one is volatile")
+            found.append(f"{label}: option 'restack' needs a stack with writable: persistent; this one is volatile")
         if spec.restack and spec.services == "freeze":
             found.append(
-                f"{where}: option 'restack' unmounts the stack, and what is frozen keeps it busy; use services: stop"
+                f"{label}: option 'restack' unmounts the stack, and what is frozen keeps it busy; use services: stop"
             )
         if spec.restack and spec.name in record.layers and not self._is_done(record):
             found.append(
-                f"{where}: option 'name': layer {spec.name} is among the layers of the stack already, and would "
+                f"{label}: option 'name': layer {spec.name} is among the layers of the stack already, and would "
                 "be lost from them; choose another name"
             )
         known = self._store.name_record(spec.name)
         if known is not None and known.kind == "image":
-            found.append(f"{where}: option 'name': {spec.name} is the name of an image; choose another")
+            found.append(f"{label}: option 'name': {spec.name} is the name of an image; choose another")
         if spec.services != "run" and record.services and not has_systemd():
             found.append(
-                f"{where}: option 'services' needs systemd, which does not run this host or does not obey this user; "
+                f"{label}: option 'services' needs systemd, which does not run this host or does not obey this user; "
                 "leave it out"
             )
         return found
@@ -144,12 +148,12 @@ class Commit:
         upper = upper_tree(self._store, record)
         return known is not None and known.diff_ids == record.diff_ids[-1:] and not os.listdir(upper)
 
-    def _plan_quiet(self, record: StackRecord) -> Quiet:
+    def _plan_freeze(self, record: StackRecord) -> ServiceFreeze:
         if self._spec.services == "run" or not record.services:
-            return Quiet()
+            return ServiceFreeze()
         units = [service.unit for service in recorded_services(record.services)]
         states = self._manager.states(units)
-        return plan_quiet(self._spec.services, [unit for unit in units if states[unit].running])
+        return plan_freeze(self._spec.services, [unit for unit in units if states[unit].running])
 
     def _definition(self, record: StackRecord) -> Definition:
         """Look at the writable layer, when its services are still, and say what the commit comes to."""
@@ -158,15 +162,17 @@ class Commit:
         layer = LayerSpec(f"commit of stack {record.name}", self._spec.name, source, labels=self._spec.labels)
         if not self._spec.restack:
             return Definition(self._spec.root, (layer,), ())
-        restack = Restack(self._spec.name, upper, picture(upper))
+        restack = Restack(self._spec.name, upper, snapshot(upper))
         stack = replace(_as_recorded(record), on_change="reset", restack=restack)
         return Definition(self._spec.root, (layer,), (stack,))
 
-    def _result(self, result: Dict[str, Any], record: StackRecord, quiet: Quiet, diff_ids: Any) -> Dict[str, Any]:
+    def _result(
+        self, result: Dict[str, Any], record: StackRecord, freeze: ServiceFreeze, diff_ids: Any
+    ) -> Dict[str, Any]:
         # Check mode finds services running that a run has stopped by then.
-        steps = [step for step in result["plan"] if not quiet.jobs or step["action"] not in _ENGINE_S]
+        steps = [step for step in result["plan"] if not freeze.jobs or step["action"] not in _ENGINE_S]
         if steps:
-            steps = [*_told(record.name, quiet.jobs), *steps, *_told(record.name, quiet.back)]
+            steps = [*_shown(record.name, freeze.jobs), *steps, *_shown(record.name, freeze.back)]
         warnings = list(result.get("warnings") or [])
         if self._spec.services != "run" and not record.services:
             warnings.append(f"stack {record.name} has no services on record, so none was kept still")
@@ -187,7 +193,7 @@ def _as_recorded(record: StackRecord) -> StackSpec:
     return replace(stack, state="mounted" if record.mounted else "unmounted", cover=True)
 
 
-def _told(stack: str, jobs: Any) -> List[Dict[str, Any]]:
+def _shown(stack: str, jobs: Any) -> List[Dict[str, Any]]:
     """Services as steps of the plan."""
     if not jobs:
         return []

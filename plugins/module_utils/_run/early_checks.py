@@ -20,21 +20,21 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.request impo
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 
-def sketch_problems(store: Store, told: Mapping[str, Any]) -> List[str]:
+def early_errors(store: Store, facts: Mapping[str, Any]) -> List[str]:
     """Unknown layer names and unusable paths.
 
-    :param told: ``stacks``: name, path, cover and the layer names of each; ``defined``: names of the definition's
+    :param facts: ``stacks``: name, path, cover and the layer names of each; ``defined``: names of the definition's
         own layers.
     """
-    problems: List[str] = []
+    errors: List[str] = []
     mounts = read(store.home)
-    known = {*told["defined"], *store.names()}
-    for stack in told["stacks"]:
-        where = f"stack {stack['name']}"
-        problems += [unknown_layer(where, name, known) for name in stack["layers"] if name not in known]
+    known = {*facts["defined"], *store.names()}
+    for stack in facts["stacks"]:
+        label = f"stack {stack['name']}"
+        errors += [unknown_layer(label, name, known) for name in stack["layers"] if name not in known]
         if stack["path"]:
-            facts = path_facts(stack["path"])
-            here = by_path(mounts).get(facts.resolved, [])
-            ours = of_store_at(mounts, facts.resolved, store.root) if store.exists() else []
-            problems += path_problems(where, stack["path"], stack["cover"], facts, here, ours)
-    return problems
+            found = path_facts(stack["path"])
+            here = by_path(mounts).get(found.resolved, [])
+            ours = of_store_at(mounts, found.resolved, store.root) if store.exists() else []
+            errors += path_problems(label, stack["path"], stack["cover"], found, here, ours)
+    return errors

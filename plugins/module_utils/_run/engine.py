@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import told
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import controller_facts
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
 from ansible_collections.strata.overlay.plugins.module_utils._linux.workers import Report
 from ansible_collections.strata.overlay.plugins.module_utils._module import exit_module, guarded
@@ -57,18 +57,18 @@ class Run:
 
     def execute(self) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
-        with contextlib.ExitStack() as room:
+        with contextlib.ExitStack() as resources:
             known, sources = self._look_ahead()
             lacking = self._request.lacking() if sources else []
             if lacking:
                 # Archives are read once, by the call that is given all the rest.
                 return {"changed": False, "missing": lacking}
-            ahead = self._read_ahead(room, known, sources)
+            ahead = self._read_ahead(resources, known, sources)
             # Loaded when it is needed, so mostly by `_load_all`.
-            from ansible_collections.strata.overlay.plugins.module_utils._run.reconcile import Course
+            from ansible_collections.strata.overlay.plugins.module_utils._run.reconcile import Reconciliation
 
-            course = Course(self._request, self._cache, self._check_mode, self._report)
-            return course.run(room.pop_all(), ahead)
+            reconciliation = Reconciliation(self._request, self._cache, self._check_mode, self._report)
+            return reconciliation.run(resources.pop_all(), ahead)
 
     def secrets(self) -> Set[str]:
         """What no message and no log may show."""
@@ -76,16 +76,16 @@ class Run:
 
     def _look_ahead(self) -> Tuple[Dict[Source, Digested], List[Unread]]:
         request = self._request
-        if self._check_mode or request.problems:
+        if self._check_mode or request.errors:
             return {}, []
-        return look_ahead(request.definition, request.provided, request.store, self._cache)
+        return look_ahead(request.definition, request.controller_layers, request.store, self._cache)
 
     def _read_ahead(
-        self, room: contextlib.ExitStack, known: Mapping[Source, Digested], sources: Sequence[Unread]
+        self, resources: contextlib.ExitStack, known: Mapping[Source, Digested], sources: Sequence[Unread]
     ) -> ReadAhead:
         """Unpack what has to be read anyway for the plan to be made.
 
-        :param room: holds what was unpacked.
+        :param resources: holds what was unpacked.
         """
         store, without = self._request.store, ReadAhead(known, {})
         if not sources:
@@ -95,25 +95,25 @@ class Run:
             # What fails is not told here: resolving reads them all once more, and tells all mistakes together.
             with contextlib.suppress(StrataError, OSError):
                 ahead = read_ahead(workspace, sources, store, self._cache, self._report, _load_all)
-                room.enter_context(own.pop_all())
+                resources.enter_context(own.pop_all())
                 return replace(ahead, digests={**known, **ahead.digests})
         # Should the others be there the next time, the times of these have to be settled all the same.
         settled = [item for item in sources if item.before]
-        return self._read_ahead(room, known, settled) if len(settled) < len(sources) else without
+        return self._read_ahead(resources, known, settled) if len(settled) < len(sources) else without
 
 
 def _load_all() -> object:
     """What a run needs that changes something."""
-    from ansible_collections.strata.overlay.plugins.module_utils._run.reconcile import Course, applier
+    from ansible_collections.strata.overlay.plugins.module_utils._run.reconcile import Reconciliation, applier
 
-    return Course, applier()
+    return Reconciliation, applier()
 
 
 def run_module(module: AnsibleModule, name: str) -> NoReturn:
     """Bring the host to a module's parameters and end the module."""
 
     def run() -> Dict[str, Any]:
-        with progress_file(str(told(module.params).get("progress", ""))) as report:
+        with progress_file(str(controller_facts(module.params).get("progress", ""))) as report:
             call = Run(name, module.params, module.check_mode, report)
             # AnsibleModule knows only of those in its options, and some came in the controller's words.
             module.no_log_values |= call.secrets()

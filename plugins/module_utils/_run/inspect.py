@@ -49,12 +49,12 @@ def _as_it_is(view: View) -> View:
     return view
 
 
-class Survey:
+class Inspection:
     """A request held against this host."""
 
     def __init__(self, request: Request, images: Mapping[str, ImageOrigin]) -> None:
         """
-        :param images: those of the definition, by their ``where``.
+        :param images: those of the definition, by their ``label``.
         """
         self._request = request
         self._store = request.store
@@ -64,7 +64,7 @@ class Survey:
 
     def look(self, origins: Mapping[str, Origin], workspace: str = "") -> View:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
-        problems = list(self._request.problems)
+        errors = list(self._request.errors)
         known = remember(self._store)
         abilities = self._abilities = self._abilities or find_abilities()
         faults = StoreFaults()
@@ -73,11 +73,11 @@ class Survey:
             uppers = any(stack.writable == "persistent" and stack.driver in ("auto", "overlay") for stack in stacks)
             faults = self._store_faults(abilities, uppers)
         drivers = Drivers(abilities, faults)
-        desired = desire(self._request.definition, origins, known, problems, self._images, drivers)
+        desired = desire(self._request.definition, origins, known, errors, self._images, drivers)
         observed = observe(self._store, desired, known, abilities, workspace)._replace(faults=faults)
         planned = plan(desired, observed)
-        if problems or planned.problems:
-            raise DefinitionError([*problems, *planned.problems])
+        if errors or planned.errors:
+            raise DefinitionError([*errors, *planned.errors])
         # The difference is taken now: names are read when they are asked for, and later they are others.
         return View(desired, observed, planned, difference(desired, observed, planned))
 
@@ -127,10 +127,10 @@ def run_plan(module: AnsibleModule) -> NoReturn:
         request = Request("apply", module.params)
         # AnsibleModule knows only of those in its options, and here the definition is in the controller's words.
         module.no_log_values |= request.definition.secrets()
-        survey = Survey(request, request.sent_images())
-        view = survey.first_look(request.sent_origins())
+        inspection = Inspection(request, request.sent_images())
+        view = inspection.first_look(request.sent_origins())
         if request.notes_use and not module.check_mode:
-            survey.note_use(view)
+            inspection.note_use(view)
         return {**result_of(request.module, view, Outcome(), {}), "missing": awaited(view.plan)}
 
     exit_module(module, guarded(module, look, changes=True))

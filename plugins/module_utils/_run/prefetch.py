@@ -59,7 +59,7 @@ Found = Tuple[Dict[Source, Digested], List[Unread]]
 
 
 def look_ahead(
-    definition: Definition, provided: Mapping[str, Mapping[str, Any]], store: Store, cache: DigestCache
+    definition: Definition, controller_layers: Mapping[str, Mapping[str, Any]], store: Store, cache: DigestCache
 ) -> Found:
     """What servers say is unchanged; and the sources of unknown DiffID whose content the store likely lacks.
 
@@ -67,15 +67,15 @@ def look_ahead(
     unpacked only when it has become something new. A writable layer has become something new whenever it is not known,
     and what lies under a URL when its server does not say otherwise.
 
-    :param provided: what the controller found out of its layers, by their ``where``.
+    :param controller_layers: what the controller found out of its layers, by their ``label``.
     """
     known: Dict[Source, Digested] = {}
     unread: Dict[Source, Unread] = {}
     packed = _Packed(definition, store, cache)
     for layer in definition.sources():
         source = layer.read_from
-        if layer.where in provided:
-            unread.update({item.source: item for item in packed.sent(layer, provided[layer.where])})
+        if layer.label in controller_layers:
+            unread.update({item.source: item for item in packed.sent(layer, controller_layers[layer.label])})
             continue
         if source.kind not in _READ_HERE or source in known or source in unread:
             continue
@@ -88,10 +88,10 @@ def look_ahead(
         with contextlib.suppress(OSError, StrataError):  # what is wrong with it is told when it is resolved
             found = _ask(layer, store, cache) if source.kind == "url" else recall(source_key(source), cache)
             if found is None:
-                unread[source] = _unread(source, layer.where)
+                unread[source] = _unread(source, layer.label)
             elif source.kind == "url":
                 known[source] = found
-    asked = [item for item in unread.values() if item.source.kind in _ASKED or item.words]
+    asked = [item for item in unread.values() if item.source.kind in _ASKED or item.description]
     others = [item for item in unread.values() if item not in asked]
     before = store.imported_from() if others else set()
     return known, asked + [item for item in others if describe(item.source) not in before]
@@ -117,12 +117,12 @@ class _Packed:
         if before:  # else it is what the controller says that it is
             yield Unread(
                 origin.source._replace(limits=layer.source.limits),
-                words=origin.words,
+                description=origin.description,
                 diff_id=origin.diff_id,
                 source_digest=origin.source_digest,
                 before=before,
                 inline=bool(facts.get("inline")),
-                where=layer.where,
+                label=layer.label,
             )
 
     def look(self, layer: LayerSpec, known: Dict[Source, Digested], unread: Dict[Source, Unread]) -> None:
@@ -139,7 +139,7 @@ class _Packed:
             if self._store.has_content(found.diff_id):
                 known[source] = found
                 return
-        unread[source] = Unread(source, words=describe(source), before=self._before(layer), where=layer.where)
+        unread[source] = Unread(source, description=describe(source), before=self._before(layer), label=layer.label)
 
     def _before(self, layer: LayerSpec) -> Tuple[str, ...]:
         return tuple(map(self._store.content, self._contents.before(layer)))
@@ -162,14 +162,14 @@ def read_ahead(
     results = stage_unread(workspace, sources, find_abilities(), report, meanwhile)
     digests: Dict[Source, Digested] = {}
     staged: Dict[str, ContentRecord] = {}
-    for item, key, (unpacked, told) in zip(sources, keys, results):
-        source, source_digest = item.source, told.get("source_digest", "")
+    for item, key, (unpacked, facts) in zip(sources, keys, results):
+        source, source_digest = item.source, facts.get("source_digest", "")
         digests[source] = Digested(
             unpacked.diff_id, unpacked.size, source_digest=source_digest, left_out=unpacked.left_out
         )
-        staged[unpacked.diff_id] = content_record(unpacked, item.words or describe(source), source_digest)
+        staged[unpacked.diff_id] = content_record(unpacked, item.description or describe(source), source_digest)
         if source.kind == "url":
-            digests[source] = _urls(store, cache).remember(source, digests[source], told)
+            digests[source] = _urls(store, cache).remember(source, digests[source], facts)
         elif key and key == source_key(source):
             cache.put(key, digests[source].facts())
     return ReadAhead(digests, staged, workspace)
@@ -180,13 +180,13 @@ def _ask(layer: LayerSpec, store: Store, cache: DigestCache) -> Optional[Digeste
     return urls.settled(layer) or urls.unchanged(layer)
 
 
-def _unread(source: Source, where: str) -> Unread:
+def _unread(source: Source, label: str) -> Unread:
     if source.kind != "url":
-        return Unread(source, where=where)
+        return Unread(source, label=label)
     from ansible_collections.strata.overlay.plugins.module_utils._source.url import Download
 
     download = Download(source)
-    return Unread(source, download, download.told, where=where)
+    return Unread(source, download, download.facts, label=label)
 
 
 def _urls(store: Store, cache: DigestCache) -> Urls:

@@ -124,6 +124,6 @@ def _text(token: str, jobs: Sequence[Progress]) -> bytes:
         "done": sum(job.total if job.state == "finished" else job.done for job in jobs),
         # Where one size is not known, neither is the sum.
         "total": sum(job.total for job in jobs) if all(job.total for job in jobs) else 0,
-        "running": [[job.words, job.done, job.total] for job in running[:_SHOWN]],
+        "running": [[job.description, job.done, job.total] for job in running[:_SHOWN]],
     }
     return json.dumps(facts).encode()

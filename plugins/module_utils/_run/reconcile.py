@@ -26,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import 
 )
 from ansible_collections.strata.overlay.plugins.module_utils._prune.model import PrunePlan
 from ansible_collections.strata.overlay.plugins.module_utils._prune.sweep import sweep
-from ansible_collections.strata.overlay.plugins.module_utils._run.inspect import Survey, awaited
+from ansible_collections.strata.overlay.plugins.module_utils._run.inspect import Inspection, awaited
 from ansible_collections.strata.overlay.plugins.module_utils._run.prefetch import ReadAhead
 from ansible_collections.strata.overlay.plugins.module_utils._run.request import Request
 from ansible_collections.strata.overlay.plugins.module_utils._run.resolve import Resolver
@@ -44,7 +44,7 @@ _TRIES = 3
 """As often a content that others remove meanwhile is unpacked before the lock is taken; then with the lock held."""
 
 
-class Course:
+class Reconciliation:
     """All of a run but what `_run/engine` has read ahead."""
 
     def __init__(self, request: Request, cache: DigestCache, check_mode: bool, report: Optional[Report]) -> None:
@@ -58,19 +58,19 @@ class Course:
         self._check_mode = check_mode
         self._report = report
 
-    def run(self, room: contextlib.ExitStack, ahead: ReadAhead) -> Dict[str, Any]:
+    def run(self, resources: contextlib.ExitStack, ahead: ReadAhead) -> Dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result.
 
-        :param room: where ``ahead`` lies, if anywhere; closed as soon as nothing in it is needed any more.
+        :param resources: where ``ahead`` lies, if anywhere; closed as soon as nothing in it is needed any more.
         """
         request = self._request
         left: List[str] = []
-        with room:
-            resolver = Resolver(self._store, request.provided, self._cache)
-            origins = resolver.resolve(request.definition, request.problems, ahead.digests)
+        with resources:
+            resolver = Resolver(self._store, request.controller_layers, self._cache)
+            origins = resolver.resolve(request.definition, request.errors, ahead.digests)
             warnings = resolver.warnings
-            survey = Survey(request, self._resolve_images())
-            view = survey.first_look(origins, self._with_prune)
+            inspection = Inspection(request, self._resolve_images())
+            view = inspection.first_look(origins, self._with_prune)
             missing = awaited(view.plan)
             outcome = Outcome()
             if missing and not self._check_mode:
@@ -78,22 +78,22 @@ class Course:
                 return {"changed": False, "missing": missing}
             if view.has_changes and not self._check_mode:
                 self._store.prepare()
-                room.callback(lambda: left.append(self._store.tidy()))
-                workspace = ahead.workspace or self._workspace(room, view.plan.steps)
-                outcome, view = self._change(survey, view, origins, workspace, ahead.staged, warnings)
+                resources.callback(lambda: left.append(self._store.tidy()))
+                workspace = ahead.workspace or self._workspace(resources, view.plan.steps)
+                outcome, view = self._change(inspection, view, origins, workspace, ahead.staged, warnings)
             else:
                 self._keep_digests()
-        outcome.warnings += [*dict.fromkeys(warnings), *[words for words in left if words]]
+        outcome.warnings += [*dict.fromkeys(warnings), *[message for message in left if message]]
         if not self._check_mode:
-            survey.note_use(view)
+            inspection.note_use(view)
             if view.pruned is not None:
                 outcome.pruned = self._prune(view)
         return result_of(request.module, view, outcome, {} if self._check_mode else self._store.stacks())
 
-    def _workspace(self, room: contextlib.ExitStack, steps: Sequence[Step]) -> str:
+    def _workspace(self, resources: contextlib.ExitStack, steps: Sequence[Step]) -> str:
         """Where this run builds; "" where stacks are only taken away, and there is room for no new file."""
         try:
-            return room.enter_context(self._store.workspace())
+            return resources.enter_context(self._store.workspace())
         except OSError as error:
             if error.errno not in NO_ROOM or not _only_takes_away(steps):
                 raise
@@ -111,8 +111,8 @@ class Course:
         # Loaded when it is needed, as all that is about images: many definitions have none.
         from ansible_collections.strata.overlay.plugins.module_utils._run.resolve_images import ImageResolver
 
-        resolver = ImageResolver(self._store, request.provided_images, self._cache)
-        return resolver.resolve(request.definition, request.problems)
+        resolver = ImageResolver(self._store, request.controller_images, self._cache)
+        return resolver.resolve(request.definition, request.errors)
 
     def _with_prune(self, view: View) -> View:
         """With what the definition's ``prune`` would remove once the plan is carried out; the store is locked."""
@@ -134,7 +134,7 @@ class Course:
 
     def _change(
         self,
-        survey: Survey,
+        inspection: Inspection,
         view: View,
         origins: Mapping[str, Origin],
         workspace: str,
@@ -163,7 +163,7 @@ class Course:
             with store.changing(self._request.timeout):
                 sweep(store)
                 # Others may have changed the host while this run was unpacking: what counts is what it needs now.
-                now = survey.look(origins, workspace)
+                now = inspection.look(origins, workspace)
                 steps = now.plan.steps
                 if not workspace and not _only_takes_away(steps):
                     raise StrataError(
@@ -211,7 +211,7 @@ def applier() -> Type[Applier]:
 def _is_lost(step: Union[ImportContent, CopyLayers], staged: Mapping[str, Any]) -> bool:
     """Whether a content was in the store when this run began, and is no more."""
     if step.origin.awaited:
-        raise StrataError(f"{step.words()}: it was removed while this ran; run again")
+        raise StrataError(f"{step.describe()}: it was removed while this ran; run again")
     return step.origin.diff_id not in staged
 
 

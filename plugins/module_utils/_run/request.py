@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
-from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import normalise, told
+from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import controller_facts, normalise
 from ansible_collections.strata.overlay.plugins.module_utils._source.origin import Origin, sent
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import open_store
 
@@ -24,10 +24,10 @@ class Request:
     """One module call; DefinitionError where the controller has found mistakes.
 
     :ivar module: whose result it is, such as ``stack``.
-    :ivar provided: what the controller found out of its layers, by their ``where``.
-    :ivar provided_images: the same of its images.
+    :ivar controller_layers: what the controller found out of its layers, by their ``label``.
+    :ivar controller_images: the same of its images.
     :ivar definition: what the user wants.
-    :ivar problems: mistakes found so far; more are found on the way, and all are told together.
+    :ivar errors: mistakes found so far; more are found on the way, and all are told together.
     :ivar notes_use: the store shall remember that what the definition names was needed.
     :ivar only_plan: nothing is to be changed.
     :ivar timeout: seconds for which the store's lock is waited for.
@@ -37,40 +37,40 @@ class Request:
         """
         :param definition: what the parameters come to, where they are not those of a definition or one item of it.
         """
-        controller = told(parameters)
+        controller = controller_facts(parameters)
         self.module: str = controller.get("module") or module
-        self.provided: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
+        self.controller_layers: Mapping[str, Mapping[str, Any]] = controller.get("layers") or {}
         self.notes_use = bool(controller.get("notes_use"))
-        self.provided_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
-        resolved = (*self.provided, *self.provided_images)
+        self.controller_images: Mapping[str, Mapping[str, Any]] = controller.get("images") or {}
+        resolved = (*self.controller_layers, *self.controller_images)
         written = controller.get("definition", parameters)
         if controller.get("hidden"):
             # Loaded when it is needed: most definitions have no URL.
             from ansible_collections.strata.overlay.plugins.module_utils._common.redact import reveal
 
             written = reveal(written, controller["hidden"])
-        self.definition, self.problems = (definition, []) if definition else normalise(module, written, resolved)
+        self.definition, self.errors = (definition, []) if definition else normalise(module, written, resolved)
         self.only_plan = bool(controller.get("only_plan"))
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = open_store(self.definition.root)
-        if any("source_digest" in facts for facts in self.provided.values()):
+        if any("source_digest" in facts for facts in self.controller_layers.values()):
             from ansible_collections.strata.overlay.plugins.module_utils._source.source_digest import with_stored
 
-            self.provided = with_stored(self.provided, self.definition, self.store)
+            self.controller_layers = with_stored(self.controller_layers, self.definition, self.store)
         if controller.get("problems"):
             # Told by the controller, of the definition as it was written; what came here is only its outline.
-            from ansible_collections.strata.overlay.plugins.module_utils._run.early_checks import sketch_problems
+            from ansible_collections.strata.overlay.plugins.module_utils._run.early_checks import early_errors
 
             with self.store.reading(self.timeout):
-                raise DefinitionError([*controller["problems"], *sketch_problems(self.store, controller)])
+                raise DefinitionError([*controller["problems"], *early_errors(self.store, controller)])
 
     def sent_origins(self) -> Dict[str, Origin]:
-        """The layers that the controller told of, by their ``where``."""
-        return {where: sent(facts) for where, facts in self.provided.items()}
+        """The layers that the controller told of, by their ``label``."""
+        return {label: sent(facts) for label, facts in self.controller_layers.items()}
 
     def sent_images(self) -> Dict[str, ImageOrigin]:
-        """The images that the controller told of, by their ``where``."""
-        return self._images(self.problems)
+        """The images that the controller told of, by their ``label``."""
+        return self._images(self.errors)
 
     def lacking(self) -> List[str]:
         """What the controller has told of and not sent, and the store has not: DiffIDs of contents, ids of configs.
@@ -89,21 +89,21 @@ class Request:
         # Loaded when it is needed, as all that is about images: many definitions have none.
         from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import config_file
 
-        sent_ones = {image_id for facts in self.provided_images.values() for image_id in facts["configs"]}
+        sent_ones = {image_id for facts in self.controller_images.values() for image_id in facts["configs"]}
         ids = [image.image.image_id for image in images if image.image.image_id not in sent_ones]
         return [image_id for image_id in ids if not os.path.exists(config_file(self.store, image_id))]
 
-    def _images(self, problems: List[str]) -> Dict[str, ImageOrigin]:
+    def _images(self, errors: List[str]) -> Dict[str, ImageOrigin]:
         found: Dict[str, ImageOrigin] = {}
-        if not self.provided_images:
+        if not self.controller_images:
             return found
         # Loaded when it is needed, as all that is about images: many definitions have none.
         from ansible_collections.strata.overlay.plugins.module_utils._image.image import sent_image
 
         for spec in self.definition.images:
-            if spec.where in self.provided_images:
+            if spec.label in self.controller_images:
                 try:
-                    found[spec.where] = sent_image(self.provided_images[spec.where], spec.platform)
+                    found[spec.label] = sent_image(self.controller_images[spec.label], spec.platform)
                 except StrataError as error:
-                    problems.append(f"{spec.where}: {error}")
+                    errors.append(f"{spec.label}: {error}")
         return found

@@ -23,24 +23,24 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.store import
 class Resolver:
     """Finds the origins of all layers of a definition, each mistake and not only the first."""
 
-    def __init__(self, store: Store, provided: Mapping[str, Mapping[str, Any]], cache: DigestCache) -> None:
+    def __init__(self, store: Store, controller_layers: Mapping[str, Mapping[str, Any]], cache: DigestCache) -> None:
         """
-        :param provided: what the controller found out, by the layer's ``where``: diff_id, size, words, and path when it
-            has sent the archive.
+        :param controller_layers: what the controller found out, by the layer's ``label``: diff_id, size, words,
+            and path when it has sent the archive.
         :param cache: the store's.
         :ivar warnings: what is no part of layers though it is in their sources.
         """
         self._store = store
-        self._provided = provided
+        self._controller_layers = controller_layers
         self._read: Mapping[Source, Digested] = {}
         self._contents = StoredContents(store, Definition("", (), ()))
         self._cache = cache
         self.warnings: List[str] = []
 
     def resolve(
-        self, definition: Definition, problems: List[str], read: Optional[Mapping[Source, Digested]] = None
+        self, definition: Definition, errors: List[str], read: Optional[Mapping[Source, Digested]] = None
     ) -> Dict[str, Origin]:
-        """Origin by the layer's ``where``; a layer whose source is not usable is left out and told in ``problems``.
+        """Origin by the layer's ``label``; a layer whose source is not usable is left out and told in ``errors``.
 
         :param read: what this run has read already.
         """
@@ -48,20 +48,20 @@ class Resolver:
         self._contents = StoredContents(self._store, definition)
         origins: Dict[str, Origin] = {}
         for layer in definition.sources():
-            if not layer.source.kind and layer.where not in self._provided:
+            if not layer.source.kind and layer.label not in self._controller_layers:
                 continue  # normalise has told already
             try:
-                origins[layer.where] = replace(self._origin(layer), where=layer.where)
+                origins[layer.label] = replace(self._origin(layer), label=layer.label)
             except StrataError as error:
                 text = str(error)
-                problems.append(text if text.startswith(layer.where) else f"{layer.where}: {text}")
+                errors.append(text if text.startswith(layer.label) else f"{layer.label}: {text}")
             except OSError as error:
-                problems.append(f"{layer.where}: cannot read {describe(layer.source)}: {error.strerror or error}")
+                errors.append(f"{layer.label}: cannot read {describe(layer.source)}: {error.strerror or error}")
         return origins
 
     def _origin(self, layer: LayerSpec) -> Origin:
-        if layer.where in self._provided:
-            origin = sent(self._provided[layer.where])
+        if layer.label in self._controller_layers:
+            origin = sent(self._controller_layers[layer.label])
             origin = replace(origin, source=origin.source._replace(limits=layer.source.limits))
             # Where it was unpacked, its times may have been settled.
             found = self._read.get(origin.source)
@@ -77,11 +77,11 @@ class Resolver:
         )
         check_digest(layer, found)
         self._warn(layer, found)
-        words = describe(layer.source)
-        return Origin(found.diff_id, found.size, words, layer.source, source_digest=found.source_digest)
+        message = describe(layer.source)
+        return Origin(found.diff_id, found.size, message, layer.source, source_digest=found.source_digest)
 
     def _warn(self, layer: LayerSpec, found: Digested) -> None:
-        self.warnings += [f"{layer.where}: {words}" for words in found.left_out]
+        self.warnings += [f"{layer.label}: {message}" for message in found.left_out]
 
     def _pinned_and_present(self, layer: LayerSpec) -> str:
         """The DiffID of the content that the layer's ``digest`` asks for; "" where there is none.

@@ -37,32 +37,32 @@ if TYPE_CHECKING:
 class ImageResolver:
     """Finds all images of a definition, each mistake and not only the first."""
 
-    def __init__(self, store: Store, provided: Mapping[str, Mapping[str, Any]], cache: DigestCache) -> None:
+    def __init__(self, store: Store, controller_images: Mapping[str, Mapping[str, Any]], cache: DigestCache) -> None:
         """
-        :param provided: what the controller found out, by the image's ``where``; see ``sent_image``.
+        :param controller_images: what the controller found out, by the image's ``label``; see ``sent_image``.
         """
         self._store = store
-        self._provided = provided
+        self._controller_images = controller_images
         self._cache = cache
         self._registries: Optional[RegistryImages] = None
 
-    def resolve(self, definition: Definition, problems: List[str]) -> Dict[str, ImageOrigin]:
-        """By the image's ``where``; one that is not usable is left out and told in ``problems``."""
+    def resolve(self, definition: Definition, errors: List[str]) -> Dict[str, ImageOrigin]:
+        """By the image's ``label``; one that is not usable is left out and told in ``errors``."""
         found: Dict[str, ImageOrigin] = {}
         for spec in definition.images:
             try:
-                if spec.where in self._provided:
-                    found[spec.where] = _with_config(self._provided[spec.where], spec)
+                if spec.label in self._controller_images:
+                    found[spec.label] = _with_config(self._controller_images[spec.label], spec)
                 elif spec.kind == "src":
-                    found[spec.where] = self._from_archive(spec)
+                    found[spec.label] = self._from_archive(spec)
                 elif spec.kind == "registry":
-                    found[spec.where] = self._from_registry(spec)
-                if spec.where in found:
-                    found[spec.where] = replace(found[spec.where], limits=spec.limits, where=spec.where)
+                    found[spec.label] = self._from_registry(spec)
+                if spec.label in found:
+                    found[spec.label] = replace(found[spec.label], limits=spec.limits, label=spec.label)
             except StrataError as error:
-                problems.append(f"{spec.where}: {error}")
+                errors.append(f"{spec.label}: {error}")
             except OSError as error:
-                problems.append(f"{spec.where}: cannot read {spec.location}: {error.strerror or error}")
+                errors.append(f"{spec.label}: cannot read {spec.location}: {error.strerror or error}")
         return found
 
     def _from_registry(self, spec: ImageSpec) -> ImageOrigin:

@@ -140,7 +140,7 @@ def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str,
                 "writable": stack.spec.writable,
                 "state": stack.spec.state,
             }
-    steps = "".join(f"# {number}. {one_line(step.words())}\n" for number, step in enumerate(planned.steps, 1))
+    steps = "".join(f"# {number}. {one_line(step.describe())}\n" for number, step in enumerate(planned.steps, 1))
     return {"before": before, "after": after, **({"prepared": steps} if steps else {})}
 
 

@@ -81,9 +81,9 @@ def stage_contents(
     copies = [origin for origin in needed.values() if origin.chain]
     for origin, result in zip(read, run_jobs(jobs, report, meanwhile=meanwhile)):
         unpacked = Unpacked(*result)
-        found[origin.diff_id] = content_record(unpacked, origin.words, origin.source_digest)
+        found[origin.diff_id] = content_record(unpacked, origin.description, origin.source_digest)
         if warnings is not None:
-            warnings += [f"{origin.where or origin.words}: {words}" for words in unpacked.left_out]
+            warnings += [f"{origin.label or origin.description}: {message}" for message in unpacked.left_out]
     if copies:
         # Loaded when it is needed: nearly all hosts have the overlay file system.
         from ansible_collections.strata.overlay.plugins.module_utils._source.flatten import copy_job
@@ -92,7 +92,7 @@ def stage_contents(
         chains = [[places.get(diff_id) or content(diff_id) for diff_id in origin.chain] for origin in copies]
         jobs = [copy_job(_tree(workspace, origin.diff_id), trees, origin) for origin, trees in zip(copies, chains)]
         for origin, result in zip(copies, run_jobs(jobs, report)):
-            found[origin.diff_id] = content_record(Unpacked(*result), origin.words)
+            found[origin.diff_id] = content_record(Unpacked(*result), origin.description)
     return found
 
 
@@ -112,17 +112,17 @@ def stage_unread(
     trees = [f"{workspace}/unread-{number}" for number in range(len(unread))]
     idle = leave_cores(len(unread))
     jobs = [_unread_job(tree, item, abilities.userxattr, idle) for tree, item in zip(trees, unread)]
-    results = [(Unpacked(*unpacked), told) for unpacked, told in run_jobs(jobs, report, meanwhile=meanwhile)]
+    results = [(Unpacked(*unpacked), facts) for unpacked, facts in run_jobs(jobs, report, meanwhile=meanwhile)]
     for tree, (unpacked, _told) in zip(trees, results):
         if not os.path.isdir(_tree(workspace, unpacked.diff_id)):  # two sources may hold the same
             os.rename(tree, _tree(workspace, unpacked.diff_id))
     return results
 
 
-def content_record(unpacked: Unpacked, words: str, source_digest: str = "") -> ContentRecord:
+def content_record(unpacked: Unpacked, message: str, source_digest: str = "") -> ContentRecord:
     """What the store remembers of a content that was unpacked a moment ago."""
     facts = unpacked.diff_id, unpacked.size, unpacked.entries
-    return ContentRecord(*facts, words, now(), unpacked.allocated, unpacked.digest, source_digest)
+    return ContentRecord(*facts, message, now(), unpacked.allocated, unpacked.digest, source_digest)
 
 
 def _tree(workspace: str, diff_id: str) -> str:
@@ -130,9 +130,9 @@ def _tree(workspace: str, diff_id: str) -> str:
 
 
 def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
-    named = f"content {short(origin.diff_id)} from {origin.words}"
-    if origin.where:
-        named = f"{origin.where}: {named}"
+    named = f"content {short(origin.diff_id)} from {origin.description}"
+    if origin.label:
+        named = f"{origin.label}: {named}"
     size, effort = _extent(origin.source, origin.opener, origin.blob, origin.size)
     apart = idle and is_worth_forking(size, origin.remote)
 
@@ -144,26 +144,26 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
             raise _other_content(origin, unpacked.diff_id)
         return astuple(unpacked)
 
-    return Job(_label(origin.where, origin.words), work, size, origin.remote, effort)
+    return Job(_label(origin.label, origin.description), work, size, origin.remote, effort)
 
 
 def _other_content(origin: Origin, found: str) -> StrataError:
-    where = f"{origin.where}: " if origin.where else ""
+    label = f"{origin.label}: " if origin.label else ""
     if origin.declared:
         return StrataError(
-            f"{where}{origin.words} has DiffID {found}, but the image's config says {origin.diff_id}. The image is "
-            "damaged or not what it claims to be; nothing of it was kept. Save or push it anew where it was built, and "
-            "pin what you expect by the option 'digest'."
+            f"{label}{origin.description} has DiffID {found}, but the image's config says {origin.diff_id}. The image "
+            "is damaged or not what it claims to be; nothing of it was kept. Save or push it anew where it was built, "
+            "and pin what you expect by the option 'digest'."
         )
     return StrataError(
-        f"{where}{origin.words} changed while it was read: it had DiffID {origin.diff_id} and now has {found}. "
+        f"{label}{origin.description} changed while it was read: it had DiffID {origin.diff_id} and now has {found}. "
         "Nothing of it was kept; run again."
     )
 
 
 def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
-    source = item.words or describe(item.source)
-    words = f"{item.where or 'a layer'} from {source}"
+    source = item.description or describe(item.source)
+    message = f"{item.label or 'a layer'} from {source}"
     size, effort = _extent(item.source, item.opener)
     download = item.source.kind == "url"
     apart = idle and is_worth_forking(size, download)
@@ -171,25 +171,25 @@ def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
     def work(count: Count) -> Tuple[Any, ...]:
         state, left_out = SourceDigest(item.source), LeftOut()
         tar = open_tar(item.source, item.opener, count, state, left_out)
-        unpacked = _unpack(tree, tar, item.source.limits, userxattr, words, apart=apart, pinned=item.source.pinned)
+        unpacked = _unpack(tree, tar, item.source.limits, userxattr, message, apart=apart, pinned=item.source.pinned)
         warnings = (*left_out.warnings(), *unpacked.left_out)
         if item.diff_id and item.diff_id != unpacked.diff_id:
-            raise StrataError(f"Cannot unpack {words}: it changed on its way here; nothing of it was kept, run again")
+            raise StrataError(f"Cannot unpack {message}: it changed on its way here; nothing of it was kept, run again")
         if item.before:
             # Loaded when it is needed: most layers are archives, and have times of their own.
             from ansible_collections.strata.overlay.plugins.module_utils._source.file_times import settle_times
 
             unpacked = settle_times(tree, unpacked, item.before, item.inline, userxattr, item.source.limits)
         source_digest = item.source_digest or str(state)
-        told = {**item.told(), **({"source_digest": source_digest} if source_digest else {})}
-        return astuple(replace(unpacked, left_out=warnings)), told
+        facts = {**item.facts(), **({"source_digest": source_digest} if source_digest else {})}
+        return astuple(replace(unpacked, left_out=warnings)), facts
 
-    return Job(_label(item.where, source), work, size, download, effort)
+    return Job(_label(item.label, source), work, size, download, effort)
 
 
-def _label(where: str, source: str) -> str:
+def _label(label: str, source: str) -> str:
     """What an operator sees in progress lines: the layer by its name, and its source."""
-    return f"{where} ({source})" if where else source
+    return f"{label} ({source})" if label else source
 
 
 def _extent(
@@ -211,7 +211,7 @@ def _extent(
 
 
 def _unpack(
-    tree: str, tar: ContextManager[Read], limits: Limits, userxattr: bool, words: str, *, apart: bool, pinned: bool
+    tree: str, tar: ContextManager[Read], limits: Limits, userxattr: bool, message: str, *, apart: bool, pinned: bool
 ) -> Unpacked:
     os.mkdir(tree, 0o700)
     try:
@@ -220,9 +220,9 @@ def _unpack(
             return unpack(read, tree, userxattr, limits, relay, pinned=pinned)
     except OSError as error:
         raise StrataError(
-            f"Cannot unpack {words}: {error.strerror or error}"
+            f"Cannot unpack {message}: {error.strerror or error}"
             f"{' at ' + repr(error.filename) if isinstance(error.filename, (str, bytes)) else ''}. Nothing of it was "
             f"kept. {advice(error)}".rstrip()
         ) from error
     except StrataError as error:
-        raise StrataError(f"Cannot unpack {words}: {error}") from error
+        raise StrataError(f"Cannot unpack {message}: {error}") from error

@@ -24,7 +24,7 @@ _VERBS = {"freeze": ("freeze", "thaw"), "stop": ("stop", "start")}
 
 
 @dataclass(frozen=True)
-class Quiet:
+class ServiceFreeze:
     """What is done to running units around a reading, in order.
 
     :ivar jobs: verb and unit; ``back``: what undoes them.
@@ -34,64 +34,64 @@ class Quiet:
     back: Tuple[Tuple[str, str], ...] = ()
 
 
-def plan_quiet(how: str, units: Sequence[str]) -> Quiet:
+def plan_freeze(how: str, units: Sequence[str]) -> ServiceFreeze:
     """What keeps running units still. Pure.
 
     :param how: ``freeze``, ``stop``, or ``run`` for nothing at all.
     :param units: those named first are stopped last and started first.
     """
     if how not in _VERBS:
-        return Quiet()
+        return ServiceFreeze()
     before, after = _VERBS[how]
-    return Quiet(tuple((before, unit) for unit in reversed(units)), tuple((after, unit) for unit in units))
+    return ServiceFreeze(tuple((before, unit) for unit in reversed(units)), tuple((after, unit) for unit in units))
 
 
 @contextlib.contextmanager
-def kept_quiet(stack: str, quiet: Quiet, manager: ServiceManager) -> Iterator[None]:
+def services_frozen(stack: str, freeze: ServiceFreeze, manager: ServiceManager) -> Iterator[None]:
     """Do it, and undo it at the end.
 
     :raises StrataError: a unit cannot be frozen or stopped; then those before it are as they were. Or one does not
         come back.
     """
-    if not quiet.jobs:
+    if not freeze.jobs:
         yield
         return
-    units = [unit for _verb, unit in quiet.jobs]
+    units = [unit for _verb, unit in freeze.jobs]
     if runs_in_unit(os.getpid(), units):
         raise StrataError(
             f"stack {stack}: option 'services': this run belongs to one of {', '.join(units)} and would hold itself "
             "still; run it elsewhere"
         )
-    with _guarded(stack, quiet, manager):
-        for verb, unit in quiet.jobs:
+    with _guarded(stack, freeze, manager):
+        for verb, unit in freeze.jobs:
             manager.act(verb, unit)
         yield
 
 
 @contextlib.contextmanager
-def _guarded(stack: str, quiet: Quiet, manager: ServiceManager) -> Iterator[None]:
+def _guarded(stack: str, freeze: ServiceFreeze, manager: ServiceManager) -> Iterator[None]:
     """A process that undoes it as soon as this one has left the block, in whatever way."""
     watched, held = os.pipe()
-    said, telling = os.pipe()
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(held)
-        os.close(said)
-        _bring_back(watched, telling, quiet, manager)
+        os.close(reader)
+        _bring_back(watched, writer, freeze, manager)
     os.close(watched)
-    os.close(telling)
+    os.close(writer)
     try:
         yield
     finally:
         os.close(held)
-        with open(said, encoding="utf-8", errors="replace") as stream:
+        with open(reader, encoding="utf-8", errors="replace") as stream:
             failed = stream.read()
         os.waitpid(child, 0)
         if failed:
             raise StrataError(f"stack {stack}: {failed}")
 
 
-def _bring_back(watched: int, telling: int, quiet: Quiet, manager: ServiceManager) -> NoReturn:
+def _bring_back(watched: int, writer: int, freeze: ServiceFreeze, manager: ServiceManager) -> NoReturn:
     """In the process that brings them back: wait for the end, undo, tell what did not work."""
     try:
         os.setsid()
@@ -103,11 +103,11 @@ def _bring_back(watched: int, telling: int, quiet: Quiet, manager: ServiceManage
             os.dup2(null, descriptor)
         os.read(watched, 1)
         failed: List[str] = []
-        for verb, unit in quiet.back:
+        for verb, unit in freeze.back:
             try:
                 manager.act(verb, unit)
             except StrataError as error:
                 failed.append(str(error))
-        os.write(telling, "; ".join(failed).encode("utf-8", "backslashreplace"))
+        os.write(writer, "; ".join(failed).encode("utf-8", "backslashreplace"))
     finally:
         os._exit(0)

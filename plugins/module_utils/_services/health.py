@@ -28,11 +28,11 @@ _MOST_SHOWN = 300
 class Verdict:
     """What came of it.
 
-    :ivar words: what was asked, and what was wrong with the last answer.
+    :ivar description: what was asked, and what was wrong with the last answer.
     """
 
     healthy: bool
-    words: str
+    description: str
     tries: int
 
 
@@ -47,17 +47,17 @@ def check_health(spec: HealthSpec) -> Verdict:
             time.sleep(spec.delay)
         fault = _run(spec) if spec.command else _within(spec.timeout, lambda: _reach(spec))
         if not fault:
-            return Verdict(True, spec.words(), number)
-    return Verdict(False, f"{spec.words()}: {fault}", spec.retries + 1)
+            return Verdict(True, spec.describe(), number)
+    return Verdict(False, f"{spec.describe()}: {fault}", spec.retries + 1)
 
 
 def _within(seconds: float, ask: Callable[[], str]) -> str:
     """What ``ask`` says; a server that sends a byte now and then, or a name that never resolves, cannot hold it up."""
-    said: List[str] = []
-    thread = threading.Thread(target=lambda: said.append(ask()), daemon=True)
+    answers: List[str] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()
     thread.join(seconds)
-    return said[0] if said else f"no answer within {seconds:g} s"
+    return answers[0] if answers else f"no answer within {seconds:g} s"
 
 
 def _reach(spec: HealthSpec) -> str:
@@ -108,6 +108,6 @@ def _run(spec: HealthSpec) -> str:
         if code == 0:
             return ""
         output.seek(0)
-        said = " ".join(output.read(1 << 16).decode(errors="replace").split())
+        answers = " ".join(output.read(1 << 16).decode(errors="replace").split())
     ended = f"it ended with {code}" if code > 0 else f"it was ended by signal {-code}"
-    return f"{ended}: {said[-_MOST_SHOWN:]}" if said else ended
+    return f"{ended}: {answers[-_MOST_SHOWN:]}" if answers else ended

@@ -84,8 +84,8 @@ def _systemctl(arguments: Sequence[str], timeout: float) -> str:
     except subprocess.TimeoutExpired as error:
         raise StrataError(f"'{shown}' had not ended after {timeout:g} s") from error
     if done.returncode != 0:
-        said = " ".join(done.stderr.decode(errors="replace").split()).rstrip(".")
-        raise StrataError(f"'{shown}' failed: {said or f'it ended with {done.returncode}'}")
+        output = " ".join(done.stderr.decode(errors="replace").split()).rstrip(".")
+        raise StrataError(f"'{shown}' failed: {output or f'it ended with {done.returncode}'}")
     return done.stdout.decode(errors="replace")
 
 

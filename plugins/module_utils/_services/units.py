@@ -39,22 +39,22 @@ class UnitState(NamedTuple):
 
 
 def service_problems(
-    where: str, services: Sequence[Service], systemd: bool, states: Mapping[str, UnitState]
+    label: str, services: Sequence[Service], systemd: bool, states: Mapping[str, UnitState]
 ) -> List[str]:
     """What speaks against using these services on this host. Pure.
 
     :param systemd: whether systemd runs this host.
     """
     if services and not systemd:
-        words = "needs systemd, which does not run this host or does not obey this user; leave the option out"
-        return [f"{where}: option 'services' {words}"]
-    problems = []
+        message = "needs systemd, which does not run this host or does not obey this user; leave the option out"
+        return [f"{label}: option 'services' {message}"]
+    errors = []
     for service in services:
         state = states.get(service.unit)
         if state is not None and state.fault:
             known = [unit for unit, other in states.items() if not other.fault]
-            problems.append(
-                f"{where}: option 'services': {service.unit}: {state.fault}{nearest(service.unit, known)}; "
+            errors.append(
+                f"{label}: option 'services': {service.unit}: {state.fault}{nearest(service.unit, known)}; "
                 "install the unit first, or leave it out"
             )
-    return problems
+    return errors

@@ -184,8 +184,8 @@ def _ask_helper(name: str, key: str, path: str) -> Optional[Login]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise StrataError(f"the program {_program(name)}, which keeps the login for {key}, does not answer") from error
     if done.returncode:
-        said = done.stdout.decode(errors="replace").strip()
-        if _NOT_FOUND in said:
+        output = done.stdout.decode(errors="replace").strip()
+        if _NOT_FOUND in output:
             return None
         raise StrataError(
             f"the program {_program(name)} does not tell the login for {key}: exit status {done.returncode}; "

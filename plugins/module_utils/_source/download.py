@@ -19,7 +19,7 @@ from typing import IO, Any, Dict, Mapping, Optional, Union, cast
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
-from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, said
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, error_text
 from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import shown_url
 from ansible_collections.strata.overlay.plugins.module_utils._source.http import (
     Client,
@@ -113,7 +113,7 @@ class UrlStream(io.RawIOBase):
                     return piece
                 reason = _CUT_SHORT
             except (StrataError, OSError) as error:
-                reason = said(error)
+                reason = error_text(error)
             self._go_on(reason)
 
     def _go_on(self, reason: str) -> None:
@@ -208,7 +208,7 @@ def _open_file(url: str) -> _File:
             stream.close()
             raise OSError("it is no regular file")
     except (OSError, ValueError) as error:
-        raise StrataError(f"cannot fetch {shown_url(url)}: {said(error)}") from error
+        raise StrataError(f"cannot fetch {shown_url(url)}: {error_text(error)}") from error
     return _File(cast("IO[bytes]", stream))
 
 

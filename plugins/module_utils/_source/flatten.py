@@ -46,14 +46,18 @@ def copy_job(target: str, trees: Sequence[str], origin: Origin) -> Job:
             merge_trees(list(reversed(trees)), target, origin.source.limits.reserve)
             found = tree_digest(target)
         except StrataError as error:
-            raise StrataError(f"{origin.where}: cannot copy {origin.words}: {error}. Nothing of it was kept") from error
+            raise StrataError(
+                f"{origin.label}: cannot copy {origin.description}: {error}. Nothing of it was kept"
+            ) from error
         except OSError as error:
             then = "Another run removed some of them; run again." if error.errno == errno.ENOENT else advice(error)
-            words = f"{origin.where}: cannot copy {origin.words}: {error.strerror or error}. Nothing of it was kept."
-            raise StrataError(f"{words} {then}".rstrip()) from error
+            message = (
+                f"{origin.label}: cannot copy {origin.description}: {error.strerror or error}. Nothing of it was kept."
+            )
+            raise StrataError(f"{message} {then}".rstrip()) from error
         return astuple(Unpacked(origin.diff_id, found.size, found.entries, found.allocated, found.digest))
 
-    return Job(f"{origin.where} (the copy of {origin.words})", work)
+    return Job(f"{origin.label} (the copy of {origin.description})", work)
 
 
 def merge_trees(trees: Sequence[str], target: str, reserve: int = UNLESS_SET) -> None:

@@ -168,13 +168,13 @@ class Response:
 
     def _length(self) -> Optional[int]:
         """Bytes of the body, where it says so. Source: RFC 9112, 6.3."""
-        said = {text.strip() for value in self.all("Content-Length") for text in value.split(",")} - {""}
-        if not said or self._stream.chunked:
+        lengths = {text.strip() for value in self.all("Content-Length") for text in value.split(",")} - {""}
+        if not lengths or self._stream.chunked:
             return None
-        if len(said) > 1 or not _NUMBER.match(next(iter(said))):
+        if len(lengths) > 1 or not _NUMBER.match(next(iter(lengths))):
             self.close()
             raise RequestError(f"{self.host} answers with a Content-Length that is no number")
-        return int(said.pop())
+        return int(lengths.pop())
 
 
 class Client:
@@ -285,8 +285,10 @@ class Client:
         try:
             context = ssl.create_default_context(cafile=self._ca_path or None, cadata=_certificates(self._ca))
         except (ssl.SSLError, ValueError) as error:
-            where = f"ca_path {self._ca_path}" if self._ca_path else "the text of option ca"
-            raise RequestError(f"{where} has no certificate in PEM form: {getattr(error, 'reason', error)}") from error
+            ca_source = f"ca_path {self._ca_path}" if self._ca_path else "the text of option ca"
+            raise RequestError(
+                f"{ca_source} has no certificate in PEM form: {getattr(error, 'reason', error)}"
+            ) from error
         except OSError as error:
             raise RequestError(f"cannot read ca_path {self._ca_path}: {error.strerror or error}") from error
         if not self._validate_certs:
@@ -353,7 +355,7 @@ def _failure(error: Exception, host: str, timeout: float, is_first: bool) -> Req
         # What urllib itself says: of a proxy that is spoken to by another protocol, such as socks5.
         return RequestError(f"cannot speak to {host}: {reason}; look at the proxies in the environment")
     if isinstance(reason, http.client.HTTPException):
-        said = str(reason) or type(reason).__name__
-        return RequestError(f"{host} gives an answer that is not HTTP: {said}", passing=True)
+        lengths = str(reason) or type(reason).__name__
+        return RequestError(f"{host} gives an answer that is not HTTP: {lengths}", passing=True)
     # The text of ValueError and LookupError may repeat what was sent.
     return RequestError(f"{host} gives an answer that is not understood ({type(reason).__name__})", passing=True)

@@ -91,14 +91,14 @@ def redirect_target(url: str, location: str) -> str:
     return target
 
 
-def resolve(url: str, said: str) -> str:
+def resolve(url: str, location: str) -> str:
     """What a server says of an address, which may be relative to the one that was asked, and hold spaces.
 
-    :param said: as a header has it, in latin-1.
+    :param location: as a header has it, in latin-1.
     :raises ValueError: it is none.
     """
     try:
-        return urljoin(url, quote(said.strip(), safe=string.punctuation, encoding="latin-1"))
+        return urljoin(url, quote(location.strip(), safe=string.punctuation, encoding="latin-1"))
     except UnicodeError as error:
         raise ValueError("it has letters that are not in latin-1") from error
     except ValueError as error:

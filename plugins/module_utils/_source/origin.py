@@ -26,7 +26,7 @@ class Origin(Value):
     :ivar size: bytes of the regular files in it.
     :ivar awaited: the controller has them and has not sent them.
     :ivar remote: the bytes come over the network.
-    :ivar where: the layer or image that wants it, for messages.
+    :ivar label: the layer or image that wants it, for messages.
     :ivar declared: the DiffID is what an image's config says; nobody has read the bytes.
     :ivar chain: the contents, bottom first, of which it is the copy as one tree; empty for all others.
     :ivar opener: opens the archive, compressed or not, at its first byte, as often as it is called, also in another
@@ -37,12 +37,12 @@ class Origin(Value):
 
     diff_id: str
     size: int
-    words: str
+    description: str
     source: Source
     awaited: bool = False
     opener: Optional[Opener] = None
     remote: bool = False
-    where: str = field(default="", compare=False)
+    label: str = field(default="", compare=False)
     declared: bool = False
     chain: Tuple[str, ...] = ()
     blob: Optional[Blob] = field(default=None, compare=False)
@@ -66,8 +66,8 @@ def sent(facts: Mapping[str, Any]) -> Origin:
 
 def describe(source: Source) -> str:
     """A source in a few words, with what is taken of it, for plans and records; a URL without what may be a secret."""
-    words = _place(source)
-    return f"{words} ({source.selection})" if source.selection else words
+    place = _place(source)
+    return f"{place} ({source.selection})" if source.selection else place
 
 
 def _place(source: Source) -> str:
@@ -76,9 +76,9 @@ def _place(source: Source) -> str:
         from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import shown_url
 
         return shown_url(source.location)
-    words = {
+    message = {
         "files": "inline files",
         "dir": f"directory {source.location}",
         "upper": f"the changes of stack {source.stack}",
     }
-    return words.get(source.kind, source.location)
+    return message.get(source.kind, source.location)

@@ -39,22 +39,22 @@ class Unread:
     """A source of which nobody knows yet what is in it.
 
     :ivar opener: as in ``open_tar``.
-    :ivar told: called in the process that has read it to its end: what else is to be known of it.
-    :ivar words: what it is, in a few words.
-    :ivar where: the first layer that asks for it, as errors and progress lines name it; "" if unknown.
+    :ivar facts: called in the process that has read it to its end: what else is to be known of it.
+    :ivar description: what it is, in a few words.
+    :ivar label: the first layer that asks for it, as errors and progress lines name it; "" if unknown.
     :ivar diff_id: that it has to have before times are settled; "" for any. ``source_digest``: what is known of that.
     :ivar before: trees that it replaces, against which its times are settled; ``inline``: and keep those they had.
     """
 
     source: Source
     opener: Optional[Opener] = None
-    told: Callable[[], Mapping[str, str]] = dict
-    words: str = ""
+    facts: Callable[[], Mapping[str, str]] = dict
+    description: str = ""
     diff_id: str = ""
     source_digest: str = ""
     before: Tuple[str, ...] = ()
     inline: bool = False
-    where: str = ""
+    label: str = ""
 
 
 class SourceDigest:
@@ -95,17 +95,17 @@ def open_tar(
     packed = _packed(source, source_digest, left_out)
     if packed is not None:
         tar = _Counted(packed)
-        yield tar.telling(tar.read, count)
+        yield tar.reporting(tar.read, count)
     else:
         with opener() if opener else open(source.location, "rb") as raw:
             archive = _Counted(raw.read)
             with open_stream(cast("IO[bytes]", archive)) as plain:
                 taken = _rewritten(source, source.selection, plain.read) if source.selection else plain.read
-                yield archive.telling(taken, count)
+                yield archive.reporting(taken, count)
 
 
 def _rewritten(
-    source: Source, selection: Selection, read: Read, told: Optional[Callable[[bytes], object]] = None
+    source: Source, selection: Selection, read: Read, facts: Optional[Callable[[bytes], object]] = None
 ) -> Read:
     """The read function of what is taken of a tar."""
     # Loaded when it is needed: most layers are all of their source.
@@ -118,7 +118,7 @@ def _rewritten(
     )
 
     members = tar_members(read, source.limits, source.pinned)
-    return ChunkReader(written(chosen(members, Choice(selection)), told)).read
+    return ChunkReader(written(chosen(members, Choice(selection)), facts)).read
 
 
 def _packed(source: Source, source_digest: Optional[SourceDigest], left_out: Optional[LeftOut]) -> Optional[Read]:
@@ -132,16 +132,16 @@ def _packed(source: Source, source_digest: Optional[SourceDigest], left_out: Opt
         pack_files,
     )
 
-    told = {"told": source_digest.update} if source_digest and source.keeps_times else {}
+    digested = {"digest": source_digest.update} if source_digest and source.keeps_times else {}
     if source.kind == "files":
-        return ChunkReader(pack_files(source.files, **told)).read
+        return ChunkReader(pack_files(source.files, **digested)).read
     if source.kind == "dir":
         if source.selection:
             from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_selected import pack_selected
 
             chunks = pack_selected(source.location, source.selection, source.keeps_times, left_out)
-            return _rewritten(source, source.selection, ChunkReader(chunks).read, told.get("told"))
-        return ChunkReader(pack_directory(source.location, source.keeps_times, left_out=left_out, **told)).read
+            return _rewritten(source, source.selection, ChunkReader(chunks).read, digested.get("digest"))
+        return ChunkReader(pack_directory(source.location, source.keeps_times, left_out=left_out, **digested)).read
     # Never on a controller.
     from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import pack_content
 
@@ -161,18 +161,18 @@ class _Counted:
         self._total += len(piece)
         return piece
 
-    def telling(self, read: Read, count: Optional[Callable[[int], None]]) -> Read:
+    def reporting(self, read: Read, count: Optional[Callable[[int], None]]) -> Read:
         """``read``, which also tells how much has been counted here."""
         if count is None:
             return read
-        tell = count
+        show = count
 
-        def read_and_tell(size: int) -> bytes:
+        def read_and_show(size: int) -> bytes:
             piece = read(size)
-            tell(self._total)
+            show(self._total)
             return piece
 
-        return read_and_tell
+        return read_and_show
 
 
 def read_source(source: Source, cache: DigestCache, stored: Callable[[str], str] = lambda _digest: "") -> Digested:
@@ -225,6 +225,6 @@ def check_digest(layer: LayerSpec, found: Digested) -> None:
         file_part = f" and the file itself {blob}" if blob else ""
         file_part = f" and source digest {found.source_digest}" if found.source_digest else file_part
         raise StrataError(
-            f"{layer.where}: option 'digest': expected {layer.digest}, but {describe(layer.source)} has DiffID "
+            f"{layer.label}: option 'digest': expected {layer.digest}, but {describe(layer.source)} has DiffID "
             f"{found.diff_id}{file_part}; correct the digest if the source is the one you mean"
         )

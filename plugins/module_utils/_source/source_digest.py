@@ -22,19 +22,19 @@ _MOST_BEFORE = 100
 
 
 def with_stored(
-    provided: Mapping[str, Mapping[str, Any]], definition: Definition, store: Store
+    controller_layers: Mapping[str, Mapping[str, Any]], definition: Definition, store: Store
 ) -> Dict[str, Mapping[str, Any]]:
     """What the controller found out, with the DiffID of what the store has already where it is the same but for times.
 
-    :param provided: as in ``Request``.
+    :param controller_layers: as in ``Request``.
     """
     contents = StoredContents(store, definition)
-    found = dict(provided)
+    found = dict(controller_layers)
     for layer in definition.sources():
-        facts = provided.get(layer.where) or {}
+        facts = controller_layers.get(layer.label) or {}
         if facts.get("source_digest"):
             diff_id = contents.find(layer, facts["source_digest"], facts["diff_id"])
-            found[layer.where] = {**facts, "diff_id": diff_id or facts["diff_id"]}
+            found[layer.label] = {**facts, "diff_id": diff_id or facts["diff_id"]}
     return found
 
 
@@ -64,7 +64,7 @@ class StoredContents:
     def __init__(self, store: Store, definition: Definition) -> None:
         self._store = store
         self._stacks = {
-            item.where: stack.name for stack in definition.stacks for item in stack.layers if not isinstance(item, str)
+            item.label: stack.name for stack in definition.stacks for item in stack.layers if not isinstance(item, str)
         }
         self._users: Dict[str, Set[str]] = {}
         for stack in definition.stacks:
@@ -93,7 +93,7 @@ class StoredContents:
         """What the layer may replace: what it was until now, and all that had times of its own in the generations of
         the stacks that use it, or used it, under whatever name. DiffIDs of contents that are there, the latest first.
         """
-        if layer.where in self._stacks:
+        if layer.label in self._stacks:
             found = list(filter(self._is_packed, self._present(layer)))
         else:
             found = list(self._present(layer))
@@ -110,9 +110,9 @@ class StoredContents:
 
     def _present(self, layer: LayerSpec) -> Iterator[str]:
         with contextlib.suppress(StrataError):  # a record that is damaged is told of when it is needed
-            named = self._store.name_record(layer.name) if layer.name and layer.where not in self._stacks else None
+            named = self._store.name_record(layer.name) if layer.name and layer.label not in self._stacks else None
             yield from self._there(named.diff_ids if named else ())
-            stack = self._stacks.get(layer.where)
+            stack = self._stacks.get(layer.label)
             record = self._store.stack_record(stack) if stack else None
             for generation in record.history if record else ():
                 yield from self._there(generation.diff_ids)

@@ -40,9 +40,9 @@ class Download:
         self._stream = _open(self._source)
         return cast("ContextManager[IO[bytes]]", self._stream)
 
-    def told(self) -> Mapping[str, str]:
+    def facts(self) -> Mapping[str, str]:
         """What ``Urls.remember`` wants to know of an archive that was read to its end."""
-        return _told(self._stream) if self._stream is not None else {}
+        return _facts(self._stream) if self._stream is not None else {}
 
 
 class Urls:
@@ -86,13 +86,13 @@ class Urls:
                 return digested(facts)
             with open_tar(layer.read_from, lambda: cast("ContextManager[IO[bytes]]", stream)) as read:
                 found = digest_tar(read, layer.source.limits, layer.read_from.pinned)
-            return self.remember(layer.read_from, found, _told(stream))
+            return self.remember(layer.read_from, found, _facts(stream))
 
-    def remember(self, source: Source, found: Digested, told: Mapping[str, str]) -> Digested:
+    def remember(self, source: Source, found: Digested, facts: Mapping[str, str]) -> Digested:
         """Keep what a download was; the same with the digest of the archive as it lay there."""
         unended = {"unended": "yes"} if source.pinned else {}  # its end was not looked at
-        self._cache.put(_key(source), {**found.facts(), **unended, **told})
-        return replace(found, blob=told.get("blob", ""))
+        self._cache.put(_key(source), {**found.facts(), **unended, **facts})
+        return replace(found, blob=facts.get("blob", ""))
 
     def _facts(self, source: Source) -> Mapping[str, str]:
         """What is known, if the content is still there; nothing otherwise."""
@@ -151,7 +151,7 @@ def _of_file(url: str, path: str) -> str:
     return basic(login.username, login.password)
 
 
-def _told(stream: UrlStream) -> Dict[str, str]:
+def _facts(stream: UrlStream) -> Dict[str, str]:
     return {"blob": stream.digest, **stream.marks}
 
 

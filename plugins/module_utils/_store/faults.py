@@ -146,10 +146,10 @@ def _getdents(descriptor: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 def types_fault(root: str) -> Fault:
     """Why layers in a store would show what is deleted in them."""
     try:
-        told = tells_types(existing_above(root))
+        reported = tells_types(existing_above(root))
     except OSError:
         return NO_FAULT  # it cannot be listed: others say so
-    if told:
+    if reported:
         return NO_FAULT
     return Fault(
         f"the file system of {root} has no d_type (it does not say in a directory what an entry is), so the "
@@ -174,9 +174,9 @@ def _layers_fault(root: str, kind: int, abilities: Abilities) -> Fault:
     except OSError as error:
         if error.errno in _SAYS_NOTHING:
             return NO_FAULT
-        where = " (it is an overlay itself, as the root of a container is)" if kind == OVERLAYFS else ""
+        note = " (it is an overlay itself, as the root of a container is)" if kind == OVERLAYFS else ""
         return Fault(
-            f"the kernel takes nothing on the file system of {root}{where} as a layer of an overlay: {_answer(error)}",
+            f"the kernel takes nothing on the file system of {root}{note} as a layer of an overlay: {_answer(error)}",
             _ELSEWHERE,
         )
     return NO_FAULT
@@ -195,8 +195,8 @@ def _upper_fault(root: str, kind: int) -> Fault:
             context.set("upperdir", path)  # Linux 6.5 and later look at it now
     except OSError as error:
         if error.errno not in _SAYS_NOTHING:
-            words = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
-            return Fault(words, _ELSEWHERE)
+            message = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
+            return Fault(message, _ELSEWHERE)
     return NO_FAULT
 
 
@@ -238,8 +238,8 @@ def _refusal(root: str, upper: str, work: str, abilities: Abilities) -> Fault:
         except OSError as error:
             if error.errno in _SAYS_NOTHING:
                 return NO_FAULT
-            words = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
-            return Fault(words, _ELSEWHERE)
+            message = f"the kernel puts no writable layer on the file system of {root}: {_answer(error)}"
+            return Fault(message, _ELSEWHERE)
     return NO_FAULT
 
 

@@ -113,7 +113,7 @@ def discard_writable(store: Store, stack_id: str) -> None:
     store.discard(store.link(link_id(stack_id)))
     store.discard(store.layer(stack_id))
     store.discard(store.mountdb(stack_id))
-    store.discard(store.aside_file(stack_id))
+    store.discard(store.detached_file(stack_id))
 
 
 def writable_parts(record: StackRecord) -> Dict[str, Make]:

@@ -18,7 +18,7 @@ _MOST = 3
 
 def holders_of_lock(descriptor: int) -> str:
     """In words, for a lock by flock(2) on what is open there; "" where the kernel names nobody."""
-    said = [_words(process, kind, descriptor) for process, kind in _holders(os.fstat(descriptor)).items()]
+    said = [_describe(process, kind, descriptor) for process, kind in _holders(os.fstat(descriptor)).items()]
     more = len(said) - _MOST
     return ", ".join(said[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
@@ -52,7 +52,7 @@ def _has_open(process: int, status: os.stat_result) -> bool:
     return False
 
 
-def _words(process: int, kind: str, descriptor: int) -> str:
+def _describe(process: int, kind: str, descriptor: int) -> str:
     if not process:
         return "a process outside of this container"
     try:

@@ -45,7 +45,7 @@ class StorePaths:
     def stack_file(self, name: str) -> str:
         return f"{self.root}/strata/stacks/{quote(name, safe='')}.json"
 
-    def aside_file(self, stack_id: str) -> str:
+    def detached_file(self, stack_id: str) -> str:
         return f"{self.root}/strata/aside/{stack_id}.json"
 
     def change_file(self, name: str) -> str:

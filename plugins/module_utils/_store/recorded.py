@@ -82,10 +82,10 @@ class StoreRecords(StorePaths):
                 found |= {record.source} if record is not None else set()
         return found
 
-    def set_aside(self) -> List[StackRecord]:
+    def detached_uppers(self) -> List[StackRecord]:
         """Records of stacks whose writable layers were set aside, as they were then; damaged ones are left out."""
         found: List[StackRecord] = []
-        for path in [self.aside_file(stack_id) for stack_id in self._recorded("aside")]:
+        for path in [self.detached_file(stack_id) for stack_id in self._recorded("aside")]:
             text = read_text(path)
             try:
                 found += [load(StackRecord, text, path)] if text is not None else []
@@ -102,7 +102,7 @@ class StoreRecords(StorePaths):
             return []
         return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
 
-    def condemnations(self) -> List[str]:
+    def removal_journals(self) -> List[str]:
         """Lists of what has been removed and may not have been moved away yet, see `_store/removals`."""
         if not self.is_own("strata/condemned"):
             return []

@@ -36,7 +36,7 @@ def _place(store: Store) -> str:
     return f"{store.root}/strata/condemned"
 
 
-class Sentence:
+class RemovalJournal:
     """A list of paths, ready to be pronounced. Use it as a context: at its end nothing of it is left."""
 
     def __init__(self, store: Store, workspace: str, paths: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ class Sentence:
             self.close()
             raise
 
-    def pronounce(self) -> None:
+    def commit(self) -> None:
         """From now on everything listed is removed. Call it with the store locked for changes."""
         final = f"{_place(self._store)}/{self._name}"
         os.rename(self._path, final)
@@ -75,9 +75,9 @@ class Sentence:
 
 
 @contextlib.contextmanager
-def sentence(store: Store, workspace: str, paths: Sequence[str]) -> Iterator[Sentence]:
+def removal_journal(store: Store, workspace: str, paths: Sequence[str]) -> Iterator[RemovalJournal]:
     """A list of absolute paths in the store, written and synced."""
-    made = Sentence(store, workspace, paths)
+    made = RemovalJournal(store, workspace, paths)
     try:
         yield made
     finally:
@@ -89,7 +89,7 @@ def finish_removals(store: Store) -> None:
 
     Call it with the store locked for changes.
     """
-    for name in store.condemnations():
+    for name in store.removal_journals():
         path = f"{_place(store)}/{name}"
         try:
             descriptor = os.open(path, READ)
@@ -106,9 +106,9 @@ def finish_removals(store: Store) -> None:
             os.close(descriptor)
 
 
-def condemned(store: Store) -> List[str]:
+def journaled_paths(store: Store) -> List[str]:
     """Paths that are removed though they may still be there."""
-    texts = (read_text(f"{_place(store)}/{name}") for name in store.condemnations())
+    texts = (read_text(f"{_place(store)}/{name}") for name in store.removal_journals())
     return [path for text in texts if text for path in _absolute(store, text)]
 
 

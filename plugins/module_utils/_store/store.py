@@ -17,7 +17,7 @@ import os
 import stat
 from typing import Dict, Iterator, List, Set, Tuple
 
-from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, advice, said
+from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, advice, error_text
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import sync_directory
 from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import refuse_untrusted
@@ -120,7 +120,7 @@ class Store(StoreRecords):
         with locked(f"{self.root}/lock", exclusive=True, timeout=timeout, gate=self.root):
             if not damaged:
                 self._refuse_misplaced()
-            if self.condemnations():
+            if self.removal_journals():
                 # Loaded when it is needed, as all that only a run with changes needs.
                 from ansible_collections.strata.overlay.plugins.module_utils._store.removals import finish_removals
 
@@ -143,14 +143,14 @@ class Store(StoreRecords):
         """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
         self._refuse_misplaced()
         made: List[str] = []
-        with contextlib.ExitStack() as room:
-            room.callback(self._leave_no_first, made)
+        with contextlib.ExitStack() as resources:
+            resources.callback(self._leave_no_first, made)
             while True:
                 for name in ("", "staging", "trash"):
                     made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
                     self.refuse_untrusted()  # somebody may have made it a moment before
                 with contextlib.suppress(FileNotFoundError):  # a run that made no store took them away in this moment
-                    path = room.enter_context(self.workspace())
+                    path = resources.enter_context(self.workspace())
                     break
             yield path
 
@@ -249,7 +249,7 @@ class Store(StoreRecords):
         try:
             left = self.empty_trash()
         except (OSError, StrataError) as error:
-            left = [said(error)]
+            left = [error_text(error)]
         if not left:
             return ""
         return (

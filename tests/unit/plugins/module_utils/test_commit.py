@@ -11,17 +11,21 @@ from collections.abc import Iterable
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._run.commit import read_commit
-from ansible_collections.strata.overlay.plugins.module_utils._services.freeze import Quiet, kept_quiet, plan_quiet
+from ansible_collections.strata.overlay.plugins.module_utils._services.freeze import (
+    ServiceFreeze,
+    plan_freeze,
+    services_frozen,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._services.units import UnitState
 
 UNITS = ("db.service", "app.service")
-STOPPED = plan_quiet("stop", UNITS)
+STOPPED = plan_freeze("stop", UNITS)
 
 
 def test_all_errors_of_a_commit_are_reported_at_once() -> None:
     with pytest.raises(DefinitionError) as told:
         read_commit({"root": "relative", "stack": "..", "name": "a b", "services": "halt"})
-    assert [text.partition(": ")[0].partition(" must")[0] for text in told.value.problems] == [
+    assert [text.partition(": ")[0].partition(" must")[0] for text in told.value.errors] == [
         "option 'services'",
         "option 'root'",
         "commit of stack ..",
@@ -31,10 +35,12 @@ def test_all_errors_of_a_commit_are_reported_at_once() -> None:
 
 
 def test_units_stop_in_reverse_order_and_start_in_order() -> None:
-    assert plan_quiet("run", UNITS) == Quiet()
+    assert plan_freeze("run", UNITS) == ServiceFreeze()
     assert STOPPED.jobs == (("stop", "app.service"), ("stop", "db.service"))
     assert STOPPED.back == (("start", "db.service"), ("start", "app.service"))
-    assert plan_quiet("freeze", ["app.service"]) == Quiet((("freeze", "app.service"),), (("thaw", "app.service"),))
+    assert plan_freeze("freeze", ["app.service"]) == ServiceFreeze(
+        (("freeze", "app.service"),), (("thaw", "app.service"),)
+    )
 
 
 class Manager:
@@ -71,10 +77,10 @@ ALL = ["stop app.service", "stop db.service", "start db.service", "start app.ser
 
 
 def test_stopped_units_start_again_after_success_and_failure(log: str) -> None:
-    with kept_quiet("web", STOPPED, Manager(log)):
+    with services_frozen("web", STOPPED, Manager(log)):
         assert lines(log) == ALL[:2]
     assert lines(log) == ALL
-    with pytest.raises(ZeroDivisionError), kept_quiet("web", STOPPED, Manager(log)):
+    with pytest.raises(ZeroDivisionError), services_frozen("web", STOPPED, Manager(log)):
         raise ZeroDivisionError
     assert lines(log) == [*ALL, *ALL]
 
@@ -82,13 +88,13 @@ def test_stopped_units_start_again_after_success_and_failure(log: str) -> None:
 def test_failed_stop_or_start_is_reported_and_other_units_start(log: str) -> None:
     with (
         pytest.raises(StrataError, match=r"'systemctl stop db\.service' failed"),
-        kept_quiet("web", STOPPED, Manager(log, "stop db.service")),
+        services_frozen("web", STOPPED, Manager(log, "stop db.service")),
     ):
         pytest.fail("it did not stop")
     assert lines(log) == ALL, "the one that has stopped runs again"
     with (
         pytest.raises(StrataError, match=r"stack web: 'systemctl start db\.service' failed"),
-        kept_quiet("web", STOPPED, Manager(log, "start db.service")),
+        services_frozen("web", STOPPED, Manager(log, "start db.service")),
     ):
         pass
     assert lines(log) == [*ALL, *ALL], "the other one is started all the same"

@@ -54,8 +54,8 @@ from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.deciding
 def words(host: Observed, *stacks: DesiredStack, **more: Any) -> list[str]:
     given: dict[str, Any] = {"names": {}, "dropped_names": (), "dropped_stacks": {}, "origins": {}}
     planned = plan(Desired(stacks=stacks, **{**given, **more}), host)
-    assert planned.problems == ()
-    return [step.words() for step in planned.steps]
+    assert planned.errors == ()
+    return [step.describe() for step in planned.steps]
 
 
 PERSISTENT = record(writable="persistent")
@@ -65,7 +65,7 @@ UNIT = BootEntry("web", "/etc/systemd/system/srv-web.mount", "[Mount]\n")
 MOUNT = "mount 2 layers at /srv/web"
 RESTACK = Restack("c", "/upper", b"")
 COMPARE = "see that nothing in stack web has changed since layer 'c' was made of it"
-ASIDE = f"set the persistent layer {UPPER[:12]} of stack web aside"
+DETACHED = f"set the persistent layer {UPPER[:12]} of stack web aside"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ ASIDE = f"set the persistent layer {UPPER[:12]} of stack web aside"
             [
                 "unmount /srv/web: its layers change",
                 COMPARE,
-                ASIDE,
+                DETACHED,
                 "record stack web: layers a, b become a, b, c",
                 "mount 3 layers at /srv/web (persistent)",
             ],
@@ -126,7 +126,7 @@ ASIDE = f"set the persistent layer {UPPER[:12]} of stack web aside"
         (
             observed(replace(PERSISTENT, mounted=False), written_uppers={"web"}),
             desired(A, B, C, writable="persistent", on_change="reset", restack=RESTACK, state="unmounted"),
-            [COMPARE, ASIDE, "record stack web: layers a, b become a, b, c"],
+            [COMPARE, DETACHED, "record stack web: layers a, b become a, b, c"],
         ),
         # A read-only tree that comes to another path leaves the old one first: no switch.
         (
@@ -334,12 +334,12 @@ def test_layer_written_with_one_driver_is_shown_by_another_or_the_way_is_named(
     ],
 )
 def test_name_that_is_set_says_what_it_pointed_at(before: NameRecord | None, after: NameRecord, expected: str) -> None:
-    assert SetName(after, before).words() == expected
+    assert SetName(after, before).describe() == expected
 
 
 def test_step_without_words_of_its_own_is_no_step() -> None:
     with pytest.raises(NotImplementedError):
-        Step().words()
+        Step().describe()
     with pytest.raises(NotImplementedError):
         str(Step().object)
 

@@ -345,7 +345,7 @@ def test_errors_are_joined_into_one_message_without_duplicates() -> None:
 
 
 def test_definition_is_normalised_to_layers_stacks_and_sources() -> None:
-    definition, problems = normalise(
+    definition, errors = normalise(
         "apply",
         {
             "root": "/srv/strata/",
@@ -366,7 +366,7 @@ def test_definition_is_normalised_to_layers_stacks_and_sources() -> None:
             ],
         },
     )
-    assert problems == []
+    assert errors == []
     app = LayerSpec("stack web: layer 2", "app", Source("url", "https://x/app.tar", on_host=True))
     tree = LayerSpec("stack web: layer 3", "", Source("dir", "/d", on_host=True))
     base = LayerSpec("layer base", "base", Source("src", "debian.tar.zst"), DIGEST, {"tier": "1"})
@@ -391,8 +391,8 @@ def test_definition_is_normalised_to_layers_stacks_and_sources() -> None:
     ],
 )
 def test_size_is_read_as_bytes(text: Any, size: int) -> None:
-    definition, problems = normalise("apply", stack(writable="volatile", size=text))
-    assert (definition.stacks[0].size, problems) == (size, [])
+    definition, errors = normalise("apply", stack(writable="volatile", size=text))
+    assert (definition.stacks[0].size, errors) == (size, [])
 
 
 @pytest.mark.parametrize("size", ["1.5g", "-1", "\u0663m", "1e3", "m", "9" * 5000, "1 g"])
@@ -434,8 +434,8 @@ def test_one_item_module_is_wrapped_into_a_definition_of_one_item() -> None:
 
 
 def test_option_of_apply_alone_is_unknown_to_a_one_item_module() -> None:
-    problems = normalise("stack", {**STACK, "exclusive": True})[1]
-    assert [problem.split(";")[0] for problem in problems] == ["stack web: unknown option 'exclusive'"]
+    errors = normalise("stack", {**STACK, "exclusive": True})[1]
+    assert [problem.split(";")[0] for problem in errors] == ["stack web: unknown option 'exclusive'"]
 
 
 @pytest.mark.parametrize(
@@ -491,9 +491,9 @@ ITEMS = st.lists(st.dictionaries(KEYS, YAML, max_size=8) | YAML, max_size=3)
 @given(layers=ITEMS | YAML, stacks=ITEMS | YAML, root=YAML, exclusive=YAML)
 def test_arbitrary_definition_is_understood_or_reported(layers: Any, stacks: Any, root: Any, exclusive: Any) -> None:
     given_options = {"layers": layers, "stacks": stacks, "root": root, "exclusive": exclusive}
-    definition, problems = normalise("apply", given_options)
-    assert all(problems)
-    if not problems:
+    definition, errors = normalise("apply", given_options)
+    assert all(errors)
+    if not errors:
         names = [item["name"] for item in layers or []]
         assert [item.name for item in definition.layers] == [str(name) for name in names]
 
@@ -513,12 +513,12 @@ def test_arbitrary_options_of_a_one_item_module_raise_nothing(module: str, optio
     ],
 )
 def test_value_that_no_file_system_or_tar_can_hold_is_refused(layer: dict[str, Any], message: str) -> None:
-    _definition, problems = normalise("apply", {"layers": [layer]})
-    assert any(message in problem for problem in problems), problems
+    _definition, errors = normalise("apply", {"layers": [layer]})
+    assert any(message in problem for problem in errors), errors
 
 
 def test_secrets_are_health_headers_and_registry_passwords() -> None:
     health = {"url": "http://localhost/", "headers": {"Authorization": "Bearer abc", "X-Empty": ""}}
     image = {"name": "app", "registry": "r.example.com/app:1", "username": "me", "password": "hidden"}
-    definition, problems = normalise("apply", {"images": [image], "stacks": [{**STACK, "health": health}]})
-    assert (definition.secrets(), problems) == ({"Bearer abc", "hidden"}, [])
+    definition, errors = normalise("apply", {"images": [image], "stacks": [{**STACK, "health": health}]})
+    assert (definition.secrets(), errors) == ({"Bearer abc", "hidden"}, [])

@@ -25,7 +25,7 @@ def errors(**options: Any) -> list[str]:
 
 def test_archive_has_docker_format_unless_oci_is_given() -> None:
     spec = read(dest="/srv/export//app.tar")
-    assert (spec.dest, spec.form, spec.registry, spec.where) == ("/srv/export/app.tar", "docker", "", "image app")
+    assert (spec.dest, spec.form, spec.registry, spec.label) == ("/srv/export/app.tar", "docker", "", "image app")
     assert read(dest="/srv/app", format="oci").form == "oci"
 
 

@@ -21,26 +21,26 @@ from ansible_collections.strata.overlay.plugins.module_utils._services.health im
 
 
 def read(**options: Any) -> HealthSpec:
-    problems: list[str] = []
-    spec = read_health("stack web", options, problems)
-    assert problems == []
+    errors: list[str] = []
+    spec = read_health("stack web", options, errors)
+    assert errors == []
     assert spec is not None
     return spec
 
 
 def mistakes(**options: Any) -> list[str]:
-    problems: list[str] = []
-    assert read_health("stack web", options, problems) is None
-    return problems
+    errors: list[str] = []
+    assert read_health("stack web", options, errors) is None
+    return errors
 
 
 # As users write them.
 
 
 def test_missing_health_option_gives_no_check_and_no_error() -> None:
-    problems: list[str] = []
-    assert read_health("stack web", None, problems) is None
-    assert problems == []
+    errors: list[str] = []
+    assert read_health("stack web", None, errors) is None
+    assert errors == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_unknown_health_option_is_reported_with_a_suggestion() -> None:
 
 def test_login_query_and_headers_are_not_shown() -> None:
     spec = read(url="https://user:hunter2@host:8443/healthz?token=abc", headers={"Authorization": "Bearer xyz"})
-    assert spec.words() == "GET https://host:8443/healthz"
+    assert spec.describe() == "GET https://host:8443/healthz"
     assert "xyz" not in repr(spec)
     assert "hunter2" not in "".join(mistakes(url="http://user:hunter2@host:99999/"))
 
@@ -182,7 +182,7 @@ def test_expected_answer_is_healthy_after_one_try(site: type[Site]) -> None:
 def test_unexpected_status_is_reported_after_all_retries(site: type[Site]) -> None:
     verdict = check_health(at(site, "/500", retries=2))
     assert (verdict.healthy, verdict.tries, len(site.seen)) == (False, 3, 3)
-    assert verdict.words.endswith("/500: answered 500, not 200")
+    assert verdict.description.endswith("/500: answered 500, not 200")
 
 
 def test_check_is_repeated_until_the_expected_answer(site: type[Site]) -> None:
@@ -205,7 +205,7 @@ def test_proxy_is_not_used_for_this_host(site: type[Site], monkeypatch: pytest.M
 
 def test_server_that_answers_byte_by_byte_is_given_up_after_timeout(site: type[Site]) -> None:
     verdict = check_health(at(site, "/slow", timeout=1))
-    assert verdict.words.endswith("no answer within 1 s")
+    assert verdict.description.endswith("no answer within 1 s")
 
 
 def test_port_is_healthy_while_something_listens_on_it() -> None:
@@ -214,24 +214,24 @@ def test_port_is_healthy_while_something_listens_on_it() -> None:
         assert check_health(read(tcp=port)).healthy
     verdict = check_health(read(tcp=port, retries=1, delay=0))
     assert not verdict.healthy
-    assert verdict.words == f"connect to 127.0.0.1 port {port}: Connection refused"
+    assert verdict.description == f"connect to 127.0.0.1 port {port}: Connection refused"
 
 
 def test_command_is_healthy_at_exit_0_and_its_failure_is_described(tmp_path: Path) -> None:
     assert check_health(read(command="true")).healthy
     failed = check_health(read(command=["sh", "-c", "echo broken by design >&2; exit 3"], retries=0))
-    assert failed.words == "run sh: it ended with 3: broken by design"
+    assert failed.description == "run sh: it ended with 3: broken by design"
     missing = check_health(read(command=str(tmp_path / "none"), retries=0))
-    assert missing.words.endswith("it cannot be run: No such file or directory")
+    assert missing.description.endswith("it cannot be run: No such file or directory")
     killed = check_health(read(command=["sh", "-c", "kill -9 $$"], retries=0))
-    assert killed.words == "run sh: it was ended by signal 9"
+    assert killed.description == "run sh: it was ended by signal 9"
 
 
 def test_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     script = f"sleep 600 & echo $! > {note}; wait"
     verdict = check_health(read(command=["sh", "-c", script], retries=0, timeout=1))
-    assert verdict.words == "run sh: it had not ended after 1 s"
+    assert verdict.description == "run sh: it had not ended after 1 s"
     child = int(note.read_text())
     for _attempt in range(200):
         if not os.path.exists(f"/proc/{child}") or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:

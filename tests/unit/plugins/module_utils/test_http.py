@@ -52,7 +52,7 @@ def leads_to(url: str) -> Any:
 
 
 def health(url: str, **options: Any) -> str:
-    return check_health(HealthSpec(url, headers=SECRET, retries=0, validate_certs=False, **options)).words
+    return check_health(HealthSpec(url, headers=SECRET, retries=0, validate_certs=False, **options)).description
 
 
 # Origins.

@@ -170,7 +170,7 @@ def test_download_with_random_answers_succeeds_or_fails_cleanly(rogue: RogueRegi
 def test_health_check_with_random_answers_gives_a_verdict_in_words(rogue: RogueRegistry) -> None:
     def ask(_chance: random.Random) -> None:
         verdict = check_health(HealthSpec(f"http://{USER}:{PASSWORD}@{rogue.host}/", retries=0, headers={"X-Key": "k"}))
-        assert PASSWORD not in verdict.words
-        assert verdict.healthy or ": " in verdict.words
+        assert PASSWORD not in verdict.description
+        assert verdict.healthy or ": " in verdict.description
 
     assert survives(rogue, ask) == CASES, "it says what was wrong"

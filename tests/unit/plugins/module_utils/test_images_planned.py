@@ -51,9 +51,9 @@ def name_record(name: str, *diff_ids: str, image_id: str = ID, **values: Any) ->
 def desired_of(
     definition: Mapping[str, Any], known: Mapping[str, NameRecord], **images: Image
 ) -> tuple[Desired, list[str]]:
-    wanted, problems = normalise("apply", definition)
+    wanted, errors = normalise("apply", definition)
     origins = {f"image {name}": ImageOrigin(each, "app.tar") for name, each in images.items()}
-    return desire(wanted, {}, Known(known, {}), problems, origins), problems
+    return desire(wanted, {}, Known(known, {}), errors, origins), errors
 
 
 def steps_of(
@@ -65,7 +65,7 @@ def steps_of(
     **images: Image,
 ) -> list[str]:
     """What a host would do, in words; what is not said is as after a run that went well."""
-    desired, problems = desired_of(definition, known or {}, **images)
+    desired, errors = desired_of(definition, known or {}, **images)
     chains = {chain_id for chain in desired.chains() for chain_id in chain_ids(chain)}
     observed = Observed(
         root="/var/lib/strata",
@@ -84,9 +84,9 @@ def steps_of(
         image_faults=faults or {},
     )
     planned = plan(desired, observed)
-    assert not problems
-    assert not planned.problems
-    return [step.words() for step in planned.steps]
+    assert not errors
+    assert not planned.errors
+    return [step.describe() for step in planned.steps]
 
 
 APP = {"images": [{"name": "app", "src": "app.tar"}]}
@@ -154,8 +154,8 @@ def test_absent_and_exclusive_forget_image_names_like_layer_names() -> None:
 def test_stack_of_an_image_has_its_whole_chain() -> None:
     stacks = [{"name": "web", "path": "/srv/web", "layers": ["app", "old"]}]
     known = {"old": name_record("old", C, A)}
-    desired, problems = desired_of({**APP, "stacks": stacks}, known, app=image(A, B))
-    assert problems == []
+    desired, errors = desired_of({**APP, "stacks": stacks}, known, app=image(A, B))
+    assert errors == []
     assert desired.stacks[0].diff_ids == (A, B, C, A)
     gone = {"images": [{"name": "old", "state": "absent"}], "stacks": stacks}
     assert "no layer is named 'old'" in " ".join(desired_of(gone, known)[1])

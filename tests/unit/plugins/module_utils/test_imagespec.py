@@ -18,21 +18,21 @@ WRITTEN = "must be written os/architecture or os/architecture/variant, such as l
 
 
 def read(**item: Any) -> tuple[ImageSpec, list[str]]:
-    definition, problems = normalise("image", {"name": "app", **item})
-    return definition.images[0], problems
+    definition, errors = normalise("image", {"name": "app", **item})
+    return definition.images[0], errors
 
 
 def test_image_from_an_archive_is_read_with_its_options() -> None:
-    spec, problems = read(src="app.tar", reference="1.0", platform="linux/arm/v7", digest=A, labels={"a": 1})
-    assert problems == []
+    spec, errors = read(src="app.tar", reference="1.0", platform="linux/arm/v7", digest=A, labels={"a": 1})
+    assert errors == []
     assert spec == ImageSpec(
         "image app", "app", "src", "app.tar", False, "1.0", Platform("linux", "arm", "v7"), A, {"a": "1"}
     )
 
 
 def test_image_from_a_registry_is_read_with_its_access_options() -> None:
-    spec, problems = read(registry="r.example/app", username="me", password="x", mirrors=["m"], validate_certs=False)
-    assert problems == []
+    spec, errors = read(registry="r.example/app", username="me", password="x", mirrors=["m"], validate_certs=False)
+    assert errors == []
     assert (spec.kind, spec.location, spec.on_host) == ("registry", "r.example/app", True)
     assert spec.access == RegistryAccess("me", "x", validate_certs=False, mirrors=("m",))
 
@@ -43,13 +43,13 @@ def test_password_is_not_in_the_text_of_an_image_spec() -> None:
 
 
 def test_absent_image_needs_no_source() -> None:
-    spec, problems = read(state="absent")
-    assert (spec.absent, problems) == (True, [])
+    spec, errors = read(state="absent")
+    assert (spec.absent, errors) == (True, [])
 
 
 def test_image_read_by_the_controller_needs_no_source() -> None:
-    definition, problems = normalise("apply", {"images": [{"name": "app"}]}, ("image app",))
-    assert (definition.images[0].kind, problems) == ("", [])
+    definition, errors = normalise("apply", {"images": [{"name": "app"}]}, ("image app",))
+    assert (definition.images[0].kind, errors) == ("", [])
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_error_in_registry_options_is_reported_without_a_request(options: dict[s
 
 def test_name_shared_by_layers_or_images_is_refused() -> None:
     layer = {"name": "app", "files": [{"path": "x", "content": "x"}]}
-    _definition, problems = normalise(
+    _definition, errors = normalise(
         "apply", {"layers": [layer], "images": [{"name": "app", "src": "x"}, {"name": "twin", "src": "x"}] * 2}
     )
-    assert problems == [
+    assert errors == [
         "image app: option 'name' is the name of a layer too; each needs its own",
         "image app: option 'name' is used 2 times; each image needs its own",
         "image twin: option 'name' is used 2 times; each image needs its own",

@@ -16,20 +16,20 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition.validat
 
 def inline(*items: dict[str, Any]) -> tuple[tuple[InlineFile, ...], list[str]]:
     """As users write them, through the same check of types."""
-    problems: list[str] = []
-    options = check_options("layer conf", {"name": "conf", "files": list(items)}, layer_spec(), problems)
-    return inline_files("layer conf", options["files"], problems), problems
+    errors: list[str] = []
+    options = check_options("layer conf", {"name": "conf", "files": list(items)}, layer_spec(), errors)
+    return inline_files("layer conf", options["files"], errors), errors
 
 
 def test_inline_files_are_normalised() -> None:
-    files, problems = inline(
+    files, errors = inline(
         {"path": "/etc//./app.conf", "content": "p\u00f6rt\n", "mode": "0640", "owner": 10, "group": "33"},
         {"path": "etc/empty", "content": ""},
         {"path": "srv/", "state": "directory", "opaque": True, "mode": "1777", "owner": "root"},
         {"path": "srv/now", "state": "link", "target": "../releases/2"},
         {"path": "old", "state": "absent"},
     )
-    assert problems == []
+    assert errors == []
     assert files == (
         InlineFile("etc/app.conf", "file", b"p\xc3\xb6rt\n", 0o640, 10, 33, "", False),
         InlineFile("etc/empty", "file", b"", None, 0, 0, "", False),
@@ -93,12 +93,12 @@ def test_error_in_an_inline_file_is_reported(item: dict[str, Any], expected: str
 
 
 def test_largest_owner_id_is_accepted() -> None:
-    files, problems = inline({"path": "a", "content": "", "owner": 2**32 - 2})
-    assert (files[0].uid, problems) == (2**32 - 2, [])
+    files, errors = inline({"path": "a", "content": "", "owner": 2**32 - 2})
+    assert (files[0].uid, errors) == (2**32 - 2, [])
 
 
 def test_file_repeated_or_below_a_non_directory_is_reported() -> None:
-    problems = inline(
+    errors = inline(
         {"path": "a", "content": ""},
         {"path": "/a", "content": ""},
         {"path": "a/b", "content": ""},
@@ -107,7 +107,7 @@ def test_file_repeated_or_below_a_non_directory_is_reported() -> None:
         {"path": "d", "state": "directory"},
         {"path": "d/ok", "content": ""},
     )[1]
-    assert problems == [
+    assert errors == [
         "layer conf: file a: option 'path' is used twice",
         "layer conf: file a/b: lies below a, which is not a directory",
         "layer conf: file gone/x/y: lies below gone, which is not a directory",

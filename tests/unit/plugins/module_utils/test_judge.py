@@ -17,13 +17,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot imp
     DamagedRecord,
     LayerRecord,
     MountState,
-    Picture,
+    StoreSnapshot,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LOST, layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord
-from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.pictures import (
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.snapshots import (
     APP,
     BARE,
     BASE,
@@ -59,9 +59,9 @@ def sha(name: str) -> str:
     return f"sha256:{name}"
 
 
-def without_writable(picture: Picture) -> Picture:
+def without_writable(snapshot: StoreSnapshot) -> StoreSnapshot:
     """With the directory of the writable layer, its link and its record in layerdb gone."""
-    bare = drop(drop(picture, "layers", WRITABLE), "links", link_id(WRITABLE))
+    bare = drop(drop(snapshot, "layers", WRITABLE), "links", link_id(WRITABLE))
     return drop(bare, "mountdb", WRITABLE)
 
 
@@ -85,7 +85,7 @@ def notice(kind: str, what: str) -> Found:
     return Found("notice", kind, what)
 
 
-PLACES: dict[str, tuple[Picture, list[Found]]] = {
+PLACES: dict[str, tuple[StoreSnapshot, list[Found]]] = {
     "directory missing": (replace(SOUND, directories={"trash": "missing"}), [error("directory_wrong", "trash")]),
     "directory a file": (replace(SOUND, directories={"trash": "a file"}), [error("directory_wrong", "trash")]),
     "short links a link": (
@@ -108,7 +108,7 @@ PLACES: dict[str, tuple[Picture, list[Found]]] = {
     ),
 }
 
-CONTENTS: dict[str, tuple[Picture, list[Found]]] = {
+CONTENTS: dict[str, tuple[StoreSnapshot, list[Found]]] = {
     "content lost": (drop(SOUND, "contents", hex_of(B)), [error("content_missing", B)]),
     "content lost with its record": (
         drop(drop(SOUND, "contents", hex_of(B)), "content_records", hex_of(B)),
@@ -139,7 +139,7 @@ CONTENTS: dict[str, tuple[Picture, list[Found]]] = {
     ),
 }
 
-LAYERS: dict[str, tuple[Picture, list[Found]]] = {
+LAYERS: dict[str, tuple[StoreSnapshot, list[Found]]] = {
     "layer lost": (
         drop(SOUND, "layers", APP.layer_id),
         [
@@ -234,14 +234,14 @@ LAYERS: dict[str, tuple[Picture, list[Found]]] = {
     ),
 }
 
-SHORT_LINKS: dict[str, tuple[Picture, list[Found]]] = {
+SHORT_LINKS: dict[str, tuple[StoreSnapshot, list[Found]]] = {
     "layer's lost": (drop(SOUND, "links", APP.link), [error("short_link_missing", APP.chain_id)]),
     "writable layer's lost": (
         drop(SOUND, "links", link_id(WRITABLE)),
         [error("short_link_missing", f"overlay2/{WRITABLE}")],
     ),
     "lost of a layer set aside": (
-        replace(put(SOUND, "layers", ONE, BARE), asides={ONE: replace(SOUND.stacks["web"], stack_id=ONE)}),
+        replace(put(SOUND, "layers", ONE, BARE), detached_uppers={ONE: replace(SOUND.stacks["web"], stack_id=ONE)}),
         [error("short_link_missing", f"overlay2/{ONE}")],
     ),
     "a file": (put(SOUND, "links", STRAY, None), [warning("foreign_file", f"{LINKS}/{STRAY}")]),
@@ -261,7 +261,7 @@ SHORT_LINKS: dict[str, tuple[Picture, list[Found]]] = {
     ),
 }
 
-STACKS: dict[str, tuple[Picture, list[Found]]] = {
+STACKS: dict[str, tuple[StoreSnapshot, list[Found]]] = {
     "writable layer lost": (
         replace(without_writable(SOUND), writable_faults={"web": "missing"}),
         [error("writable_missing", "stack web")],
@@ -291,7 +291,7 @@ STACKS: dict[str, tuple[Picture, list[Found]]] = {
         [notice("writable_record_orphaned", f"strata/aside/{WRITABLE}.json")],
     ),
     "set aside and still the stack's": (
-        replace(without_writable(SOUND), asides=UNUSED.asides, writable_faults={"web": "missing"}),
+        replace(without_writable(SOUND), detached_uppers=UNUSED.detached_uppers, writable_faults={"web": "missing"}),
         [error("writable_missing", "stack web")],
     ),
     "one writable layer on two records": (
@@ -330,26 +330,26 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("picture", [SOUND, TWIN, UNUSED, forgotten(TWIN)], ids=["used", "twin", "unused", "both"])
-def test_store_without_damage_has_no_findings(picture: Picture) -> None:
-    assert find(picture) == []
+@pytest.mark.parametrize("snapshot", [SOUND, TWIN, UNUSED, forgotten(TWIN)], ids=["used", "twin", "unused", "both"])
+def test_store_without_damage_has_no_findings(snapshot: StoreSnapshot) -> None:
+    assert find(snapshot) == []
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_store_with_one_damage_has_exactly_its_findings(name: str) -> None:
-    picture, expected = DAMAGES[name]
-    assert [(finding.severity, finding.kind, finding.object) for finding in find(picture)] == expected
+    snapshot, expected = DAMAGES[name]
+    assert [(finding.severity, finding.kind, finding.object) for finding in find(snapshot)] == expected
 
 
 def test_every_kind_of_finding_is_in_the_tables() -> None:
-    assert {found.kind for _picture, expected in DAMAGES.values() for found in expected} == set(KINDS)
+    assert {found.kind for _snapshot, expected in DAMAGES.values() for found in expected} == set(KINDS)
 
 
 def test_several_damages_are_found_in_the_order_of_the_parts() -> None:
-    picture = replace(SOUND, leftovers=("trash/x",), unknown_mounts=(MOUNT,), tags_are_right=False)
-    picture = drop(drop(picture, "links", BASE.link), "content_records", hex_of(A))
-    picture = layer(picture, SITE.layer_id, link=None)
-    assert [finding.kind for finding in find(picture)] == [
+    snapshot = replace(SOUND, leftovers=("trash/x",), unknown_mounts=(MOUNT,), tags_are_right=False)
+    snapshot = drop(drop(snapshot, "links", BASE.link), "content_records", hex_of(A))
+    snapshot = layer(snapshot, SITE.layer_id, link=None)
+    assert [finding.kind for finding in find(snapshot)] == [
         "leftover",
         "content_record_missing",
         "link_wrong",

@@ -13,9 +13,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.judge import
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
     Discard,
     Finding,
+    Fix,
     Keep,
     MakeDirectories,
-    Mend,
     RebuildLayer,
     RebuildWritable,
     RecordContent,
@@ -27,12 +27,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot imp
     DamagedRecord,
     LayerRecord,
     MountState,
-    Picture,
+    StoreSnapshot,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LOST
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord
-from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.pictures import (
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.snapshots import (
     APP,
     BARE,
     BASE,
@@ -73,12 +73,12 @@ def paths_of(layer_id: str) -> tuple[str, str, str]:
     )
 
 
-def first(picture: Picture) -> Finding:
-    return find(picture)[0]
+def first(snapshot: StoreSnapshot) -> Finding:
+    return find(snapshot)[0]
 
 
 @pytest.mark.parametrize(
-    ("picture", "words"),
+    ("snapshot", "words"),
     [
         (layer(SOUND, APP.layer_id, link=None), "its file 'link' is missing"),
         (layer(SOUND, APP.layer_id, link=""), "its file 'link' is empty"),
@@ -144,21 +144,21 @@ def first(picture: Picture) -> Finding:
         (replace(SOUND, untyped="no d_type; format it anew"), "no d_type"),
     ],
 )
-def test_damage_that_is_found_says_what_is_wrong(picture: Picture, words: str) -> None:
-    assert first(picture).message == words
+def test_damage_that_is_found_says_what_is_wrong(snapshot: StoreSnapshot, words: str) -> None:
+    assert first(snapshot).message == words
 
 
-def lost_writable(picture: Picture, fault: str = "missing") -> Picture:
-    return replace(picture, writable_faults={"web": fault})
+def lost_writable(snapshot: StoreSnapshot, fault: str = "missing") -> StoreSnapshot:
+    return replace(snapshot, writable_faults={"web": fault})
 
 
-def unlinked(picture: Picture) -> Picture:
+def unlinked(snapshot: StoreSnapshot) -> StoreSnapshot:
     """With the link of the writable layer lost."""
-    return drop(picture, "links", link_id(WRITABLE))
+    return drop(snapshot, "links", link_id(WRITABLE))
 
 
 @pytest.mark.parametrize(
-    ("picture", "mend"),
+    ("snapshot", "fix"),
     [
         (replace(SOUND, directories={"trash": "missing"}), MakeDirectories()),
         (replace(SOUND, directories={"trash": "a file"}), Keep("trash")),
@@ -199,14 +199,14 @@ def unlinked(picture: Picture) -> Picture:
         ),
     ],
 )
-def test_damage_that_repair_can_undo_says_how(picture: Picture, mend: Mend) -> None:
-    found = first(picture)
-    assert found.mend == mend
+def test_damage_that_repair_can_undo_says_how(snapshot: StoreSnapshot, fix: Fix) -> None:
+    found = first(snapshot)
+    assert found.fix == fix
     assert found.result()["repairable"] is True
 
 
 @pytest.mark.parametrize(
-    ("picture", "advice"),
+    ("snapshot", "advice"),
     [
         (
             replace(SOUND, apart=("content",)),
@@ -257,9 +257,9 @@ def test_damage_that_repair_can_undo_says_how(picture: Picture, mend: Mend) -> N
         ),
     ],
 )
-def test_damage_that_repair_cannot_undo_says_what_to_do(picture: Picture, advice: str) -> None:
-    found = first(picture)
-    assert (found.repair, found.mend) == (advice, None)
+def test_damage_that_repair_cannot_undo_says_what_to_do(snapshot: StoreSnapshot, advice: str) -> None:
+    found = first(snapshot)
+    assert (found.repair, found.fix) == (advice, None)
     assert found.result()["repairable"] is False
 
 
@@ -267,7 +267,7 @@ def test_layer_with_a_copy_of_a_lost_content_waits_for_the_next_run() -> None:
     damaged = drop(layer(TWIN, COPY.layer_id, diff=""), "contents", hex_of(A))
     (found,) = [finding for finding in find(damaged) if finding.kind == "diff_wrong"]
     advice = "the next run with the definition imports its content again and makes the layer anew"
-    assert (found.repair, found.mend) == (advice, None)
+    assert (found.repair, found.fix) == (advice, None)
 
 
 def test_result_of_a_finding_is_what_the_module_returns() -> None:

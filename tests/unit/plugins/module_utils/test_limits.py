@@ -79,8 +79,8 @@ def test_implied_directories_count_as_entries(tmp_path: Path) -> None:
 
 def test_limits_option_is_read_and_its_errors_reported() -> None:
     def read(**limits: object) -> tuple[Limits, list[str]]:
-        definition, problems = normalise("layer", {"name": "x", "src": "x.tar", "limits": limits})
-        return definition.layers[0].source.limits, problems
+        definition, errors = normalise("layer", {"name": "x", "src": "x.tar", "limits": limits})
+        return definition.layers[0].source.limits, errors
 
     assert read() == (UNLESS_SET, [])
     assert read(entries="7", bytes="2k", depth=3) == (Limits(7, 2048, 3), [])
@@ -176,9 +176,9 @@ def test_replaced_link_is_counted_once() -> None:
 
 @pytest.mark.parametrize(("given", "found"), [("0", 0), ("10g", 10 << 30), (None, -1)])
 def test_reserve_may_be_zero_and_is_unset_by_default(given: str | None, found: int) -> None:
-    problems: list[str] = []
-    assert read_limits({"reserve": given}, "layer a", problems).reserve == found
-    assert problems == []
+    errors: list[str] = []
+    assert read_limits({"reserve": given}, "layer a", errors).reserve == found
+    assert errors == []
 
 
 def test_smallest_reserve_of_several_layers_holds() -> None:

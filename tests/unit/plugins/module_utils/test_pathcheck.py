@@ -170,5 +170,5 @@ def test_parent_of_a_mount_is_open_when_others_may_change_its_entries(
     assert (facts.open_parent, facts.unsafe) == (str(around) if is_open else "", "")
     (top / "link").symlink_to(around)
     assert path_facts(f"{top}/link/web").open_parent == (str(around) if is_open else "")
-    problems = path_problems("stack web", f"{around}/web", False, facts._replace(empty=True), [], [])
-    assert bool([text for text in problems if f"the directory {around} belongs to someone other" in text]) == is_open
+    errors = path_problems("stack web", f"{around}/web", False, facts._replace(empty=True), [], [])
+    assert bool([text for text in errors if f"the directory {around} belongs to someone other" in text]) == is_open

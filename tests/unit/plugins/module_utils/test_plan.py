@@ -117,13 +117,13 @@ def settled(**values: Any) -> Host:
 
 def make_plan(definition: Mapping[str, Any], host: Host) -> Plan:
     """The real way from a definition to a plan, with only the host's facts written down."""
-    wanted, problems = normalise("apply", definition)
+    wanted, errors = normalise("apply", definition)
     origins = {
-        spec.where: Origin(DIFF_IDS[spec.name], 1000, spec.source.location, Source("src", spec.source.location))
+        spec.label: Origin(DIFF_IDS[spec.name], 1000, spec.source.location, Source("src", spec.source.location))
         for spec in wanted.sources()
     }
     known = host.known()
-    desired = desire(wanted, origins, known, problems, drivers=Drivers(host.abilities, host.store_faults))
+    desired = desire(wanted, origins, known, errors, drivers=Drivers(host.abilities, host.store_faults))
     mounts = [DISK, *(host.mounts if host.mounts is not None else [mounted(one) for one in host.stacks])]
     paths = {one.spec.path for one in desired.stacks} | {one.path for one in host.stacks}
     occupied = {mount.path for mount in mounts}
@@ -149,19 +149,19 @@ def make_plan(definition: Mapping[str, Any], host: Host) -> Plan:
         read_only=host.read_only,
     )
     planned = plan(desired, observed)
-    return planned._replace(problems=(*problems, *planned.problems))
+    return planned._replace(errors=(*errors, *planned.errors))
 
 
 def steps(definition: Mapping[str, Any], host: Host) -> list[tuple[str, str]]:
     planned = make_plan(definition, host)
-    assert planned.problems == ()
+    assert planned.errors == ()
     return [(step.action, step.object) for step in planned.steps]
 
 
 def texts(definition: Mapping[str, Any], host: Host) -> list[str]:
     planned = make_plan(definition, host)
-    assert planned.problems == ()
-    return [step.words() for step in planned.steps]
+    assert planned.errors == ()
+    return [step.describe() for step in planned.steps]
 
 
 def chain(*names: str) -> str:
@@ -181,7 +181,7 @@ def named(*names: str) -> list[tuple[str, str]]:
 
 
 COPY = copy_id([DIFF_IDS[name] for name in ALL])
-WRITE, MOUNT, UNMOUNT, SWITCH, ASIDE, FORGET = (
+WRITE, MOUNT, UNMOUNT, SWITCH, DETACHED, FORGET = (
     (action, "stack web") for action in ("write_stack", "mount", "unmount", "switch", "set_aside", "forget_stack")
 )
 WHOLE = {"layers": [layer(name) for name in ALL], "stacks": [stack()]}
@@ -256,30 +256,30 @@ TABLE = [
         "the chain of a volatile stack changes",
         {"stacks": [stack(writable="volatile", layers=["base", "app"])]},
         settled(stacks=[VOLATILE]),
-        [WRITE, SWITCH, ASIDE],
+        [WRITE, SWITCH, DETACHED],
     ),
     ("a layer fewer: all is there", {"stacks": [stack(layers=["base", "app"])]}, settled(), [WRITE, SWITCH]),
-    ("persistent becomes none", STACK, settled(stacks=[PERSISTENT]), [UNMOUNT, ASIDE, WRITE, MOUNT]),
+    ("persistent becomes none", STACK, settled(stacks=[PERSISTENT]), [UNMOUNT, DETACHED, WRITE, MOUNT]),
     (
         "persistent with contents becomes none",
         STACK,
         settled(stacks=[PERSISTENT], written={"web"}),
-        [UNMOUNT, ASIDE, WRITE, MOUNT],
+        [UNMOUNT, DETACHED, WRITE, MOUNT],
     ),
     (
         "persistent that is not mounted becomes none",
         STACK,
         settled(stacks=[PERSISTENT], mounts=[]),
-        [ASIDE, WRITE, MOUNT],
+        [DETACHED, WRITE, MOUNT],
     ),
     ("none becomes persistent", persistent(), settled(), [WRITE, SWITCH]),
     ("none becomes volatile", {"stacks": [stack(writable="volatile")]}, settled(), [WRITE, SWITCH]),
-    ("volatile becomes persistent", persistent(), settled(stacks=[VOLATILE]), [WRITE, SWITCH, ASIDE]),
+    ("volatile becomes persistent", persistent(), settled(stacks=[VOLATILE]), [WRITE, SWITCH, DETACHED]),
     (
         "a volatile stack mounted with other layers: its new tree needs a new volatile layer",
         {"stacks": [stack(writable="volatile")]},
         settled(stacks=[VOLATILE], mounts=[mounted(record(writable="volatile", layers=["base", "app"]))]),
-        [WRITE, SWITCH, ASIDE],
+        [WRITE, SWITCH, DETACHED],
     ),
     (
         "a volatile stack whose switch was killed after its record was written",
@@ -303,7 +303,7 @@ TABLE = [
         "the size of a volatile layer changes",
         {"stacks": [stack(writable="volatile", size="1g")]},
         settled(stacks=[VOLATILE]),
-        [WRITE, SWITCH, ASIDE],
+        [WRITE, SWITCH, DETACHED],
     ),
     ("the path moves", {"stacks": [stack(path="/srv/new")]}, settled(), [UNMOUNT, WRITE, MOUNT]),
     (
@@ -338,7 +338,7 @@ TABLE = [
         "absent, persistent",
         {"stacks": [{"name": "web", "state": "absent"}]},
         settled(stacks=[PERSISTENT]),
-        [UNMOUNT, ASIDE, FORGET],
+        [UNMOUNT, DETACHED, FORGET],
     ),
     ("absent, not mounted", {"stacks": [{"name": "web", "state": "absent"}]}, settled(mounts=[]), [FORGET]),
     ("absent and never there", {"stacks": [{"name": "db", "state": "absent"}]}, settled(), []),
@@ -488,7 +488,7 @@ OLD_KERNEL = KERNEL._replace(release="5.10.0", lowerdir_append=False)
 COVERED = settled(mounts=[mounted(record()), foreign()])
 HIDDEN = PathFacts("/srv/web", "directory", False, "")
 
-PROBLEMS = [
+ERRORS = [
     ("foreign mount over ours", STACK, COVERED, [over_ours()]),
     ("foreign mount over ours, cover does not help", {"stacks": [stack(cover=True)]}, COVERED, [over_ours()]),
     ("foreign mount over ours, layers change", {"stacks": [stack(layers=["base", "app"])]}, COVERED, [over_ours()]),
@@ -620,7 +620,7 @@ PROBLEMS = [
     ),
 ]
 
-PROBLEMS += [
+ERRORS += [
     (
         "no overlay, and a volatile stack finds no driver by itself",
         {"stacks": [stack(writable="volatile")]},
@@ -681,16 +681,16 @@ PROBLEMS += [
 ]
 
 
-@pytest.mark.parametrize(("definition", "host", "expected"), [pytest.param(*row[1:], id=row[0]) for row in PROBLEMS])
+@pytest.mark.parametrize(("definition", "host", "expected"), [pytest.param(*row[1:], id=row[0]) for row in ERRORS])
 def test_definition_on_a_host_gives_the_expected_errors(
     definition: dict[str, Any], host: Host, expected: list[str]
 ) -> None:
-    assert list(make_plan(definition, host).problems) == expected
+    assert list(make_plan(definition, host).errors) == expected
 
 
 def test_recorded_chain_longer_than_the_kernel_limit_is_refused() -> None:
     host = settled(stacks=[record(layers=["base"] * 501)], mounts=[])
-    assert make_plan({"stacks": [{"name": "web"}]}, host).problems == (
+    assert make_plan({"stacks": [{"name": "web"}]}, host).errors == (
         "stack web: option 'layers' has 501 layers; this kernel (6.12.0) mounts at most 500",
     )
 
@@ -863,8 +863,8 @@ def test_every_unmount_detaches_only_with_on_busy_detach(change: dict[str, Any],
 @pytest.mark.parametrize("change", [{"path": "/new"}, {"layers": ["base"]}, {"mount_options": ["nosuid"]}])
 def test_detach_of_a_persistent_layer_to_be_mounted_again_is_refused(change: dict[str, Any]) -> None:
     planned = make_plan(persistent(**change, on_busy="detach"), settled(stacks=[PERSISTENT]))
-    assert [problem for problem in planned.problems if "option 'on_busy': detach cannot be used here" in problem]
-    assert not make_plan(persistent(**change), settled(stacks=[PERSISTENT])).problems
+    assert [problem for problem in planned.errors if "option 'on_busy': detach cannot be used here" in problem]
+    assert not make_plan(persistent(**change), settled(stacks=[PERSISTENT])).errors
 
 
 @pytest.mark.parametrize("change", [{"state": "absent"}, {"layers": ["base"], "on_change": "reset"}])

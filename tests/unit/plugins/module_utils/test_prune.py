@@ -149,8 +149,8 @@ def test_prune_with_unreadable_mounts_keeps_all_that_they_may_use() -> None:
         names=(name("b", B),),
         unreadable=("the mounts of process 7 cannot be read",),
         leftovers=("staging/x",),
-        asides={upper.stack_id: upper},
-        aside_use={upper.stack_id: 0.0},
+        detached_uppers={upper.stack_id: upper},
+        detached_use={upper.stack_id: 0.0},
     )
     plan = chosen(inventory, unused_for=0)
     assert keys(plan) == {("name", "b"), ("leftover", "staging/x")}
@@ -159,12 +159,12 @@ def test_prune_with_unreadable_mounts_keeps_all_that_they_may_use() -> None:
 
 def test_detached_upper_is_pruned_unless_recent_kept_or_mounted() -> None:
     upper = replace(stack("old", (A,)), stack_id="e" * 64, writable="persistent")
-    aside: dict[str, Any] = {"asides": {upper.stack_id: upper}, "aside_use": {upper.stack_id: NOW - DAY}}
-    assert keys(chosen(holding(**aside))) == {("upper", upper.stack_id)}
-    assert keys(chosen(holding(**aside), unused_for=2 * 86400)) == set()
-    assert keys(chosen(holding(**aside), keep=("old",))) == set()
-    assert keys(chosen(holding(**aside), labels=(("k", "v"),))) == set()
-    mounted = chosen(holding(**aside, mounted_layers={upper.stack_id}))
+    detached: dict[str, Any] = {"detached_uppers": {upper.stack_id: upper}, "detached_use": {upper.stack_id: NOW - DAY}}
+    assert keys(chosen(holding(**detached))) == {("upper", upper.stack_id)}
+    assert keys(chosen(holding(**detached), unused_for=2 * 86400)) == set()
+    assert keys(chosen(holding(**detached), keep=("old",))) == set()
+    assert keys(chosen(holding(**detached), labels=(("k", "v"),))) == set()
+    mounted = chosen(holding(**detached, mounted_layers={upper.stack_id}))
     assert keys(mounted) == set()
     assert "still mounted" in mounted.notes[0]
     assert "no record knows" in chosen(holding(lost_uppers=("f" * 64,))).notes[0]
@@ -202,18 +202,18 @@ def test_references_are_pruned_before_their_targets() -> None:
     [("7d", 604800), ("12h", 43200), ("30m", 1800), ("45s", 45), ("2w", 1209600), ("90", 90), (" 1 D ", 86400), (0, 0)],
 )
 def test_unused_for_is_read_with_and_without_a_unit(written: object, seconds: int) -> None:
-    problems: list[str] = []
-    assert read_prune({"unused_for": written}, "", problems).unused_for == seconds
-    assert problems == []
+    errors: list[str] = []
+    assert read_prune({"unused_for": written}, "", errors).unused_for == seconds
+    assert errors == []
 
 
 @pytest.mark.parametrize(
     ("written", "count"), [("10g", 10 << 30), ("512M", 512 << 20), ("1KiB", 1024), ("2tb", 2 << 40), (77, 77), ("0", 0)]
 )
 def test_max_bytes_is_read_with_and_without_a_unit(written: object, count: int) -> None:
-    problems: list[str] = []
-    assert read_prune({"max_bytes": written}, "", problems).max_bytes == count
-    assert problems == []
+    errors: list[str] = []
+    assert read_prune({"max_bytes": written}, "", errors).max_bytes == count
+    assert errors == []
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,9 @@ def test_max_bytes_is_read_with_and_without_a_unit(written: object, count: int) 
     ],
 )
 def test_malformed_prune_option_is_reported_by_name(options: dict[str, Any]) -> None:
-    problems: list[str] = []
-    read_prune(options, "prune", problems)
-    (told,) = problems
+    errors: list[str] = []
+    read_prune(options, "prune", errors)
+    (told,) = errors
     assert told.startswith(f"prune: option '{next(iter(options))}'")
 
 

@@ -52,7 +52,7 @@ def test_error_with_a_line_break_cannot_fake_another_error() -> None:
 
 
 def test_process_name_with_a_line_break_cannot_fake_a_line() -> None:
-    assert Holder(7, "sh\nok: [host]\x1b[2J", "/srv").words() == "sh\\nok: [host]\\x1b[2J (process 7) holds /srv"
+    assert Holder(7, "sh\nok: [host]\x1b[2J", "/srv").describe() == "sh\\nok: [host]\\x1b[2J (process 7) holds /srv"
 
 
 def test_mount_helper_escapes_control_characters_in_its_errors(

@@ -33,7 +33,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
     dump,
     load,
 )
-from ansible_collections.strata.overlay.plugins.module_utils._store.removals import condemned
+from ansible_collections.strata.overlay.plugins.module_utils._store.removals import journaled_paths
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 KEPT = Path(__file__).parent / "records-0.1.0"
@@ -89,7 +89,7 @@ def test_store_of_0_1_0_is_read_whole(store: Store) -> None:
     image = store.name_record("app:1")
     assert image is not None
     assert (image.kind, dict(image.labels)) == ("image", {"tier": "front"})
-    assert [record.history[0].number for record in store.set_aside()] == [1]
+    assert [record.history[0].number for record in store.detached_uppers()] == [1]
     change = store.change_record("web")
     assert change is not None
     assert (change.running, change.was_mounted, change.back) == (("app.service",), True, web.history[1].diff_ids)
@@ -100,7 +100,7 @@ def test_store_of_0_1_0_is_read_whole(store: Store) -> None:
 
 def test_removals_of_0_1_0_are_known(store: Store) -> None:
     zeros = "sha256:" + "0" * 64
-    assert condemned(store) == [store.content(zeros), store.content_file(zeros)]
+    assert journaled_paths(store) == [store.content(zeros), store.content_file(zeros)]
 
 
 def test_digests_of_sources_of_0_1_0_are_recalled(store: Store) -> None:
@@ -161,4 +161,4 @@ def test_writable_layers_set_aside_by_a_later_release_are_not_overlooked(store: 
     path = next(Path(store.root, "strata/aside").iterdir())
     path.write_text(json.dumps(later(path, min_reader=VERSION + 1)))
     with pytest.raises(LaterRecordError):
-        store.set_aside()
+        store.detached_uppers()

@@ -60,7 +60,7 @@ def pass_on(sizes: list[int], piece: int, work: Callable[[Iterator[Member]], Any
             one = member(number, position, size)
             data = source.randbytes(size)
             relay.send(one)
-            expected.append((one.entry.name, tuple(one.where), position, size, hashlib.sha256(data).hexdigest()))
+            expected.append((one.entry.name, tuple(one.place), position, size, hashlib.sha256(data).hexdigest()))
             waiting = data
             while waiting:
                 waiting = waiting[len(read(piece)) :]

@@ -265,10 +265,10 @@ def test_source_is_known_by_its_options(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_mistakes_in_options_are_all_found() -> None:
-    problems: list[str] = []
+    errors: list[str] = []
     item = {"strip_components": -1, "prefix": "../x", "include": ["/"], "exclude": ["./", ""]}
-    read_selection(item, "layer a", problems)
-    assert [problem.split(":")[1].split("'")[1] for problem in problems] == [
+    read_selection(item, "layer a", errors)
+    assert [problem.split(":")[1].split("'")[1] for problem in errors] == [
         "strip_components",
         "prefix",
         "include",

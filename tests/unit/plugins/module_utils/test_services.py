@@ -36,9 +36,9 @@ HEALTH = HealthSpec(url="http://127.0.0.1/", retries=0)
 
 
 def read(*written: Any) -> tuple[Service, ...]:
-    problems: list[str] = []
-    services = read_services("stack web", list(written), problems)
-    assert problems == []
+    errors: list[str] = []
+    services = read_services("stack web", list(written), errors)
+    assert errors == []
     return services
 
 
@@ -65,16 +65,16 @@ def test_services_are_read_from_names_and_dictionaries() -> None:
     ],
 )
 def test_malformed_service_is_reported_with_its_number(written: Any, told: str) -> None:
-    problems: list[str] = []
-    read_services("stack web", [written], problems)
-    assert told in problems[0]
-    assert problems[0].startswith("stack web: service 1: ")
+    errors: list[str] = []
+    read_services("stack web", [written], errors)
+    assert told in errors[0]
+    assert errors[0].startswith("stack web: service 1: ")
 
 
 def test_unit_named_twice_is_reported() -> None:
-    problems: list[str] = []
-    read_services("stack web", ["app", "app.service"], problems)
-    assert problems == ["stack web: option 'services' names app.service more than once"]
+    errors: list[str] = []
+    read_services("stack web", ["app", "app.service"], errors)
+    assert errors == ["stack web: option 'services' names app.service more than once"]
 
 
 def test_unknown_unit_or_host_without_systemd_is_reported() -> None:
@@ -106,7 +106,7 @@ def planned(target: DesiredStack, facts: HostFacts, *steps: Step, returning: boo
 
 
 def words(steps: list[Step]) -> list[str]:
-    return [step.words() for step in steps]
+    return [step.describe() for step in steps]
 
 
 UNMOUNT = Unmount("web", "/srv/web", 1, False, "its layers change")
@@ -124,8 +124,8 @@ def test_only_running_services_stop_in_reverse_and_start_in_order() -> None:
     steps = planned(target, HostFacts(True, units), write, UNMOUNT, mount(target))
     assert words(steps)[1:] == [
         "stop app.service, db.service",
-        UNMOUNT.words(),
-        mount(target).words(),
+        UNMOUNT.describe(),
+        mount(target).describe(),
         "start db.service, start app.service, reload nginx.service",
         "check the health of stack web: GET http://127.0.0.1/",
     ]
@@ -150,23 +150,23 @@ def test_first_mount_starts_only_enabled_services() -> None:
     unmounted = stack(read("app", "manual"), HEALTH, "unmounted")
     noted = ChangeRecord("web", (), False)
     facts = HostFacts(True, {"app.service": RUNNING, "manual.service": STOPPED}, {"web": noted})
-    assert words(planned(unmounted, facts, UNMOUNT, returning=True)) == ["stop app.service", UNMOUNT.words()]
+    assert words(planned(unmounted, facts, UNMOUNT, returning=True)) == ["stop app.service", UNMOUNT.describe()]
     # Had one run before on the bare directory, it would run again.
     facts = facts._replace(changes={"web": replace(noted, running=("app.service",))})
     steps = planned(unmounted, facts, UNMOUNT, returning=True)
-    assert words(steps) == ["stop app.service", UNMOUNT.words(), "start app.service"]
+    assert words(steps) == ["stop app.service", UNMOUNT.describe(), "start app.service"]
 
 
 def test_unmounted_stack_starts_no_service_and_checks_no_health() -> None:
     target = stack(read("app"), HEALTH, "unmounted")
     steps = planned(target, HostFacts(True, {"app.service": RUNNING}), UNMOUNT)
-    assert words(steps) == ["stop app.service", UNMOUNT.words()]
+    assert words(steps) == ["stop app.service", UNMOUNT.describe()]
 
 
 def test_stack_taken_down_stops_the_services_of_its_definition() -> None:
     desired = Desired({}, (), (), {"web": False}, {}, dropped_services={"web": read("app")})
     steps = with_services([UNMOUNT], desired, HostFacts(True, {"app.service": RUNNING}))
-    assert words(steps) == ["stop app.service", UNMOUNT.words()]
+    assert words(steps) == ["stop app.service", UNMOUNT.describe()]
 
 
 def test_interrupted_change_of_services_is_finished() -> None:
@@ -193,8 +193,8 @@ def test_shared_services_start_once_after_all_their_stacks_are_mounted() -> None
     desired = Desired({}, (), (web, data), {}, {})
     first, second = Mount(web), Mount(data)
     assert words(with_services([first, second], desired, HostFacts(True, units))) == [
-        first.words(),
-        second.words(),
+        first.describe(),
+        second.describe(),
         "start app.service, start web-only.service",
         "check the health of stack web: GET http://127.0.0.1/",
     ]
@@ -205,13 +205,13 @@ def test_gapless_switch_stops_no_service() -> None:
     units = {"app.service": RUNNING, "idle.service": STOPPED, "nginx.service": RUNNING}
     switch = Switch(target, RECORD, 1, "its layers change", gapless=True)
     assert words(planned(target, HostFacts(True, units), switch)) == [
-        switch.words(),
+        switch.describe(),
         "restart app.service, reload nginx.service",
     ]
     gap = replace(switch, gapless=False)
     assert words(planned(target, HostFacts(True, units), gap)) == [
         "stop app.service",
-        gap.words(),
+        gap.describe(),
         "start app.service, reload nginx.service",
     ]
 

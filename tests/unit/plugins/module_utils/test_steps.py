@@ -64,7 +64,7 @@ def test_actions_of_all_step_kinds_are_pinned() -> None:
 
 @pytest.mark.parametrize(("count", "words"), [(1, "unmount /w: why"), (2, "unmount /w (2 mounts): why")])
 def test_unmount_is_described_with_the_number_of_mounts(count: int, words: str) -> None:
-    assert Unmount("web", "/w", count, False, "why").words() == words
+    assert Unmount("web", "/w", count, False, "why").describe() == words
 
 
 def test_only_a_layer_with_a_copy_of_its_content_writes_bytes() -> None:
@@ -81,8 +81,8 @@ def test_results_of_a_plan_keep_the_order() -> None:
 
 
 def desired_stack(**options: Any) -> DesiredStack:
-    definition, problems = normalise("apply", {"stacks": [{"name": "web", "path": "/w", "layers": ["a"], **options}]})
-    assert not problems
+    definition, errors = normalise("apply", {"stacks": [{"name": "web", "path": "/w", "layers": ["a"], **options}]})
+    assert not errors
     return DesiredStack(definition.stacks[0], (A,), ("a",))
 
 

@@ -99,8 +99,8 @@ def rich_archive() -> bytes:
 @contextmanager
 def beside_a_canary() -> Iterator[Path]:
     """A directory to unpack into, beside one that must not change."""
-    with tempfile.TemporaryDirectory() as room:
-        top, canary = Path(room, "top"), Path(room, "canary")
+    with tempfile.TemporaryDirectory() as directory:
+        top, canary = Path(directory, "top"), Path(directory, "canary")
         top.mkdir()
         canary.mkdir()
         (canary / "file").write_text("untouched")
@@ -110,7 +110,7 @@ def beside_a_canary() -> Iterator[Path]:
             yield top
         finally:
             assert facts(canary) == before
-            assert sorted(path.name for path in Path(room).iterdir()) == ["canary", "top"]
+            assert sorted(path.name for path in Path(directory).iterdir()) == ["canary", "top"]
             remove_tree(str(top))
 
 
@@ -183,7 +183,7 @@ damages = st.lists(
 
 @settings(max_examples=400 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damages, st.booleans())
-def test_archive_damaged_anywhere_raises_only_a_strata_error(changes: list[tuple[str, int, bytes]], mend: bool) -> None:
+def test_archive_damaged_anywhere_raises_only_a_strata_error(changes: list[tuple[str, int, bytes]], fix: bool) -> None:
     data = bytearray(RICH)
     for how, at, piece in changes:
         if how == "set":
@@ -195,7 +195,7 @@ def test_archive_damaged_anywhere_raises_only_a_strata_error(changes: list[tuple
         else:
             block = at // 512 * 512
             data[block : block + 1024] = data[block + 512 : block + 1024] + data[block : block + 512]
-    if mend:
+    if fix:
         # With right checksums the damage gets further than the first test of a header.
         for start in range(0, len(data) - 511, 512):
             header = data[start : start + 512]

@@ -44,8 +44,8 @@ def test_lock_key_differs_by_query_and_not_by_user() -> None:
 
 
 def layer(**options: Any) -> tuple[Any, list[str]]:
-    definition, problems = normalise("apply", {"layers": [{"name": "app", **options}]})
-    return definition.layers[0].source, problems
+    definition, errors = normalise("apply", {"layers": [{"name": "app", **options}]})
+    return definition.layers[0].source, errors
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def layer(**options: Any) -> tuple[Any, list[str]]:
     ],
 )
 def test_error_of_an_option_is_reported_without_the_secret(options: dict[str, Any], fault: str) -> None:
-    _source, problems = layer(**options)
-    assert problems
-    assert problems[0].startswith("layer app: ")
-    assert fault in problems[0]
-    assert not any("s3c" in problem for problem in problems)
+    _source, errors = layer(**options)
+    assert errors
+    assert errors[0].startswith("layer app: ")
+    assert fault in errors[0]
+    assert not any("s3c" in problem for problem in errors)
 
 
 def test_userinfo_of_a_url_is_not_in_the_location() -> None:
-    source, problems = layer(url="https://user:s3%40cret@h/x?sig=1#part")
-    assert problems == []
+    source, errors = layer(url="https://user:s3%40cret@h/x?sig=1#part")
+    assert errors == []
     assert source.location == "https://h/x?sig=1"
     assert source.access == UrlAccess("user", "s3@cret")
     assert "s3@cret" not in f"{source!r} {source}"
@@ -88,8 +88,8 @@ def test_userinfo_of_a_url_is_not_in_the_location() -> None:
 
 def test_short_header_value_is_not_treated_as_a_secret() -> None:
     url = {"url": "https://h/x", "username": "u", "password": "s3cret", "headers": {"X-Version": "1", "X-T": "s3cret2"}}
-    definition, problems = normalise("apply", {"layers": [{"name": "app", **url}]})
-    assert problems == []
+    definition, errors = normalise("apply", {"layers": [{"name": "app", **url}]})
+    assert errors == []
     assert definition.secrets() == {"s3cret", "s3cret2"}
 
 

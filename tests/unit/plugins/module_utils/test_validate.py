@@ -31,8 +31,8 @@ SPEC: dict[str, Any] = {
 
 
 def check(given_options: Any, where: str = "") -> tuple[dict[str, Any], list[str]]:
-    problems: list[str] = []
-    return check_options(where, given_options, SPEC, problems), problems
+    errors: list[str] = []
+    return check_options(where, given_options, SPEC, errors), errors
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def check(given_options: Any, where: str = "") -> tuple[dict[str, Any], list[str
     ],
 )
 def test_valid_values_are_converted_to_their_type(option: str, raw: Any, value: Any) -> None:
-    options, problems = check({option: raw})
-    assert (options[option], problems) == (value, [])
+    options, errors = check({option: raw})
+    assert (options[option], errors) == (value, [])
     assert type(options[option]) is type(value)
 
 
@@ -80,14 +80,14 @@ def test_valid_values_are_converted_to_their_type(option: str, raw: Any, value: 
     ],
 )
 def test_wrong_value_is_reported_and_the_default_used(option: str, raw: Any, words: str) -> None:
-    options, problems = check({option: raw}, "stack web")
-    assert problems == [f"stack web: option '{option}' must be {words}"]
+    options, errors = check({option: raw}, "stack web")
+    assert errors == [f"stack web: option '{option}' must be {words}"]
     assert options[option] == SPEC[option].get("default")
 
 
 def test_option_not_given_has_its_default() -> None:
-    options, problems = check({"flag": None})
-    assert problems == []
+    options, errors = check({"flag": None})
+    assert errors == []
     assert options == {**dict.fromkeys(SPEC), "flag": False, "count": 3, "kind": "none"}
 
 
@@ -142,14 +142,14 @@ JUNK = st.recursive(
     )
 )
 def test_any_input_gives_options_of_their_type_and_raises_nothing(values: dict[Any, Any]) -> None:
-    problems: list[str] = []
-    options = check_options("", values, apply_module_spec(), problems)
+    errors: list[str] = []
+    options = check_options("", values, apply_module_spec(), errors)
     assert set(options) == set(apply_module_spec())
     assert isinstance(options["root"], str)
     assert isinstance(options["exclusive"], bool)
     assert isinstance(options["lock_timeout"], int)
     assert all(set(stack) == set(stack_spec()) for stack in options["stacks"])
-    assert len(problems) >= len(set(values) - set(apply_module_spec()))
+    assert len(errors) >= len(set(values) - set(apply_module_spec()))
 
 
 @given(number=st.integers(min_value=-(10**17), max_value=10**17))

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import clone_tree
 from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
-from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import pack_content, picture
+from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import pack_content, snapshot
 from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import digest, unpack
 from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure
@@ -120,7 +120,7 @@ def test_path_beyond_the_kernel_limit_is_measured_and_refused_as_a_layer(top: Pa
     measure = Measure()
     assert measure.tree(str(top)) >= 20 * 4096
     assert measure.missed == []
-    assert len(picture(str(top))) == 32
+    assert len(snapshot(str(top))) == 32
     stream = ChunkReader(pack_content(str(top), userxattr=False))
     with pytest.raises(StrataError, match="its name is too long: 4095 bytes"):
         digest(stream.read)

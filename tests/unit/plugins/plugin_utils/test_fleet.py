@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import Told, fleet, number, real, text
+from ansible_collections.strata.overlay.plugins.plugin_utils._fleet import HostReport, fleet, number, real, text
 from ansible_collections.strata.overlay.plugins.plugin_utils._page import disk, page, seconds_text
 from ansible_collections.strata.overlay.tests.integration.report_data import digest, run, store, told
 from hypothesis import given, settings
@@ -22,11 +22,11 @@ TIME = "2026-11-24T10:00:00Z"
 CHECKOUT = Path(__file__).resolve().parents[4]
 
 
-def model(*hosts: Told) -> dict[str, Any]:
+def model(*hosts: HostReport) -> dict[str, Any]:
     return fleet(hosts, TIME, "Fleet")
 
 
-def one(host: Told) -> dict[str, Any]:
+def one(host: HostReport) -> dict[str, Any]:
     found: dict[str, Any] = model(host)["hosts"][0]
     return found
 
@@ -34,39 +34,54 @@ def one(host: Told) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("host", "state", "message"),
     [
-        (Told("a", store(1), {"plan": []}), "ok", ""),
-        (Told("a", store(1)), "ok", "as on record; no definition to compare with"),
-        (Told("a", store(1), {"skipped": True}), "ok", "as on record; no definition to compare with"),
-        (Told("a", store(1, drift="it is not mounted"), {"plan": []}), "drift", "stack web: it is not mounted"),
-        (Told("a", store(1), {"plan": [{"object": "stack api"}]}), "drift", "1 step away from its definition"),
-        (Told("a", store(1), {"plan": [{}, {}]}), "drift", "2 steps away from its definition"),
-        (Told("a", store(1), {"msg": "no."}), "unknown", "its definition could not be planned: no."),
-        (Told("a", {"unreachable": True, "msg": "timed out"}), "unreachable", "timed out"),
-        (Told("a", {"msg": "damaged"}), "failed", "damaged"),
-        (Told("a", {"failed": False}), "failed", "its store could not be read"),
-        (Told("a", {"exists": False, "engine": "strata", "stacks": []}, {"plan": []}), "empty", "it has no store"),
-        (Told("a", None, None, {"failed": True, "msg": "boom"}), "failed", "its last run failed: boom"),
-        (Told("a"), "unreachable", "not looked at: it had failed or was unreachable before the report began"),
+        (HostReport("a", store(1), {"plan": []}), "ok", ""),
+        (HostReport("a", store(1)), "ok", "as on record; no definition to compare with"),
+        (HostReport("a", store(1), {"skipped": True}), "ok", "as on record; no definition to compare with"),
+        (HostReport("a", store(1, drift="it is not mounted"), {"plan": []}), "drift", "stack web: it is not mounted"),
+        (HostReport("a", store(1), {"plan": [{"object": "stack api"}]}), "drift", "1 step away from its definition"),
+        (HostReport("a", store(1), {"plan": [{}, {}]}), "drift", "2 steps away from its definition"),
+        (HostReport("a", store(1), {"msg": "no."}), "unknown", "its definition could not be planned: no."),
+        (HostReport("a", {"unreachable": True, "msg": "timed out"}), "unreachable", "timed out"),
+        (HostReport("a", {"msg": "damaged"}), "failed", "damaged"),
+        (HostReport("a", {"failed": False}), "failed", "its store could not be read"),
+        (
+            HostReport("a", {"exists": False, "engine": "strata", "stacks": []}, {"plan": []}),
+            "empty",
+            "it has no store",
+        ),
+        (HostReport("a", None, None, {"failed": True, "msg": "boom"}), "failed", "its last run failed: boom"),
+        (HostReport("a"), "unreachable", "not looked at: it had failed or was unreachable before the report began"),
     ],
 )
-def test_state_and_message_of_a_host_follow_from_its_results(host: Told, state: str, message: str) -> None:
+def test_state_and_message_of_a_host_follow_from_its_results(host: HostReport, state: str, message: str) -> None:
     found = one(host)
     assert (found["state"], found["message"]) == (state, message)
 
 
 def test_hosts_are_sorted_worst_first_then_by_name() -> None:
-    hosts = [Told("z", store(1), {"plan": []}), Told("b", store(1), {"plan": [{}]}), Told("y", {"unreachable": True})]
-    assert [host["name"] for host in model(*hosts, Told("a", store(1), {"plan": []}))["hosts"]] == ["y", "b", "a", "z"]
+    hosts = [
+        HostReport("z", store(1), {"plan": []}),
+        HostReport("b", store(1), {"plan": [{}]}),
+        HostReport("y", {"unreachable": True}),
+    ]
+    assert [host["name"] for host in model(*hosts, HostReport("a", store(1), {"plan": []}))["hosts"]] == [
+        "y",
+        "b",
+        "a",
+        "z",
+    ]
 
 
 def test_pending_steps_are_counted_by_stack() -> None:
     plan = {"plan": [{"object": "stack api"}, {"object": "stack api"}, {"object": "layer base"}]}
-    stacks = one(Told("a", store(1), plan))["stacks"]
+    stacks = one(HostReport("a", store(1), plan))["stacks"]
     assert [(stack["name"], stack["pending"]) for stack in stacks][:2] == [("api", 2), ("batch", 0)]
 
 
 def test_layers_count_each_host_once_and_no_unreachable_host() -> None:
-    found = model(Told("a", store(1, 1)), Told("b", store(2, 2)), Told("c", {"unreachable": True, **store(3)}))
+    found = model(
+        HostReport("a", store(1, 1)), HostReport("b", store(2, 2)), HostReport("c", {"unreachable": True, **store(3)})
+    )
     layers = {layer["names"][0]: layer for layer in found["layers"]}
     assert (layers["debian-12"]["hosts"], layers["debian-12"]["stacks"]) == (2, 3)
     assert (layers["api-1.7"]["hosts"], layers["api-1.7"]["stacks"]) == (1, 1)
@@ -74,7 +89,7 @@ def test_layers_count_each_host_once_and_no_unreachable_host() -> None:
 
 
 def test_stack_lists_how_many_hosts_have_each_chain() -> None:
-    found = model(*(Told(f"h{host}", store(host, 1)) for host in (1, 2, 9)))["stacks"]
+    found = model(*(HostReport(f"h{host}", store(host, 1)) for host in (1, 2, 9)))["stacks"]
     (web,) = found
     old, new = (["debian-12", "runtime", f"web-1.{n}", "site-config"] for n in (6, 7))
     assert web["chains"] == [
@@ -84,11 +99,13 @@ def test_stack_lists_how_many_hosts_have_each_chain() -> None:
 
 
 def test_chains_and_layers_that_differ_only_in_times_count_as_one() -> None:
-    def told(name: str, diff_id: str) -> Told:
+    def told(name: str, diff_id: str) -> HostReport:
         stack = {"name": "web", "layers": ["app"], "chain_id": diff_id, "source_chain_id": "s"}
         layer = {"diff_id": diff_id, "source_digest": "s", "size": 1, "stacks": ["web"]}
         named = {"name": "app", "diff_ids": [diff_id]}
-        return Told(name, {"exists": True, "engine": "strata", "stacks": [stack], "layers": [layer], "names": [named]})
+        return HostReport(
+            name, {"exists": True, "engine": "strata", "stacks": [stack], "layers": [layer], "names": [named]}
+        )
 
     found = model(told("a", "x"), told("b", "y"), told("c", "y"))
     assert found["stacks"][0]["chains"] == [{"chain_id": "y", "hosts": 3, "layers": ["app"]}]
@@ -96,12 +113,12 @@ def test_chains_and_layers_that_differ_only_in_times_count_as_one() -> None:
 
 
 def test_run_of_a_host_is_the_current_one_or_else_the_last_known() -> None:
-    now = one(Told("a", store(1), None, run(5)))["run"]
+    now = one(HostReport("a", store(1), None, run(5)))["run"]
     assert (now["time"], now["changed"], now["seconds"], now["bytes"]) == (TIME, True, 3.2, 10_000_000)
     assert (now["gap_ms"], now["steps"]) == (12.0, 3)
-    assert fleet([Told("a", store(1), before=now)], "2027-01-01T00:00:00Z", "")["hosts"][0]["run"] == now
-    assert one(Told("a", store(1)))["run"] is None
-    away = one(Told("a", store(1), None, {"unreachable": True, "msg": "gone"}, now))["run"]
+    assert fleet([HostReport("a", store(1), before=now)], "2027-01-01T00:00:00Z", "")["hosts"][0]["run"] == now
+    assert one(HostReport("a", store(1)))["run"] is None
+    away = one(HostReport("a", store(1), None, {"unreachable": True, "msg": "gone"}, now))["run"]
     assert (away["failed"], away["message"]) == (True, "gone")
 
 
@@ -165,7 +182,7 @@ _JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["stacks", "layers", "usage", "engine", "exists"]), _JSON), _JSON, _JSON)
 def test_report_is_written_with_any_answer_of_a_host(said: dict[str, Any], plan: Any, before: Any) -> None:
     tables = [value if isinstance(value, dict) else None for value in (plan, before)]
-    found = model(Told("a", said, tables[0], tables[1], tables[1]), Told("b", store(1)))
+    found = model(HostReport("a", said, tables[0], tables[1], tables[1]), HostReport("b", store(1)))
     json.dumps(found, allow_nan=False).encode()
     "".join(page(found)).encode()
 
@@ -217,7 +234,7 @@ def test_script_in_a_name_is_shown_as_text() -> None:
     for stack in hostile["stacks"]:
         stack.update(name=evil, path=evil, layers=[evil], chain_id=evil)
     reader = Reader()
-    shown = "".join(page(model(Told(evil, hostile, {"plan": [{"text": evil}]}, {"failed": True, "msg": evil}))))
+    shown = "".join(page(model(HostReport(evil, hostile, {"plan": [{"text": evil}]}, {"failed": True, "msg": evil}))))
     reader.feed(shown)
     assert reader.open == []
     assert "script" not in reader.seen

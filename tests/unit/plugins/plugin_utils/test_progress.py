@@ -192,18 +192,18 @@ def test_incomplete_progress_file_gives_no_line(said: str) -> None:
 
 def test_speed_is_measured_between_different_answers() -> None:
     speed = Speed()
-    assert speed.words(10.0, 1_000_000) == ""
-    assert speed.words(12.0, 118_000_000) == ", 58.5 MB/s"
-    assert speed.words(12.0, 118_000_000) == ", 58.5 MB/s", "the same answer once more"
-    assert speed.words(14.0, 118_000_000) == ""
+    assert speed.describe(10.0, 1_000_000) == ""
+    assert speed.describe(12.0, 118_000_000) == ", 58.5 MB/s"
+    assert speed.describe(12.0, 118_000_000) == ", 58.5 MB/s", "the same answer once more"
+    assert speed.describe(14.0, 118_000_000) == ""
 
 
 def test_time_left_is_reckoned_from_the_speed_where_the_total_is_known() -> None:
     speed = Speed()
-    assert speed.words(0.0, 0, 500) == ""
-    assert speed.words(2.0, 200, 500) == ", 100 B/s, 3 s left"
-    assert speed.words(3.0, 500, 500) == ", 300 B/s"
-    assert speed.words(4.0, 600) == ", 100 B/s"
+    assert speed.describe(0.0, 0, 500) == ""
+    assert speed.describe(2.0, 200, 500) == ", 100 B/s, 3 s left"
+    assert speed.describe(3.0, 500, 500) == ", 300 B/s"
+    assert speed.describe(4.0, 600) == ", 100 B/s"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (45, "45 s"), (120, "2 min"), (12_600, "3.5 h")])

@@ -13,7 +13,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot imp
     LayerRecord,
     LayerSeen,
     MountState,
-    Picture,
+    StoreSnapshot,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LayerLink, layer_links
@@ -26,7 +26,7 @@ BARE = LayerSeen(None, None, "", None, committed=False, upper=False, written=Fal
 """A directory that holds nothing."""
 
 
-def sound(*diff_ids: str) -> Picture:
+def sound(*diff_ids: str) -> StoreSnapshot:
     """Stack web of this chain, with a persistent layer and an older generation (A, D); stack docs of A alone; a name
     for B, which is a layer of the chain and lies nowhere alone; and an image of the chain.
     """
@@ -37,14 +37,14 @@ def sound(*diff_ids: str) -> Picture:
     history = (Generation(2, diff_ids, ("chain",), ""), Generation(1, (A, D), ("old",), ""))
     web = StackRecord("web", "/srv/web", "persistent", 0, WRITABLE, True, False, history)
     docs = StackRecord("docs", "/srv/docs", "none", 0, "", False, False, (Generation(1, (A,), ("base",), ""),))
-    return Picture(
+    return StoreSnapshot(
         directories={},
         foreign=(),
         leftovers=(),
         damaged=(),
         names={"app": NameRecord("app", (B,)), "image": NameRecord("image", diff_ids, image_id=IMAGE)},
         stacks={"web": web, "docs": docs},
-        asides={},
+        detached_uppers={},
         changes={},
         layers={**{name: _seen(link, name != top.layer_id) for name, link in links.items()}, WRITABLE: own},
         records={name: LayerRecord(name, link.diff_id, link.parent or None, "7") for name, link in links.items()},
@@ -72,43 +72,43 @@ def _seen(link: LayerLink, committed: bool) -> LayerSeen:
     return LayerSeen(link.link, lower, diff, work, committed, upper=False, written=link.twin)
 
 
-def forgotten(picture: Picture) -> Picture:
+def forgotten(snapshot: StoreSnapshot) -> StoreSnapshot:
     """The same where no name and no stack has anything any more: the writable layer is set aside."""
-    asides = {WRITABLE: picture.stacks["web"]}
-    return replace(picture, names={}, stacks={}, mounted={}, asides=asides)
+    detached_uppers = {WRITABLE: snapshot.stacks["web"]}
+    return replace(snapshot, names={}, stacks={}, mounted={}, detached_uppers=detached_uppers)
 
 
-def layer(picture: Picture, layer_id: str, **changes: Any) -> Picture:
+def layer(snapshot: StoreSnapshot, layer_id: str, **changes: Any) -> StoreSnapshot:
     """With a layer's directory in overlay2/ changed."""
-    return put(picture, "layers", layer_id, picture.layers[layer_id]._replace(**changes))
+    return put(snapshot, "layers", layer_id, snapshot.layers[layer_id]._replace(**changes))
 
 
-def layerdb(picture: Picture, layer_id: str, **changes: Any) -> Picture:
+def layerdb(snapshot: StoreSnapshot, layer_id: str, **changes: Any) -> StoreSnapshot:
     """With a layer's directory in layerdb/ changed."""
-    return put(picture, "records", layer_id, picture.records[layer_id]._replace(**changes))
+    return put(snapshot, "records", layer_id, snapshot.records[layer_id]._replace(**changes))
 
 
-def stack(picture: Picture, name: str, **changes: Any) -> Picture:
+def stack(snapshot: StoreSnapshot, name: str, **changes: Any) -> StoreSnapshot:
     """With a stack's record changed."""
-    return put(picture, "stacks", name, replace(picture.stacks[name], **changes))
+    return put(snapshot, "stacks", name, replace(snapshot.stacks[name], **changes))
 
 
-def put(picture: Picture, part: str, key: str, value: Any) -> Picture:
-    """With one more, or another, entry in one part of the picture."""
-    return _with(picture, part, {**getattr(picture, part), key: value})
+def put(snapshot: StoreSnapshot, part: str, key: str, value: Any) -> StoreSnapshot:
+    """With one more, or another, entry in one part of the snapshot."""
+    return _with(snapshot, part, {**getattr(snapshot, part), key: value})
 
 
-def drop(picture: Picture, part: str, *keys: str) -> Picture:
-    """Without these entries in one part of the picture."""
-    before = getattr(picture, part)
+def drop(snapshot: StoreSnapshot, part: str, *keys: str) -> StoreSnapshot:
+    """Without these entries in one part of the snapshot."""
+    before = getattr(snapshot, part)
     if isinstance(before, frozenset):
-        return _with(picture, part, before - set(keys))
-    return _with(picture, part, {key: value for key, value in before.items() if key not in keys})
+        return _with(snapshot, part, before - set(keys))
+    return _with(snapshot, part, {key: value for key, value in before.items() if key not in keys})
 
 
-def _with(picture: Picture, part: str, value: Any) -> Picture:
+def _with(snapshot: StoreSnapshot, part: str, value: Any) -> StoreSnapshot:
     changes: dict[str, Any] = {part: value}
-    return replace(picture, **changes)
+    return replace(snapshot, **changes)
 
 
 SOUND = sound(A, B, C)
