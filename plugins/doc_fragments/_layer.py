@@ -29,6 +29,7 @@ limits:
       description:
         - Bytes of names that have to be kept in memory until the archive's end, such as V(128m), which is what holds
           unless given - those of directories, of whiteouts, and of hard links whose targets come later.
+        - Of a zip archive, its directory too, with 500 bytes for each member.
       type: str
     reserve:
       description:
@@ -44,6 +45,9 @@ _SOURCE = r"""
 src:
   description:
     - A tar archive, plain or compressed with gzip, bzip2, xz or zstd, with OCI whiteouts (C(.wh.) names) or without.
+    - Or a zip archive or a Python wheel, which the first bytes say. Its members become a tar in their order, the same
+      on any machine, with owner root, modes and symbolic links as C(unzip) makes them, and times in UTC. Encrypted
+      ones are refused. Under O(NAME.url) such an archive is kept in C(/var/tmp) while it is read.
     - Owners are taken by number. In POSIX access lists a user or group by name only, as C(tar --acls) writes them, is
       refused; C(tar --xattrs --xattrs-include='*') and C(bsdtar --acls) write numbers.
     - On the controller, looked for as M(ansible.builtin.copy) does

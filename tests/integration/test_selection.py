@@ -2,13 +2,17 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Layers of a part of their source: strip_components, prefix, include and exclude, from every kind of source."""
+"""Layers of a part of their source: strip_components, prefix, include and exclude, from every kind of source. And zip
+archives, from every kind of source too.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +134,67 @@ def test_options_that_leave_nothing_are_refused_before_anything_changes(
         assert words.partition(": ")[2] in str(failure.value)
         assert not (host.root / "content").exists() or not any((host.root / "content/sha256").iterdir())
         assert host.mounts("web") == []
+
+
+@pytest.fixture
+def zipped(top: Path) -> Path:
+    """A zip archive of the directory, with a symbolic link in it."""
+    (top / "app-1/current").symlink_to("bin/run")
+    (top / "app-1/bin/run").chmod(0o750)
+    path = top.parent / "app.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("app-1/", "app-1/bin/", "app-1/bin/run", "app-1/bin/run.pyc", "app-1/etc/conf"):
+            archive.write(top / name, name)
+        link = zipfile.ZipInfo("app-1/current")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        archive.writestr(link, "bin/run")
+    return path
+
+
+def test_zip_archive_on_the_host_is_mounted_and_made_once(host: Host, zipped: Path) -> None:
+    done = host.four_steps(**web(host, src=str(zipped), remote_src=True))
+    assert {*host.tree("web")} == {"app-1/bin/run", "app-1/bin/run.pyc", "app-1/etc/conf", "app-1/current"}
+    assert (Path(host.path("web")) / "app-1/current").readlink() == Path("bin/run")
+    assert (Path(host.path("web")) / "app-1/bin/run").stat().st_mode & 0o7777 == 0o750
+    assert not host.run(**web(host, src=str(zipped), remote_src=True, digest=digest(zipped)))["changed"]
+    assert not host.run(**web(host, src=str(zipped), remote_src=True, digest=done["diff_ids"][0]))["changed"]
+    part = host.four_steps(**web(host, src=str(zipped), remote_src=True, **PART))
+    assert host.tree("web") == {**TREE, "opt/current": "run"}
+    assert part["diff_ids"] != done["diff_ids"]
+
+
+def test_zip_archive_under_a_url_is_fetched_once(host: Host, zipped: Path, served: tuple[str, list[str]]) -> None:
+    url = served[0].replace("app.tar", "app.whl")
+    local = host.run(**web(host, src=str(zipped), remote_src=True, **PART))
+    done = host.run(**web(host, url=url, **PART))
+    assert done["diff_ids"] == local["diff_ids"]
+    assert not host.run(**web(host, url=url, **PART))["changed"]
+    assert served[1] == ["200", "304"]
+    digested = host.run(**web(host, url=url, digest=digest(zipped), **PART))
+    assert (digested["changed"], served[1]) == (False, ["200", "304"])
+
+
+def test_zip_archive_of_the_controller_has_the_tree_that_unarchive_makes(
+    host: Host, ansible: Ansible, zipped: Path, tmp_path: Path
+) -> None:
+    definition = {"root": str(host.root), **web(host, src=str(zipped))}
+    assert ansible.module("apply", definition)["changed"]
+    (tmp_path / "by-unarchive").mkdir()
+    arguments = {"src": str(zipped), "dest": str(tmp_path / "by-unarchive")}
+    result = ansible.call("ansible", "localhost", "-m", "ansible.builtin.unarchive", "-a", json.dumps(arguments))
+    assert result.returncode == 0, result.stdout
+    assert without_times(tmp_path / "by-unarchive") == without_times(Path(host.path("web")))
+    assert not ansible.module("apply", definition)["changed"]
+
+
+def without_times(top: Path) -> dict[str, tuple[Any, ...]]:
+    """What lies below a directory: the zone of this host decides the times that unarchive gives."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for path in sorted(top.rglob("*")):
+        facts = path.lstat()
+        content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(top))] = (facts.st_mode, facts.st_uid, content)
+    return found
 
 
 def test_part_of_sources_on_the_controller_is_sent_and_second_run_changes_nothing(

@@ -39,6 +39,9 @@ _MEMORY_LIMIT = 1 << 27
 """Bytes that a decompressor may take; what zstd allows by default, and twice what xz -9 needs."""
 
 _BZIP2_STARTS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
+_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+"""Of an archive with members, and of an empty one."""
+
 _NO_ZSTD = (
     "the archive is compressed with zstd, and this host has neither Python 3.14 nor the zstd program; "
     "install the package zstd, or compress the archive with gzip"
@@ -61,7 +64,7 @@ def open_stream(raw: IO[bytes], program: Callable[[str], Optional[str]] = shutil
     name = _format(head)
     source = _Source(head, raw)
     if name == "plain":
-        return Decompressed(name, source)
+        return Decompressed(name, source, head.startswith(_ZIP_STARTS))
     if name == "zstd":
         module = _zstd_module()
         if module is None:
@@ -77,10 +80,12 @@ class Decompressed:
     """A stream of plain bytes; a context manager.
 
     :ivar format: "plain", "gzip", "bzip2", "xz" or "zstd".
+    :ivar is_zip: plain, and a zip archive by its first bytes.
     """
 
-    def __init__(self, name: str, source: Union[_Source, _ReadAhead, _Program]) -> None:
+    def __init__(self, name: str, source: Union[_Source, _ReadAhead, _Program], is_zip: bool = False) -> None:
         self.format = name
+        self.is_zip = is_zip
         self._source = source
         self._rest = b""
 

@@ -100,8 +100,27 @@ def open_tar(
         with opener() if opener else open(source.location, "rb") as raw:
             archive = _Counted(raw.read)
             with open_stream(cast("IO[bytes]", archive)) as plain:
+                # A layer of an image is a tar, whatever it looks like.
+                if plain.is_zip and (opener is None or source.kind == "url"):
+                    with _from_zip(source, raw, archive.read, plain.read) as read:
+                        yield archive.telling(read, count)
+                    return
                 taken = _rewritten(source, source.selection, plain.read) if source.selection else plain.read
                 yield archive.reporting(taken, count)
+
+
+@contextlib.contextmanager
+def _from_zip(source: Source, raw: IO[bytes], read: Read, rest: Read) -> Iterator[Read]:
+    """The read function of the tar that a zip archive becomes."""
+    # Loaded when it is needed: most archives are tars.
+    from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
+    from ansible_collections.strata.overlay.plugins.module_utils._layer.select import Choice, chosen, written
+    from ansible_collections.strata.overlay.plugins.module_utils._source.zipped import open_zip
+
+    seekable = source.kind != "url" and raw.seekable()
+    with open_zip(raw if seekable else None, read, rest, source.limits) as members:
+        taken = chosen(members, Choice(source.selection)) if source.selection else members
+        yield ChunkReader(written(taken)).read
 
 
 def _rewritten(
