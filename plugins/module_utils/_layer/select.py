@@ -192,14 +192,14 @@ def chosen(members: Iterable[Piece], choice: Choice) -> Iterator[Piece]:
     choice.finish()
 
 
-def written(members: Iterable[Piece], told: Optional[Callable[[bytes], object]] = None) -> Iterator[bytes]:
+def written(members: Iterable[Piece], update: Optional[Callable[[bytes], object]] = None) -> Iterator[bytes]:
     """The tar stream of members, in large pieces.
 
-    :param told: given the same stream with fixed times.
+    :param update: given the same stream with fixed times.
     """
     waiting: List[bytes] = []
     size = 0
-    for piece in _pieces(members, told):
+    for piece in _pieces(members, update):
         waiting.append(piece)
         size += len(piece)
         if size >= _AT_ONCE:
@@ -208,21 +208,21 @@ def written(members: Iterable[Piece], told: Optional[Callable[[bytes], object]] 
     yield b"".join(waiting)
 
 
-def _pieces(members: Iterable[Piece], told: Optional[Callable[[bytes], object]]) -> Iterator[bytes]:
+def _pieces(members: Iterable[Piece], update: Optional[Callable[[bytes], object]]) -> Iterator[bytes]:
     for entry, data in members:
         plain = replace(entry, sparse=None)
         yield header(plain)
-        if told is not None:
-            told(header(replace(plain, mtime_ns=EPOCH * 10**9)))
+        if update is not None:
+            update(header(replace(plain, mtime_ns=EPOCH * 10**9)))
         if entry.kind != "file":
             continue
         for piece in data:
-            if told is not None:
-                told(piece)
+            if update is not None:
+                update(piece)
             yield piece
-        if told is not None:
-            told(padding(entry.size))
+        if update is not None:
+            update(padding(entry.size))
         yield padding(entry.size)
-    if told is not None:
-        told(END)
+    if update is not None:
+        update(END)
     yield END

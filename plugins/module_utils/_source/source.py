@@ -103,7 +103,7 @@ def open_tar(
                 # A layer of an image is a tar, whatever it looks like.
                 if plain.is_zip and (opener is None or source.kind == "url"):
                     with _from_zip(source, raw, archive.read, plain.read) as read:
-                        yield archive.telling(read, count)
+                        yield archive.reporting(read, count)
                     return
                 taken = _rewritten(source, source.selection, plain.read) if source.selection else plain.read
                 yield archive.reporting(taken, count)
@@ -124,7 +124,7 @@ def _from_zip(source: Source, raw: IO[bytes], read: Read, rest: Read) -> Iterato
 
 
 def _rewritten(
-    source: Source, selection: Selection, read: Read, facts: Optional[Callable[[bytes], object]] = None
+    source: Source, selection: Selection, read: Read, update: Optional[Callable[[bytes], object]] = None
 ) -> Read:
     """The read function of what is taken of a tar."""
     # Loaded when it is needed: most layers are all of their source.
@@ -137,7 +137,7 @@ def _rewritten(
     )
 
     members = tar_members(read, source.limits, source.pinned)
-    return ChunkReader(written(chosen(members, Choice(selection)), facts)).read
+    return ChunkReader(written(chosen(members, Choice(selection)), update)).read
 
 
 def _packed(source: Source, source_digest: Optional[SourceDigest], left_out: Optional[LeftOut]) -> Optional[Read]:
