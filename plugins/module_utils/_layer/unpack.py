@@ -35,7 +35,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.names import
 from ansible_collections.strata.overlay.plugins.module_utils._layer.reserve import ENTRY, LARGE, Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._layer.rootdir import RootDirectory
 from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
-from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import Member, TreeWriter
+from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_writer import TreeWriter
+from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import Member
+from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.attributes import (
     SECOND_LISTS,
     is_file_systems,
@@ -62,6 +64,7 @@ class Unpacked:
     :ivar allocated: bytes that the tree takes on disk, -1 where nothing was unpacked; not a fact of the archive.
     :ivar digest: of that tree, see `_layer/tree_digest`; "" where nothing was unpacked.
     :ivar left_out: what of the archive is no part of the tree, as sentences.
+    :ivar archive: bytes of the archive, where it was made an image; 0 for a tree.
     """
 
     diff_id: str
@@ -70,9 +73,10 @@ class Unpacked:
     allocated: int = field(default=-1, compare=False)
     digest: str = field(default="", compare=False)
     left_out: Tuple[str, ...] = field(default=(), compare=False)
+    archive: int = field(default=0, compare=False)
 
 
-class _Walk:
+class Walk:
     """The members of a stream, checked and counted."""
 
     def __init__(self, reader: TarReader, meter: Meter) -> None:
@@ -128,7 +132,7 @@ def digest(read: Callable[[int], bytes], limits: Limits = UNLESS_SET, pinned: bo
     """
     with HashingReader(read) as source:
         meter = Meter(limits)
-        walk = _Walk(TarReader(meter.bounded(source.read), pinned=pinned), meter)
+        walk = Walk(TarReader(meter.bounded(source.read), pinned=pinned), meter)
         for _member in walk:
             pass
         return Unpacked(source.digest(), walk.size, meter.members, left_out=walk.left_out)
@@ -190,7 +194,7 @@ def unpack(
     """
     meter = Meter(limits)
     with HashingReader(relay.fed(read) if relay else read) as source:
-        walk = _Walk(TarReader(meter.bounded(source.read), pinned=pinned), meter)
+        walk = Walk(TarReader(meter.bounded(source.read), pinned=pinned), meter)
         if relay:
             for member in walk:
                 relay.send(member)
@@ -236,7 +240,7 @@ def _write(
         beside = os.path.dirname(os.path.abspath(directory))
         directories = opened.enter_context(PendingDirectories(beside, meter.keep))
         opened.enter_context(_no_umask())
-        disk = opened.enter_context(WriteBack(directory))
+        disk = opened.enter_context(WriteBack(lambda: syscalls.syncfs(directory)))
         make_plain(root.fd)
         writer = TreeWriter(root, opaque_xattr(userxattr), directories, meter.keep)
         for entry, target, position, stored, data in members:

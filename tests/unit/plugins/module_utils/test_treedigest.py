@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
-from ansible_collections.strata.overlay.plugins.module_utils._layer import writer
+from ansible_collections.strata.overlay.plugins.module_utils._layer import tree_writer
 from ansible_collections.strata.overlay.plugins.module_utils._layer.tree_digest import tree_digest
 from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import unpack
 from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure
@@ -110,7 +110,7 @@ def test_tree_digest_has_entries_size_inode_and_allocated_bytes(tree: Path) -> N
 def test_unpack_gives_the_tree_digest_without_reading_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(writer, "_MOST_CHECKSUMS", most)
+    monkeypatch.setattr(tree_writer, "_MOST_CHECKSUMS", most)
     members = (
         directory(b"etc"),
         hardlink(b"etc/late", b"etc/conf"),
@@ -137,7 +137,7 @@ def test_unpack_with_reused_inode_numbers_gives_the_tree_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """File systems give the number of a file that was removed to the next one that is made."""
-    monkeypatch.setattr(writer, "_MOST_CHECKSUMS", most)
+    monkeypatch.setattr(tree_writer, "_MOST_CHECKSUMS", most)
     names = [b"file%d" % number for number in range(40)]
     members = [
         *(member(name, b"old") for name in names),
