@@ -26,6 +26,7 @@ from ansible_collections.strata.overlay.tests.bench.copies import measure_copies
 from ansible_collections.strata.overlay.tests.bench.fleets import measure_fleet
 from ansible_collections.strata.overlay.tests.bench.imports import measure_imports
 from ansible_collections.strata.overlay.tests.bench.jobs import BY_HAND, Job, ansible_posix
+from ansible_collections.strata.overlay.tests.bench.layer_images import measure_layer_images
 from ansible_collections.strata.overlay.tests.bench.measure import (
     PAIRS,
     FailedError,
@@ -169,6 +170,7 @@ PARTS: Mapping[str, Callable[[Path], None]] = {
     "no-change": no_change,
     "from-nothing": from_nothing,
     "import": measure_imports,
+    "layer-image": measure_layer_images,
     "prune": measure_prune,
     "info": measure_info,
     "check": measure_check,

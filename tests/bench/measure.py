@@ -40,12 +40,18 @@ def clock(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def medians(runs: Mapping[str, Callable[[], object]], rounds: int = PAIRS) -> dict[str, float]:
-    """Median seconds of each, run in turn, so that what else the machine does weighs on all of them."""
+def medians(
+    runs: Mapping[str, Callable[[], object]], rounds: int = PAIRS, after: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Median seconds of each, run in turn, so that what else the machine does weighs on all of them.
+
+    :param after: called after each run, not measured.
+    """
     took: dict[str, list[float]] = {name: [] for name in runs}
     for _round in range(rounds):
         for name, run in runs.items():
             took[name].append(clock(run))
+            after()
     return {name: statistics.median(values) for name, values in took.items()}
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Optional
-
-from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
+from typing import Callable, Optional
 
 _PIECE = 64 << 20
 """Bytes after which the kernel is asked to write; by itself it waits for some seconds, or for a tenth of the memory."""
@@ -27,11 +25,11 @@ class WriteBack:
     ``Store.sync``.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, flush: Callable[[], object]) -> None:
         """
-        :param directory: on the file system that is written to.
+        :param flush: has what was written so far go to the disk.
         """
-        self._directory = directory
+        self._flush = flush
         self._asked = threading.Event()
         self._over = False
         self._done = 0
@@ -70,4 +68,4 @@ class WriteBack:
             if self._over:
                 return
             with contextlib.suppress(OSError):
-                syscalls.syncfs(self._directory)
+                self._flush()

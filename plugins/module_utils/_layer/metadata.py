@@ -102,10 +102,15 @@ def _set_xattrs(entry: Entry, descriptor: Optional[int] = None, path: bytes = b"
             else:
                 os.setxattr(path, attribute, value, follow_symlinks=False)
         except OSError as error:
-            raise StrataError(
-                f"entry {show(entry.name)}: the attribute {name} cannot be set on this file system or by this user: "
-                f"{error.strerror}"
-            ) from error
+            raise attribute_error(entry, name, error) from error
+
+
+def attribute_error(entry: Entry, name: str, error: OSError) -> StrataError:
+    """An attribute that the kernel refuses, or would."""
+    return StrataError(
+        f"entry {show(entry.name)}: the attribute {name} cannot be set on this file system or by this user: "
+        f"{error.strerror}"
+    )
 
 
 def _owner_error(entry: Entry, error: OSError) -> StrataError:

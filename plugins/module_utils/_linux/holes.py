@@ -124,11 +124,13 @@ def same_bytes(one: int, other: int) -> bool:
 class HoleWriter:
     """Writes a file from its beginning on, and leaves holes where long runs of zeros come.
 
+    :param summed: whether a checksum is wanted.
     :ivar checksum: CRC-32 of all that was given, when it is finished.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, summed: bool = True) -> None:
         self.checksum = 0
+        self._summed = summed
         self._descriptor = descriptor
         self._zeros = 0
         """That have come since the last bytes were written."""
@@ -157,7 +159,8 @@ class HoleWriter:
         if chunk:
             if self._zeros:
                 self._skip()
-            self.checksum = crc32(chunk, self.checksum)
+            if self._summed:
+                self.checksum = crc32(chunk, self.checksum)
             write_all(self._descriptor, chunk)
 
     def _skip(self) -> int:

@@ -41,7 +41,7 @@ _OPEN_TREE_CLONE = 0x1
 _SET_FLAG = 0
 _SET_STRING = 1
 _CMD_CREATE = 6
-_FSCONFIG_VALUE_MAX = 255
+VALUE_MAX = 255
 """fs/fsopen.c copies at most 256 bytes of a value, the terminating zero included."""
 
 
@@ -140,7 +140,7 @@ class FsContext:
 
     def set(self, key: str, value: str) -> None:
         """One option with a value of at most 255 bytes."""
-        if len(os.fsencode(value)) > _FSCONFIG_VALUE_MAX:
+        if len(os.fsencode(value)) > VALUE_MAX:
             raise OSError(errno.ENAMETOOLONG, f"the value of mount option {key} is longer than 255 bytes", value)
         self._config(_SET_STRING, key, value)
 
