@@ -90,9 +90,9 @@ def read_layer(
         directories = opened.enter_context(PendingDirectories(beside, meter.keep))
         writer = ImageWriter(index, opaque_xattr(False), directories, meter.keep)
         walk = Walk(TarReader(meter.bounded(source.read), pinned=pinned), meter)
-        for entry, where, position, _stored, data in walk:
+        for entry, target, position, _stored, data in walk:
             try:
-                writer.add(entry, where, data, position)
+                writer.add(entry, target, data, position)
             except OSError as error:
                 raise StrataError(f"entry {show(entry.name)}: {explain(error)}") from error
         writer.finish()

@@ -68,10 +68,10 @@ class ImageWriter(LayerWriter[int]):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._index.enter(parent, name, self._index.add_directory())
 
-    def remove(self, where: Place) -> None:
-        self._index.remove(self._index.parent(where.parent), where.name)
+    def remove(self, place: Place) -> None:
+        self._index.remove(self._index.parent(place.parent), place.name)
 
-    def make_file(self, entry: Entry, where: Place, data: Iterable[memoryview], position: int) -> None:
+    def make_file(self, entry: Entry, place: Place, data: Iterable[memoryview], position: int) -> None:
         xattrs = self._attributes(entry) if entry.xattrs else b""
         block = (HEAD + position) // BLOCK
         if block + entry.size // BLOCK >= MAX_BLOCKS and entry.sparse is None:
@@ -83,19 +83,19 @@ class ImageWriter(LayerWriter[int]):
         if entry.sparse is not None and entry.sparse != [(0, entry.size)] and entry.size:
             rest = pack_extents(entry.sparse) or pack_extents([(entry.size, 0)])
             self.sparse = True
-        self._put(where, self._index.add(entry, stat.S_IFREG, entry.size, block, xattrs, rest))
+        self._put(place, self._index.add(entry, stat.S_IFREG, entry.size, block, xattrs, rest))
 
-    def make_node(self, entry: Entry, where: Place) -> None:
+    def make_node(self, entry: Entry, place: Place) -> None:
         xattrs = self._attributes(entry) if entry.xattrs else b""
         block = device(*entry.device) if entry.kind in ("char", "block") else 0
         if entry.kind == "symlink":
             entry.mode = 0o777
         target = entry.target if entry.kind == "symlink" else b""
-        self._put(where, self._index.add(entry, _KINDS[entry.kind], len(target), block, xattrs, target))
+        self._put(place, self._index.add(entry, _KINDS[entry.kind], len(target), block, xattrs, target))
 
-    def make_link(self, entry: Entry, where: Place, target: Place) -> bool:
+    def make_link(self, entry: Entry, place: Place, target: Place) -> bool:
         index = self._index
-        parent = index.parent(where.parent)
+        parent = index.parent(place.parent)
         try:
             source = index.open(target.parent)
         except FileNotFoundError:
@@ -105,14 +105,14 @@ class ImageWriter(LayerWriter[int]):
             return False
         if index.is_directory(number):
             raise refuse_directory(entry)
-        found = index.lookup(parent, where.name)
+        found = index.lookup(parent, place.name)
         if found == number:
             return True  # GNU tar writes a file named twice as a link to itself
         if found >= 0:
-            parent = self.clear(where)
+            parent = self.clear(place)
             if index.lookup(source, target.name) < 0:
                 return False  # it lay below what stood here
-        index.enter(parent, where.name, number)
+        index.enter(parent, place.name, number)
         return True
 
     def make_whiteout(self, parent: int, name: bytes, path: bytes) -> None:
@@ -144,8 +144,8 @@ class ImageWriter(LayerWriter[int]):
         entry.mode, xattrs = packed_attributes(entry)
         return xattrs
 
-    def _put(self, where: Place, number: int) -> None:
-        parent = self._index.parent(where.parent)
-        if self._index.lookup(parent, where.name) >= 0:
-            parent = self.clear(where)
-        self._index.enter(parent, where.name, number)
+    def _put(self, place: Place, number: int) -> None:
+        parent = self._index.parent(place.parent)
+        if self._index.lookup(parent, place.name) >= 0:
+            parent = self.clear(place)
+        self._index.enter(parent, place.name, number)

@@ -44,11 +44,11 @@ class Member(NamedTuple):
 class LayerWriter(Generic[_Handle]):
     """Write one layer; ``add`` each entry in the archive's order, then ``finish``.
 
-    A form says how directories are found: ``parent`` gives a handle of one, made with its parents place missing, by
+    A form says how directories are found: ``parent`` gives a handle of one, made with its parents where missing, by
     the rules of `_layer/rootdir`. All its steps raise OSError as the kernel would, and StrataError for what the kernel
     does not know to be wrong.
 
-    :param directories: place what entries say about directories waits for the end.
+    :param directories: where what entries say about directories waits for the end.
     :param keep: is called with the bytes that are kept in memory until then, and may refuse.
     """
 
@@ -62,7 +62,7 @@ class LayerWriter(Generic[_Handle]):
     # What a form gives.
 
     def parent(self, path: bytes) -> _Handle:
-        """The handle of a directory, made with its parents place missing; valid until the next call."""
+        """The handle of a directory, made with its parents where missing; valid until the next call."""
         raise NotImplementedError
 
     def exists(self, parent: _Handle, name: bytes) -> bool:
@@ -86,11 +86,11 @@ class LayerWriter(Generic[_Handle]):
         raise NotImplementedError
 
     def make_link(self, entry: Entry, place: Place, target: Place) -> bool:
-        """A hard link, in the place of whatever else is there; False place its target is not there (yet)."""
+        """A hard link, in the place of whatever else is there; False where its target is not there (yet)."""
         raise NotImplementedError
 
     def make_whiteout(self, parent: _Handle, name: bytes, path: bytes) -> None:
-        """A device 0:0 place nothing is."""
+        """A device 0:0 where nothing is."""
         raise NotImplementedError
 
     def set_opaque(self, path: bytes) -> None:
@@ -154,7 +154,7 @@ class LayerWriter(Generic[_Handle]):
         self._directories.add(path, entry)
 
     def clear(self, place: Place) -> _Handle:
-        """Remove what an earlier entry has put place this one goes; the parent's handle."""
+        """Remove what an earlier entry has put where this one goes; the parent's handle."""
         self.remove(place)
         self._directories.remove(place.path)
         return self.parent(place.parent)
@@ -174,7 +174,7 @@ class LayerWriter(Generic[_Handle]):
         return self._link(entry, place)
 
     def _link(self, entry: Entry, place: Place) -> bool:
-        """Make a hard link; False place its target is not there (yet)."""
+        """Make a hard link; False where its target is not there (yet)."""
         return self.make_link(entry, place, link_target(entry))
 
     def _mark_opaque(self) -> None:
@@ -187,7 +187,7 @@ class LayerWriter(Generic[_Handle]):
                 self.set_opaque(path)
 
     def _make_whiteouts(self) -> None:
-        """Hide what lower layers have, place this layer does not hide it already.
+        """Hide what lower layers have, where this layer does not hide it already.
 
         Parents come first in the order, so that a whiteout below a hidden or opaque directory is seen to say nothing.
         It must not be made then: overlayfs lists such a device as a broken file.
@@ -201,7 +201,7 @@ class LayerWriter(Generic[_Handle]):
                     hidden.add(path)
 
     def _hide(self, path: bytes) -> bool:
-        """Make one whiteout; False place a file of this layer has the place and hides by being there."""
+        """Make one whiteout; False where a file of this layer has the place and hides by being there."""
         above, name = split(path)
         try:
             parent = self.parent(above)
