@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING, Optional, Sequence, cast
+from typing import TYPE_CHECKING, Optional, cast
 from zipimport import ZipImportError, zipimporter
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ are done as one transaction, so five hundred layers cost one sync and not five h
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import List, Mapping, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.contents import ContentApplier
 from ansible_collections.strata.overlay.plugins.module_utils._apply.host import Batches, HostApplier
@@ -80,7 +80,7 @@ class Applier:
         self.outcome.health.update(self._host.checked)
         return self.outcome
 
-    def _stop_services(self, steps: List[StopServices]) -> None:
+    def _stop_services(self, steps: list[StopServices]) -> None:
         for step in steps:
             try:
                 self._host.stop(step)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import List, Mapping
+from collections.abc import Mapping
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.host import Batches
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of
@@ -48,14 +48,14 @@ class ContentApplier:
             DropName: self._drop_names,
         }
 
-    def _import_contents(self, steps: List[ImportContent]) -> None:
+    def _import_contents(self, steps: list[ImportContent]) -> None:
         with transaction(self._store, self._workspace) as new:
             for diff_id in dict.fromkeys(step.origin.diff_id for step in steps):
                 # The record first: a record without its content means nothing, the other way round something is lost.
                 new.write(self._store.content_file(diff_id), dump(self._staged[diff_id]))
                 new.adopt(f"{self._workspace}/{hex_of(diff_id)}", self._store.content(diff_id))
 
-    def _link_layers(self, steps: List[LinkLayer]) -> None:
+    def _link_layers(self, steps: list[LinkLayer]) -> None:
         with transaction(self._store, self._workspace) as new:
             for step in steps:
                 layer = step.layer
@@ -64,7 +64,7 @@ class ContentApplier:
                 size = imported.size if imported else step.size
                 stage_layer(self._store, new, layer, size, self._store.content(layer.diff_id))
 
-    def _store_images(self, steps: List[StoreImage]) -> None:
+    def _store_images(self, steps: list[StoreImage]) -> None:
         from ansible_collections.strata.overlay.plugins.module_utils._image.db_stage import (
             stage_config,
             stage_repositories,
@@ -75,7 +75,7 @@ class ContentApplier:
                 stage_config(self._store, new, image.image_id, image.config)
             stage_repositories(self._store, new, {})
 
-    def _set_names(self, steps: List[SetName]) -> None:
+    def _set_names(self, steps: list[SetName]) -> None:
         with transaction(self._store, self._workspace) as new:
             for step in steps:
                 if step.before is not None:
@@ -86,7 +86,7 @@ class ContentApplier:
 
                 stage_repositories(self._store, new, {step.record.name: step.record for step in steps})
 
-    def _drop_names(self, steps: List[DropName]) -> None:
+    def _drop_names(self, steps: list[DropName]) -> None:
         if any(step.kind == "image" for step in steps):
             from ansible_collections.strata.overlay.plugins.module_utils._image.db_stage import stage_repositories
 

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Type
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.files import remove_entries, write_entries
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, UnhealthyError
@@ -29,7 +30,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import transaction
 
-Batches = Mapping[Type[Step], Callable[[List[Any]], None]]
+Batches = Mapping[type[Step], Callable[[list[Any]], None]]
 """What does the steps of each kind, several at once."""
 
 
@@ -40,10 +41,10 @@ class HostApplier:
         self._store = store
         self._workspace = workspace
         self._manager: ServiceManager = manager or Systemd()
-        self._last: Dict[str, Step] = {}
-        self._stopped: Dict[str, Tuple[str, ...]] = {}
+        self._last: dict[str, Step] = {}
+        self._stopped: dict[str, tuple[str, ...]] = {}
         self._reread = False
-        self.checked: Dict[str, str] = {}
+        self.checked: dict[str, str] = {}
 
     def batches(self) -> Batches:
         """What does the steps of each kind; for units that stop, the caller has to know what to do when they do not."""
@@ -72,7 +73,7 @@ class HostApplier:
 
     def recover(self) -> str:
         """After a failure: services that were stopped run again where their tree is there. Says what came of it."""
-        messages: List[str] = []
+        messages: list[str] = []
         for name, units in self._stopped.items():
             if not self._is_mounted(name):
                 messages.append(f"Its services stay stopped, for the tree is not there: {', '.join(units)}.")
@@ -104,7 +105,7 @@ class HostApplier:
 
     def stop(self, step: StopServices) -> None:
         """Stop units, those that are named first before the others; StrataError where one does not stop."""
-        done: List[str] = []
+        done: list[str] = []
         for unit in step.units:
             # Also the one that fails to stop: it may be half down.
             done.insert(0, unit)
@@ -115,7 +116,7 @@ class HostApplier:
                 raise StrataError(f"stack {step.change.name}: {error}. It stays mounted.") from error
         self._done(step)
 
-    def _start(self, steps: List[StartServices]) -> None:
+    def _start(self, steps: list[StartServices]) -> None:
         for step in steps:
             self._stopped.pop(step.change.name, None)
             for verb, unit in step.jobs:
@@ -124,7 +125,7 @@ class HostApplier:
                     raise UnhealthyError(step.change.name, messages)
             self._done(step)
 
-    def _check(self, steps: List[CheckHealth]) -> None:
+    def _check(self, steps: list[CheckHealth]) -> None:
         # Loaded when it is needed: few stacks have a health check.
         from ansible_collections.strata.overlay.plugins.module_utils._services.health import check_health
 
@@ -142,11 +143,11 @@ class HostApplier:
         if self._last.get(step.change.name) is step:
             self._store.discard(self._store.change_file(step.change.name))
 
-    def _write_units(self, steps: List[WriteUnit]) -> None:
+    def _write_units(self, steps: list[WriteUnit]) -> None:
         self._note_units([step.entry.is_unit for step in steps])
         write_entries([(step.entry, step.stale) for step in steps], self._store.root)
 
-    def _remove_units(self, steps: List[RemoveUnit]) -> None:
+    def _remove_units(self, steps: list[RemoveUnit]) -> None:
         self._note_units([step.entry.is_unit for step in steps])
         remove_entries([step.entry for step in steps], self._store.root)
 

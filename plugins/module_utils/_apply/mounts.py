@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.host import Batches
 from ansible_collections.strata.overlay.plugins.module_utils._apply.outcome import Outcome
@@ -51,9 +52,9 @@ class MountApplier:
         self._stacks = stacks
         self._mounter = mounter
         self._outcome = outcome
-        self._unmounted: Dict[str, Tuple[str, float]] = {}
-        self._given_up: Set[str] = set()
-        self._again: Set[str] = set()
+        self._unmounted: dict[str, tuple[str, float]] = {}
+        self._given_up: set[str] = set()
+        self._again: set[str] = set()
 
     def batches(self) -> Batches:
         """What does the steps of each kind."""
@@ -73,12 +74,12 @@ class MountApplier:
         }
         self._given_up = {step.record.stack_id for step in steps if isinstance(step, SetAside)}
 
-    def _set_tops(self, steps: List[SetTop]) -> None:
+    def _set_tops(self, steps: list[SetTop]) -> None:
         for step in steps:
             with mount_point(step.stack.spec.path) as place:
                 set_top(place.at, step.stack.spec.style)
 
-    def _unmount_all(self, steps: List[Unmount]) -> None:
+    def _unmount_all(self, steps: list[Unmount]) -> None:
         for step in steps:
             started = time.monotonic()
             path = os.path.realpath(step.path)
@@ -119,7 +120,7 @@ class MountApplier:
             message = f"cannot unmount {path}: {error.strerror}. It stays mounted.{then(error)}"
             raise StrataError(f"stack {step.name}: {message}") from error
 
-    def _mount_all(self, steps: List[Mount]) -> None:
+    def _mount_all(self, steps: list[Mount]) -> None:
         for step in steps:
             name = step.stack.spec.name
             record = self._stacks.recorded(name)
@@ -150,16 +151,16 @@ class MountApplier:
             return f"The tree that was there could not be mounted again either: {error_text(error)}."
         return "The tree that was there before is mounted again."
 
-    def bring_back(self) -> List[str]:
+    def bring_back(self) -> list[str]:
         """After a failure: stacks that were unmounted, and are to be mounted, show their old trees. Says which."""
-        back: List[str] = []
+        back: list[str] = []
         for path, (name, _since) in list(self._unmounted.items()):
             record = self._store.stack_record(name)
             if record is not None and record.mounted:
                 back.append(f"stack {name}: {self._mount_again(name, path)}")
         return back
 
-    def _switch_all(self, steps: List[Switch]) -> None:
+    def _switch_all(self, steps: list[Switch]) -> None:
         for step in steps:
             name = step.stack.spec.name
             record = self._stacks.recorded(name)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Dict, List, Optional
+from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._linux.holders import Holder
@@ -26,8 +26,8 @@ class Outcome:
     :ivar warnings: what went otherwise than a user may expect, in words.
     """
 
-    gaps: Dict[str, float] = field(default_factory=dict)
-    held_by: Dict[str, List[Holder]] = field(default_factory=dict)
+    gaps: dict[str, float] = field(default_factory=dict)
+    held_by: dict[str, list[Holder]] = field(default_factory=dict)
     pruned: Optional[PrunePlan] = None
-    health: Dict[str, str] = field(default_factory=dict)
-    warnings: List[str] = field(default_factory=list)
+    health: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)

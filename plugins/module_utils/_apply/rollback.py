@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Callable, Optional, Sequence, Tuple
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, UnhealthyError
@@ -44,7 +45,7 @@ def go_back(
     return UnhealthyError(failure.name, f"{head} {done}{well}")
 
 
-def _target(store: Store, desired: Desired, name: str) -> Tuple[Optional[DesiredStack], str]:
+def _target(store: Store, desired: Desired, name: str) -> tuple[Optional[DesiredStack], str]:
     """What the stack goes back to, and in words that it did; None where there is nothing."""
     change = store.change_record(name) or ChangeRecord(name)
     stack = next((stack for stack in desired.stacks if stack.spec.name == name), None)

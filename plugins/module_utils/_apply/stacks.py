@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Dict, List, Mapping, Optional, Sequence, Set
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.host import Batches
 from ansible_collections.strata.overlay.plugins.module_utils._common.clock import now
@@ -56,8 +57,8 @@ class StackApplier:
         self._workspace = workspace
         self._staged = staged
         self._mounter = mounter
-        self._forgotten: Set[str] = set()
-        self.before: Dict[str, StackRecord] = {}
+        self._forgotten: set[str] = set()
+        self.before: dict[str, StackRecord] = {}
 
     def batches(self) -> Batches:
         """What does the steps of each kind."""
@@ -72,8 +73,8 @@ class StackApplier:
         """Note which stacks go. Call it before the first step."""
         self._forgotten = {step.record.name for step in steps if isinstance(step, ForgetStack)}
 
-    def _write_stacks(self, steps: List[WriteStack]) -> None:
-        written: List[StackRecord] = []
+    def _write_stacks(self, steps: list[WriteStack]) -> None:
+        written: list[StackRecord] = []
         for step in steps:
             self._stack_was_used(step.before)
         with transaction(self._store, self._workspace) as new:
@@ -132,7 +133,7 @@ class StackApplier:
             for part in ("work", "diff"):
                 limit(f"{self._store.layer(record.stack_id)}/{part}", record.project, record.size)
 
-    def _set_aside(self, steps: List[SetAside]) -> None:
+    def _set_aside(self, steps: list[SetAside]) -> None:
         for step in steps:
             # It may be used though nothing is mounted at the stack's path.
             refuse_uses(self._store.root, step.record)
@@ -151,7 +152,7 @@ class StackApplier:
             # Its layer itself may have taken the last room there was: its record is renamed, as it goes anyway.
             self._store.rename_record(self._store.stack_file(record.name), self._store.detached_file(record.stack_id))
 
-    def _compare_uppers(self, steps: List[CompareUpper]) -> None:
+    def _compare_uppers(self, steps: list[CompareUpper]) -> None:
         from ansible_collections.strata.overlay.plugins.module_utils._layer.pack_overlay import snapshot
 
         for step in steps:
@@ -177,7 +178,7 @@ class StackApplier:
             chain_was_used(self._store, generation.diff_ids)
             names_were_used(self._store, generation.layers)
 
-    def _forget_stacks(self, steps: List[ForgetStack]) -> None:
+    def _forget_stacks(self, steps: list[ForgetStack]) -> None:
         for step in steps:
             self._stack_was_used(step.record)
             self._store.discard(self._store.stack_file(step.record.name))

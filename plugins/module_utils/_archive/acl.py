@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import List, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import MAX_ID, Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -46,7 +47,7 @@ _WORDS = {
 }
 _PERMISSIONS = {"r": 4, "w": 2, "x": 1, "-": 0}
 
-Item = Tuple[int, int, int]
+Item = tuple[int, int, int]
 """Tag, id and permission bits."""
 
 
@@ -73,7 +74,7 @@ class _NoNumberError(Exception):
     """Says whose."""
 
 
-def _parse(text: str) -> List[Item]:
+def _parse(text: str) -> list[Item]:
     parts = re.split("[,\n]", text)
     if len(parts) > _MOST:
         raise ValueError(f"its access list has {len(parts)} entries; Linux takes {_MOST}")
@@ -112,6 +113,6 @@ def _number(word: str, name: str, number: Optional[str]) -> int:
     return int(digits)
 
 
-def _pack(items: List[Item]) -> bytes:
+def _pack(items: list[Item]) -> bytes:
     entries = (struct.pack("<HHI", tag, bits, number) for tag, number, bits in items)
     return struct.pack("<I", _VERSION) + b"".join(entries)

@@ -22,7 +22,8 @@ import subprocess
 import tempfile
 import threading
 import zlib
-from typing import IO, Any, Callable, Iterator, Optional, Sequence, Type, Union, cast
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, Callable, Optional, Union, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import write_all
@@ -187,7 +188,7 @@ def _zstd_module() -> Any:
         return None
 
 
-def _members(source: _Source, name: str, new: Callable[[], Any], invalid: Type[Exception]) -> Iterator[bytes]:
+def _members(source: _Source, name: str, new: Callable[[], Any], invalid: type[Exception]) -> Iterator[bytes]:
     """The plain bytes of all members, one after the other, to the end of the source."""
     data = source.read(_INPUT)
     while data:

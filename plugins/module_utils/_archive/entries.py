@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
-
 from ansible_collections.strata.overlay.plugins.module_utils._archive.acl import take_access_lists
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import (
     HEADER,
@@ -42,7 +40,7 @@ KINDS = {
 }
 
 
-def for_all(records: List[Record]) -> Dict[bytes, bytes]:
+def for_all(records: list[Record]) -> dict[bytes, bytes]:
     """What a global header says about all entries that follow."""
     for key, _value in records:
         # Docker takes none from there either; some megabytes of them on each of many small entries fill any disk.
@@ -73,7 +71,7 @@ def from_header(block: bytes, flag: bytes) -> Entry:
     )
 
 
-def apply_records(entry: Entry, records: Dict[bytes, bytes]) -> None:
+def apply_records(entry: Entry, records: dict[bytes, bytes]) -> None:
     """PAX records override the header; an empty one takes back what a global header said."""
     entry.name = records.get(b"GNU.sparse.name") or records.get(b"path") or entry.name
     if entry.kind in ("hardlink", "symlink"):

@@ -19,7 +19,7 @@ import struct
 import urllib.parse
 import zlib
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 BLOCK = 512
 """Bytes of a header, and the unit to which everything in an archive is padded."""
@@ -37,10 +37,10 @@ MAX_SIZE = 2**63
 NANOSECONDS = 10**9
 _END_OF_TIME = MAX_SIZE * NANOSECONDS
 
-Extents = List[Tuple[int, int]]
+Extents = list[tuple[int, int]]
 """Where a sparse file has data: (offset, length) in bytes, ascending."""
 
-Record = Tuple[bytes, bytes]
+Record = tuple[bytes, bytes]
 """One PAX record, key and value."""
 
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)
@@ -69,8 +69,8 @@ class Entry:
     size: int = 0
     mtime_ns: int = 0
     target: bytes = b""
-    device: Tuple[int, int] = (0, 0)
-    xattrs: Dict[str, bytes] = field(default_factory=dict)
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[str, bytes] = field(default_factory=dict)
     sparse: Optional[Extents] = None
 
 
@@ -161,7 +161,7 @@ def read_time(raw: bytes) -> int:
     return -value - bool(digits[9:].strip(b"0"))
 
 
-def parse_records(payload: bytes) -> List[Record]:
+def parse_records(payload: bytes) -> list[Record]:
     """The records of one PAX header, in order: each is "<length> <key>=<value>\\n", the value any bytes at all.
 
     :raises ValueError: the lengths do not add up.
@@ -199,12 +199,12 @@ def is_attribute(key: bytes) -> bool:
     return key.startswith((_SCHILY, _LIBARCHIVE, _ACCESS_LIST))
 
 
-def read_xattrs(records: Dict[bytes, bytes]) -> Dict[str, bytes]:
+def read_xattrs(records: dict[bytes, bytes]) -> dict[str, bytes]:
     """Extended attributes among PAX records, as star, GNU tar, Docker (SCHILY) and libarchive write them.
 
     :raises ValueError: a value is not what its writer's rule says.
     """
-    found: Dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
     for key, raw in records.items():
         if key.startswith(_SCHILY):
             # GNU tar writes an equals sign or per cent sign in a name as %3D and %25 (its xheader.c).
@@ -251,5 +251,5 @@ def check_ranges(entry: Entry) -> None:
         raise ValueError("a name holds a zero byte")
 
 
-def _valid_device(device: Tuple[int, int]) -> bool:
+def _valid_device(device: tuple[int, int]) -> bool:
     return all(0 <= number <= limit for number, limit in zip(device, _MAX_DEVICE))

@@ -11,7 +11,8 @@ inodes.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, List, Mapping, NamedTuple, Optional
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.sizes import parse_size
 
@@ -39,7 +40,7 @@ UNLESS_SET = Limits()
 _SIZES = ("bytes", "memory", "reserve")
 
 
-def read_limits(given: Optional[Mapping[str, Any]], label: str, errors: List[str]) -> Limits:
+def read_limits(given: Optional[Mapping[str, Any]], label: str, errors: list[str]) -> Limits:
     """The option ``limits`` of a layer whose types have been checked; what is not given is as in ``Limits``."""
     found = {}
     for name, value in (given or {}).items():

@@ -13,8 +13,9 @@ Sources: POSIX.1-2017 pax; GNU tar manual, "Tar Internals"; libarchive tar(5).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.byte_source import CHUNK, ByteSource
 from ansible_collections.strata.overlay.plugins.module_utils._archive.entries import (
@@ -59,7 +60,7 @@ _DUMP = b"D"
 class _Extension:
     """What headers before the entry's own have said about it."""
 
-    records: List[Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     long_name: Optional[bytes] = None
     long_target: Optional[bytes] = None
     seen: bool = False
@@ -82,7 +83,7 @@ class TarReader:
     ) -> None:
         self._source = ByteSource(read, leap)
         self._pinned = pinned
-        self._globals: Dict[bytes, bytes] = {}
+        self._globals: dict[bytes, bytes] = {}
         self._left = 0
         self._padding = 0
         self._done = False
@@ -236,7 +237,7 @@ class TarReader:
         self._padding = -stored % BLOCK
         return entry
 
-    def _sparse_map(self, entry: Entry, block: bytes, flag: bytes, records: List[Record]) -> Optional[SparseMap]:
+    def _sparse_map(self, entry: Entry, block: bytes, flag: bytes, records: list[Record]) -> Optional[SparseMap]:
         if flag != b"S" and not (records and is_sparse(records)):
             return None
         if entry.kind != "file":

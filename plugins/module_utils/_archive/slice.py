@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import IO, Any, ContextManager, Optional, cast
+from typing import IO, Any, Optional, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -32,7 +33,7 @@ class Blob:
     digest: str = ""
     keeper: Optional[IO[bytes]] = field(default=None, compare=False, repr=False)
 
-    def open(self) -> ContextManager[IO[bytes]]:
+    def open(self) -> AbstractContextManager[IO[bytes]]:
         """The bytes as a stream of their own, at the first one; as `_source/origin.Opener` wants it."""
         stream: io.RawIOBase = _Slice(self)
         if self.digest:

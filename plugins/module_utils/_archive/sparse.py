@@ -11,7 +11,8 @@ Source: GNU tar manual, appendix "Sparse Formats" (old GNU format, PAX formats 0
 from __future__ import annotations
 
 import itertools
-from typing import Callable, Dict, Iterator, NamedTuple, Sequence, Tuple
+from collections.abc import Iterator, Sequence
+from typing import Callable, NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import (
     BLOCK,
@@ -82,7 +83,7 @@ def pax_map(records: Sequence[Record], take: Callable[[int], bytes], stored: int
     return SparseMap(_size(values, b"GNU.sparse.size"), _pairs(numbers), 0)
 
 
-def _size(values: Dict[bytes, bytes], key: bytes) -> int:
+def _size(values: dict[bytes, bytes], key: bytes) -> int:
     if key not in values:
         raise ValueError("its sparse map comes without a size")
     return read_decimal(values[key])
@@ -98,7 +99,7 @@ def _map_1_0(size: int, take: Callable[[int], bytes], stored: int) -> SparseMap:
     return SparseMap(size, _pairs([number for number, _used in rest]), used)
 
 
-def _map_lines(take: Callable[[int], bytes], stored: int) -> Iterator[Tuple[int, int]]:
+def _map_lines(take: Callable[[int], bytes], stored: int) -> Iterator[tuple[int, int]]:
     """Each number, with how many bytes of whole blocks were read to come to it."""
     rest = b""
     for used in range(BLOCK, stored + 1, BLOCK):
@@ -122,7 +123,7 @@ def _limit(count: int) -> None:
         raise ValueError(f"its sparse map has more than {_MAX_EXTENTS} pieces")
 
 
-def check_extents(sparse: SparseMap, stored: int) -> Tuple[int, Extents]:
+def check_extents(sparse: SparseMap, stored: int) -> tuple[int, Extents]:
     """The expanded size and the extents that hold data, after proof that they ascend, fit and use all stored bytes.
 
     :raises ValueError: they do not.

@@ -11,7 +11,7 @@ Sources: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block".
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, Optional, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import (
     BLOCK,
@@ -53,7 +53,7 @@ def header(entry: Entry) -> bytes:
     """
     if entry.sparse is not None:
         raise ValueError("sparse entries cannot be written")
-    records: Dict[bytes, bytes] = {xattr_key(name): value for name, value in entry.xattrs.items()}
+    records: dict[bytes, bytes] = {xattr_key(name): value for name, value in entry.xattrs.items()}
     split = _split_name(entry.name)
     if split is None:
         records[b"path"] = entry.name
@@ -78,7 +78,7 @@ def header(entry: Entry) -> bytes:
     return _pax_header(entry.name, records) + block if records else block
 
 
-def _fitting(records: Dict[bytes, bytes], key: bytes, value: int, limit: int) -> int:
+def _fitting(records: dict[bytes, bytes], key: bytes, value: int, limit: int) -> int:
     """The value for the ustar field; one that does not fit becomes a PAX record and leaves zero."""
     if 0 <= value <= limit:
         return value
@@ -91,7 +91,7 @@ def _time_text(mtime_ns: int) -> bytes:
     return b"%s%d.%s" % (b"-" if mtime_ns < 0 else b"", seconds, b"%09d" % nanoseconds)
 
 
-def _split_name(name: bytes) -> Optional[Tuple[bytes, bytes]]:
+def _split_name(name: bytes) -> Optional[tuple[bytes, bytes]]:
     """Prefix and name fields (155 and 100 bytes, joined by a slash); None where the name fits no split."""
     if len(name) <= 100:
         return b"", name
@@ -109,7 +109,7 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _pax_header(name: bytes, records: Dict[bytes, bytes]) -> bytes:
+def _pax_header(name: bytes, records: dict[bytes, bytes]) -> bytes:
     payload = b"".join(format_record(key, records[key]) for key in sorted(records))
     last = name.rstrip(b"/").rsplit(b"/", 1)[-1]
     block = _block(Entry(b"PaxHeaders/" + last[:80], "file", mode=0o644, size=len(payload)), b"x", b"")

@@ -17,7 +17,8 @@ import stat
 import struct
 import zipfile
 import zlib
-from typing import IO, Callable, Dict, Iterator, Tuple, cast
+from collections.abc import Iterator
+from typing import IO, Callable, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import NANOSECONDS, Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
@@ -94,7 +95,7 @@ class _File:
 
 def zip_members(
     file: IO[bytes], read: Callable[[int], bytes], limits: Limits
-) -> Iterator[Tuple[Entry, Iterator[bytes]]]:
+) -> Iterator[tuple[Entry, Iterator[bytes]]]:
     """The members of a zip archive, each with the bytes of its file, which can be read until the next is asked for.
 
     :param file: the archive, at any place; it has to be seekable.
@@ -135,7 +136,7 @@ def _entry(info: zipfile.ZipInfo) -> Entry:
     return Entry(name, kind, mode, size=size, mtime_ns=_time(info, extra) * NANOSECONDS)
 
 
-def _name(info: zipfile.ZipInfo, extra: Dict[int, bytes]) -> bytes:
+def _name(info: zipfile.ZipInfo, extra: dict[int, bytes]) -> bytes:
     """A name in UTF-8 where that is what it can be, else the bytes that the archive has."""
     if info.flag_bits & _UTF_8:
         return _slashed(info, info.orig_filename.encode("utf-8", "surrogateescape"))
@@ -160,7 +161,7 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _kind_and_mode(info: zipfile.ZipInfo, name: bytes) -> Tuple[str, int]:
+def _kind_and_mode(info: zipfile.ZipInfo, name: bytes) -> tuple[str, int]:
     """What kind of file it is, and its permission bits without those that lend rights, as unzip drops them."""
     unix = info.external_attr >> 16
     known = unix != 0 and (info.create_system in _UNIX or stat.S_IFMT(unix) != 0)
@@ -182,7 +183,7 @@ def _kind_and_mode(info: zipfile.ZipInfo, name: bytes) -> Tuple[str, int]:
     return kind, plain & 0o555 if info.external_attr & _READ_ONLY else plain
 
 
-def _time(info: zipfile.ZipInfo, extra: Dict[int, bytes]) -> int:
+def _time(info: zipfile.ZipInfo, extra: dict[int, bytes]) -> int:
     """Seconds since 1970: of an extra field, where there is one, else what a clock of DOS said, taken for UTC."""
     field = extra.get(_TIME, b"")
     if len(field) >= 5 and field[0] & 1:
@@ -196,8 +197,8 @@ def _time(info: zipfile.ZipInfo, extra: Dict[int, bytes]) -> int:
     return calendar.timegm((*info.date_time, 0, 1, 0)) if valid else _NO_TIME
 
 
-def _extra_fields(raw: bytes) -> Dict[int, bytes]:
-    found: Dict[int, bytes] = {}
+def _extra_fields(raw: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
     at = 0
     while at + 4 <= len(raw):
         kind, length = struct.unpack_from("<HH", raw, at)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.fstab import escape
 from ansible_collections.strata.overlay.plugins.module_utils._boot.model import BootEntry, BootFacts
@@ -85,7 +86,7 @@ def _quoted(path: str) -> str:
     return text if _PLAIN.match(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def boot_problems(label: str, entry: BootEntry, path: str, root: str, facts: BootFacts) -> List[str]:
+def boot_problems(label: str, entry: BootEntry, path: str, root: str, facts: BootFacts) -> list[str]:
     """Why an entry cannot be written. Pure."""
     prefix = f"{label}: option 'boot': "
     advice = "; choose another, or set boot: false"
@@ -113,12 +114,12 @@ def _is_utf8(text: str) -> bool:
 class BootChanges(NamedTuple):
     """What is to be removed, and what is to be written: each entry with the links that go away."""
 
-    removed: Tuple[BootEntry, ...]
-    written: Tuple[Tuple[BootEntry, FrozenSet[str]], ...]
+    removed: tuple[BootEntry, ...]
+    written: tuple[tuple[BootEntry, frozenset[str]], ...]
 
 
 def boot_changes(
-    wanted: Mapping[str, BootEntry], decided: Set[str], known: Iterable[str], facts: BootFacts
+    wanted: Mapping[str, BootEntry], decided: set[str], known: Iterable[str], facts: BootFacts
 ) -> BootChanges:
     """From what is written to what shall be. Pure.
 
@@ -127,15 +128,15 @@ def boot_changes(
     :param known: all stacks of the store.
     """
     kept = set(known) - decided
-    removed: List[BootEntry] = []
-    found: Dict[str, BootEntry] = {}
+    removed: list[BootEntry] = []
+    found: dict[str, BootEntry] = {}
     for entry in facts.entries:
         mine = wanted.get(entry.stack)
         if mine is not None and mine.path == entry.path and entry.stack not in found:
             found[entry.stack] = entry
         elif entry.stack not in kept:
             removed.append(entry)
-    written: List[Tuple[BootEntry, FrozenSet[str]]] = []
+    written: list[tuple[BootEntry, frozenset[str]]] = []
     for stack, entry in wanted.items():
         before = found.get(stack)
         if before is None or not before.holds(entry):

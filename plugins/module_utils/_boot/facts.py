@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.fstab import block_lines, first_field
 from ansible_collections.strata.overlay.plugins.module_utils._boot.model import BootEntry, BootFacts, Places
@@ -44,15 +45,15 @@ def observe_boot(root: str, mounts: Sequence[Mount], places: Optional[Places] = 
     )
 
 
-def _units(directory: str, root: str) -> Tuple[List[BootEntry], List[str]]:
+def _units(directory: str, root: str) -> tuple[list[BootEntry], list[str]]:
     """The mount units of this store's stacks, and the paths of all others."""
     try:
         names = sorted(os.listdir(directory))
     except OSError:
         return [], []
-    ours: List[BootEntry] = []
-    foreign: List[str] = []
-    links: Optional[Dict[str, Set[str]]] = None
+    ours: list[BootEntry] = []
+    foreign: list[str] = []
+    links: Optional[dict[str, set[str]]] = None
     for name in names:
         path = f"{directory}/{name}"
         if not name.endswith(".mount"):
@@ -67,9 +68,9 @@ def _units(directory: str, root: str) -> Tuple[List[BootEntry], List[str]]:
     return ours, foreign
 
 
-def _links(directory: str, names: Sequence[str]) -> Dict[str, Set[str]]:
+def _links(directory: str, names: Sequence[str]) -> dict[str, set[str]]:
     """Links to mount units, by the unit's name."""
-    found: Dict[str, Set[str]] = {}
+    found: dict[str, set[str]] = {}
     for wanting in names:
         if wanting.endswith((".wants", ".requires")):
             with contextlib.suppress(OSError):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.fstab import block_lines, first_field, with_block
 from ansible_collections.strata.overlay.plugins.module_utils._boot.model import BootEntry
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE
 
 
-def write_entries(changes: Sequence[Tuple[BootEntry, FrozenSet[str]]], root: str) -> None:
+def write_entries(changes: Sequence[tuple[BootEntry, frozenset[str]]], root: str) -> None:
     """Bring units and fstab to these entries, each given with the links that go away."""
     entries = [entry for entry, _stale in changes]
     for entry, stale in changes:
@@ -42,11 +43,11 @@ def remove_entries(entries: Sequence[BootEntry], root: str) -> None:
     _edit_fstab({entry.stack: "" for entry in entries if not entry.is_unit}, _fstabs(entries), root)
 
 
-def _fstabs(entries: Sequence[BootEntry]) -> List[str]:
+def _fstabs(entries: Sequence[BootEntry]) -> list[str]:
     return sorted({entry.path for entry in entries if not entry.is_unit})
 
 
-def _edit_fstab(changes: Dict[str, str], paths: Sequence[str], root: str) -> None:
+def _edit_fstab(changes: dict[str, str], paths: Sequence[str], root: str) -> None:
     """Set or, where it is "", remove the line of each stack."""
     for path in paths:
         try:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from typing import Iterable, List, Tuple
+from collections.abc import Iterable
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -23,14 +23,14 @@ def first_field(line: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match.group(1), 8)), line.split(None, 1)[0])
 
 
-def _marks(root: str) -> Tuple[str, str]:
+def _marks(root: str) -> tuple[str, str]:
     return (
         f"# BEGIN strata.overlay {root} (written by Ansible; changes in this block are overwritten)",
         f"# END strata.overlay {root}",
     )
 
 
-def block_lines(text: str, root: str) -> List[str]:
+def block_lines(text: str, root: str) -> list[str]:
     """The lines of a store's stacks."""
     _before, inside, _after = _split(text, root)
     return [line for line in inside if line.strip() and not line.startswith("#")]
@@ -49,7 +49,7 @@ def with_block(text: str, root: str, lines: Iterable[str]) -> str:
     return "".join(before) + "".join(f"{line}\n" for line in block) + "".join(after)
 
 
-def _split(text: str, root: str) -> Tuple[List[str], List[str], List[str]]:
+def _split(text: str, root: str) -> tuple[list[str], list[str], list[str]]:
     """Lines before, inside and after the block. One whose end is missing holds nothing: what follows may be others'."""
     lines = text.splitlines(keepends=True)
     bare = [line.rstrip("\r\n") for line in lines]

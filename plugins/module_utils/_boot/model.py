@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import FrozenSet, NamedTuple, Tuple
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.system_paths import SYSTEMD_RUNS
 
@@ -38,7 +38,7 @@ class BootEntry(NamedTuple):
     stack: str
     path: str
     text: str
-    links: FrozenSet[str] = frozenset()
+    links: frozenset[str] = frozenset()
 
     @property
     def is_unit(self) -> bool:
@@ -53,7 +53,7 @@ class BootEntry(NamedTuple):
         """Whether nothing is missing of what is wanted; links that others have added are theirs."""
         return (self.path, self.text) == (wanted.path, wanted.text) and wanted.links <= self.links
 
-    def own_links(self) -> FrozenSet[str]:
+    def own_links(self) -> frozenset[str]:
         """Those links that the unit's text asks for."""
         ends = {"Wanted": "wants", "Required": "requires"}
         asked = {f"{unit}.{ends[kind]}" for kind, units in _ASKED.findall(self.text) for unit in units.split()}
@@ -74,8 +74,8 @@ class BootFacts(NamedTuple):
     helper: bool = False
     systemd: bool = True
     remote: bool = False
-    entries: Tuple[BootEntry, ...] = ()
-    foreign: FrozenSet[str] = frozenset()
+    entries: tuple[BootEntry, ...] = ()
+    foreign: frozenset[str] = frozenset()
 
     @property
     def matters(self) -> bool:

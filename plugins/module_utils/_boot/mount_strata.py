@@ -14,8 +14,9 @@ from __future__ import annotations
 import getopt
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, error_text
 from ansible_collections.strata.overlay.plugins.module_utils._common.readable import readable
@@ -104,8 +105,8 @@ def read_call(arguments: Sequence[str]) -> Call:
     return Call(message[0], message[1], root, "ro" in options, "-f" in given, "-v" in given)
 
 
-def _options(texts: Sequence[str], sloppy: bool) -> Dict[str, str]:
-    found: Dict[str, str] = {}
+def _options(texts: Sequence[str], sloppy: bool) -> dict[str, str]:
+    found: dict[str, str] = {}
     for option in filter(None, ",".join(texts).split(",")):
         key, _equals, value = option.partition("=")
         if key in ("root", "ro"):
@@ -197,7 +198,7 @@ def _is_mounted(store: Store, record: StackRecord) -> bool:
 
 def _restore_links(store: Store, record: StackRecord) -> None:
     """Make again what is derived and was lost: links and files of layers. StrataError where content is lost."""
-    wrong: List[LayerLink] = []
+    wrong: list[LayerLink] = []
     for layer in layer_links(record.shown):
         if not store.has_content(layer.diff_id):
             raise StrataError(

@@ -13,8 +13,9 @@ import hashlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, NoReturn, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot import mount_strata
 from ansible_collections.strata.overlay.plugins.module_utils._boot.files import replace_file
@@ -71,12 +72,12 @@ class HelperFiles:
     program: str
     program_text: str
     directory: str
-    code: Dict[str, str]
+    code: dict[str, str]
 
 
-def sources(start: str = "_boot.mount_strata") -> Dict[str, str]:
+def sources(start: str = "_boot.mount_strata") -> dict[str, str]:
     """The source of a file of ``module_utils`` and of all files that it needs, by dotted name below that package."""
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     pending = [start]
     while pending:
         name = pending.pop()
@@ -97,9 +98,9 @@ def _source(name: str) -> str:
     return str(text)
 
 
-def _needs(source: str) -> Set[str]:
+def _needs(source: str) -> set[str]:
     """What a source imports, wherever it does; not what only a type checker reads."""
-    needed: Set[str] = set()
+    needed: set[str] = set()
     for node in _statements(ast.parse(source)):
         module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
         if isinstance(node, ast.ImportFrom) and module.startswith(f"{_PACKAGE}."):
@@ -135,7 +136,7 @@ def relative_name(name: str) -> str:
 
 
 def program_files(
-    message: str, start: str, program: str, library: str, body: Tuple[str, str], interpreter: str = sys.executable
+    message: str, start: str, program: str, library: str, body: tuple[str, str], interpreter: str = sys.executable
 ) -> HelperFiles:
     """A program that calls ``main`` of a module, and needs nothing but Python's standard library.
 
@@ -247,7 +248,7 @@ def run_helper(module: AnsibleModule) -> NoReturn:
 def run_files(module: AnsibleModule, make: Callable[[], HelperFiles]) -> NoReturn:
     """Install or remove a program, as the option ``state`` says, and end the module."""
 
-    def work() -> Dict[str, Any]:
+    def work() -> dict[str, Any]:
         files = make()
         wanted = module.params["state"] == "present"
         if wanted:
@@ -267,6 +268,6 @@ def run_files(module: AnsibleModule, make: Callable[[], HelperFiles]) -> NoRetur
     exit_module(module, guarded(module, work))
 
 
-def _difference(files: HelperFiles, wanted: bool) -> Dict[str, Any]:
+def _difference(files: HelperFiles, wanted: bool) -> dict[str, Any]:
     after = files.program_text if wanted else ""
     return {"before": _read(files.program) or "", "after": after, "before_header": files.program}

@@ -11,7 +11,7 @@ It reads every byte, so it takes long and takes no lock: contents do not change,
 from __future__ import annotations
 
 import os
-from typing import Dict, List, Optional
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import Changed
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID, SHA256
@@ -21,9 +21,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 
-def changed_contents(store: Store) -> Dict[str, Changed]:
+def changed_contents(store: Store) -> dict[str, Changed]:
     """Contents that are not what their records say of their trees, by DiffID."""
-    changed: Dict[str, Changed] = {}
+    changed: dict[str, Changed] = {}
     if not store.is_own("content/sha256"):
         return changed
     for name in sorted(_listed(os.path.dirname(store.content(f"{SHA256}x")))):
@@ -60,7 +60,7 @@ def _which(now: TreeDigest) -> str:
     return f"; changed since then: {', '.join(repr(name) for name in now.later)}" if now.later else ""
 
 
-def _listed(path: str) -> List[str]:
+def _listed(path: str) -> list[str]:
     try:
         return os.listdir(path)
     except OSError:

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import re
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Callable, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import Finding
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import LINK_ID
@@ -43,7 +44,7 @@ class DriverHome(NamedTuple):
     links: Optional[Mapping[str, str]]
 
 
-def check_engine(root: str) -> List[Finding]:
+def check_engine(root: str) -> list[Finding]:
     """Read the root and judge it. An engine that runs may be about to change what looks wrong."""
     with untouched(root) as view:
         found = read_engine_root(root, view)
@@ -69,7 +70,7 @@ def _home(files: Foreign, top: str) -> DriverHome:
     return DriverHome(layers, {entry: files.link(f"{top}/l/{entry}") for entry in files.names(f"{top}/l")})
 
 
-def find_engine(found: EngineRoot, home: DriverHome, size: Callable[[str], int]) -> List[Finding]:
+def find_engine(found: EngineRoot, home: DriverHome, size: Callable[[str], int]) -> list[Finding]:
     """Judge what was read.
 
     :param size: bytes of a path in the root.
@@ -147,7 +148,7 @@ class _Judge:
 
     def _wanted_lower(self, parent: str) -> str:
         """``lower`` of a layer above this one; ``""`` where files that it follows from are lost too."""
-        links: List[str] = []
+        links: list[str] = []
         at: Optional[str] = parent
         while at:
             seen = self._home.layers.get(at)
@@ -195,7 +196,7 @@ class _Judge:
             yield Finding("layer_orphaned", orphan.path, f"a directory that no record knows: {taken}", advice)
 
 
-def _parents(found: EngineRoot) -> Dict[str, Optional[str]]:
+def _parents(found: EngineRoot) -> dict[str, Optional[str]]:
     """Directory of each layer on record -> that of the layer below, ``""`` for a base, None where it is not known."""
     records = found.by_record()
 
@@ -206,7 +207,7 @@ def _parents(found: EngineRoot) -> Dict[str, Optional[str]]:
 
     parents = {layer.layer_id: below(layer.parent) for layer in found.layers if layer.layer_id}
     for container in found.containers:
-        ids: Tuple[str, ...] = container.layer_ids
+        ids: tuple[str, ...] = container.layer_ids
         for layer_id, under in zip(ids, (*ids[1:], None)):
             parents[layer_id] = under if under is not None else below(container.parent)
     return parents

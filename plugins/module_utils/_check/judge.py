@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_chains import Chains
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_contents import find_contents, find_images
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_layers import find_layers
@@ -19,7 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.model import
 from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import StoreSnapshot
 
 
-def find(snapshot: StoreSnapshot) -> List[Finding]:
+def find(snapshot: StoreSnapshot) -> list[Finding]:
     """Everything that is wrong, in the order in which a reader wants to hear of it."""
     chains = Chains(snapshot)
     return [

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import LayerRecord, StoreSnapshot
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID, SHA256, chain_ids, hex_of
@@ -24,8 +25,8 @@ class Chains:
     """
 
     def __init__(self, snapshot: StoreSnapshot) -> None:
-        self.wanted: Dict[str, LayerLink] = {}
-        self.required: Set[str] = set()
+        self.wanted: dict[str, LayerLink] = {}
+        self.required: set[str] = set()
         present = [chain for record in snapshot.stacks.values() for chain in (record.diff_ids, record.shown)]
         present += [record.diff_ids for record in snapshot.names.values() if record.image_id]
         for diff_ids in dict.fromkeys(present):
@@ -39,7 +40,7 @@ class Chains:
         known = [*self.wanted.values(), *self.unused.values()]
         self.above = {hex_of(link.parent): link for link in known if link.parent}
 
-    def _add(self, diff_ids: Sequence[str]) -> Tuple[LayerLink, ...]:
+    def _add(self, diff_ids: Sequence[str]) -> tuple[LayerLink, ...]:
         links = layer_links(diff_ids)
         for link in links:
             self.wanted[link.layer_id] = link
@@ -49,13 +50,13 @@ class Chains:
 class _Unused:
     """Follows layerdb from layers that no record of ours leads to down to their base."""
 
-    def __init__(self, snapshot: StoreSnapshot, wanted: Dict[str, LayerLink]) -> None:
+    def __init__(self, snapshot: StoreSnapshot, wanted: dict[str, LayerLink]) -> None:
         self._records = snapshot.records
         self._wanted = wanted
-        self._chains: Dict[str, Optional[Tuple[str, ...]]] = {}
+        self._chains: dict[str, Optional[tuple[str, ...]]] = {}
 
-    def layers(self) -> Dict[str, LayerLink]:
-        found: Dict[str, LayerLink] = {}
+    def layers(self) -> dict[str, LayerLink]:
+        found: dict[str, LayerLink] = {}
         for layer_id in self._records:
             if layer_id not in self._wanted and layer_id not in found:
                 chain = self._chain(layer_id)
@@ -65,10 +66,10 @@ class _Unused:
                             found.setdefault(link.layer_id, link)
         return found
 
-    def _chain(self, layer_id: str) -> Optional[Tuple[str, ...]]:
+    def _chain(self, layer_id: str) -> Optional[tuple[str, ...]]:
         """DiffIDs down to the base, bottom first; None where a record on the way is missing or wrong."""
-        diff_ids: List[str] = []
-        seen: Set[str] = set()
+        diff_ids: list[str] = []
+        seen: set[str] = set()
         at = layer_id
         while at:
             record = self._records.get(at)

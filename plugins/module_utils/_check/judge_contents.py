@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_places import KEPT
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
@@ -38,7 +38,7 @@ def find_contents(snapshot: StoreSnapshot) -> Iterator[Finding]:
             yield Finding("content_changed", diff_id, changed.description, advice, Keep(path, changed.inode))
 
 
-def _content(snapshot: StoreSnapshot, name: str, users: List[str]) -> Iterator[Finding]:
+def _content(snapshot: StoreSnapshot, name: str, users: list[str]) -> Iterator[Finding]:
     diff_id, path = SHA256 + name, f"content/sha256/{name}"
     record = f"strata/contents/{name}.json"
     if snapshot.contents.get(name):
@@ -55,13 +55,13 @@ def _content(snapshot: StoreSnapshot, name: str, users: List[str]) -> Iterator[F
         yield Finding("content_record_orphaned", diff_id, message, "delete the record", Discard((record,)))
 
 
-def _needed(users: List[str]) -> str:
+def _needed(users: list[str]) -> str:
     return f"; it is needed by {', '.join(users)}" if users else ""
 
 
-def _users(snapshot: StoreSnapshot) -> Dict[str, List[str]]:
+def _users(snapshot: StoreSnapshot) -> dict[str, list[str]]:
     """DiffID -> who needs it, in words."""
-    users: Dict[str, List[str]] = {}
+    users: dict[str, list[str]] = {}
     for name, record in snapshot.names.items():
         for diff_id in dict.fromkeys(record.diff_ids):
             users.setdefault(diff_id, []).append(f"name {name}")
@@ -80,7 +80,7 @@ def _users(snapshot: StoreSnapshot) -> Dict[str, List[str]]:
 
 def find_images(snapshot: StoreSnapshot) -> Iterator[Finding]:
     """Everything about what Docker reads of images."""
-    names: Dict[str, List[str]] = {}
+    names: dict[str, list[str]] = {}
     for name, record in snapshot.names.items():
         if record.image_id:
             names.setdefault(record.image_id, []).append(name)

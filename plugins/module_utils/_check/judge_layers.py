@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Tuple
+from collections.abc import Iterator
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_chains import Chains
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_places import KEPT
@@ -22,7 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot imp
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import LINK_ID, SHA256, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LayerLink
 
-Remedy = Tuple[str, Optional[Fix]]
+Remedy = tuple[str, Optional[Fix]]
 """What repair does, in words and as a value."""
 
 
@@ -59,7 +60,7 @@ def fix_unused(snapshot: StoreSnapshot, layer_id: str) -> Remedy:
     return "delete what is left of it: nothing refers to it", Discard(paths_of(layer_id))
 
 
-def paths_of(layer_id: str) -> Tuple[str, ...]:
+def paths_of(layer_id: str) -> tuple[str, ...]:
     """Everything that a layer has in a store, but for its content."""
     return (
         f"image/overlay2/layerdb/sha256/{layer_id}",

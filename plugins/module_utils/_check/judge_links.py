@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_chains import Chains
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_layers import Remedy, fix_unused, fix_wanted
@@ -28,7 +28,7 @@ _TARGET = re.compile(r"^\.\./([0-9a-f]{64})/diff\Z")
 def find_links(snapshot: StoreSnapshot, chains: Chains) -> Iterator[Finding]:
     """Everything about overlay2/l/."""
     known = set(chains.wanted) | set(chains.unused) | set(snapshot.writables())
-    of_link: Dict[str, str] = {link_id(layer_id): layer_id for layer_id in known}
+    of_link: dict[str, str] = {link_id(layer_id): layer_id for layer_id in known}
     for layer_id in snapshot.layers:
         if layer_id in known and link_id(layer_id) not in snapshot.links:
             message = f"its short link overlay2/l/{link_id(layer_id)} is missing"

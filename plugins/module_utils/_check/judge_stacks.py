@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.judge_places import KEPT
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
@@ -75,7 +75,7 @@ def _orphaned_records(snapshot: StoreSnapshot) -> Iterator[Finding]:
 
 
 def _shared(snapshot: StoreSnapshot) -> Iterator[Finding]:
-    owners: Dict[str, List[str]] = {}
+    owners: dict[str, list[str]] = {}
     for name, record in snapshot.stacks.items():
         if record.stack_id:
             owners.setdefault(record.stack_id, []).append(name)

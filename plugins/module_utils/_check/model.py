@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LayerLink
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import StackRecord
@@ -83,7 +84,7 @@ class RebuildWritable:
 class Discard:
     """Delete what is derived or empty, or what is a rest of something removed; paths are relative to the store."""
 
-    paths: Tuple[str, ...]
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Finding:
     def severity(self) -> str:
         return KINDS[self.kind]
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """As ``store_check`` returns it."""
         return {
             "kind": self.kind,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import List, Sequence, Type, TypeVar
+from typing import TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.model import (
     Discard,
@@ -102,12 +103,12 @@ class Repairer:
                 stage_writable(self._store, new, writable.record)
 
 
-def _distinct(findings: Sequence[Finding]) -> List[Fix]:
+def _distinct(findings: Sequence[Finding]) -> list[Fix]:
     """Many findings may be mended by one and the same thing."""
     return list(dict.fromkeys(finding.fix for finding in findings if finding.fix is not None))
 
 
-def _of(kind: Type[_AnyFix], fixes: Sequence[Fix]) -> List[_AnyFix]:
+def _of(kind: type[_AnyFix], fixes: Sequence[Fix]) -> list[_AnyFix]:
     return [fix for fix in fixes if isinstance(fix, kind)]
 
 

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.deep import changed_contents
 from ansible_collections.strata.overlay.plugins.module_utils._check.engines import check_engine
@@ -43,7 +44,7 @@ class Checking:
         self._deep = deep
         self._timeout = timeout
 
-    def find(self) -> List[Finding]:
+    def find(self) -> list[Finding]:
         """What is wrong now. Changes nothing."""
         if not _is_there(self._store):
             return []
@@ -51,7 +52,7 @@ class Checking:
         with self._store.reading(self._timeout, damaged=True):
             return find(look(self._store, changed))
 
-    def repair(self) -> List[Finding]:
+    def repair(self) -> list[Finding]:
         """Mend what can be; returns what was wrong, before and in between."""
         store = self._store
         if not _is_there(store):
@@ -71,7 +72,7 @@ class Checking:
             raise StrataError(f"What was found is repaired. {left}")
         return seen
 
-    def _rounds(self, repairer: Repairer, changed: Mapping[str, Changed], first: Sequence[Finding]) -> List[Finding]:
+    def _rounds(self, repairer: Repairer, changed: Mapping[str, Changed], first: Sequence[Finding]) -> list[Finding]:
         """Mend until nothing is left that can be; returns all that was found."""
         seen = dict.fromkeys(first)
         found = find(look(self._store, changed))
@@ -94,9 +95,9 @@ def _repairable(findings: Sequence[Finding]) -> bool:
     return any(finding.fix is not None for finding in findings)
 
 
-def check(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+def check(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """The work of the module ``store_check``; DefinitionError tells every mistake."""
-    errors: List[str] = []
+    errors: list[str] = []
     options = check_options("", parameters, store_check_module_spec(), errors)
     root = check_root(options["root"], errors)
     engine = engine_of(root)
@@ -117,7 +118,7 @@ def check(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
     return check_result(checking.find(), repair=options["repair"])
 
 
-def check_result(findings: Sequence[Finding], repair: bool) -> Dict[str, Any]:
+def check_result(findings: Sequence[Finding], repair: bool) -> dict[str, Any]:
     """A module's result, as the RETURN of ``store_check`` says."""
     shown = [finding.result() for finding in findings]
     fixed = [finding for finding in findings if finding.fix is not None] if repair else []

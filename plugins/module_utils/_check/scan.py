@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Type, TypeVar, Union
+from collections.abc import Mapping
+from typing import NamedTuple, Optional, TypeVar, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.scan_mounts import look_at_mounts
 from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import (
@@ -79,23 +80,23 @@ def read_small(path: str) -> Optional[str]:
 
 
 class _Records(NamedTuple):
-    names: Dict[str, NameRecord]
-    stacks: Dict[str, StackRecord]
-    detached_uppers: Dict[str, StackRecord]
-    changes: Dict[str, ChangeRecord]
-    contents: FrozenSet[str]
+    names: dict[str, NameRecord]
+    stacks: dict[str, StackRecord]
+    detached_uppers: dict[str, StackRecord]
+    changes: dict[str, ChangeRecord]
+    contents: frozenset[str]
 
 
 class _Look:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._root = store.root
-        self._gone: Set[str] = set()
+        self._gone: set[str] = set()
         self._wrong = self._directories()
         for path in journaled_paths(store):
             self._gone.add(os.path.relpath(path, store.root))
-        self._foreign: List[str] = []
-        self._damaged: List[DamagedRecord] = []
+        self._foreign: list[str] = []
+        self._damaged: list[DamagedRecord] = []
 
     def snapshot(self, changed: Mapping[str, Changed]) -> StoreSnapshot:
         store = self._store
@@ -136,7 +137,7 @@ class _Look:
             damaged=tuple(self._damaged),
         )
 
-    def _directories(self) -> Dict[str, str]:
+    def _directories(self) -> dict[str, str]:
         found = {}
         for name, _mode in DIRECTORIES:
             message = _other_than_directory(f"{self._root}/{name}")
@@ -145,7 +146,7 @@ class _Look:
                 found[name] = message
         return found
 
-    def _names_in(self, place: str, pattern: re.Pattern[str], also: Tuple[str, ...] = ()) -> List[str]:
+    def _names_in(self, place: str, pattern: re.Pattern[str], also: tuple[str, ...] = ()) -> list[str]:
         """Names in a directory that are well-formed; the others are noted as foreign."""
         if any(place == wrong or place.startswith(f"{wrong}/") for wrong in self._wrong):
             return []  # what lies there is not the store's
@@ -177,7 +178,7 @@ class _Look:
             frozenset(contents),
         )
 
-    def _read_all(self, kind: str, record_type: Type[_AnyRecord]) -> Dict[str, _AnyRecord]:
+    def _read_all(self, kind: str, record_type: type[_AnyRecord]) -> dict[str, _AnyRecord]:
         """Sound records by their file's name without ``.json``; the others are noted."""
         found = {}
         for name in self._names_in(f"strata/{kind}", _JSON):
@@ -200,7 +201,7 @@ class _Look:
 
     # Layers.
 
-    def _layers(self) -> Dict[str, LayerSeen]:
+    def _layers(self) -> dict[str, LayerSeen]:
         home = self._store.home
         found = {}
         for name in self._names_in("overlay2", HEX_ID, _OF_QUOTA):
@@ -211,7 +212,7 @@ class _Look:
                 found[name] = seen
         return found
 
-    def _layer_records(self) -> Dict[str, LayerRecord]:
+    def _layer_records(self) -> dict[str, LayerRecord]:
         top = "image/overlay2/layerdb/sha256"
         found = {}
         for name in self._names_in(top, HEX_ID):
@@ -227,8 +228,8 @@ class _Look:
             )
         return found
 
-    def _links(self) -> Dict[str, Optional[str]]:
-        found: Dict[str, Optional[str]] = {}
+    def _links(self) -> dict[str, Optional[str]]:
+        found: dict[str, Optional[str]] = {}
         for name in self._names_in("overlay2/l", LINK_ID):
             try:
                 found[name] = os.readlink(f"{self._store.home}/l/{name}")
@@ -238,11 +239,11 @@ class _Look:
 
     # Contents and images.
 
-    def _contents(self) -> Dict[str, bool]:
+    def _contents(self) -> dict[str, bool]:
         top = "content/sha256"
         return {name: not _other_than_directory(f"{self._root}/{top}/{name}") for name in self._names_in(top, HEX_ID)}
 
-    def _images(self, names: Mapping[str, NameRecord]) -> Tuple[FrozenSet[str], Dict[str, str]]:
+    def _images(self, names: Mapping[str, NameRecord]) -> tuple[frozenset[str], dict[str, str]]:
         store = self._store
         stored = {SHA256 + name for name in self._names_in("image/overlay2/imagedb/content/sha256", HEX_ID)}
         named = {record.image_id for record in names.values() if record.image_id}
@@ -254,11 +255,11 @@ class _Look:
 
     # Stacks.
 
-    def _writable_faults(self, stacks: Mapping[str, StackRecord]) -> Dict[str, str]:
+    def _writable_faults(self, stacks: Mapping[str, StackRecord]) -> dict[str, str]:
         inspected = {name: inspect_writable(self._store, record) for name, record in stacks.items()}
         return {name: fault for name, fault in inspected.items() if fault}
 
-    def _work_files(self, stacks: Mapping[str, StackRecord]) -> Dict[str, Tuple[str, ...]]:
+    def _work_files(self, stacks: Mapping[str, StackRecord]) -> dict[str, tuple[str, ...]]:
         found = {}
         for name, record in stacks.items():
             if (
@@ -293,7 +294,7 @@ def _layer(path: str) -> Optional[LayerSeen]:
     )
 
 
-def _listed(path: str) -> Optional[Tuple[str, ...]]:
+def _listed(path: str) -> Optional[tuple[str, ...]]:
     """Names in a directory; None where there is no such directory. A link to one is none: it may lead anywhere."""
     try:
         descriptor = os.open(path, LISTED)

@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import os
-from typing import AbstractSet, Dict, List, Mapping, NamedTuple, Set, Tuple
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._check.snapshot import MountState
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import link_id
@@ -40,12 +42,12 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.store import
 class MountsSeen(NamedTuple):
     """As the snapshot has it."""
 
-    states: Dict[str, MountState]
-    unknown: Tuple[Mount, ...]
-    shared: Dict[str, Tuple[str, ...]]
-    layers: Set[str]
-    contents: Set[str]
-    apart: Tuple[str, ...]
+    states: dict[str, MountState]
+    unknown: tuple[Mount, ...]
+    shared: dict[str, tuple[str, ...]]
+    layers: set[str]
+    contents: set[str]
+    apart: tuple[str, ...]
 
 
 def look_at_mounts(store: Store, stacks: Mapping[str, StackRecord], layers: AbstractSet[str]) -> MountsSeen:
@@ -72,7 +74,7 @@ def _target(store: Store, layer_id: str) -> str:
         return ""
 
 
-def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState:
+def _state(store: Store, record: StackRecord, mounts: list[Mount]) -> MountState:
     found = of_store_at(mounts, os.path.realpath(record.path), store.root)
     if not found:
         return MountState(0, "")
@@ -81,7 +83,7 @@ def _state(store: Store, record: StackRecord, mounts: List[Mount]) -> MountState
     return MountState(len(found), mismatch(found[-1], request, bind_root) or ended(found[-1].path))
 
 
-def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount]) -> Tuple[Mount, ...]:
+def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: list[Mount]) -> tuple[Mount, ...]:
     """Mounts of the store that are neither at a stack's path nor show the same as one that is; and those that name the
     store by a path that leads nowhere any more, wherever they are.
     """
@@ -101,7 +103,7 @@ def _unknown(store: Store, stacks: Mapping[str, StackRecord], mounts: List[Mount
     return (*left, *(mount for mount in mounts if _named_before(mount, store, place)))
 
 
-def _named_before(mount: Mount, store: Store, place: Tuple[str, str]) -> bool:
+def _named_before(mount: Mount, store: Store, place: tuple[str, str]) -> bool:
     """Whether an overlay has layers that this store has, from a directory that is not there: it has been renamed."""
     if driver_at(mount, place) != "overlay":
         return False
@@ -111,12 +113,12 @@ def _named_before(mount: Mount, store: Store, place: Tuple[str, str]) -> bool:
     return all(name is not None and os.path.lexists(f"{store.home}/{name[1]}") for name in names)
 
 
-def _shared(store: Store, everywhere: Everywhere) -> Dict[str, Tuple[str, ...]]:
+def _shared(store: Store, everywhere: Everywhere) -> dict[str, tuple[str, ...]]:
     """Uppers of the store that more than one union writes into. A copy of a mount in another namespace is the same
     one: it has the same device. What another namespace has at the path of the store may be another store.
     """
-    found: Dict[str, Set[str]] = {}
-    links: Dict[str, str] = {}
+    found: dict[str, set[str]] = {}
+    links: dict[str, str] = {}
     for namespace in everywhere.namespaces:
         is_ours = SameDirectory(namespace.root, store.home, known=False)
         for mount in namespace.mounts:

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord, NameRecord, StackRecord
@@ -26,7 +27,7 @@ class LayerSeen(NamedTuple):
     link: Optional[str]
     lower: Optional[str]
     diff: str
-    work: Optional[Tuple[str, ...]]
+    work: Optional[tuple[str, ...]]
     committed: bool
     upper: bool
     written: bool
@@ -90,9 +91,9 @@ class StoreSnapshot:
     """
 
     directories: Mapping[str, str]
-    foreign: Tuple[str, ...]
-    leftovers: Tuple[str, ...]
-    damaged: Tuple[DamagedRecord, ...]
+    foreign: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    damaged: tuple[DamagedRecord, ...]
     names: Mapping[str, NameRecord]
     stacks: Mapping[str, StackRecord]
     detached_uppers: Mapping[str, StackRecord]
@@ -100,24 +101,24 @@ class StoreSnapshot:
     layers: Mapping[str, LayerSeen]
     records: Mapping[str, LayerRecord]
     links: Mapping[str, Optional[str]]
-    mountdb: FrozenSet[str]
+    mountdb: frozenset[str]
     contents: Mapping[str, bool]
-    content_records: FrozenSet[str]
+    content_records: frozenset[str]
     writable_faults: Mapping[str, str]
-    work_files: Mapping[str, Tuple[str, ...]]
-    images: FrozenSet[str]
+    work_files: Mapping[str, tuple[str, ...]]
+    images: frozenset[str]
     image_faults: Mapping[str, str]
     tags_are_right: bool
-    used_layers: Set[str]
-    used_contents: Set[str]
-    shared_uppers: Mapping[str, Tuple[str, ...]]
+    used_layers: set[str]
+    used_contents: set[str]
+    shared_uppers: Mapping[str, tuple[str, ...]]
     mounted: Mapping[str, MountState]
-    unknown_mounts: Tuple[Mount, ...]
+    unknown_mounts: tuple[Mount, ...]
     changed: Mapping[str, Changed]
-    apart: Tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
     untyped: str = ""
 
-    def writables(self) -> Dict[str, StackRecord]:
+    def writables(self) -> dict[str, StackRecord]:
         """Records of writable layers, of stacks and set aside, by their directory's name."""
         known = {record.stack_id: record for record in self.stacks.values() if record.stack_id}
         return {**self.detached_uppers, **known}

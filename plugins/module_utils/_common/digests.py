@@ -13,8 +13,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from functools import lru_cache
-from typing import Sequence, Tuple
+from collections.abc import Sequence
+from functools import cache
 
 SHA256 = "sha256:"
 DIFF_ID = re.compile(r"^sha256:[0-9a-f]{64}\Z")
@@ -34,7 +34,7 @@ def short(digest: str) -> str:
     return hex_of(digest)[:12]
 
 
-def chain_ids(diff_ids: Sequence[str]) -> Tuple[str, ...]:
+def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
     """The ChainID of each layer of a chain, bottom first: ``chain_ids((a, b))[1]`` is the ChainID of a with b above.
 
     ChainID(L0) = DiffID(L0); ChainID(L0..Ln) = SHA256(ChainID(L0..Ln-1) + " " + DiffID(Ln)).
@@ -47,7 +47,7 @@ def chain_ids(diff_ids: Sequence[str]) -> Tuple[str, ...]:
     return tuple(chain)
 
 
-@lru_cache(maxsize=None)
+@cache
 def link_id(layer_id: str) -> str:
     """The short link of a layer directory: 26 characters A-Z2-7, as in Docker.
 
@@ -82,7 +82,7 @@ def copy_id(diff_ids: Sequence[str], stack: str = "") -> str:
     return SHA256 + hashlib.sha256(f"copy of {chain_ids(diff_ids)[-1]}{of}".encode()).hexdigest()
 
 
-def shown_chain(driver: str, writable: str, diff_ids: Sequence[str]) -> Tuple[str, ...]:
+def shown_chain(driver: str, writable: str, diff_ids: Sequence[str]) -> tuple[str, ...]:
     """The chain that is mounted for a stack: its own, or that of the copy of it. One layer needs no copy, and a copy
     that can be written is no layer but lies where other stacks have their changes.
     """

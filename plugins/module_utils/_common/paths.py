@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List
+from typing import Any
 
 
 def is_inside(path: str, directory: str) -> bool:
@@ -16,7 +16,7 @@ def is_inside(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
-def stack_path(label: str, path: Any, errors: List[str]) -> str:
+def stack_path(label: str, path: Any, errors: list[str]) -> str:
     """A stack's ``path`` without doubled slashes and dots; "" where none is given or where it is told as a mistake."""
     if path is None:
         return ""

@@ -11,7 +11,8 @@ URL, nor of any in layers that are written in a stack. So they go by ``_controll
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import has_secrets
 
@@ -19,9 +20,9 @@ _OPTIONS = ("url", "username", "password", "headers")
 _MARK = "_controller:"
 
 
-def hide(parameters: Mapping[str, Any]) -> Tuple[Dict[str, Any], List[Dict[str, Any]]]:
+def hide(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The parameters with a mark in place of each secret part, and the parts in the order of their marks."""
-    hidden: List[Dict[str, Any]] = []
+    hidden: list[dict[str, Any]] = []
 
     def replace(item: Mapping[str, Any]) -> Mapping[str, Any]:
         url = item.get("url")
@@ -46,7 +47,7 @@ def reveal(parameters: Mapping[str, Any], hidden: Sequence[Mapping[str, Any]]) -
     return _each(parameters, replace) if hidden else parameters
 
 
-def _each(parameters: Mapping[str, Any], replace: Any) -> Dict[str, Any]:
+def _each(parameters: Mapping[str, Any], replace: Any) -> dict[str, Any]:
     """Every layer and every health check of a module's parameters, replaced; none is changed in place."""
     found = dict(replace(parameters))
     for key in ("layers", "stacks"):

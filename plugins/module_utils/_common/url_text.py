@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, List, Mapping, NamedTuple, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -40,13 +41,13 @@ class UrlAccess(NamedTuple):
 
     username: str = ""
     password: str = ""
-    headers: Tuple[Tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
     auth_file: str = ""
 
     def __repr__(self) -> str:
         return "UrlAccess()"
 
-    def secrets(self) -> List[str]:
+    def secrets(self) -> list[str]:
         """What no message and no log may show."""
         return [text for text in (self.password, *(value for _name, value in self.headers)) if text]
 
@@ -95,7 +96,7 @@ def lock_key(url: str) -> str:
     return f"{shown}#{digest.hex()}"
 
 
-def read_url(item: Mapping[str, Any], label: str, errors: List[str]) -> Tuple[str, Optional[UrlAccess]]:
+def read_url(item: Mapping[str, Any], label: str, errors: list[str]) -> tuple[str, Optional[UrlAccess]]:
     """The options ``url``, ``username``, ``password``, ``headers`` and ``auth_file`` of a layer.
 
     :returns: the URL without its userinfo, and who asks; None for nobody in particular.
@@ -148,7 +149,7 @@ def _fault(url: str) -> str:
     return ""
 
 
-def _headers(given: Any, label: str, errors: List[str]) -> Tuple[Tuple[str, str], ...]:
+def _headers(given: Any, label: str, errors: list[str]) -> tuple[tuple[str, str], ...]:
     headers = {str(name): str(text) for name, text in (given or {}).items()}
     for name, text in headers.items():
         if not _HEADER.match(name):

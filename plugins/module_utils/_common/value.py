@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, Tuple
+from typing import Any
 
 
 class Value:
@@ -19,7 +19,7 @@ class Value:
 
     __slots__ = ()
 
-    def _parts(self) -> Tuple[Any, ...]:
+    def _parts(self) -> tuple[Any, ...]:
         return tuple(getattr(self, part.name) for part in fields(self) if part.compare)  # type: ignore[arg-type]
 
     def __eq__(self, other: object) -> bool:

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.mount_options import PROPAGATION
 
-Spec = Dict[str, Any]
+Spec = dict[str, Any]
 
 DEFAULT_ROOT = "/var/lib/strata"
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.paths import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import apply_module_spec, module_spec
@@ -32,25 +33,25 @@ class Definition(NamedTuple):
     """All that one run is to bring about."""
 
     root: str
-    layers: Tuple[LayerSpec, ...]
-    stacks: Tuple[StackSpec, ...]
+    layers: tuple[LayerSpec, ...]
+    stacks: tuple[StackSpec, ...]
     exclusive: bool = False
-    images: Tuple[ImageSpec, ...] = ()
+    images: tuple[ImageSpec, ...] = ()
     prune: Optional[PruneSpec] = None
     stage: bool = False
 
-    def named(self) -> List[Union[LayerSpec, ImageSpec]]:
+    def named(self) -> list[Union[LayerSpec, ImageSpec]]:
         """Everything whose name a stack's ``layers`` may hold."""
         return [*self.layers, *self.images]
 
-    def sources(self) -> List[LayerSpec]:
+    def sources(self) -> list[LayerSpec]:
         """Every layer that has a source: the named ones, then those written in place, in the order of the
         definition.
         """
         in_place = [item for stack in self.stacks for item in stack.layers if isinstance(item, LayerSpec)]
         return [layer for layer in self.layers if not layer.absent] + in_place
 
-    def secrets(self) -> Set[str]:
+    def secrets(self) -> set[str]:
         """What no message and no log may show.
 
         AnsibleModule replaces each of them wherever it finds it in a result: a header's value of one digit would take
@@ -62,16 +63,16 @@ class Definition(NamedTuple):
         return {text for text in found if len(text) >= _SHORTEST_SECRET}
 
 
-def controller_facts(parameters: Mapping[str, Any]) -> Dict[str, Any]:
+def controller_facts(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What the action plugin tells its module; nothing where the module is called without it.
 
     It is one text, since AnsibleModule looks at each value in an option some six times, for each of a thousand layers.
     """
-    found: Dict[str, Any] = json.loads(parameters.get("_controller") or "{}")
+    found: dict[str, Any] = json.loads(parameters.get("_controller") or "{}")
     return found
 
 
-def wrap(module: str, parameters: Mapping[str, Any]) -> Dict[str, Any]:
+def wrap(module: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of any module as parameters of ``apply``: ``layer``, ``image`` and ``stack`` are
     definitions of one item.
     """
@@ -83,12 +84,12 @@ def wrap(module: str, parameters: Mapping[str, Any]) -> Dict[str, Any]:
     return {**run, f"{module}s": [item]}
 
 
-def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str] = ()) -> Tuple[Definition, List[str]]:
+def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str] = ()) -> tuple[Definition, list[str]]:
     """A module's parameters -> the definition of what is right in them, and every mistake in words.
 
     :param resolved: ``label`` of the layers whose source the controller has resolved already.
     """
-    errors: List[str] = []
+    errors: list[str] = []
     options = check_options("", wrap(module, parameters), apply_module_spec(), errors)
     root = check_root(options["root"], errors)
     layers = tuple(
@@ -114,8 +115,8 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
 
 
 def _read_images(
-    items: Sequence[Mapping[str, Any]], resolved: Sequence[str], errors: List[str]
-) -> Tuple[ImageSpec, ...]:
+    items: Sequence[Mapping[str, Any]], resolved: Sequence[str], errors: list[str]
+) -> tuple[ImageSpec, ...]:
     if not items:
         return ()
     from ansible_collections.strata.overlay.plugins.module_utils._definition.image import read_image
@@ -125,7 +126,7 @@ def _read_images(
     )
 
 
-def _read_prune(given: Optional[Mapping[str, Any]], errors: List[str]) -> Optional[PruneSpec]:
+def _read_prune(given: Optional[Mapping[str, Any]], errors: list[str]) -> Optional[PruneSpec]:
     if given is None:
         return None
     from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import read_prune
@@ -133,7 +134,7 @@ def _read_prune(given: Optional[Mapping[str, Any]], errors: List[str]) -> Option
     return read_prune(given, "prune", errors)
 
 
-def check_root(root: str, errors: List[str]) -> str:
+def check_root(root: str, errors: list[str]) -> str:
     """The store's directory as written, its path made normal."""
     if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//") or any(ord(letter) < 32 for letter in root):
         errors.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
@@ -142,7 +143,7 @@ def check_root(root: str, errors: List[str]) -> str:
 
 
 def _check_duplicates(
-    layers: Sequence[LayerSpec], images: Sequence[ImageSpec], stacks: Sequence[StackSpec], errors: List[str]
+    layers: Sequence[LayerSpec], images: Sequence[ImageSpec], stacks: Sequence[StackSpec], errors: list[str]
 ) -> None:
     layer_names, image_names = [item.name for item in layers], [item.name for item in images]
     for name in sorted({*layer_names} & {*image_names} - {""}):
@@ -153,7 +154,7 @@ def _check_duplicates(
                 errors.append(f"{word} {name}: option 'name' is used {count} times; each {word} needs its own")
 
 
-def _check_paths(root: str, stacks: Sequence[StackSpec], errors: List[str]) -> None:
+def _check_paths(root: str, stacks: Sequence[StackSpec], errors: list[str]) -> None:
     placed = [stack for stack in stacks if stack.path and stack.state != "absent"]
     for stack in placed:
         if is_inside(stack.path, root):

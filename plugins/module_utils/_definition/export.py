@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, List, Mapping
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import image_module_spec
@@ -54,7 +55,7 @@ class ExportSpec:
 
 def read_export(parameters: Mapping[str, Any]) -> ExportSpec:
     """Options as written; DefinitionError tells every mistake."""
-    errors: List[str] = []
+    errors: list[str] = []
     given = {key: value for key, value in parameters.items() if key != "_controller"}
     options = check_options("", given, image_module_spec(), errors)
     label = f"image {options['name']}"
@@ -91,7 +92,7 @@ def read_export(parameters: Mapping[str, Any]) -> ExportSpec:
     )
 
 
-def _tag(label: str, name: str, errors: List[str]) -> str:
+def _tag(label: str, name: str, errors: list[str]) -> str:
     found = familiar(name)
     if found is None or "@" in found.full:
         errors.append(
@@ -101,7 +102,7 @@ def _tag(label: str, name: str, errors: List[str]) -> str:
     return found.full
 
 
-def _checked(spec: ExportSpec, errors: List[str]) -> ExportSpec:
+def _checked(spec: ExportSpec, errors: list[str]) -> ExportSpec:
     if spec.registry:
         try:
             reference = parse_reference(spec.registry, spec.tag or "x")

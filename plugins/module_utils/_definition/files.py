@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Optional
 
 _MODE = re.compile(r"^0?[0-7]{3,4}\Z")
 _ID = re.compile(r"^[0-9]{1,10}\Z")
@@ -44,7 +45,7 @@ class InlineFile(NamedTuple):
     time: Optional[int] = None
 
 
-def inline_files(label: str, items: Sequence[Mapping[str, Any]], errors: List[str]) -> Tuple[InlineFile, ...]:
+def inline_files(label: str, items: Sequence[Mapping[str, Any]], errors: list[str]) -> tuple[InlineFile, ...]:
     """The files of one layer; mistakes are appended to ``errors``."""
     files = [
         _inline_file(f"{label}: file {item['path'] or number}", item, errors) for number, item in enumerate(items, 1)
@@ -55,7 +56,7 @@ def inline_files(label: str, items: Sequence[Mapping[str, Any]], errors: List[st
     return tuple(files)
 
 
-def _inline_file(label: str, item: Mapping[str, Any], errors: List[str]) -> InlineFile:
+def _inline_file(label: str, item: Mapping[str, Any], errors: list[str]) -> InlineFile:
     state = item["state"]
     for option in ("content", "target", "mode", "owner", "group", "opaque"):
         if item[option] and option not in _MEANINGFUL[state]:
@@ -76,7 +77,7 @@ def _inline_file(label: str, item: Mapping[str, Any], errors: List[str]) -> Inli
     )
 
 
-def _path(label: str, path: str, errors: List[str]) -> str:
+def _path(label: str, path: str, errors: list[str]) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or "\0" in path:
         errors.append(f"{label}: option 'path': {path!r} must name something below the layer's top, without '..'")
@@ -86,7 +87,7 @@ def _path(label: str, path: str, errors: List[str]) -> str:
     return "/".join(parts)
 
 
-def octal_mode(label: str, mode: Any, errors: List[str]) -> Optional[int]:
+def octal_mode(label: str, mode: Any, errors: list[str]) -> Optional[int]:
     """Permission bits; None where they are not given, or are a mistake that is told in ``errors``."""
     if mode is None:
         return None
@@ -96,7 +97,7 @@ def octal_mode(label: str, mode: Any, errors: List[str]) -> Optional[int]:
     return int(mode, 8)
 
 
-def numeric_id(label: str, option: str, value: Any, errors: List[str]) -> int:
+def numeric_id(label: str, option: str, value: Any, errors: list[str]) -> int:
     """A numeric id. Names other than root differ from host to host, and the layer must not."""
     if value is None or value == "root":
         return 0
@@ -107,8 +108,8 @@ def numeric_id(label: str, option: str, value: Any, errors: List[str]) -> int:
     return int(text)
 
 
-def _check_tree(label: str, files: Sequence[InlineFile], errors: List[str]) -> None:
-    by_path: Dict[str, InlineFile] = {}
+def _check_tree(label: str, files: Sequence[InlineFile], errors: list[str]) -> None:
+    by_path: dict[str, InlineFile] = {}
     for entry in files:
         if entry.path in by_path:
             errors.append(f"{label}: file {entry.path}: option 'path' is used twice")

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import health_spec
@@ -32,9 +33,9 @@ class HealthSpec:
     """
 
     url: str = ""
-    address: Optional[Tuple[str, int]] = None
-    command: Tuple[str, ...] = ()
-    statuses: Tuple[int, ...] = (200,)
+    address: Optional[tuple[str, int]] = None
+    command: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = (200,)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     validate_certs: bool = True
     timeout: int = 5
@@ -51,11 +52,11 @@ class HealthSpec:
         return f"run {self.command[0]}"
 
 
-def read_health(label: str, written: Any, errors: List[str]) -> Optional[HealthSpec]:
+def read_health(label: str, written: Any, errors: list[str]) -> Optional[HealthSpec]:
     """The option ``health``; None where it is not given or is wrong."""
     if written is None:
         return None
-    here: List[str] = []
+    here: list[str] = []
     prefix = f"{label}: health"
     options = check_options(prefix, written, health_spec(), here)
     given = [kind for kind in _KINDS if options[kind] is not None]
@@ -80,7 +81,7 @@ def read_health(label: str, written: Any, errors: List[str]) -> Optional[HealthS
     return None if here else spec
 
 
-def _url(prefix: str, value: Optional[str], errors: List[str]) -> str:
+def _url(prefix: str, value: Optional[str], errors: list[str]) -> str:
     if value is None:
         return ""
     try:
@@ -94,7 +95,7 @@ def _url(prefix: str, value: Optional[str], errors: List[str]) -> str:
     return value
 
 
-def _address(prefix: str, value: Optional[str], errors: List[str]) -> Optional[Tuple[str, int]]:
+def _address(prefix: str, value: Optional[str], errors: list[str]) -> Optional[tuple[str, int]]:
     """``host:port``, ``[::1]:port`` or a port of this host."""
     if value is None:
         return None
@@ -106,7 +107,7 @@ def _address(prefix: str, value: Optional[str], errors: List[str]) -> Optional[T
     return host or "127.0.0.1", int(port)
 
 
-def _command(prefix: str, value: Any, errors: List[str]) -> Tuple[str, ...]:
+def _command(prefix: str, value: Any, errors: list[str]) -> tuple[str, ...]:
     if value is None:
         return ()
     words: Sequence[Any] = ()
@@ -122,7 +123,7 @@ def _command(prefix: str, value: Any, errors: List[str]) -> Tuple[str, ...]:
     return tuple(str(word) for word in words)
 
 
-def _statuses(prefix: str, value: Any, errors: List[str]) -> Tuple[int, ...]:
+def _statuses(prefix: str, value: Any, errors: list[str]) -> tuple[int, ...]:
     if value is None:
         return (200,)
     values = value if isinstance(value, list) else [value]
@@ -133,7 +134,7 @@ def _statuses(prefix: str, value: Any, errors: List[str]) -> Tuple[int, ...]:
     return tuple(int(text) for text in texts)
 
 
-def _headers(prefix: str, value: Optional[Mapping[Any, Any]], errors: List[str]) -> Dict[str, str]:
+def _headers(prefix: str, value: Optional[Mapping[Any, Any]], errors: list[str]) -> dict[str, str]:
     headers = {str(name): str(text) for name, text in (value or {}).items()}
     for name, text in headers.items():
         if not name or any(ord(letter) < 32 for letter in name + text):
@@ -141,7 +142,7 @@ def _headers(prefix: str, value: Optional[Mapping[Any, Any]], errors: List[str])
     return headers
 
 
-def _check_times(prefix: str, spec: HealthSpec, errors: List[str]) -> None:
+def _check_times(prefix: str, spec: HealthSpec, errors: list[str]) -> None:
     for name, value, least in (("timeout", spec.timeout, 1), ("retries", spec.retries, 0), ("delay", spec.delay, 0)):
         if value < least:
             errors.append(f"{prefix}: option '{name}' must be at least {least}")

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits, read_limits
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID
@@ -32,7 +33,7 @@ class RegistryAccess:
     auth_file: str = ""
     ca_path: str = ""
     validate_certs: bool = True
-    mirrors: Tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
     ca: str = ""
 
 
@@ -61,7 +62,7 @@ class ImageSpec:
     absent: bool = False
 
 
-def read_image(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> ImageSpec:
+def read_image(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: list[str]) -> ImageSpec:
     """An item whose options have been checked.
 
     :param resolved: ``label`` of the images that the controller has read already.
@@ -94,7 +95,7 @@ def read_image(item: Mapping[str, Any], label: str, resolved: Sequence[str], err
     )
 
 
-def _kind(item: Mapping[str, Any], label: str, errors: List[str]) -> str:
+def _kind(item: Mapping[str, Any], label: str, errors: list[str]) -> str:
     given = [kind for kind in ("src", "registry") if item[kind] is not None]
     if len(given) != 1:
         found = "both are given" if given else "none is given"
@@ -107,7 +108,7 @@ def _kind(item: Mapping[str, Any], label: str, errors: List[str]) -> str:
     return given[0]
 
 
-def _check_registry(item: Mapping[str, Any], name: str, label: str, errors: List[str]) -> None:
+def _check_registry(item: Mapping[str, Any], name: str, label: str, errors: list[str]) -> None:
     # Loaded when it is needed: most definitions name no registry.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import parse_reference
 
@@ -117,7 +118,7 @@ def _check_registry(item: Mapping[str, Any], name: str, label: str, errors: List
         errors.append(f"{label}: option 'registry': {error}")
 
 
-def _check_mirrors(mirrors: Sequence[str], label: str, errors: List[str]) -> None:
+def _check_mirrors(mirrors: Sequence[str], label: str, errors: list[str]) -> None:
     from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import parse_mirror
 
     for mirror in mirrors:
@@ -127,13 +128,13 @@ def _check_mirrors(mirrors: Sequence[str], label: str, errors: List[str]) -> Non
             errors.append(f"{label}: option 'mirrors': {error}")
 
 
-def _check_username(username: Optional[str], label: str, errors: List[str]) -> None:
+def _check_username(username: Optional[str], label: str, errors: list[str]) -> None:
     # Source: RFC 7617, 2: the first colon ends the user.
     if username is not None and (not username or ":" in username or not username.isprintable()):
         errors.append(f"{label}: option 'username' is empty, or has a colon or control characters; no login has that")
 
 
-def _platform(text: Optional[str], label: str, errors: List[str]) -> Optional[Platform]:
+def _platform(text: Optional[str], label: str, errors: list[str]) -> Optional[Platform]:
     if text is None:
         return None
     try:
@@ -143,7 +144,7 @@ def _platform(text: Optional[str], label: str, errors: List[str]) -> Optional[Pl
         return None
 
 
-def read_access(item: Mapping[str, Any], label: str, errors: List[str]) -> RegistryAccess:
+def read_access(item: Mapping[str, Any], label: str, errors: list[str]) -> RegistryAccess:
     """The options that say how a registry is spoken to."""
     if (item["username"] is None) != (item["password"] is None):
         given, missing = ("username", "password") if item["password"] is None else ("password", "username")

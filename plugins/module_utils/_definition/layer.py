@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits, read_limits
@@ -46,7 +47,7 @@ class Source(NamedTuple):
     kind: str
     location: str = ""
     on_host: bool = False
-    files: Tuple[InlineFile, ...] = ()
+    files: tuple[InlineFile, ...] = ()
     limits: Limits = UNLESS_SET
     stack: str = ""
     fuse: bool = False
@@ -77,7 +78,7 @@ class LayerSpec(NamedTuple):
         return self.source._replace(pinned=bool(self.digest) and self.source.kind in ("src", "url"))
 
 
-def check_name(label: str, name: Any, errors: List[str]) -> str:
+def check_name(label: str, name: Any, errors: list[str]) -> str:
     """The name of a layer, image or stack; "" where none is given."""
     if name is None:
         return ""
@@ -90,7 +91,7 @@ def check_name(label: str, name: Any, errors: List[str]) -> str:
     return str(name)
 
 
-def read_layer(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> LayerSpec:
+def read_layer(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: list[str]) -> LayerSpec:
     """An item whose options have been checked.
 
     :param resolved: ``label`` of the layers whose source the controller has resolved already.
@@ -105,7 +106,7 @@ def read_layer(item: Mapping[str, Any], label: str, resolved: Sequence[str], err
     return LayerSpec(label, name, source, digest, labels, absent)
 
 
-def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> Source:
+def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: list[str]) -> Source:
     given = [kind for kind in _SOURCES if item[kind] is not None]
     limits = read_limits(item["limits"], label, errors)
     if label in resolved:
@@ -143,7 +144,7 @@ def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors
     return Source(kind, location, on_host, limits=limits, times=item["times"], selection=selection)
 
 
-def _selection(item: Mapping[str, Any], label: str, errors: List[str]) -> Optional[Selection]:
+def _selection(item: Mapping[str, Any], label: str, errors: list[str]) -> Optional[Selection]:
     if not any(item[key] for key in _OF_TREES):
         return None
     # Loaded when it is needed: most layers are all of their source.

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.value import Value
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags
@@ -40,7 +41,7 @@ class _Flag(NamedTuple):
     shown: str
 
 
-_FLAGS: Dict[str, _Flag] = {
+_FLAGS: dict[str, _Flag] = {
     "nosuid": _Flag(mount_flags.MS_NOSUID, mount_flags.ATTR_NOSUID, "nosuid"),
     "nodev": _Flag(mount_flags.MS_NODEV, mount_flags.ATTR_NODEV, "nodev"),
     "dev": _Flag(0, 0, ""),
@@ -51,7 +52,7 @@ _FLAGS: Dict[str, _Flag] = {
     "relatime": _Flag(mount_flags.MS_RELATIME, 0, "relatime"),
     "strictatime": _Flag(mount_flags.MS_STRICTATIME, mount_flags.ATTR_STRICTATIME, ""),
 }
-FLAG_NAMES: Tuple[str, ...] = tuple(_FLAGS)
+FLAG_NAMES: tuple[str, ...] = tuple(_FLAGS)
 _EXCLUSIVE = (_TIMES, ("nodev", "dev"))
 """Options of which a mount has one."""
 
@@ -67,7 +68,7 @@ class MountStyle(Value):
     :ivar owner: of the top directory, as ``group`` and ``mode``; None to leave it.
     """
 
-    options: Tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     propagation: str = ""
     context: str = ""
     idmap_uid: str = ""
@@ -81,7 +82,7 @@ class MountStyle(Value):
         """Whether layers are shown with other owners than they have."""
         return bool(self.idmap_uid)
 
-    def shown_owner(self, uid: int, gid: int) -> Tuple[int, int]:
+    def shown_owner(self, uid: int, gid: int) -> tuple[int, int]:
         """Owner and group as a layer has them -> as the stack shows them."""
         return _shown_id(self.idmap_uid, uid), _shown_id(self.idmap_gid, gid)
 
@@ -91,7 +92,7 @@ class MountStyle(Value):
         return f"overlay idmap uid={self.idmap_uid} gid={self.idmap_gid}" if self.idmapped else "overlay"
 
     @property
-    def times(self) -> Tuple[str, ...]:
+    def times(self) -> tuple[str, ...]:
         """Options about times of access."""
         return tuple(name for name in self.options if name.endswith("atime"))
 
@@ -105,7 +106,7 @@ class MountStyle(Value):
         wanted = ((self.owner, uid), (self.group, gid), (self.mode, mode))
         return any(value is not None and value != found for value, found in wanted)
 
-    def changes(self, before: MountStyle) -> List[str]:
+    def changes(self, before: MountStyle) -> list[str]:
         """What this has otherwise than another one, in words."""
         pairs = (
             ("mount options", ", ".join(before.options), ", ".join(self.options)),
@@ -147,7 +148,7 @@ class MountStyle(Value):
         """What mount_setattr(2) has to take away of the flags of the file system that a bind mount shows."""
         return mount_flags.ATTR_RESTRICTIONS & ~self.attributes()
 
-    def missing_from(self, options: Tuple[str, ...], optional: Tuple[str, ...]) -> List[str]:
+    def missing_from(self, options: tuple[str, ...], optional: tuple[str, ...]) -> list[str]:
         """What of this a mount does not have, in words.
 
         :param options: the mount's own options in mountinfo; ``optional``: its fields such as ``shared:3``.
@@ -160,7 +161,7 @@ class MountStyle(Value):
         return wrong
 
 
-def _propagation_of(optional: Tuple[str, ...]) -> str:
+def _propagation_of(optional: tuple[str, ...]) -> str:
     kinds = {field.partition(":")[0] for field in optional}
     shown = {"shared": "shared", "master": "slave", "unbindable": "unbindable"}
     return next((name for word, name in shown.items() if word in kinds), "private")
@@ -181,7 +182,7 @@ def _octal(value: Optional[int]) -> str:
     return "" if value is None else f"{value:04o}"
 
 
-STYLE_OPTIONS: Mapping[str, Tuple[str, ...]] = {
+STYLE_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "mount_options": ("options",),
     "propagation": ("propagation",),
     "context": ("context",),
@@ -193,7 +194,7 @@ STYLE_OPTIONS: Mapping[str, Tuple[str, ...]] = {
 """Options of a stack -> what they set here."""
 
 
-def read_style(item: Mapping[str, Any], stack: str, errors: List[str]) -> MountStyle:
+def read_style(item: Mapping[str, Any], stack: str, errors: list[str]) -> MountStyle:
     """The style that a stack's checked options ask for; every mistake is told in ``errors``."""
     uid, gid = _idmap(item["idmap"], stack, errors)
     owner, group, mode = _top(item, stack, errors)
@@ -209,7 +210,7 @@ def read_style(item: Mapping[str, Any], stack: str, errors: List[str]) -> MountS
     )
 
 
-def _top(item: Mapping[str, Any], stack: str, errors: List[str]) -> Tuple[Optional[int], Optional[int], Optional[int]]:
+def _top(item: Mapping[str, Any], stack: str, errors: list[str]) -> tuple[Optional[int], Optional[int], Optional[int]]:
     if item["owner"] is item["group"] is item["mode"] is None:
         return None, None, None
     # Loaded when it is needed: few stacks say it.
@@ -222,7 +223,7 @@ def _top(item: Mapping[str, Any], stack: str, errors: List[str]) -> Tuple[Option
     return owner, group, octal_mode(stack, item["mode"], errors)
 
 
-def _options(given: List[Any], stack: str, errors: List[str]) -> Tuple[str, ...]:
+def _options(given: list[Any], stack: str, errors: list[str]) -> tuple[str, ...]:
     prefix = f"{stack}: option 'mount_options'"
     unknown = [name for name in given if name not in FLAG_NAMES]
     errors += [f"{prefix}: {name!r} is none of {', '.join(FLAG_NAMES)}" for name in unknown]
@@ -233,7 +234,7 @@ def _options(given: List[Any], stack: str, errors: List[str]) -> Tuple[str, ...]
     return tuple(sorted({name for name in given if name in FLAG_NAMES}))
 
 
-def _context(label: str, stack: str, errors: List[str]) -> str:
+def _context(label: str, stack: str, errors: list[str]) -> str:
     if not label or _LABEL.match(label):
         return label
     errors.append(
@@ -242,7 +243,7 @@ def _context(label: str, stack: str, errors: List[str]) -> str:
     return ""
 
 
-def _idmap(given: Any, stack: str, errors: List[str]) -> Tuple[str, str]:
+def _idmap(given: Any, stack: str, errors: list[str]) -> tuple[str, str]:
     if not given:
         return "", ""
     maps = [str(given.get(key, "")).strip() for key in ("uid", "gid")]

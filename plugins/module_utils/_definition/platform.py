@@ -11,13 +11,14 @@ Sources: OCI image-spec image-index.md, "platform"; the variants and their order
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping
+from typing import Any
 
 _WORD = r"[a-z0-9][a-z0-9_.-]{0,63}"
 _WRITTEN = re.compile(rf"^({_WORD})/({_WORD})(?:/({_WORD}))?\Z")
 
-_MACHINES: Dict[str, str] = {
+_MACHINES: dict[str, str] = {
     "x86_64": "linux/amd64",
     "amd64": "linux/amd64",
     "x86-64": "linux/amd64",
@@ -92,7 +93,7 @@ def platform_of(data: Mapping[str, Any]) -> Platform:
     return Platform(*(word if isinstance(word, str) else "" for word in message))
 
 
-def _runnable(wanted: Platform) -> List[Platform]:
+def _runnable(wanted: Platform) -> list[Platform]:
     """What runs on a platform, the best first: its own variant, then the older ones."""
     plain = wanted.normal()
     variant = plain.variant or _USUAL.get(plain.architecture, "")

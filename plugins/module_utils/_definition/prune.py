@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.sizes import parse_size
 
@@ -29,8 +30,8 @@ class PruneSpec:
     """
 
     unused_for: Optional[int] = None
-    labels: Tuple[Tuple[str, str], ...] = ()
-    keep: Tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    keep: tuple[str, ...] = ()
     max_bytes: Optional[int] = None
 
     def keeps(self, name: str) -> bool:
@@ -38,7 +39,7 @@ class PruneSpec:
         return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in self.keep)
 
 
-def read_prune(options: Mapping[str, Any], label: str, errors: List[str]) -> PruneSpec:
+def read_prune(options: Mapping[str, Any], label: str, errors: list[str]) -> PruneSpec:
     """Options that have been checked for their types; what is wrong with their values is told in ``errors``.
 
     :param label: how messages name it: ``""`` for the module, ``prune`` in a definition.
@@ -52,7 +53,7 @@ def read_prune(options: Mapping[str, Any], label: str, errors: List[str]) -> Pru
     )
 
 
-def _duration(prefix: str, value: Any, errors: List[str]) -> Optional[int]:
+def _duration(prefix: str, value: Any, errors: list[str]) -> Optional[int]:
     if value is None:
         return None
     match = _DURATION.match(str(value))
@@ -62,7 +63,7 @@ def _duration(prefix: str, value: Any, errors: List[str]) -> Optional[int]:
     return int(match.group(1)) * _SECONDS[match.group(2).lower()]
 
 
-def _max_bytes(prefix: str, value: Any, errors: List[str]) -> Optional[int]:
+def _max_bytes(prefix: str, value: Any, errors: list[str]) -> Optional[int]:
     if value is None:
         return None
     size = parse_size(value)
@@ -72,7 +73,7 @@ def _max_bytes(prefix: str, value: Any, errors: List[str]) -> Optional[int]:
     return size
 
 
-def _patterns(prefix: str, values: List[Any], errors: List[str]) -> Tuple[str, ...]:
+def _patterns(prefix: str, values: list[Any], errors: list[str]) -> tuple[str, ...]:
     for value in values:
         if not isinstance(value, str) or not value:
             errors.append(f"{prefix}option 'keep': {value!r} must be a name or a pattern such as app:*")

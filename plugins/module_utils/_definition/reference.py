@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 
@@ -119,14 +118,14 @@ def is_loopback(host: str) -> bool:
     return bool(_LOOPBACK.match(host))
 
 
-def _without_scheme(text: str) -> Tuple[str, str]:
+def _without_scheme(text: str) -> tuple[str, str]:
     for scheme in ("https", "http"):
         if text.startswith(f"{scheme}://"):
             return text[len(scheme) + 3 :], scheme
     return text, ""
 
 
-def _split_digest(text: str, whole: str) -> Tuple[str, str]:
+def _split_digest(text: str, whole: str) -> tuple[str, str]:
     """What stands before an @, and the digest behind it."""
     before, at, digest = text.rpartition("@")
     if not at:
@@ -147,7 +146,7 @@ def _refuse_login(text: str) -> None:
         )
 
 
-def _split_tag(path: str) -> Tuple[str, str]:
+def _split_tag(path: str) -> tuple[str, str]:
     repository, colon, tag = path.rpartition(":")
     return (repository, tag) if colon and "/" not in tag else (path, "")
 

@@ -11,7 +11,8 @@ with ``--wildcards``. `_layer/patterns` says what a pattern matches.
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, NamedTuple, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
 
 OPTIONS = ("strip_components", "prefix", "include", "exclude")
 
@@ -28,8 +29,8 @@ class Selection(NamedTuple):
 
     strip: int = 0
     prefix: str = ""
-    include: Tuple[str, ...] = ()
-    exclude: Tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The options in a few words, for plans, records and keys: other options, other words."""
@@ -40,7 +41,7 @@ class Selection(NamedTuple):
         return "; ".join(parts)
 
 
-def read_selection(item: Mapping[str, Any], label: str, errors: List[str]) -> Optional[Selection]:
+def read_selection(item: Mapping[str, Any], label: str, errors: list[str]) -> Optional[Selection]:
     """The options of a layer whose types have been checked; None where they ask for nothing."""
     strip = item["strip_components"] or 0
     if strip < 0:
@@ -54,7 +55,7 @@ def read_selection(item: Mapping[str, Any], label: str, errors: List[str]) -> Op
     return found if found != Selection() else None
 
 
-def _prefix(text: str, label: str, errors: List[str]) -> str:
+def _prefix(text: str, label: str, errors: list[str]) -> str:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     found = "/".join(parts)
     if ".." in parts or "\0" in text:
@@ -66,7 +67,7 @@ def _prefix(text: str, label: str, errors: List[str]) -> str:
     return found
 
 
-def _patterns(item: Mapping[str, Any], option: str, label: str, errors: List[str]) -> Tuple[str, ...]:
+def _patterns(item: Mapping[str, Any], option: str, label: str, errors: list[str]) -> tuple[str, ...]:
     found = tuple(item[option] or ())
     for pattern in found:
         if not pattern.strip("/") or pattern in (".", "./"):

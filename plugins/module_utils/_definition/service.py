@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple, Tuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
 class Service(NamedTuple):
@@ -24,6 +25,6 @@ class Service(NamedTuple):
         return f"{self.action} {self.unit}"
 
 
-def recorded_services(texts: Iterable[str]) -> Tuple[Service, ...]:
+def recorded_services(texts: Iterable[str]) -> tuple[Service, ...]:
     """Services from their words on record."""
     return tuple(Service(text.partition(" ")[2], text.partition(" ")[0]) for text in texts)

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.service import Service
 from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import check_options
@@ -22,9 +23,9 @@ _SUFFIXES = (".service", ".socket", ".target", ".timer", ".path", ".mount", ".au
 _ACTIONS = ("restart", "reload")
 
 
-def read_services(label: str, written: Any, errors: List[str]) -> Tuple[Service, ...]:
+def read_services(label: str, written: Any, errors: list[str]) -> tuple[Service, ...]:
     """The option ``services``: names, or ``{name, action}``; what is wrong goes to ``errors``."""
-    found: Dict[str, Service] = {}
+    found: dict[str, Service] = {}
     for number, item in enumerate(written or (), 1):
         service = _read_service(f"{label}: service {number}", item, errors)
         if service.unit in found:
@@ -34,7 +35,7 @@ def read_services(label: str, written: Any, errors: List[str]) -> Tuple[Service,
     return tuple(found.values())
 
 
-def _read_service(label: str, item: Any, errors: List[str]) -> Service:
+def _read_service(label: str, item: Any, errors: list[str]) -> Service:
     options: Mapping[str, Any] = {"name": item, "action": "restart"}
     if not isinstance(item, str):
         options = check_options(label, item, service_spec(), errors)
@@ -45,7 +46,7 @@ def _read_service(label: str, item: Any, errors: List[str]) -> Service:
     return Service(_with_suffix(name), options["action"])
 
 
-def service_spec() -> Dict[str, Any]:
+def service_spec() -> dict[str, Any]:
     """One item of ``services`` that is not only a name."""
     return {
         "name": {"type": "str", "required": True},

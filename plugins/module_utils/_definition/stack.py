@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._common.paths import stack_path
@@ -55,21 +56,21 @@ class StackSpec(Value):
 
     name: str
     path: str
-    layers: Tuple[Union[str, LayerSpec], ...]
+    layers: tuple[Union[str, LayerSpec], ...]
     writable: str
     size: int
     cover: bool
     on_busy: str
     generations: int
     state: str
-    services: Tuple[Service, ...] = ()
+    services: tuple[Service, ...] = ()
     health: Optional[HealthSpec] = None
     boot: bool = True
     on_change: str = "keep"
     generation: str = ""
     style: MountStyle = field(default_factory=MountStyle)
     driver: str = "auto"
-    left_out: FrozenSet[str] = field(default=frozenset(), compare=False)
+    left_out: frozenset[str] = field(default=frozenset(), compare=False)
     restack: Optional[Restack] = None
 
     @property
@@ -77,7 +78,7 @@ class StackSpec(Value):
         return f"stack {self.name or self.path}"
 
 
-def read_stack(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]) -> StackSpec:
+def read_stack(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: list[str]) -> StackSpec:
     """An item whose options have been checked.
 
     :param resolved: ``label`` of the layers whose source the controller has resolved already.
@@ -107,7 +108,7 @@ def read_stack(item: Mapping[str, Any], label: str, resolved: Sequence[str], err
     )
 
 
-def _services(label: str, written: Any, errors: List[str]) -> Tuple[Service, ...]:
+def _services(label: str, written: Any, errors: list[str]) -> tuple[Service, ...]:
     if not written:
         return ()
     # Loaded when it is needed, as all that many definitions do without.
@@ -116,7 +117,7 @@ def _services(label: str, written: Any, errors: List[str]) -> Tuple[Service, ...
     return read_services(label, written, errors)
 
 
-def _health(label: str, written: Any, errors: List[str]) -> Optional[HealthSpec]:
+def _health(label: str, written: Any, errors: list[str]) -> Optional[HealthSpec]:
     if written is None:
         return None
     from ansible_collections.strata.overlay.plugins.module_utils._definition.health import read_health
@@ -124,7 +125,7 @@ def _health(label: str, written: Any, errors: List[str]) -> Optional[HealthSpec]
     return read_health(label, written, errors)
 
 
-def _generation(label: str, item: Mapping[str, Any], errors: List[str]) -> str:
+def _generation(label: str, item: Mapping[str, Any], errors: list[str]) -> str:
     wanted = item["generation"]
     if wanted is None:
         return ""
@@ -139,8 +140,8 @@ def _generation(label: str, item: Mapping[str, Any], errors: List[str]) -> str:
 
 
 def _layers(
-    item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: List[str]
-) -> Tuple[Union[str, LayerSpec], ...]:
+    item: Mapping[str, Any], label: str, resolved: Sequence[str], errors: list[str]
+) -> tuple[Union[str, LayerSpec], ...]:
     written = item["layers"]
     if written is None or item["state"] == "absent":
         return ()
@@ -148,7 +149,7 @@ def _layers(
         errors.append(f"{label}: option 'layers' is empty; a stack needs at least one layer")
     if len(written) > MAX_LAYERS:
         errors.append(f"{label}: option 'layers' has {len(written)} layers; the kernel takes at most {MAX_LAYERS}")
-    layers: List[Union[str, LayerSpec]] = []
+    layers: list[Union[str, LayerSpec]] = []
     for number, entry in enumerate(written, 1):
         if isinstance(entry, str):
             layers.append(str(entry))
@@ -160,7 +161,7 @@ def _layers(
     return tuple(layers)
 
 
-def _size(label: str, item: Mapping[str, Any], errors: List[str]) -> int:
+def _size(label: str, item: Mapping[str, Any], errors: list[str]) -> int:
     if item["size"] is None:
         return 0
     size = parse_size(item["size"])

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, Collection, Dict, List, Mapping, Sequence, Tuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Callable
 
 _TRUE = ("yes", "on", "1", "true", "t", "y")
 _FALSE = ("no", "off", "0", "false", "f", "n")
@@ -27,7 +28,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _text(value: Any) -> Tuple[Any, str]:
+def _text(value: Any) -> tuple[Any, str]:
     if isinstance(value, str):
         return (value, "") if _is_writable(value) else (None, "text that UTF-8 can write")
     if isinstance(value, (bool, list, dict)) or value is None:
@@ -44,7 +45,7 @@ def _is_writable(text: str) -> bool:
     return True
 
 
-def _boolean(value: Any) -> Tuple[Any, str]:
+def _boolean(value: Any) -> tuple[Any, str]:
     if isinstance(value, bool):
         return value, ""
     word = str(value).lower()
@@ -53,7 +54,7 @@ def _boolean(value: Any) -> Tuple[Any, str]:
     return None, "true or false"
 
 
-def _integer(value: Any) -> Tuple[Any, str]:
+def _integer(value: Any) -> tuple[Any, str]:
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value), ""
     if isinstance(value, str) and _INTEGER.match(value):
@@ -61,14 +62,14 @@ def _integer(value: Any) -> Tuple[Any, str]:
     return None, "a whole number"
 
 
-def _path(value: Any) -> Tuple[Any, str]:
+def _path(value: Any) -> tuple[Any, str]:
     # No path holds a zero byte, and expanduser cannot take one.
     if isinstance(value, str) and "\0" not in value and _is_writable(value):
         return os.path.expanduser(os.path.expandvars(value)), ""
     return None, "a path"
 
 
-_CONVERT: Dict[str, Callable[[Any], Tuple[Any, str]]] = {
+_CONVERT: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "str": _text,
     "path": _path,
     "bool": _boolean,
@@ -79,7 +80,7 @@ _CONVERT: Dict[str, Callable[[Any], Tuple[Any, str]]] = {
 }
 
 
-def check_options(label: str, given: Any, spec: Mapping[str, Any], errors: List[str]) -> Dict[str, Any]:
+def check_options(label: str, given: Any, spec: Mapping[str, Any], errors: list[str]) -> dict[str, Any]:
     """The options of one thing, converted and with defaults; every mistake is appended to ``errors``.
 
     :param label: how messages name the thing, such as ``stack web``; ``""`` at the top.
@@ -100,7 +101,7 @@ def _known(spec: Mapping[str, Any]) -> str:
     return ", ".join(sorted(key for key in spec if not key.startswith("_")))
 
 
-def _check_option(label: str, key: str, given: Mapping[str, Any], option: Mapping[str, Any], errors: List[str]) -> Any:
+def _check_option(label: str, key: str, given: Mapping[str, Any], option: Mapping[str, Any], errors: list[str]) -> Any:
     prefix = f"{label}: " if label else ""
     default = option.get("default")
     raw = given.get(key)

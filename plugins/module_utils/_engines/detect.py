@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-from typing import Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._engines import docker as docker_module
@@ -16,7 +15,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._engines import pod
 from ansible_collections.strata.overlay.plugins.module_utils._engines.model import EngineRoot, deep_chains, with_faults
 from ansible_collections.strata.overlay.plugins.module_utils._engines.records import Foreign
 
-_OTHER: Tuple[Tuple[str, str], ...] = (
+_OTHER: tuple[tuple[str, str], ...] = (
     ("vfs-layers", "a root of containers/storage with the driver vfs, which has no layers on disk, only whole copies"),
     ("btrfs-layers", "a root of containers/storage with the driver btrfs"),
     ("zfs-layers", "a root of containers/storage with the driver zfs"),

@@ -11,7 +11,8 @@ Format: moby daemon/graphdriver/overlay2, daemon/internal/layer/filestore.go, da
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID, HEX_ID, SHA256, chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._engines.model import (
@@ -47,7 +48,7 @@ class _Reader:
     def __init__(self, root: str, files: Foreign) -> None:
         self._root = root
         self._files = files
-        self._damages: List[Damage] = []
+        self._damages: list[Damage] = []
 
     def read(self) -> EngineRoot:
         layers = self._layers()
@@ -82,7 +83,7 @@ class _Reader:
 
     # Layers.
 
-    def _layers(self) -> List[RootLayer]:
+    def _layers(self) -> list[RootLayer]:
         top = f"{RECORDS}/layerdb/sha256"
         found = []
         for name in self._files.names(top):
@@ -107,7 +108,7 @@ class _Reader:
 
     # Images.
 
-    def _images(self) -> List[RootImage]:
+    def _images(self) -> list[RootImage]:
         names = self._names()
         top = f"{RECORDS}/imagedb/content/sha256"
         found = []
@@ -127,11 +128,11 @@ class _Reader:
             )
         return found
 
-    def _names(self) -> Dict[str, List[str]]:
+    def _names(self) -> dict[str, list[str]]:
         """Tags by image id, from repositories.json; digests are no names that people use."""
         table = self._files.json(f"{RECORDS}/repositories.json")
         repositories = table.get("Repositories") if isinstance(table, dict) else None
-        found: Dict[str, List[str]] = {}
+        found: dict[str, list[str]] = {}
         for references in (repositories if isinstance(repositories, dict) else {}).values():
             for reference, image_id in (references if isinstance(references, dict) else {}).items():
                 if "@" not in reference and isinstance(image_id, str):
@@ -147,7 +148,7 @@ class _Reader:
 
     # Containers.
 
-    def _containers(self) -> List[RootContainer]:
+    def _containers(self) -> list[RootContainer]:
         top = f"{RECORDS}/layerdb/mounts"
         return [self._container(f"{top}/{name}", name) for name in self._files.names(top)]
 
@@ -167,7 +168,7 @@ class _Reader:
 
     # What no record knows.
 
-    def _orphans(self, known: Set[str]) -> List[Orphan]:
+    def _orphans(self, known: set[str]) -> list[Orphan]:
         unknown = [
             name
             for name in self._files.names(HOME)
@@ -180,9 +181,9 @@ class _Reader:
         found += [Orphan("leftover", name, f"{transactions}/{name}") for name in self._files.names(transactions)]
         return found
 
-    def _build_cache(self, wanted: Set[bytes]) -> Set[bytes]:
+    def _build_cache(self, wanted: set[bytes]) -> set[bytes]:
         """Which of these words are in BuildKit's databases: it has layers that layerdb does not know."""
-        found: Set[bytes] = set()
+        found: set[bytes] = set()
         for name in self._files.names("buildkit") if wanted else []:
             if name.endswith(".db"):
                 data = self._files.read(f"buildkit/{name}", _LARGEST_DATABASE) or b""

@@ -10,14 +10,15 @@ Bytes are those on disk, each counted once: a layer that two images share is in 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._engines.detect import read_engine_root
 from ansible_collections.strata.overlay.plugins.module_utils._engines.model import EngineRoot, RootLayer, chain_of
 from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure, untouched
 
 
-def engine_info(root: str, size: bool) -> Dict[str, Any]:
+def engine_info(root: str, size: bool) -> dict[str, Any]:
     """Read the root without a trace and describe it.
 
     :param size: measure directories; without it bytes are None.
@@ -33,7 +34,7 @@ class _Description:
         self._view = view
         self._measure = Measure() if size else None
         records = found.by_record()
-        self._chains: Dict[str, List[RootLayer]] = {
+        self._chains: dict[str, list[RootLayer]] = {
             top: chain_of(records, top)
             for top in [image.top for image in found.images] + [held.parent for held in found.containers]
         }
@@ -45,7 +46,7 @@ class _Description:
     def _tree(self, path: str) -> Optional[int]:
         return None if self._measure is None else self._measure.tree(f"{self._view}/{path}")
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """As the RETURN of ``store_info`` says."""
         orphans = [
             {"kind": orphan.kind, "path": orphan.path, "bytes": self._tree(orphan.path)}
@@ -67,19 +68,19 @@ class _Description:
             "warnings": missed,
         }
 
-    def _missed(self) -> List[str]:
+    def _missed(self) -> list[str]:
         """What could not be measured, by its path in the root."""
         missed = self._measure.missed if self._measure else []
         prefix = f"{self._view}/"
         inside = (message[len(prefix) :] if message.startswith(prefix) else message for message in missed)
         return list(dict.fromkeys(message[2:] if message.startswith("./") else message for message in inside))
 
-    def _layers(self) -> List[Dict[str, Any]]:
-        images: Dict[str, List[str]] = {}
+    def _layers(self) -> list[dict[str, Any]]:
+        images: dict[str, list[str]] = {}
         for image in self._found.images:
             for layer in self._chains[image.top]:
                 images.setdefault(layer.record_id, []).append(next(iter(image.names), image.image_id))
-        containers: Dict[str, List[str]] = {}
+        containers: dict[str, list[str]] = {}
         for held in self._found.containers:
             for layer in self._chains[held.parent]:
                 containers.setdefault(layer.record_id, []).append(held.name or held.container_id)
@@ -97,9 +98,9 @@ class _Description:
             for layer in self._found.layers
         ]
 
-    def _images(self) -> List[Dict[str, Any]]:
+    def _images(self) -> list[dict[str, Any]]:
         uses = self._uses()
-        held_by: Dict[str, List[str]] = {}
+        held_by: dict[str, list[str]] = {}
         for held in self._found.containers:
             held_by.setdefault(held.image_id, []).append(held.name or held.container_id)
         found = []
@@ -118,14 +119,14 @@ class _Description:
             )
         return found
 
-    def _uses(self) -> Dict[str, Set[str]]:
-        uses: Dict[str, Set[str]] = {}
+    def _uses(self) -> dict[str, set[str]]:
+        uses: dict[str, set[str]] = {}
         for image in self._found.images:
             for layer in self._chains[image.top]:
                 uses.setdefault(layer.record_id, set()).add(image.image_id)
         return uses
 
-    def _containers(self) -> List[Dict[str, Any]]:
+    def _containers(self) -> list[dict[str, Any]]:
         return [
             {
                 "container_id": held.container_id,
@@ -138,7 +139,7 @@ class _Description:
 
     def _usage(
         self, containers: Sequence[Mapping[str, Any]], orphans: Sequence[Mapping[str, Any]]
-    ) -> Dict[str, Optional[int]]:
+    ) -> dict[str, Optional[int]]:
         everything = {layer.record_id for layer in self._found.layers}
         held = {layer.record_id for item in self._found.containers for layer in self._chains[item.parent]}
         shared = {layer for layer, images in self._uses().items() if len(images) > 1}
@@ -164,8 +165,8 @@ class _Description:
         parts.missed += whole.missed
         return found
 
-    def _sum(self, layers: Set[str]) -> Optional[int]:
+    def _sum(self, layers: set[str]) -> Optional[int]:
         return self._total([self._bytes[layer] for layer in layers if layer in self._bytes])
 
-    def _total(self, values: List[Optional[int]]) -> Optional[int]:
+    def _total(self, values: list[Optional[int]]) -> Optional[int]:
         return None if self._measure is None else sum(value or 0 for value in values)

@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Sequence, Set, Tuple
 
 LONGEST_CHAIN = 500
 """Layers of one chain that are looked at: Docker mounts 128, Podman and the kernel 500."""
@@ -40,7 +40,7 @@ class RootImage:
     """One image on record; ``top`` is the ``record_id`` of its uppermost layer, ``""`` for an image without layers."""
 
     image_id: str
-    names: Tuple[str, ...]
+    names: tuple[str, ...]
     top: str
 
 
@@ -55,7 +55,7 @@ class RootContainer:
     container_id: str
     name: str
     image_id: str
-    layer_ids: Tuple[str, ...]
+    layer_ids: tuple[str, ...]
     parent: str
 
 
@@ -93,21 +93,21 @@ class EngineRoot:
     engine: str
     root: str
     home: str
-    layers: Tuple[RootLayer, ...]
-    images: Tuple[RootImage, ...]
-    containers: Tuple[RootContainer, ...]
-    orphans: Tuple[Orphan, ...]
-    damages: Tuple[Damage, ...]
+    layers: tuple[RootLayer, ...]
+    images: tuple[RootImage, ...]
+    containers: tuple[RootContainer, ...]
+    orphans: tuple[Orphan, ...]
+    damages: tuple[Damage, ...]
 
-    def by_record(self) -> Dict[str, RootLayer]:
+    def by_record(self) -> dict[str, RootLayer]:
         """Layers by ``record_id``."""
         return {layer.record_id: layer for layer in self.layers}
 
-    def chain(self, top: str) -> List[RootLayer]:
+    def chain(self, top: str) -> list[RootLayer]:
         """A layer and all those below it, uppermost first, as far as records go."""
         return chain_of(self.by_record(), top)
 
-    def missing(self, present: Set[str]) -> List[str]:
+    def missing(self, present: set[str]) -> list[str]:
         """Directories that records speak of and that are not among those present."""
         known = [layer.layer_id for layer in self.layers]
         known += [layer_id for container in self.containers for layer_id in container.layer_ids]
@@ -121,15 +121,15 @@ def with_faults(found: EngineRoot, faults: Mapping[str, str]) -> EngineRoot:
     return replace(found, damages=(*found.damages, *more)) if more else found
 
 
-def deep_chains(layers: Sequence[RootLayer], path: str) -> Dict[str, str]:
+def deep_chains(layers: Sequence[RootLayer], path: str) -> dict[str, str]:
     """What is wrong with chains that are too long to be looked at: ``path`` -> in words; nothing where none is.
 
     :param path: of the records that say so.
     """
     records = {layer.record_id: layer for layer in layers}
-    depths: Dict[str, int] = {}
+    depths: dict[str, int] = {}
     for layer in layers:
-        way: List[str] = []
+        way: list[str] = []
         at = layer.record_id
         while at in records and at not in depths:
             depths[at] = 0  # whoever leads back here ends the chain
@@ -148,11 +148,11 @@ def deep_chains(layers: Sequence[RootLayer], path: str) -> Dict[str, str]:
     }
 
 
-def chain_of(layers: Mapping[str, RootLayer], top: str) -> List[RootLayer]:
+def chain_of(layers: Mapping[str, RootLayer], top: str) -> list[RootLayer]:
     """As ``EngineRoot.chain``, for who asks often; a record that leads back to one above it ends the chain, and so does
     its length.
     """
-    found: Dict[str, RootLayer] = {}
+    found: dict[str, RootLayer] = {}
     while top in layers and top not in found and len(found) < LONGEST_CHAIN:
         found[top] = layers[top]
         top = layers[top].parent

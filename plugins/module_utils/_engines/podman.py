@@ -11,7 +11,8 @@ Format: containers/storage layers.go, images.go, containers.go, drivers/overlay.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Set
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._engines.model import (
     Damage,
@@ -43,7 +44,7 @@ class _Reader:
     def __init__(self, root: str, files: Foreign) -> None:
         self._root = root
         self._files = files
-        self._damages: List[Damage] = []
+        self._damages: list[Damage] = []
 
     def read(self) -> EngineRoot:
         layers = [_layer(item) for item in self._records("overlay-layers/layers.json")]
@@ -69,18 +70,18 @@ class _Reader:
             tuple(self._damages),
         )
 
-    def _records(self, path: str) -> List[Mapping[str, Any]]:
+    def _records(self, path: str) -> list[Mapping[str, Any]]:
         """The items of one file of records that have an id; a file that does not exist has none."""
         items = self._files.json(path)
         if items is None:
             return []
         listed = items if isinstance(items, list) else [items]
-        sound: List[Mapping[str, Any]] = [item for item in listed if _is_record(item)]
+        sound: list[Mapping[str, Any]] = [item for item in listed if _is_record(item)]
         if len(sound) != len(listed):
             self._damages.append(Damage(path, "it has items that are no records"))
         return sound
 
-    def _orphans(self, known: Set[str]) -> List[Orphan]:
+    def _orphans(self, known: set[str]) -> list[Orphan]:
         found = []
         for name in self._files.names(HOME):
             path = f"{HOME}/{name}"
@@ -101,7 +102,7 @@ def _text(item: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _names(item: Mapping[str, Any]) -> List[str]:
+def _names(item: Mapping[str, Any]) -> list[str]:
     names = item.get("names")
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
@@ -121,7 +122,7 @@ def _image(item: Mapping[str, Any]) -> RootImage:
     return RootImage(_text(item, "id"), tuple(_names(item)), _text(item, "layer"))
 
 
-def _container(item: Mapping[str, Any], parents: Dict[str, str]) -> RootContainer:
+def _container(item: Mapping[str, Any], parents: dict[str, str]) -> RootContainer:
     layer_id = _text(item, "layer")
     return RootContainer(
         container_id=_text(item, "id"),

@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 import stat
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE_BY_LINK, READ
@@ -53,7 +53,7 @@ class Foreign:
 
     def __init__(self, view: str) -> None:
         self._top = os.open(view, HANDLE_BY_LINK)
-        self.faults: Dict[str, str] = {}
+        self.faults: dict[str, str] = {}
 
     def __enter__(self) -> Foreign:
         return self
@@ -103,7 +103,7 @@ class Foreign:
                 self._fault(path, f"it is no JSON ({error})")
         return None
 
-    def names(self, path: str) -> List[str]:
+    def names(self, path: str) -> list[str]:
         """Names in a directory, sorted; none where there is no such directory, or a fault."""
         handle, facts = self._find(path)
         if facts is None:
@@ -148,7 +148,7 @@ class Foreign:
         finally:
             os.close(handle)
 
-    def _find(self, path: str) -> Tuple[int, Optional[os.stat_result]]:
+    def _find(self, path: str) -> tuple[int, Optional[os.stat_result]]:
         """A handle of what is there, for the caller to close, and what it is; None where nothing is, or a fault."""
         try:
             handle = self._open(path)
@@ -192,7 +192,7 @@ def _read(handle: int, most: int) -> Optional[bytes]:
     # By way of the handle, so that it is the very file that was looked at.
     descriptor = _reopen(handle, os.O_NONBLOCK)
     try:
-        pieces: List[bytes] = []
+        pieces: list[bytes] = []
         left = most + 1
         while left:
             piece = os.read(descriptor, min(left, 1 << 20))

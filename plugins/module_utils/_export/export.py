@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, Mapping, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._definition.export import ExportSpec, read_export
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-def export(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+def export(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """The module's result; DefinitionError tells every mistake in the options."""
     spec = read_export(parameters)
     store = open_store(spec.root)

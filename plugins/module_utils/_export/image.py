@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -60,7 +61,7 @@ class Tree:
 class Chain:
     """What is exported: trees bottom first, and the config of the image that they begin with, b"" for none."""
 
-    trees: Tuple[Tree, ...]
+    trees: tuple[Tree, ...]
     config: bytes = b""
 
 
@@ -75,7 +76,7 @@ class ExportLayer:
     tree: Tree
     diff_id: str
     size: int
-    left_out: Tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def read(self) -> Iterator[bytes]:
         """Its bytes.
@@ -95,14 +96,14 @@ class ExportImage:
     """The whole image."""
 
     config: bytes
-    layers: Tuple[ExportLayer, ...]
+    layers: tuple[ExportLayer, ...]
 
     @property
     def image_id(self) -> str:
         return sha256(self.config)
 
     @property
-    def diff_ids(self) -> Tuple[str, ...]:
+    def diff_ids(self) -> tuple[str, ...]:
         return tuple(layer.diff_id for layer in self.layers)
 
     @property
@@ -117,7 +118,7 @@ class ExportImage:
         return to_json({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers})
 
 
-def _descriptor(media_type: str, digest: str, size: int) -> Dict[str, Any]:
+def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest, "size": size}
 
 
@@ -207,8 +208,8 @@ def _pack(tree: Tree, left_out: Optional[LeftOut] = None) -> Iterator[bytes]:
 def _make_config(chain: Chain, layers: Sequence[ExportLayer], changes: Mapping[str, Any]) -> bytes:
     """The config that the image had, to the byte where nothing in it is otherwise now; else one with these layers."""
     diff_ids = [layer.diff_id for layer in layers]
-    before: Dict[str, Any] = json.loads(chain.config) if chain.config else {}
-    listed: Optional[List[str]] = before["rootfs"]["diff_ids"] if before else None
+    before: dict[str, Any] = json.loads(chain.config) if chain.config else {}
+    listed: Optional[list[str]] = before["rootfs"]["diff_ids"] if before else None
     if listed == diff_ids and not changes:
         return chain.config
     if not before:

@@ -10,7 +10,8 @@ Source: OCI distribution-spec, "Push": "POST then PUT".
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Iterator, List
+from collections.abc import Iterable, Iterator
+from typing import Callable
 from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import short
@@ -55,7 +56,7 @@ class RegistryDestination:
     def before(self) -> str:
         return persist(lambda: self._endpoint.tagged(self._tag), PAUSES)
 
-    def plan(self) -> List[ExportStep]:
+    def plan(self) -> list[ExportStep]:
         digest = sha256(self._manifest)
         if self.before() == digest:
             return []  # a registry takes no manifest whose blobs it has not
@@ -145,7 +146,7 @@ class _Failure:
     """An error of what is being sent; http.client would hide it behind one of its own."""
 
     def __init__(self) -> None:
-        self._error: List[Exception] = []
+        self._error: list[Exception] = []
 
     def noticed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         try:

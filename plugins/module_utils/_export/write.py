@@ -14,8 +14,9 @@ import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Dict, Iterable, Iterator, List, Optional, Protocol
+from typing import IO, Any, Optional, Protocol
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, Entry, header, padding
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, short
@@ -40,18 +41,18 @@ class ExportStep:
     text: str
     bytes: int
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """As modules return steps."""
         return {"action": self.action, "object": self.object, "text": self.text, "bytes": self.bytes}
 
 
-def blob_steps(image: ExportImage, verb: str) -> Dict[str, ExportStep]:
+def blob_steps(image: ExportImage, verb: str) -> dict[str, ExportStep]:
     """The layers and the config of an image, each once, as steps by their digests.
 
     :param verb: what is done to them, "write" or "push".
     """
     action = f"{verb}_blob"
-    steps: Dict[str, ExportStep] = {}
+    steps: dict[str, ExportStep] = {}
     for number, layer in enumerate(image.layers, 1):
         message = f"{verb} layer {number} of {len(image.layers)}, {short(layer.diff_id)}"
         steps[layer.diff_id] = ExportStep(action, layer.diff_id, message, layer.size)
@@ -66,7 +67,7 @@ class Destination(Protocol):
     def before(self) -> str:
         """The id or manifest digest of what is there under this name, "" for nothing."""
 
-    def plan(self) -> List[ExportStep]:
+    def plan(self) -> list[ExportStep]:
         """What is to be written; nothing where all of it is there."""
 
     def write(self) -> None:
@@ -94,7 +95,7 @@ class DockerArchive:
             return "something else"
         return images[0].image_id
 
-    def plan(self) -> List[ExportStep]:
+    def plan(self) -> list[ExportStep]:
         if self.before() == self._image.image_id:
             return []
         size = sum(layer.size for layer in self._image.layers)
@@ -139,7 +140,7 @@ class OciLayout:
     def before(self) -> str:
         return next((str(entry.get("digest")) for entry in self._entries() if _name(entry) == self._tag), "")
 
-    def plan(self) -> List[ExportStep]:
+    def plan(self) -> list[ExportStep]:
         if os.path.lexists(self._path) and not os.path.isdir(self._path):
             raise StrataError(f"{self._path} is no directory; an OCI layout is one")
         manifest = self._image.manifest()
@@ -180,7 +181,7 @@ class OciLayout:
         except OSError:
             return False
 
-    def _index(self) -> Dict[str, Any]:
+    def _index(self) -> dict[str, Any]:
         try:
             with open(f"{self._path}/index.json", "rb") as stream:
                 data = json.loads(stream.read())
@@ -192,11 +193,11 @@ class OciLayout:
             raise StrataError(f"{self._path}/index.json is no index; move the layout away")
         return data
 
-    def _entries(self) -> List[Dict[str, Any]]:
+    def _entries(self) -> list[dict[str, Any]]:
         return [entry for entry in self._index().get("manifests") or [] if isinstance(entry, dict)]
 
 
-def _name(entry: Dict[str, Any]) -> Optional[str]:
+def _name(entry: dict[str, Any]) -> Optional[str]:
     annotations = entry.get("annotations")
     return annotations.get(_REF) if isinstance(annotations, dict) else None
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -25,7 +25,7 @@ class Read(NamedTuple):
     :ivar packed: the archive is compressed as a whole.
     """
 
-    images: List[Image]
+    images: list[Image]
     packed: bool
 
 

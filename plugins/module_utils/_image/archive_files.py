@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import tempfile
-from typing import IO, Dict, Optional, Protocol, Tuple, Union
+from typing import IO, Optional, Protocol, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.compression import open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
@@ -73,7 +73,7 @@ class TarFiles:
         self.packed = keeper is not None
         self._path = path
         self._keeper = keeper
-        self._members: Dict[str, Union[str, Tuple[int, int]]] = {}
+        self._members: dict[str, Union[str, tuple[int, int]]] = {}
         self._kept = 0
         self._index()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import List, Optional, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
 from ansible_collections.strata.overlay.plugins.module_utils._image.image import Image, dump_image, load_image
@@ -28,7 +28,7 @@ def archive_key(path: str, wanted: Wanted) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() if key else ""
 
 
-def recall_images(key: str, cache: DigestCache) -> Optional[Tuple[List[Image], bool]]:
+def recall_images(key: str, cache: DigestCache) -> Optional[tuple[list[Image], bool]]:
     """What ``remember_images`` has put there. Of a compressed archive, where its layers lie is not known any more."""
     known = cache.get(key) if key else None
     try:
@@ -39,7 +39,7 @@ def recall_images(key: str, cache: DigestCache) -> Optional[Tuple[List[Image], b
         return None
 
 
-def remember_images(key: str, images: List[Image], packed: bool, cache: DigestCache) -> None:
+def remember_images(key: str, images: list[Image], packed: bool, cache: DigestCache) -> None:
     """Keep what was read, without the layers' places where they are in a file that goes with the process."""
     dumped = [dump_image(image, with_config=True) for image in images]
     if packed:

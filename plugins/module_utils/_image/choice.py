@@ -13,8 +13,9 @@ taken.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
+from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import Platform
@@ -53,14 +54,14 @@ class Chosen(NamedTuple):
 
     manifest: Manifest
     config: Config
-    path: Tuple[str, ...]
+    path: tuple[str, ...]
     platform: Platform
 
 
 class Unusable(NamedTuple):
     """What would have been an image, and why it is none. ``platform`` is what its descriptor says."""
 
-    path: Tuple[str, ...]
+    path: tuple[str, ...]
     platform: Platform
     reason: str
 
@@ -76,7 +77,7 @@ class Candidate:
     """
 
     entry: Descriptor
-    path: Tuple[str, ...]
+    path: tuple[str, ...]
     platform: Platform
     stated: bool
     image_id: str = ""
@@ -95,8 +96,8 @@ class Choosing:
 
     documents: Documents
     before_opening: Callable[[Descriptor], None] = lambda entry: None
-    _opened: Dict[str, Document] = field(default_factory=dict)
-    _configs: Dict[str, Config] = field(default_factory=dict)
+    _opened: dict[str, Document] = field(default_factory=dict)
+    _configs: dict[str, Config] = field(default_factory=dict)
     _left: int = _MAX_DOCUMENTS
 
     def choose(self, tops: Sequence[Descriptor], wanted: Optional[Platform], digest: str = "") -> Chosen:
@@ -107,7 +108,7 @@ class Choosing:
         :param digest: by which it is pinned, "" for any.
         :raises StrataError: there is none; what there is, or what is wrong with the one that was chosen.
         """
-        above: Tuple[str, ...] = ()
+        above: tuple[str, ...] = ()
         stated: Optional[Platform] = None
         entries = tops
         while True:
@@ -126,13 +127,13 @@ class Choosing:
             if digest in above:
                 digest = ""
 
-    def every(self, tops: Sequence[Descriptor], digest: str = "") -> List[Union[Chosen, Unusable]]:
+    def every(self, tops: Sequence[Descriptor], digest: str = "") -> list[Union[Chosen, Unusable]]:
         """The image for each platform, for those who choose later: the first of each that is listed.
 
         One that cannot be used spoils none of the others.
         """
         found, _passed = self._pinned(tops, (), digest)
-        images: List[Union[Chosen, Unusable]] = []
+        images: list[Union[Chosen, Unusable]] = []
         seen = set()
         waiting = [(candidate, candidate.platform if candidate.stated else None) for candidate in found[::-1]]
         while waiting:
@@ -155,10 +156,10 @@ class Choosing:
                 images.append(image)
         return images
 
-    def image_ids(self, tops: Sequence[Descriptor]) -> List[str]:
+    def image_ids(self, tops: Sequence[Descriptor]) -> list[str]:
         """The ids of all images below that can be found, whatever is wrong with others."""
-        ids: List[str] = []
-        waiting: List[Tuple[Descriptor, Tuple[str, ...]]] = [(top, (top.digest,)) for top in tops]
+        ids: list[str] = []
+        waiting: list[tuple[Descriptor, tuple[str, ...]]] = [(top, (top.digest,)) for top in tops]
         while waiting:
             entry, path = waiting.pop()
             try:
@@ -206,8 +207,8 @@ class Choosing:
             return candidate.entry.digest
 
     def _pinned(
-        self, entries: Sequence[Descriptor], above: Tuple[str, ...], digest: str
-    ) -> Tuple[List[Candidate], List[str]]:
+        self, entries: Sequence[Descriptor], above: tuple[str, ...], digest: str
+    ) -> tuple[list[Candidate], list[str]]:
         """The candidates that a digest pins, and what was passed over. An image's id is in its manifest alone."""
         found, passed = self._candidates(entries, above)
         pinned = [each for each in found if each.is_pinned(digest)]
@@ -224,14 +225,14 @@ class Choosing:
         return pinned, passed
 
     def _candidates(
-        self, entries: Sequence[Descriptor], above: Tuple[str, ...], deep: bool = False
-    ) -> Tuple[List[Candidate], List[str]]:
+        self, entries: Sequence[Descriptor], above: tuple[str, ...], deep: bool = False
+    ) -> tuple[list[Candidate], list[str]]:
         """Everything below that may be chosen, and why others may not.
 
         :param deep: open those too whose descriptor says enough.
         """
-        found: List[Candidate] = []
-        passed: List[str] = []
+        found: list[Candidate] = []
+        passed: list[str] = []
         tops = _once(entries, passed)
         alone = len(tops) == 1
         waiting = [(entry, above, entry.platform) for entry in tops[::-1]]
@@ -262,7 +263,7 @@ class Choosing:
             raise StrataError(f"{self.documents.what} has no image{_passed_over(passed) or ': its index is empty'}")
         return found, passed
 
-    def _open(self, entry: Descriptor, path: Tuple[str, ...]) -> Document:
+    def _open(self, entry: Descriptor, path: tuple[str, ...]) -> Document:
         self._check_bounds(entry, path)
         if entry.digest not in self._opened:
             self._opened[entry.digest] = self.documents.document(entry)
@@ -274,7 +275,7 @@ class Choosing:
             self._configs[digest] = self.documents.config(manifest)
         return self._configs[digest]
 
-    def _check_bounds(self, entry: Descriptor, path: Tuple[str, ...]) -> None:
+    def _check_bounds(self, entry: Descriptor, path: tuple[str, ...]) -> None:
         if len(path) > _MAX_DEPTH:
             raise _TooMuchError(f"{self.documents.what}: indexes lie in indexes more than {_MAX_DEPTH} deep")
         self._left -= max(_EACH, entry.size)
@@ -286,7 +287,7 @@ class _TooMuchError(StrataError):
     """More than is read of anything: not the fault of one entry, so none is passed over for it."""
 
 
-def _once(entries: Sequence[Descriptor], passed: List[str]) -> List[Descriptor]:
+def _once(entries: Sequence[Descriptor], passed: list[str]) -> list[Descriptor]:
     """Each thing that may lead to an image once, whatever the number of its names."""
     for entry in entries:
         if not entry.may_be_image and not entry.is_attestation:

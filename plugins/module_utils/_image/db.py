@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -28,7 +29,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.files import
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
-Repositories = Dict[str, Dict[str, str]]
+Repositories = dict[str, dict[str, str]]
 """What repositories.json says: image id by full reference, by repository."""
 
 
@@ -47,7 +48,7 @@ def read_stored(store: Store, image_id: str) -> Optional[Config]:
         return None
 
 
-def stored_images(store: Store) -> List[str]:
+def stored_images(store: Store) -> list[str]:
     """The ids of all images whose config is there."""
     try:
         return [SHA256 + name for name in sorted(os.listdir(f"{docker_home(store)}/imagedb/content/sha256"))]

@@ -11,7 +11,8 @@ file ``repositories`` says less than manifest.json and is not needed; archives w
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -38,10 +39,10 @@ class Saved(NamedTuple):
     """
 
     config: str
-    tags: Tuple[str, ...]
-    names: Optional[Tuple[str, ...]]
+    tags: tuple[str, ...]
+    names: Optional[tuple[str, ...]]
 
-    def layers(self, files: Files, config: Config) -> List[Blob]:
+    def layers(self, files: Files, config: Config) -> list[Blob]:
         """Where its layers lie.
 
         :raises StrataError: they are not all there.
@@ -54,7 +55,7 @@ class Saved(NamedTuple):
         return f"{(self.tags or (self.config,))[0]!r:.200}"
 
 
-def read_saved(files: Files) -> List[Saved]:
+def read_saved(files: Files) -> list[Saved]:
     """The images in manifest.json; none where there is no such file.
 
     :raises StrataError: it is not what it should be.
@@ -74,7 +75,7 @@ def read_saved(files: Files) -> List[Saved]:
     return [_saved(entry, f"{what}: image {number}") for number, entry in enumerate(data, 1)]
 
 
-def list_docker(files: Files) -> List[Listed]:
+def list_docker(files: Files) -> list[Listed]:
     """The images in manifest.json.
 
     :raises StrataError: it is missing or not what it should be.
@@ -82,7 +83,7 @@ def list_docker(files: Files) -> List[Listed]:
     return list_saved(files, read_saved(files))
 
 
-def list_saved(files: Files, images: Sequence[Saved]) -> List[Listed]:
+def list_saved(files: Files, images: Sequence[Saved]) -> list[Listed]:
     """Images as they are listed."""
     return [Listed(saved.tags, lambda wanted, saved=saved: [_load(files, saved)]) for saved in images]  # type: ignore[misc]
 

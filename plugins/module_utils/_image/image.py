@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
@@ -52,14 +53,14 @@ class Image:
 
     image_id: str
     manifest_digest: str
-    digests: Tuple[str, ...]
+    digests: tuple[str, ...]
     platform: Platform
     config: bytes
-    layers: Tuple[ImageLayer, ...]
+    layers: tuple[ImageLayer, ...]
     problem: str = ""
 
     @property
-    def diff_ids(self) -> Tuple[str, ...]:
+    def diff_ids(self) -> tuple[str, ...]:
         return tuple(layer.diff_id for layer in self.layers)
 
 
@@ -75,7 +76,7 @@ class ImageOrigin:
     limits: Limits = UNLESS_SET
     label: str = ""
 
-    def origins(self) -> List[Origin]:
+    def origins(self) -> list[Origin]:
         """Its layers as contents that can be imported, bottom first."""
         count = len(self.image.layers)
         return [
@@ -112,7 +113,7 @@ def pick(images: Sequence[Image], wanted: Optional[Platform], what: str) -> Imag
     return found
 
 
-def check_pinned(images: Sequence[Image], digest: str, what: str) -> List[Image]:
+def check_pinned(images: Sequence[Image], digest: str, what: str) -> list[Image]:
     """Those that a digest pins: by their own manifest, an index that leads to them, or their config.
 
     :raises StrataError: it pins none.
@@ -137,11 +138,11 @@ def sent_image(facts: Mapping[str, Any], wanted: Optional[Platform]) -> ImageOri
     return ImageOrigin(pick(images, wanted, facts["words"]), facts["words"])
 
 
-def dump_image(image: Image, with_config: bool) -> Dict[str, Any]:
+def dump_image(image: Image, with_config: bool) -> dict[str, Any]:
     """An image that lies in files as JSON can hold it: for the digest cache and for the way to the host."""
     layers = []
     for layer in image.layers:
-        facts: Dict[str, Any] = {"diff_id": layer.diff_id, "size": layer.size}
+        facts: dict[str, Any] = {"diff_id": layer.diff_id, "size": layer.size}
         if layer.blob:
             blob = layer.blob
             facts.update(path=blob.path, offset=blob.offset, length=blob.size, digest=blob.digest)

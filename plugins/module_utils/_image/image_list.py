@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -44,8 +45,8 @@ class Listed:
     :ivar is_image: whether it is one, and not a signature or whatever else lies in a layout beside images.
     """
 
-    names: Tuple[str, ...]
-    load: Callable[[Wanted], List[Image]]
+    names: tuple[str, ...]
+    load: Callable[[Wanted], list[Image]]
     is_image: Callable[[], bool] = lambda: True
 
 
@@ -74,7 +75,7 @@ def unusable(platform: Platform, digests: Sequence[str], problem: str) -> Image:
     return Image("", digests[-1] if digests else "", digests, platform, b"", (), problem)
 
 
-def select(listed: Sequence[Listed], wanted: Wanted, what: str) -> List[Image]:
+def select(listed: Sequence[Listed], wanted: Wanted, what: str) -> list[Image]:
     """The variants of the one image that is meant: one where a platform is chosen here.
 
     :raises StrataError: there is none or more than one; the message lists those there are.
@@ -89,8 +90,8 @@ def select(listed: Sequence[Listed], wanted: Wanted, what: str) -> List[Image]:
         found = [entry for entry in found if entry.is_image()] or found
     if len(found) > 1 and not digest:
         raise StrataError(f"{what} has {len(found)} images; name one in the option 'reference': {_names(found)}")
-    images: List[Image] = []
-    errors: List[StrataError] = []
+    images: list[Image] = []
+    errors: list[StrataError] = []
     for entry in found:
         try:
             images += entry.load(wanted)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID, SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -99,8 +100,8 @@ class Index:
     :ivar passed: why other entries cannot be used.
     """
 
-    entries: Tuple[Descriptor, ...]
-    passed: Tuple[str, ...] = ()
+    entries: tuple[Descriptor, ...]
+    passed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Manifest:
     """An image: its config and its layers, bottom first."""
 
     config: Descriptor
-    layers: Tuple[Descriptor, ...]
+    layers: tuple[Descriptor, ...]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Config:
 
     image_id: str
     body: bytes
-    diff_ids: Tuple[str, ...]
+    diff_ids: tuple[str, ...]
     platform: Platform
 
 
@@ -163,8 +164,8 @@ def read_document(body: bytes, media_type: str, what: str) -> Union[Index, Manif
 
 def _index(items: Sequence[Any], what: str) -> Index:
     """An index. An entry that cannot be used, such as one with a digest of another algorithm, spoils no other."""
-    entries: List[Descriptor] = []
-    passed: List[str] = []
+    entries: list[Descriptor] = []
+    passed: list[str] = []
     for number, item in enumerate(items, 1):
         try:
             entries.append(_descriptor(item, f"{what}: entry {number}"))
@@ -200,7 +201,7 @@ def check_count(count: int, config: Config, what: str) -> None:
         raise StrataError(f"{what} has {count} layers, and its config lists {len(config.diff_ids)}; it is damaged")
 
 
-def read_object(body: bytes, what: str) -> Dict[str, Any]:
+def read_object(body: bytes, what: str) -> dict[str, Any]:
     """A JSON object.
 
     :raises StrataError: it is something else.
@@ -243,7 +244,7 @@ def _kind(data: Mapping[str, Any], declared: str, what: str) -> str:
     return str(known[0]) if known else OCI_INDEX if is_index else OCI_MANIFEST
 
 
-def _list(data: Mapping[str, Any], key: str, what: str) -> List[Any]:
+def _list(data: Mapping[str, Any], key: str, what: str) -> list[Any]:
     value = data.get(key)
     if value is None:
         return []

@@ -10,8 +10,9 @@ Source: OCI image-spec image-layout.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of
@@ -48,7 +49,7 @@ _BLOBS = "blobs/sha256"
 _SHOWN = 3
 
 
-def list_layout(files: Files) -> List[Listed]:
+def list_layout(files: Files) -> list[Listed]:
     """The images that index.json lists; entries under the same names are variants of one image.
 
     :raises StrataError: this is no OCI layout of a version that is known.
@@ -62,7 +63,7 @@ def list_layout(files: Files) -> List[Listed]:
     if not isinstance(index, Index):
         raise StrataError(f"{what} is no index")
     layout = _Layout(files, {saved.config: saved for saved in read_saved(files)})
-    images: Dict[Tuple[str, ...], List[Descriptor]] = {}
+    images: dict[tuple[str, ...], list[Descriptor]] = {}
     for entry in _once(index.entries):
         images.setdefault(layout.names(index.entries, entry), []).append(entry)
     listed = [
@@ -83,7 +84,7 @@ def _check_version(files: Files) -> None:
         raise StrataError(f"{files.what}: the layout is of version {version!r}; known is 1.0.0")
 
 
-def _once(entries: Sequence[Descriptor]) -> List[Descriptor]:
+def _once(entries: Sequence[Descriptor]) -> list[Descriptor]:
     """Each thing that may be an image once, whatever the number of its names."""
     return list({entry.digest: entry for entry in reversed(entries) if entry.may_be_image}.values())[::-1]
 
@@ -98,7 +99,7 @@ class _Layout:
         self.what = files.what
         self._files = files
         self._saved = saved
-        self._met: Dict[str, Saved] = {}
+        self._met: dict[str, Saved] = {}
 
     def document(self, entry: Descriptor) -> Document:
         found = _find(self._files, entry)
@@ -112,7 +113,7 @@ class _Layout:
         body = _blob(self._files, manifest.config).read(MAX_CONFIG, what)
         return read_config(verify(body, manifest.config, what), what)
 
-    def names(self, entries: Sequence[Descriptor], entry: Descriptor) -> Tuple[str, ...]:
+    def names(self, entries: Sequence[Descriptor], entry: Descriptor) -> tuple[str, ...]:
         """Every name of a thing in the index, from annotations and from a manifest.json beside it."""
         same = [each.annotations for each in entries if each.digest == entry.digest]
         names = [annotations[key] for annotations in same for key in _NAMES if annotations.get(key)]
@@ -124,14 +125,14 @@ class _Layout:
                     names += self._saved[name].tags
         return tuple(dict.fromkeys(names))
 
-    def left_over(self) -> List[Saved]:
+    def left_over(self) -> list[Saved]:
         """The images that manifest.json lists and index.json does not."""
         return [saved for name, saved in self._saved.items() if name not in self._met]
 
     def is_image(self, tops: Sequence[Descriptor]) -> bool:
         return any(Choosing(self).is_image(top) for top in tops)
 
-    def load(self, tops: Sequence[Descriptor], wanted: Wanted) -> List[Image]:
+    def load(self, tops: Sequence[Descriptor], wanted: Wanted) -> list[Image]:
         if not wanted.every:
             return [self._image(Choosing(self).choose(tops, wanted.platform, wanted.digest))]
         images = [self._image_or_problem(each) for each in Choosing(self).every(tops, wanted.digest)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, Dict
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import existing_above
@@ -17,7 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.quota import
 from ansible_collections.strata.overlay.plugins.module_utils._store.faults import find_store_faults, tells_types
 
 
-def store_abilities(root: str, abilities: Abilities) -> Dict[str, Any]:
+def store_abilities(root: str, abilities: Abilities) -> dict[str, Any]:
     """What kernel and file system can do for a store at ``root``, which need not exist yet."""
     directory = existing_above(root)
     faults = find_store_faults(root, abilities)

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-def stack_info(store: Store, name: str, changes: bool = False) -> Dict[str, Any]:
+def stack_info(store: Store, name: str, changes: bool = False) -> dict[str, Any]:
     """What the module ``stack_info`` returns; StrataError where the store knows no such stack."""
     record = known_stack(store, name)
     mounts = mountinfo.read(store.home)
@@ -77,7 +78,7 @@ def known_stack(store: Store, name: str) -> StackRecord:
     return record
 
 
-def stack_hidden(store: Store, record: StackRecord) -> List[str]:
+def stack_hidden(store: Store, record: StackRecord) -> list[str]:
     """Paths that differ between a generation that is kept and the present one, and that the persistent writable layer
     hides. What is not in the store any more cannot be compared.
     """
@@ -85,14 +86,14 @@ def stack_hidden(store: Store, record: StackRecord) -> List[str]:
         return []
     from ansible_collections.strata.overlay.plugins.module_utils._observe.hidden_paths import look_for_shadowed
 
-    found: Dict[str, None] = {}
+    found: dict[str, None] = {}
     for diff_ids in dict.fromkeys(generation.diff_ids for generation in record.history[1:]):
         if diff_ids != record.diff_ids:
             found.update(dict.fromkeys(look_for_shadowed(store, record, diff_ids, record.diff_ids).paths))
     return sorted(found, key=lambda path: path.replace("/", "\0"))
 
 
-def stack_changes(store: Store, record: StackRecord) -> List[Change]:
+def stack_changes(store: Store, record: StackRecord) -> list[Change]:
     """What a stack's writable layer holds against the layers below it; nothing where it has none (now)."""
     if not record.stack_id:
         return []
@@ -110,7 +111,7 @@ def stack_changes(store: Store, record: StackRecord) -> List[Change]:
     return find_changes(upper, lowers, syscalls.in_user_namespace(), owners, record.fuse, record.whole)
 
 
-def recorded(record: StackRecord) -> Dict[str, Any]:
+def recorded(record: StackRecord) -> dict[str, Any]:
     """What a stack's record says, as ``stack_info`` and ``store_info`` return it."""
     return {
         "path": record.path,
@@ -136,7 +137,7 @@ def recorded(record: StackRecord) -> Dict[str, Any]:
 def run_stack_info(module: AnsibleModule) -> NoReturn:
     """Describe the stack of a module's parameters and end the module."""
 
-    def look() -> Dict[str, Any]:
+    def look() -> dict[str, Any]:
         store = open_store(module.params["root"])
         with store.reading(module.params["lock_timeout"]):
             return stack_info(store, module.params["name"], module.params["changes"])

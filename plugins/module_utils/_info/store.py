@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import HEX_ID, SHA256, chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._engines.detect import engine_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 
-def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
+def store_info(store: Store, size: bool = True) -> dict[str, Any]:
     """What the module ``store_info`` returns. A store that does not exist is an empty one.
 
     :param size: measure what no record has the size of; without it such bytes are None.
@@ -65,12 +66,12 @@ def store_info(store: Store, size: bool = True) -> Dict[str, Any]:
     }
 
 
-def _abilities(root: str) -> Dict[str, Any]:
+def _abilities(root: str) -> dict[str, Any]:
     abilities = find_abilities()
     return {**abilities._asdict(), "max_layers": abilities.layer_limit(), **store_abilities(root, abilities)}
 
 
-def _directories(path: str) -> List[str]:
+def _directories(path: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(path) if HEX_ID.match(name))
     except FileNotFoundError:
@@ -79,13 +80,13 @@ def _directories(path: str) -> List[str]:
 
 def _layers(
     store: Store, names: Mapping[str, NameRecord], stacks: Mapping[str, StackRecord], sources: SourceDigests
-) -> List[Dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Every layer in layerdb, and who uses it."""
-    used_by: Dict[str, List[str]] = {}
+    used_by: dict[str, list[str]] = {}
     for name, record in sorted(stacks.items()):
         for chain_id in dict.fromkeys((*chain_ids(record.diff_ids), *chain_ids(record.shown))):
             used_by.setdefault(chain_id, []).append(name)
-    named: Dict[str, List[str]] = {}
+    named: dict[str, list[str]] = {}
     for name, label in sorted(names.items()):
         named.setdefault(chain_ids(label.diff_ids)[-1], []).append(name)
     layers = []
@@ -107,7 +108,7 @@ def _layers(
     return layers
 
 
-def _images(store: Store, names: Mapping[str, NameRecord]) -> List[Dict[str, Any]]:
+def _images(store: Store, names: Mapping[str, NameRecord]) -> list[dict[str, Any]]:
     """Every image whose config is there, and its names."""
     found = []
     for image_id in stored_images(store):
@@ -131,7 +132,7 @@ def _stacks(
     mounts: Sequence[Mount],
     uppers: Mapping[str, Optional[int]],
     sources: SourceDigests,
-) -> List[Dict[str, Any]]:
+) -> list[dict[str, Any]]:
     found = []
     for name, record in sorted(stacks.items()):
         ours = of_store_at(mounts, os.path.realpath(record.path), store.root)
@@ -148,7 +149,7 @@ def _stacks(
     return found
 
 
-def _mounts(store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mount]) -> List[Dict[str, Any]]:
+def _mounts(store: Store, stacks: Mapping[str, StackRecord], mounts: Sequence[Mount]) -> list[dict[str, Any]]:
     """Every mount of this store that this mount namespace has, on record or not."""
     if not store.exists():
         return []
@@ -178,7 +179,7 @@ def _layer_count(store: Store, mount: Mount) -> int:
 def run_info(module: AnsibleModule) -> NoReturn:
     """Describe the root of a module's parameters and end the module."""
 
-    def look() -> Dict[str, Any]:
+    def look() -> dict[str, Any]:
         root, size = module.params["root"], module.params["size"]
         if engine_of(root):
             return {**engine_info(root, size), "abilities": _abilities(root)}

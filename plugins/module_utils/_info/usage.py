@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Dict, Iterable, List, Mapping, Optional
+from collections.abc import Iterable, Mapping
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._linux.noatime import Measure, entries
@@ -32,14 +33,14 @@ class Usage:
     ) -> None:
         self._store = store
         self._measure = measure
-        self._missed: List[str] = []
+        self._missed: list[str] = []
         self._names = {name: set(record.diff_ids) for name, record in names.items()}
         self._present = [set(record.diff_ids) for record in stacks.values()]
         self._kept = {d for record in stacks.values() for generation in record.history for d in generation.diff_ids}
         self._users = Counter(diff_id for chain in self._names.values() for diff_id in chain)
         self._stacks = stacks
         self._sizes = self._content_sizes()
-        self.uppers: Dict[str, Optional[int]] = {
+        self.uppers: dict[str, Optional[int]] = {
             name: self._tree(os.path.realpath(f"{store.layer(record.stack_id)}/diff")) if record.stack_id else 0
             for name, record in stacks.items()
         }
@@ -53,11 +54,11 @@ class Usage:
         self._missed += measure.missed
         return found
 
-    def missed(self) -> List[str]:
+    def missed(self) -> list[str]:
         """What could not be measured, in words; all else is counted. Call it when all has been measured."""
         return list(dict.fromkeys(self._missed))
 
-    def _content_sizes(self) -> Dict[str, int]:
+    def _content_sizes(self) -> dict[str, int]:
         directory = os.path.dirname(self._store.content(f"{SHA256}x"))
         sizes = {}
         for name in entries(directory):
@@ -67,13 +68,13 @@ class Usage:
             sizes[diff_id] = known if known >= 0 else self._measured(f"{directory}/{name}")
         return sizes
 
-    def of_name(self, name: str) -> Dict[str, int]:
+    def of_name(self, name: str) -> dict[str, int]:
         """Bytes of what a name stands for: all of it, and what no other name, stack or kept generation needs."""
         chain = self._names[name]
         alone = {diff_id for diff_id in chain - self._kept if self._users[diff_id] == 1}
         return {"bytes": self._sum(chain), "unique_bytes": self._sum(alone)}
 
-    def totals(self) -> Dict[str, Optional[int]]:
+    def totals(self) -> dict[str, Optional[int]]:
         """The ``usage`` of ``store_info``."""
         users = Counter(diff_id for chain in self._present for diff_id in chain)
         unused = set(self._sizes) - self._kept - set(self._users)

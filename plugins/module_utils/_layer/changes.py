@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._layer.layer_directories import (
     is_marked,
@@ -35,7 +36,7 @@ _CAPABILITY = "security.capability"
 _DESCRIPTORS = 250
 """That may be open at once beside one directory's own; many systems give a process 1024."""
 
-Owners = Callable[[int, int], Tuple[int, int]]
+Owners = Callable[[int, int], tuple[int, int]]
 """Owner and group as a lower layer has them -> as the stack shows them."""
 
 
@@ -64,7 +65,7 @@ class _Place(NamedTuple):
     hides: bool
 
 
-_Below = Tuple[int, int]
+_Below = tuple[int, int]
 """A directory of one lower layer that is open: the layer's number, and the descriptor."""
 
 
@@ -75,7 +76,7 @@ def find_changes(
     owners: Optional[Owners] = None,
     fuse: bool = False,
     whole: bool = False,
-) -> List[Change]:
+) -> list[Change]:
     """Every change, each directory before what is in it. What goes while this looks is as if it had gone before.
 
     :param upper: top directory of the writable layer, without links on the way.
@@ -99,12 +100,12 @@ class _Comparison:
         self._upper_opaque = opaque_xattrs(userxattr, fuse)
         self._fuse = fuse
         self._owners = owners
-        self._found: Dict[str, Change] = {}
-        self._touched: Set[str] = set()
-        self._waiting: List[_Place] = []
+        self._found: dict[str, Change] = {}
+        self._touched: set[str] = set()
+        self._waiting: list[_Place] = []
         self._open = 0
 
-    def run(self, whole: bool) -> List[Change]:
+    def run(self, whole: bool) -> list[Change]:
         self._waiting = [_Place("", range(len(self._lowers)), hides=whole)]
         while self._waiting:
             self._from_top(self._waiting.pop())
@@ -137,7 +138,7 @@ class _Comparison:
             upper = os.open(name, LISTED, dir_fd=parent)
         except (FileNotFoundError, NotADirectoryError):
             return
-        below: List[_Below] = []
+        below: list[_Below] = []
         try:
             before = self._open_lowers(name, above, below)
             if path:
@@ -150,7 +151,7 @@ class _Comparison:
             for _number, descriptor in below:
                 os.close(descriptor)
 
-    def _open_lowers(self, name: str, above: Sequence[_Below], below: List[_Below]) -> Optional[os.stat_result]:
+    def _open_lowers(self, name: str, above: Sequence[_Below], below: list[_Below]) -> Optional[os.stat_result]:
         """Open what the lower layers have of a directory, top to bottom; what they show by its name."""
         for number, directory in above:
             try:
@@ -183,8 +184,8 @@ class _Comparison:
     def _compare(self, path: str, hides: bool, upper: int, below: Sequence[_Below]) -> None:
         """Hold what is in a directory against what was."""
         found = len(self._found)
-        there: Set[str] = set()
-        inside: List[str] = []
+        there: set[str] = set()
+        inside: list[str] = []
         with os.scandir(upper) as listing:
             for entry in listing:
                 if entry.is_dir(follow_symlinks=False):
@@ -217,7 +218,7 @@ class _Comparison:
             else:
                 self._waiting.append(_Place(full_path, [number for number, _directory in below], hides))
 
-    def _meant(self, name: str, facts: os.stat_result) -> Tuple[str, bool]:
+    def _meant(self, name: str, facts: os.stat_result) -> tuple[str, bool]:
         """Of what name an entry of fuse-overlayfs tells, and whether that there is nothing. Of no name where it marks
         the directory itself: nothing below has an empty one.
         """
@@ -226,7 +227,7 @@ class _Comparison:
         is_mark = name.startswith(FUSE_WHITEOUT)
         return name[len(FUSE_WHITEOUT) :] if is_mark else name, is_mark or is_whiteout(facts)
 
-    def _report_hidden(self, path: str, there: Set[str], below: Sequence[_Below]) -> None:
+    def _report_hidden(self, path: str, there: set[str], below: Sequence[_Below]) -> None:
         """What the layers below have in a directory in which nothing of them is seen any more."""
         for name in _names(below) - there:
             if _before(below, name)[0]:
@@ -260,7 +261,7 @@ class _Comparison:
                 path = path.rpartition("/")[0]
 
 
-def _before(below: Sequence[_Below], name: str) -> Tuple[Optional[os.stat_result], int]:
+def _before(below: Sequence[_Below], name: str) -> tuple[Optional[os.stat_result], int]:
     """What the lower layers show by a name, and the directory that has it."""
     for _number, directory in below:
         try:
@@ -305,8 +306,8 @@ def _attribute_at(directory: int, name: str, attribute: str) -> Optional[bytes]:
         return None
 
 
-def _names(below: Sequence[_Below]) -> Set[str]:
-    found: Set[str] = set()
+def _names(below: Sequence[_Below]) -> set[str]:
+    found: set[str] = set()
     for _number, directory in below:
         found.update(os.listdir(directory))
     return found

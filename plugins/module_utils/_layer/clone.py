@@ -15,7 +15,8 @@ import errno
 import fcntl
 import os
 import stat
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._layer.reserve import ENTRY, Reserve
 from ansible_collections.strata.overlay.plugins.module_utils._linux.attributes import is_file_systems
@@ -53,7 +54,7 @@ def clone_tree(source: str, target: str) -> None:
 
 
 def _clone(source: int, copier: Copier) -> None:
-    directories: List[bytes] = []
+    directories: list[bytes] = []
     waiting = [b"."]
     while waiting:
         directory = waiting.pop()
@@ -70,7 +71,7 @@ def _clone(source: int, copier: Copier) -> None:
         copier.copy_metadata(source, directory, status_at(source, directory))
 
 
-def names_in(root: int, directory: bytes) -> List[bytes]:
+def names_in(root: int, directory: bytes) -> list[bytes]:
     """What lies in a directory, each name relative to the root, as the directory's is."""
     descriptor = open_at(root, directory, LISTED)
     try:
@@ -82,7 +83,7 @@ def names_in(root: int, directory: bytes) -> List[bytes]:
 class Copier:
     """Copies entries into one tree, from below roots on one file system. Names are bytes relative to all roots."""
 
-    def __init__(self, target: int, left_out: Tuple[str, ...] = (), reserve: Optional[Reserve] = None) -> None:
+    def __init__(self, target: int, left_out: tuple[str, ...] = (), reserve: Optional[Reserve] = None) -> None:
         """
         :param reserve: what is left free on the file system; None for what is kept where nothing else is said.
         :param target: descriptor of the tree's top directory.
@@ -91,7 +92,7 @@ class Copier:
         self._target = target
         self._left_out = left_out
         self._reserve = reserve or Reserve(target, option="")
-        self._links: Dict[Tuple[int, int], bytes] = {}
+        self._links: dict[tuple[int, int], bytes] = {}
 
     def make_directory(self, name: bytes) -> None:
         """Make a directory, as yet without what ``copy_metadata`` brings."""
@@ -156,7 +157,7 @@ def _copy_file(place: int, there: int, name: bytes, wrote: Callable[[int], None]
 
 
 @contextlib.contextmanager
-def near(root: int, name: bytes) -> Iterator[Tuple[int, bytes]]:
+def near(root: int, name: bytes) -> Iterator[tuple[int, bytes]]:
     """A descriptor and a name that lead to what ``name`` leads to below ``root``: others where a call, by way of /proc
     too, does not take a path that long.
     """

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from typing import Callable, Dict, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import (
     NANOSECONDS,
@@ -43,8 +44,8 @@ class PendingDirectories:
 
     def __init__(self, beside: str, keep: Callable[[int], None] = lambda size: None) -> None:
         self._keep = keep
-        self._offsets: Dict[bytes, int] = {}
-        self._removed: Dict[bytes, int] = {}
+        self._offsets: dict[bytes, int] = {}
+        self._removed: dict[bytes, int] = {}
         self._end = 0
         self._kept = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=beside)  # noqa: SIM115 closed on exit
 
@@ -72,7 +73,7 @@ class PendingDirectories:
             self._keep(_ITEM + len(path))
         self._removed[path] = self._end
 
-    def __iter__(self) -> Iterator[Tuple[bytes, Entry]]:
+    def __iter__(self) -> Iterator[tuple[bytes, Entry]]:
         """Children before their parents. Nothing can be added any more."""
         for path in sorted(self._offsets, reverse=True):
             offset = self._offsets[path]
@@ -90,7 +91,7 @@ class PendingDirectories:
         return Entry(path, "directory", mode, uid, gid, mtime_ns=mtime_ns, xattrs=attributes)
 
 
-def _above(path: bytes) -> List[bytes]:
+def _above(path: bytes) -> list[bytes]:
     """b"a/b" -> [b"a/b", b"a"]."""
     found = [path]
     while b"/" in path:

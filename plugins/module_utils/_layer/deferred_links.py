@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Deque, Dict, List, Tuple
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -30,7 +30,7 @@ class LateLinks:
         :param keep: is called with the bytes that are kept, and may refuse.
         """
         self._keep = keep
-        self._waiting: Dict[bytes, Tuple[bytes, bytes]] = {}
+        self._waiting: dict[bytes, tuple[bytes, bytes]] = {}
 
     def add(self, path: bytes, entry: Entry) -> None:
         if path not in self._waiting:
@@ -65,8 +65,8 @@ class LateLinks:
 
     def _round(self, link: Callable[[Entry, Place], bool]) -> None:
         """Each link once, and again when the one that it waits for has been made: time grows with their number only."""
-        queue: Deque[bytes] = deque(self._waiting)
-        behind: Dict[bytes, List[bytes]] = {}
+        queue: deque[bytes] = deque(self._waiting)
+        behind: dict[bytes, list[bytes]] = {}
         while queue:
             path = queue.popleft()
             entry = self._entry(path)

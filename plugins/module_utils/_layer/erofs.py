@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import Dict, Iterable, Iterator, List, Tuple
+from collections.abc import Iterable, Iterator
 
 BLOCK_BITS = 9
 BLOCK = 1 << BLOCK_BITS
@@ -109,7 +109,7 @@ def superblock(root_nid: int, inodes: int, blocks: int, meta_block: int, incompa
     return (bytes(_SUPER_OFFSET) + packed(checksum)).ljust(HEAD, b"\0")
 
 
-def pack_xattrs(attributes: Dict[bytes, bytes]) -> bytes:
+def pack_xattrs(attributes: dict[bytes, bytes]) -> bytes:
     """A file's attributes, as they stand behind its inode; empty for none.
 
     :raises ValueError: saying what EROFS cannot hold.
@@ -129,10 +129,10 @@ def pack_xattrs(attributes: Dict[bytes, bytes]) -> bytes:
     return body
 
 
-def unpack_xattrs(body: bytes) -> Dict[bytes, bytes]:
+def unpack_xattrs(body: bytes) -> dict[bytes, bytes]:
     """What ``pack_xattrs`` has packed."""
     prefixes = {index: name for name, index in [*_PREFIXES, *_WHOLE.items()]}
-    found: Dict[bytes, bytes] = {}
+    found: dict[bytes, bytes] = {}
     at = len(_XATTR_HEADER)
     while at < len(body):
         length, index, size = _XATTR_ENTRY.unpack_from(body, at)
@@ -148,7 +148,7 @@ def xattr_count(body: bytes) -> int:
     return (len(body) - len(_XATTR_HEADER)) // 4 + 1 if body else 0
 
 
-def _name_index(name: bytes) -> Tuple[int, bytes]:
+def _name_index(name: bytes) -> tuple[int, bytes]:
     if name in _WHOLE:
         return _WHOLE[name], b""
     for prefix, index in _PREFIXES:
@@ -157,13 +157,13 @@ def _name_index(name: bytes) -> Tuple[int, bytes]:
     raise ValueError(f"the attribute {name!r} is of no namespace that an image can hold")
 
 
-def directory_blocks(entries: Iterable[Tuple[bytes, int, int]]) -> Iterator[Tuple[bytes, int]]:
+def directory_blocks(entries: Iterable[tuple[bytes, int, int]]) -> Iterator[tuple[bytes, int]]:
     """The blocks of a directory, and how many bytes of each are used.
 
     :param entries: name, nid and file type of each, sorted by name; "." and ".." among them.
     """
-    heads: List[Tuple[int, int]] = []
-    names: List[bytes] = []
+    heads: list[tuple[int, int]] = []
+    names: list[bytes] = []
     used = 0
     for name, nid, kind in entries:
         need = DIRENT.size + len(name)
@@ -176,7 +176,7 @@ def directory_blocks(entries: Iterable[Tuple[bytes, int, int]]) -> Iterator[Tupl
     yield _directory_block(heads, names)
 
 
-def _directory_block(heads: List[Tuple[int, int]], names: List[bytes]) -> Tuple[bytes, int]:
+def _directory_block(heads: list[tuple[int, int]], names: list[bytes]) -> tuple[bytes, int]:
     at = DIRENT.size * len(heads)
     parts = []
     for (nid, kind), name in zip(heads, names):
@@ -186,7 +186,7 @@ def _directory_block(heads: List[Tuple[int, int]], names: List[bytes]) -> Tuple[
 
 
 @functools.lru_cache(maxsize=1)
-def _crc32c_table() -> List[int]:
+def _crc32c_table() -> list[int]:
     table = []
     for byte in range(256):
         value = byte

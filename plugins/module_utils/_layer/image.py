@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._archive.meter import Meter

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -32,7 +32,7 @@ _CAPABILITY_SIZES = {2: 20, 3: 24}
 """Revision of the capabilities of a file -> their bytes (XATTR_CAPS_SZ_2 and _3)."""
 
 
-def packed_attributes(entry: Entry, more: Optional[Dict[bytes, bytes]] = None) -> Tuple[int, bytes]:
+def packed_attributes(entry: Entry, more: Optional[dict[bytes, bytes]] = None) -> tuple[int, bytes]:
     """The mode that an entry's file has in the end, and its attributes as EROFS holds them.
 
     :param more: attributes beside those of the entry.
@@ -88,7 +88,7 @@ def _access_list_refusal(kind: str, name: str, value: bytes) -> int:
     return 0 if not items or _is_valid(items) else errno.EINVAL
 
 
-def _is_valid(items: List[Tuple[int, int, int]]) -> bool:
+def _is_valid(items: list[tuple[int, int, int]]) -> bool:
     tags = [tag for tag, _bits, _number in items]
     known = (_OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHER)
     if any(tag not in known or bits & ~7 for tag, bits, _number in items) or tags != sorted(tags):
@@ -100,7 +100,7 @@ def _is_valid(items: List[Tuple[int, int, int]]) -> bool:
     return _MASK in tags or not (_USER in tags or _GROUP in tags)
 
 
-def _mode(mode: int, items: List[Tuple[int, int, int]]) -> int:
+def _mode(mode: int, items: list[tuple[int, int, int]]) -> int:
     """What an access list makes of the permission bits."""
     bits = {tag: each for tag, each, _number in items if tag not in (_USER, _GROUP)}
     if not bits:

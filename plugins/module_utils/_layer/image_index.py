@@ -17,7 +17,7 @@ import os
 import stat
 import struct
 import tempfile
-from typing import Callable, Dict, NamedTuple, Tuple
+from typing import Callable, NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import NANOSECONDS, Entry, Extents
 from ansible_collections.strata.overlay.plugins.module_utils._layer.erofs import INODE
@@ -63,12 +63,12 @@ class Index:
     """
 
     def __init__(self, beside: str, on_make: Callable[[], None] = lambda: None) -> None:
-        self.children: Dict[int, Dict[bytes, int]] = {}
+        self.children: dict[int, dict[bytes, int]] = {}
         self._on_make = on_make
         self._inodes = bytearray()
         self._kept = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=beside)  # noqa: SIM115 closed on exit
         self._end = 0
-        self._cached: Tuple[bytes, int] = (b"", ROOT)
+        self._cached: tuple[bytes, int] = (b"", ROOT)
         self.add_directory()
 
     def __enter__(self) -> Index:
@@ -126,7 +126,7 @@ class Index:
         """Names that an inode has."""
         return int(_LINKS.unpack_from(self._inodes, number * INODE.size + _LINKS_AT)[0])
 
-    def _keep(self, xattrs: bytes, rest: bytes) -> Tuple[int, int, int]:
+    def _keep(self, xattrs: bytes, rest: bytes) -> tuple[int, int, int]:
         at = self._end
         self._kept.seek(at)
         self._kept.write(xattrs + rest)

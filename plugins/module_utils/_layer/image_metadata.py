@@ -16,7 +16,8 @@ import os
 import stat
 import struct
 from array import array
-from typing import Callable, Dict, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layer.erofs import (
@@ -66,7 +67,7 @@ class Tail:
         self.end = end
         self._descriptor = descriptor
         self._digest = hashlib.sha256()
-        self._waiting: List[bytes] = []
+        self._waiting: list[bytes] = []
         self._size = 0
         self._wrote = wrote
 
@@ -170,7 +171,7 @@ class _Layout:
             self._index.set_directory(directory, size, start, 2 + len(below))
             pending += reversed(below)
 
-    def _entries(self, names: List[bytes], numbers: Dict[bytes, int]) -> Iterator[Tuple[bytes, int, int]]:
+    def _entries(self, names: list[bytes], numbers: dict[bytes, int]) -> Iterator[tuple[bytes, int, int]]:
         for name in names:
             number = numbers[name]
             yield name, self._nids[number], file_type(self._index.mode(number))
@@ -252,7 +253,7 @@ def _is_inline(node: Node) -> bool:
     return INODE.size + len(node.xattrs) + len(node.rest) <= BLOCK
 
 
-def _addresses(node: Node, extents: List[Tuple[int, int]], bits: int, base: int) -> Iterator[bytes]:
+def _addresses(node: Node, extents: list[tuple[int, int]], bits: int, base: int) -> Iterator[bytes]:
     """The chunk table of a sparse file."""
     step = 1 << bits
     for count, stored in runs(node.size, extents, bits):

@@ -11,7 +11,8 @@ once more behind the archive. The smaller the chunks the less of that, and the l
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Tuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Extents
 from ansible_collections.strata.overlay.plugins.module_utils._layer.erofs import BLOCK, BLOCK_BITS, MAX_CHUNK_BITS
@@ -108,7 +109,7 @@ def pieces(size: int, extents: Extents, bits: int) -> Iterator[Piece]:
         stored += length
 
 
-def _chunks_of(offset: int, length: int, size: int, chunk: int, stored: int) -> Tuple[int, int, int, int]:
+def _chunks_of(offset: int, length: int, size: int, chunk: int, stored: int) -> tuple[int, int, int, int]:
     """The first chunk that an extent touches, the first that lies in the archive as it is, and those behind the last of
     these and behind the last that it touches.
     """

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Callable, Iterable, Set
+from collections.abc import Iterable
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -50,7 +51,7 @@ class ImageWriter(LayerWriter[int]):
         self.sparse = False
         self._index = index
         self._opaque_mark = {opaque_xattr.encode(): b"y"}
-        self._described: Set[int] = set()
+        self._described: set[int] = set()
         """Directories that have attributes already, from a mark or from another name through a link."""
 
     def parent(self, path: bytes) -> int:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from typing import Sequence
+from collections.abc import Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import HANDLE, LISTED
 

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
-
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import show
 
 SOCKETS = "sockets"
@@ -45,8 +43,8 @@ class LeftOut:
     """Collects names, of each kind a few and the number of all."""
 
     def __init__(self) -> None:
-        self._named: Dict[str, Dict[bytes, None]] = {}
-        self._more: Dict[str, int] = {}
+        self._named: dict[str, dict[bytes, None]] = {}
+        self._more: dict[str, int] = {}
 
     def add(self, kind: str, name: bytes) -> None:
         """
@@ -60,7 +58,7 @@ class LeftOut:
         else:
             self._more[kind] = self._more.get(kind, 0) + 1
 
-    def warnings(self) -> Tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """A sentence for each kind, without a full stop."""
         return tuple(self._warning(kind) for kind in _TEXTS if kind in self._named)
 

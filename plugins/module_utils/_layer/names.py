@@ -10,7 +10,7 @@ Sources: OCI image-spec layer.md, "Whiteouts"; moby go-archive (aufs names that 
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -57,13 +57,13 @@ def join(parent: bytes, name: bytes) -> bytes:
     return parent + b"/" + name if parent and name else parent or name
 
 
-def split(path: bytes) -> Tuple[bytes, bytes]:
+def split(path: bytes) -> tuple[bytes, bytes]:
     """A path's directory and its last component; what ``join`` has put together."""
     parent, _slash, name = path.rpartition(b"/")
     return parent, name
 
 
-def components(name: bytes) -> List[bytes]:
+def components(name: bytes) -> list[bytes]:
     """A name's components below the root: a leading slash, doubled slashes and "." say nothing, as for tar.
 
     :raises ValueError: the name is empty, has a ".." or is longer than the kernel takes.
@@ -94,7 +94,7 @@ def place(entry: Entry) -> Place:
         raise StrataError(f"entry {show(entry.name)}: {error}") from error
 
 
-def _marked_place(parents: List[bytes], name: bytes) -> Place:
+def _marked_place(parents: list[bytes], name: bytes) -> Place:
     parent = b"/".join(parents)
     if any(part.startswith(AUFS) for part in parents):
         return Place(parent, name, "ignored")

@@ -16,8 +16,9 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, Entry, header, padding, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -165,7 +166,7 @@ class Directory(NamedTuple):
         """A path for the calls that take no descriptor of a directory. Linux only."""
         return b"/proc/self/fd/%d/%s" % (self.descriptor, base)
 
-    def listed(self) -> List[bytes]:
+    def listed(self) -> list[bytes]:
         """What lies in it, in the order of bytes."""
         return sorted(map(os.fsencode, os.listdir(self.descriptor)))
 
@@ -177,7 +178,7 @@ class TreePacker:
         self, keep_times: bool = False, digest: Digest = _undigested, left_out: Optional[LeftOut] = None
     ) -> None:
         self.left_out = left_out or LeftOut()
-        self._links: Dict[Tuple[int, int], bytes] = {}
+        self._links: dict[tuple[int, int], bytes] = {}
         self._keep_times = keep_times
         self._digest = digest
 
@@ -250,7 +251,7 @@ class TreePacker:
             entry.xattrs = self.xattrs(directory, base)
         return entry
 
-    def xattrs(self, directory: Directory, base: bytes) -> Dict[str, bytes]:
+    def xattrs(self, directory: Directory, base: bytes) -> dict[str, bytes]:
         """The attributes that are packed."""
         place = directory.place(base)
         kept = [name for name in os.listxattr(place, follow_symlinks=False) if _is_kept(name)]

@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from functools import partial
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END, Entry, header, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -46,7 +47,7 @@ _ELSEWHERE = {
 _FUSE_OPAQUES = tuple(map(os.fsencode, FUSE_OPAQUES))
 _ROOT_MODE = 0o755
 
-Stamp = Tuple[int, int, int]
+Stamp = tuple[int, int, int]
 
 
 def pack_content(
@@ -110,7 +111,7 @@ class _ContentPacker(TreePacker):
 
     def names(self, directory: Directory) -> Iterator[bytes]:
         before = _stamp(os.fstat(directory.descriptor))
-        others: List[bytes] = []
+        others: list[bytes] = []
         self.look_at(directory.path or b".", directory.descriptor)
         for base in directory.listed():
             status = directory.status(base)
@@ -150,9 +151,9 @@ class _ContentPacker(TreePacker):
         entry.uid, entry.gid, entry.mtime_ns = status.st_uid, status.st_gid, status.st_mtime_ns
         return entry
 
-    def xattrs(self, directory: Directory, base: bytes) -> Dict[str, bytes]:
+    def xattrs(self, directory: Directory, base: bytes) -> dict[str, bytes]:
         place = directory.place(base)
-        kept: Dict[str, bytes] = {}
+        kept: dict[str, bytes] = {}
         for attribute in sorted(os.listxattr(place, follow_symlinks=False)):
             if attribute.startswith(OVERLAY_PREFIXES):
                 self._check_own(directory.name(base), attribute)

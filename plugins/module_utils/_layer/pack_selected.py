@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Iterator, Optional
+from collections.abc import Iterator
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.writer import END
 from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection

@@ -11,7 +11,7 @@ Source: GNU tar manual, "Controlling Pattern-Matching"; glob(7).
 from __future__ import annotations
 
 import re
-from typing import List, Pattern, Tuple
+from re import Pattern
 
 _NOTHING = "(?!)"
 _CLASSES = {
@@ -63,12 +63,12 @@ def _translated(text: str) -> str:
     return pieces[0] + (f"{middle}.*{pieces[-1]}" if len(pieces) > 1 else "")
 
 
-def _bracket(text: str, at: int) -> Tuple[str, int]:
+def _bracket(text: str, at: int) -> tuple[str, int]:
     """A bracket expression whose "[" is before ``at``, and where the pattern goes on; without an end it is a letter."""
     start = at
     negated = text[at : at + 1] in ("!", "^")
     at += negated
-    found: List[str] = []
+    found: list[str] = []
     known = first = True
     while at < len(text):
         if text[at] == "]" and not first:
@@ -92,7 +92,7 @@ def _bracket(text: str, at: int) -> Tuple[str, int]:
     return re.escape("["), start
 
 
-def _letter(text: str, at: int) -> Tuple[str, int]:
+def _letter(text: str, at: int) -> tuple[str, int]:
     if text[at] == "\\" and at + 1 < len(text):
         at += 1
     return text[at], at + 1

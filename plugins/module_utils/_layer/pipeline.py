@@ -21,8 +21,9 @@ import signal
 import struct
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any, Callable, Deque, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -62,9 +63,9 @@ class Relay:
     def __init__(self, work: Callable[[Iterator[Member]], Any]) -> None:
         self._ring = mmap.mmap(-1, RING)
         self._read = self._known = self._done = 0
-        self._entries: List[Tuple[Any, ...]] = []
-        self._answer: Optional[Tuple[str, Any]] = None
-        self._pipes: List[int] = []
+        self._entries: list[tuple[Any, ...]] = []
+        self._answer: Optional[tuple[str, Any]] = None
+        self._pipes: list[int] = []
         try:
             for _pipe in range(2):
                 self._pipes += os.pipe()
@@ -185,7 +186,7 @@ class _Members:
         self._ring = memoryview(ring)
         self._orders = orders
         self._answers = answers
-        self._waiting: Deque[Tuple[Any, ...]] = deque()
+        self._waiting: deque[tuple[Any, ...]] = deque()
         self._there = self._told = 0
         self._last = False
 
@@ -221,7 +222,7 @@ class _Members:
 
 
 def _serve(
-    work: Callable[[Iterator[Member]], Any], ring: mmap.mmap, orders: int, answers: int, others: Tuple[int, int]
+    work: Callable[[Iterator[Member]], Any], ring: mmap.mmap, orders: int, answers: int, others: tuple[int, int]
 ) -> None:
     """The writer's life. Never returns into the fork."""
     try:

@@ -12,7 +12,7 @@ import by root would take them from it. Inodes are kept as well, for they can be
 from __future__ import annotations
 
 import os
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 

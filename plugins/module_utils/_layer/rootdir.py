@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._layer.metadata import IMPLIED_MODE
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -38,7 +38,7 @@ class RootDirectory:
         :param on_make: called before a directory is made that was missing; may refuse it.
         """
         self.fd = os.open(path, LISTED)
-        self._cached: Optional[Tuple[bytes, int]] = None
+        self._cached: Optional[tuple[bytes, int]] = None
         self._on_make = on_make
         self._has_openat2 = self._try_openat2()
 

@@ -12,8 +12,10 @@ for the same members on any machine. Source: GNU tar, list.c (read_and, decode_h
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Callable, Iterable, Iterator, List, Optional, Pattern, Sequence, Tuple
+from re import Pattern
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
@@ -37,7 +39,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.patterns imp
 _AT_ONCE = 1 << 18
 _ZEROS = bytes(1 << 18)
 
-Piece = Tuple[Entry, Iterator[bytes]]
+Piece = tuple[Entry, Iterator[bytes]]
 """An entry and the bytes of its file, holes too."""
 
 
@@ -197,7 +199,7 @@ def written(members: Iterable[Piece], update: Optional[Callable[[bytes], object]
 
     :param update: given the same stream with fixed times.
     """
-    waiting: List[bytes] = []
+    waiting: list[bytes] = []
     size = 0
     for piece in _pieces(members, update):
         waiting.append(piece)

@@ -20,8 +20,9 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.attributes import is_files
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import file_crc32
@@ -51,7 +52,7 @@ class TreeDigest(NamedTuple):
     size: int
     entries: int
     allocated: int
-    later: Tuple[str, ...]
+    later: tuple[str, ...]
 
 
 def tree_digest(top: str, imported: str = "", checksums: Mapping[int, int] = MappingProxyType({})) -> TreeDigest:
@@ -68,7 +69,7 @@ def tree_digest(top: str, imported: str = "", checksums: Mapping[int, int] = Map
     measure = Measure()
     on_disk = allocated(first)
     size = entries = late_entries = 0
-    late: List[str] = []
+    late: list[str] = []
     for name, path, facts in _walk(top, first.st_dev):
         entries += 1
         total.add(*_text(name, path, facts, checksums))
@@ -99,7 +100,7 @@ class _Total:
         if self._all is not self._files:
             self._all.update(with_all)
 
-    def digests(self) -> Tuple[str, str]:
+    def digests(self) -> tuple[str, str]:
         return self._files.hexdigest(), self._all.hexdigest()
 
 
@@ -123,7 +124,7 @@ class _Level(NamedTuple):
     descriptor: int
 
 
-def _walk(top: str, device: int) -> Iterator[Tuple[str, str, os.stat_result]]:
+def _walk(top: str, device: int) -> Iterator[tuple[str, str, os.stat_result]]:
     """Everything below a directory in the order of names, without what is mounted there: its name, and the path by
     which it can be read now, which is another one where names are as long as paths may be.
     """
@@ -166,7 +167,7 @@ def _leave(level: _Level) -> None:
         os.close(level.descriptor)
 
 
-def _text(name: str, path: str, facts: os.stat_result, checksums: Mapping[int, int]) -> Tuple[bytes, bytes]:
+def _text(name: str, path: str, facts: os.stat_result, checksums: Mapping[int, int]) -> tuple[bytes, bytes]:
     """All that is to be digested of one entry, without and with what is the file system's or the host's."""
     mode, size, device, content = facts.st_mode, facts.st_size, 0, b""
     if stat.S_ISREG(mode):
@@ -190,7 +191,7 @@ def _text(name: str, path: str, facts: os.stat_result, checksums: Mapping[int, i
     return text, b"%d\n" % (3 + len(attributes)) + parts + b"".join([each for _name, each in attributes])
 
 
-def _attributes(path: str) -> List[Tuple[str, bytes]]:
+def _attributes(path: str) -> list[tuple[str, bytes]]:
     """The name of each attribute, and what is digested of it."""
     try:
         names = sorted(os.listxattr(path, follow_symlinks=False))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Callable, Dict, Iterable, Iterator, Optional
+from collections.abc import Iterable, Iterator
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, Extents, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -50,7 +51,7 @@ class TreeWriter(LayerWriter[int]):
         self._root = root
         self._roots_own = _new_files_are_roots(root.fd)
         self._opaque_xattr = opaque_xattr
-        self.checksums: Dict[int, int] = {}
+        self.checksums: dict[int, int] = {}
 
     def parent(self, path: bytes) -> int:
         return self._root.parent(path)

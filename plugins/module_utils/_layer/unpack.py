@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Callable, ContextManager, Iterable, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
@@ -72,7 +74,7 @@ class Unpacked:
     entries: int
     allocated: int = field(default=-1, compare=False)
     digest: str = field(default="", compare=False)
-    left_out: Tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
     archive: int = field(default=0, compare=False)
 
 
@@ -100,7 +102,7 @@ class Walk:
             yield Member(entry, target, position, reader.left, reader.data())
 
     @property
-    def left_out(self) -> Tuple[str, ...]:
+    def left_out(self) -> tuple[str, ...]:
         return self._left_out.warnings()
 
     def _leave_out(self, entry: Entry) -> None:
@@ -148,7 +150,9 @@ def _no_umask() -> Iterator[None]:
         os.umask(before)
 
 
-def writer_apart(directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -> ContextManager[Optional[Relay]]:
+def writer_apart(
+    directory: str, userxattr: bool, limits: Limits = UNLESS_SET
+) -> AbstractContextManager[Optional[Relay]]:
     """Another process that writes what ``unpack`` reads in this one: for large layers, where a core has nothing to do.
 
     It is started before the source is opened: else it would hold what that needs closed, such as the pipe to a program.
@@ -159,7 +163,7 @@ def writer_apart(directory: str, userxattr: bool, limits: Limits = UNLESS_SET) -
     # Loaded when it is needed: most layers are small, or have others beside them.
     from ansible_collections.strata.overlay.plugins.module_utils._layer.pipeline import Relay
 
-    def write(members: Iterator[Member]) -> Tuple[int, str]:
+    def write(members: Iterator[Member]) -> tuple[int, str]:
         meter = Meter(limits)  # this one knows of implied directories
         return _write(_counted(members, meter), directory, userxattr, meter, limits)
 
@@ -223,7 +227,7 @@ def _write(
     meter: Meter,
     limits: Limits,
     failure: Callable[[], Optional[BaseException]] = lambda: None,
-) -> Tuple[int, str]:
+) -> tuple[int, str]:
     """Write all entries; gives the bytes that the tree takes, and its digest.
 
     :param failure: the error that was met when the data was read, if any: it is passed on as it is.

@@ -12,7 +12,8 @@ files below a directory and the image of a file system, give the steps.
 
 from __future__ import annotations
 
-from typing import Callable, Generic, Iterable, Iterator, List, NamedTuple, Set, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Callable, Generic, NamedTuple, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -56,8 +57,8 @@ class LayerWriter(Generic[_Handle]):
         self._keep = keep
         self._directories = directories
         self._late_links = LateLinks(keep)
-        self._whiteouts: Set[bytes] = set()
-        self._opaque: Set[bytes] = set()
+        self._whiteouts: set[bytes] = set()
+        self._opaque: set[bytes] = set()
 
     # What a form gives.
 
@@ -127,7 +128,7 @@ class LayerWriter(Generic[_Handle]):
             else:
                 self.make_node(entry, place)
 
-    def _remember(self, marked: Set[bytes], path: bytes) -> None:
+    def _remember(self, marked: set[bytes], path: bytes) -> None:
         if path not in marked:
             self._keep(_MARK + len(path))
             marked.add(path)
@@ -221,7 +222,7 @@ def refuse_directory(entry: Entry) -> StrataError:
     return StrataError(f"entry {show(entry.name)}: hard link to {show(entry.target)}: that is a directory")
 
 
-def _ancestors(path: bytes) -> List[bytes]:
+def _ancestors(path: bytes) -> list[bytes]:
     """b"a/b/c" -> [b"a", b"a/b"]; not the top, in which overlayfs heeds no opaque mark (measured on Linux 6.18)."""
     parts = path.split(b"/")
     return [b"/".join(parts[:depth]) for depth in range(1, len(parts))]

@@ -17,7 +17,6 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ, READ_FILE
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mount_flags import ATTR_RDONLY
@@ -37,7 +36,7 @@ _ATTEMPTS = 64
 """Others may take the free device that the kernel has named."""
 
 
-def image_tree(path: str) -> Tuple[Tree, str]:
+def image_tree(path: str) -> tuple[Tree, str]:
     """An image as a mount that hangs nowhere yet, and how it was mounted.
 
     :raises OSError: as the kernel says; EPERM in a user namespace, ENODEV where there is no EROFS.

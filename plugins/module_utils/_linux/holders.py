@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.paths import is_inside
 from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line
@@ -27,7 +28,7 @@ class Holder(NamedTuple):
     command: str
     holds: str
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """As modules return it."""
         return self._asdict()
 
@@ -37,7 +38,7 @@ class Holder(NamedTuple):
         return one_line(f"{self.command} {holds} {self.holds}")
 
 
-def holders(path: str) -> List[Holder]:
+def holders(path: str) -> list[Holder]:
     """Everything in this mount namespace that keeps the mount at ``path`` busy; ``path`` without links."""
     here = _namespace("self")
     found = mounts_inside(path)
@@ -49,16 +50,16 @@ def holders(path: str) -> List[Holder]:
     return found
 
 
-def _processes() -> List[int]:
+def _processes() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def holders_of_unmounted(mounted: Set[str]) -> List[Holder]:
+def holders_of_unmounted(mounted: set[str]) -> list[Holder]:
     """Processes that use a tree which is mounted nowhere any more, such as one that was detached while it was open.
 
     :param mounted: the devices (``major:minor``) of all mounts in all namespaces.
     """
-    found: List[Holder] = []
+    found: list[Holder] = []
     for pid in _processes():
         for link in _links(pid):
             target = next(iter(_target(link)), "")
@@ -68,7 +69,7 @@ def holders_of_unmounted(mounted: Set[str]) -> List[Holder]:
     return found
 
 
-def _lies_on_other(link: str, mounted: Set[str]) -> bool:
+def _lies_on_other(link: str, mounted: set[str]) -> bool:
     """Whether it is on a file system without a disk that is none of these."""
     try:
         facts = os.stat(link)
@@ -78,13 +79,13 @@ def _lies_on_other(link: str, mounted: Set[str]) -> bool:
     return (stat.S_ISDIR(facts.st_mode) or stat.S_ISREG(facts.st_mode)) and device[:2] == "0:" and device not in mounted
 
 
-def holders_of_devices(devices: Set[str]) -> List[Holder]:
+def holders_of_devices(devices: set[str]) -> list[Holder]:
     """Processes that use what lies on these devices (``major:minor``), such as overlays that are mounted no more.
 
     Only directories are looked at, and files where all layers and the writable one are of one file system: others show
     another device (overlayfs.rst, "Inode properties").
     """
-    found: List[Holder] = []
+    found: list[Holder] = []
     for pid in _processes() if devices else ():
         held = next((link for link in _links(pid) if _device(link) in devices), None)
         if held is not None:
@@ -100,7 +101,7 @@ def _device(link: str) -> str:
     return f"{os.major(number)}:{os.minor(number)}"
 
 
-def mounts_inside(path: str) -> List[Holder]:
+def mounts_inside(path: str) -> list[Holder]:
     """What is mounted below the mount at ``path``; ``path`` without links."""
     return [
         Holder(0, f"mount of {line.fstype} {line.source}", line.path)
@@ -109,7 +110,7 @@ def mounts_inside(path: str) -> List[Holder]:
     ]
 
 
-def describe_holders(found: List[Holder]) -> str:
+def describe_holders(found: list[Holder]) -> str:
     """Holders in words, the first ten of them."""
     if not found:
         return "something that this host does not show (a swap file, a loop device, a process of another namespace)"
@@ -117,7 +118,7 @@ def describe_holders(found: List[Holder]) -> str:
     return ", ".join(holder.describe() for holder in found[:_MOST_SHOWN]) + rest
 
 
-def busy_message(name: str, path: str, found: List[Holder], again: bool = False) -> str:
+def busy_message(name: str, path: str, found: list[Holder], again: bool = False) -> str:
     """Why a stack was not touched, and what to do.
 
     :param again: its persistent layer is mounted again, so that nobody may keep the old tree.
@@ -157,7 +158,7 @@ def _links(pid: int) -> Iterator[str]:
             yield f"/proc/{pid}/{directory}/{name}"
 
 
-def _target(link: str) -> Tuple[str, ...]:
+def _target(link: str) -> tuple[str, ...]:
     try:
         target = os.readlink(link)
     except OSError:

@@ -16,7 +16,8 @@ import errno
 import functools
 import heapq
 import os
-from typing import IO, Iterable, Iterator, Tuple
+from collections.abc import Iterable, Iterator
+from typing import IO
 from zlib import crc32
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import write_all
@@ -34,7 +35,7 @@ _ONE = 1 << 31
 """x to the power of 0 in the CRC's own order of bits, in which the highest bit is the lowest power."""
 
 
-def data_ranges(descriptor: int, status: os.stat_result) -> Iterator[Tuple[int, int]]:
+def data_ranges(descriptor: int, status: os.stat_result) -> Iterator[tuple[int, int]]:
     """Begin and end of each part of a file that holds data, ascending; the position of the descriptor is changed.
 
     :param status: of the file. Most files have as many blocks as bytes; those are one part, and nothing is asked.

@@ -15,7 +15,8 @@ import json
 import os
 import signal
 import socket
-from typing import Callable, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ
@@ -75,7 +76,7 @@ def mapped_clone(path: str, namespace: int) -> Tree:
     return tree
 
 
-def with_mapped(directories: List[str], uid_map: str, gid_map: str, build: Callable[[], Tree]) -> Tree:
+def with_mapped(directories: list[str], uid_map: str, gid_map: str, build: Callable[[], Tree]) -> Tree:
     """What ``build`` makes where these directories are seen with mapped owners.
 
     It is made in a mount namespace of its own, in which the mapped mounts lie over the directories. So the new tree
@@ -97,7 +98,7 @@ def with_mapped(directories: List[str], uid_map: str, gid_map: str, build: Calla
     return Tree(descriptor)
 
 
-def _build_for(channel: socket.socket, directories: List[str], namespace: int, build: Callable[[], Tree]) -> None:
+def _build_for(channel: socket.socket, directories: list[str], namespace: int, build: Callable[[], Tree]) -> None:
     """In the child: answer with the tree's descriptor, or with what the kernel said."""
     try:
         try:
@@ -118,7 +119,7 @@ def _send(channel: socket.socket, descriptor: int) -> None:
     channel.sendmsg([b"tree"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, bytes(words))])
 
 
-def _receive(channel: socket.socket) -> Tuple[bytes, int]:
+def _receive(channel: socket.socket) -> tuple[bytes, int]:
     """The message, and the descriptor that came with it or -1."""
     size = ctypes.sizeof(ctypes.c_int)
     reply, ancillary, _flags, _address = channel.recvmsg(_LONGEST_MESSAGE, socket.CMSG_SPACE(size))

@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import errno
 import os
-from typing import List, Optional
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mount_flags import (
     ATTR_NOATIME,
@@ -117,7 +117,7 @@ class FsContext:
 
     def messages(self) -> str:
         """What the kernel has written into the context's log, without its class letters, joined by "; "."""
-        lines: List[str] = []
+        lines: list[str] = []
         with contextlib.suppress(OSError):
             while True:
                 lines.append(os.read(self._fd, 4096).decode(errors="replace").strip())

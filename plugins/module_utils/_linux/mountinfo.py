@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Callable, Dict, Iterable, List, Set, Tuple
+from collections.abc import Iterable
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount, split_name
 
@@ -24,13 +25,13 @@ def _unescape(field: str) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match.group(1), 8)]), os.fsencode(field)))
 
 
-def _split(field: str) -> Tuple[str, ...]:
+def _split(field: str) -> tuple[str, ...]:
     """Options are split before their escapes are undone: a comma inside a path is ``\\054`` and must not split."""
     options = field.split(",")
     return tuple(map(_unescape, options) if "\\" in field else options)
 
 
-def parse(table: bytes, near: Callable[[str], bool] = lambda path: True) -> List[Mount]:
+def parse(table: bytes, near: Callable[[str], bool] = lambda path: True) -> list[Mount]:
     """Mounts in the order of the table, the upper of two mounts on one path after the lower.
 
     :param near: whether a mount at a path is of interest; a host may have thousands that are not.
@@ -58,7 +59,7 @@ def parse(table: bytes, near: Callable[[str], bool] = lambda path: True) -> List
     return mounts
 
 
-def read(home: str = "") -> List[Mount]:
+def read(home: str = "") -> list[Mount]:
     """The mounts that this process sees now.
 
     :param home: ``overlay2/`` of a store whose mounts are looked for, see ``named_from``.
@@ -68,12 +69,12 @@ def read(home: str = "") -> List[Mount]:
     return named_from(mounts, home) if home else mounts
 
 
-def named_from(mounts: Iterable[Mount], home: str) -> List[Mount]:
+def named_from(mounts: Iterable[Mount], home: str) -> list[Mount]:
     """Mounts, and in overlays that name parts of a store by another path to it (a bind mount), this path.
 
     :param home: ``overlay2/`` of the store. A file system is asked only about overlays that name another one.
     """
-    same: Dict[str, bool] = {home: False}
+    same: dict[str, bool] = {home: False}
 
     def here(option: str) -> str:
         key, _sep, name = option.partition("=")
@@ -91,13 +92,13 @@ def named_from(mounts: Iterable[Mount], home: str) -> List[Mount]:
     ]
 
 
-def read_near(paths: Iterable[str], directory: str) -> List[Mount]:
+def read_near(paths: Iterable[str], directory: str) -> list[Mount]:
     """Of the mounts that this process sees now, those that lie on these paths, above them, and above or within a
     directory.
 
     :param paths: absolute and without links, as ``directory``.
     """
-    wanted: Set[str] = {"/"}
+    wanted: set[str] = {"/"}
     for path in (*paths, directory):
         above = path
         while above not in wanted:

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 _IN_HOME = re.compile(r"^(/.*)/(l/[A-Z0-9]{26}|[0-9a-f]{64}/(?:volatile/)?(?:diff|work))\Z", re.DOTALL)
 
@@ -24,21 +25,21 @@ class Mount(NamedTuple):
     device: str
     root: str
     path: str
-    options: Tuple[str, ...]
+    options: tuple[str, ...]
     fstype: str
     source: str
-    super_options: Tuple[str, ...]
-    optional: Tuple[str, ...] = ()
+    super_options: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
     @property
     def read_only(self) -> bool:
         return "ro" in self.options or "ro" in self.super_options
 
-    def lowers(self) -> List[str]:
+    def lowers(self) -> list[str]:
         """Lower directories as the mount was given them, top to bottom: ``lowerdir=a:b`` and repeated
         ``lowerdir+=``.
         """
-        found: List[str] = []
+        found: list[str] = []
         for option in self.super_options:
             key, _sep, value = option.partition("=")
             if key == "lowerdir+":
@@ -56,7 +57,7 @@ class Mount(NamedTuple):
         return ""
 
 
-def split_name(name: str) -> Optional[Tuple[str, str]]:
+def split_name(name: str) -> Optional[tuple[str, str]]:
     """The absolute name of a lower, upper or work directory -> ``overlay2/`` of its store, and the name within that;
     None where it cannot be of one.
     """
@@ -64,15 +65,15 @@ def split_name(name: str) -> Optional[Tuple[str, str]]:
     return (match.group(1), match.group(2)) if match else None
 
 
-def by_path(mounts: Sequence[Mount]) -> Dict[str, List[Mount]]:
+def by_path(mounts: Sequence[Mount]) -> dict[str, list[Mount]]:
     """Mount point -> the mounts on it, lowest first."""
-    index: Dict[str, List[Mount]] = {}
+    index: dict[str, list[Mount]] = {}
     for mount in mounts:
         index.setdefault(mount.path, []).append(mount)
     return {path: _from_the_lowest(lines) if len(lines) > 1 else lines for path, lines in index.items()}
 
 
-def _from_the_lowest(lines: List[Mount]) -> List[Mount]:
+def _from_the_lowest(lines: list[Mount]) -> list[Mount]:
     """Mounts on one path in the order in which they lie: each is the parent of the next.
 
     The table is ordered by age, and a mount that was put beneath an older one comes after it.

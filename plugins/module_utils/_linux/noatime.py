@@ -16,8 +16,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from functools import partial
-from typing import Iterator, List, Set, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountapi
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import READ
@@ -59,7 +59,7 @@ def open_noatime(path: str, flags: int) -> int:
         return os.open(path, flags | READ | os.O_NOFOLLOW)
 
 
-def entries(path: str) -> List[str]:
+def entries(path: str) -> list[str]:
     """Names in a directory, sorted; none where there is no such directory."""
     try:
         descriptor = open_noatime(path, os.O_DIRECTORY)
@@ -84,8 +84,8 @@ class Measure:
     """
 
     def __init__(self) -> None:
-        self._seen: Set[Tuple[int, int]] = set()
-        self.missed: List[str] = []
+        self._seen: set[tuple[int, int]] = set()
+        self.missed: list[str] = []
 
     def alone(self, path: str) -> int:
         """Bytes of one file or directory without what is in it; 0 where there is nothing."""

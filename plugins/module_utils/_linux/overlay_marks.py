@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Tuple
 
 OVERLAY_PREFIXES = ("trusted.overlay.", "user.overlay.")
 """With which the names of its own attributes begin, whoever has mounted it."""
@@ -39,7 +38,7 @@ def opaque_xattr(userxattr: bool) -> str:
     return f"{own_prefix(userxattr)}opaque"
 
 
-def opaque_xattrs(userxattr: bool, fuse: bool) -> Tuple[str, ...]:
+def opaque_xattrs(userxattr: bool, fuse: bool) -> tuple[str, ...]:
     """The same of a writable layer, which fuse-overlayfs may have written."""
     return (opaque_xattr(userxattr), FUSE_OPAQUE_XATTR) if fuse else (opaque_xattr(userxattr),)
 

@@ -15,8 +15,9 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Collection, Iterator
 from functools import partial
-from typing import Collection, Iterator, Optional
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls

@@ -18,7 +18,7 @@ import itertools
 import os
 import secrets
 import stat
-from typing import Iterator, List
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -68,7 +68,7 @@ def _remove_directory(parent: int, name: bytes, depth: int) -> None:
     directory = _open_directory(parent, name)
     try:
         if depth < _OPEN_AT_ONCE:
-            failed: List[Exception] = []
+            failed: list[Exception] = []
             below = _unlink_all_files(directory, failed)
             if depth == 0 and len(below) >= _WORTH_SHARING:
                 below = _share(directory, below)
@@ -88,7 +88,7 @@ def _remove_directory(parent: int, name: bytes, depth: int) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
-def _share(directory: int, names: List[bytes]) -> List[bytes]:
+def _share(directory: int, names: list[bytes]) -> list[bytes]:
     """Delete half of many directories here and the other half in a second process; returns those that are still there.
 
     Nothing is said of what keeps them: whoever tries again meets the same.
@@ -115,7 +115,7 @@ def _share(directory: int, names: List[bytes]) -> List[bytes]:
     return [name for name in names if name in left]
 
 
-def _unlink_all_files(directory: int, failed: List[Exception]) -> List[bytes]:
+def _unlink_all_files(directory: int, failed: list[Exception]) -> list[bytes]:
     """Unlink all that is not a directory; returns the directories."""
     with os.scandir(directory) as listing:
         found = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
@@ -142,7 +142,7 @@ def _empty(top: int) -> None:
         os.rmdir(name, dir_fd=top)
 
 
-def _unlink_files(directory: int, top: int, fresh: Iterator[bytes]) -> List[bytes]:
+def _unlink_files(directory: int, top: int, fresh: Iterator[bytes]) -> list[bytes]:
     """Unlink all that is not a directory; move the directories to the top and give their names there."""
     with os.scandir(directory) as listing:
         found = [(os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in listing]

@@ -17,7 +17,7 @@ import grp
 import os
 import pwd
 import stat
-from typing import FrozenSet, List, Sequence
+from collections.abc import Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux.syscalls import in_user_namespace
@@ -43,7 +43,7 @@ def untrusted(path: str, whole: bool = True) -> str:
     :returns: such as "/srv belongs to user deploy (1000)".
     """
     trusted = _trusted()
-    pending: List[str] = [part for part in path.split("/") if part]
+    pending: list[str] = [part for part in path.split("/") if part]
     here, links, shared = "/", 0, False
     fault = _fault("/", os.lstat("/"), trusted, last=whole and not pending)
     while pending and not fault:
@@ -91,7 +91,7 @@ def refuse_untrusted(root: str, parts: Sequence[str]) -> None:
         )
 
 
-def _untrusted_itself(path: str, trusted: FrozenSet[int]) -> str:
+def _untrusted_itself(path: str, trusted: frozenset[int]) -> str:
     try:
         facts = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -101,15 +101,15 @@ def _untrusted_itself(path: str, trusted: FrozenSet[int]) -> str:
     return _fault(path, facts, trusted, last=True)
 
 
-def _trusted() -> FrozenSet[int]:
+def _trusted() -> frozenset[int]:
     return frozenset({0, os.geteuid(), *([_OVERFLOW] if in_user_namespace() else [])})
 
 
-def _fault(path: str, facts: os.stat_result, trusted: FrozenSet[int], last: bool) -> str:
+def _fault(path: str, facts: os.stat_result, trusted: frozenset[int], last: bool) -> str:
     return _belongs(path, facts, trusted) or _open_to(path, facts, last)
 
 
-def _belongs(path: str, facts: os.stat_result, trusted: FrozenSet[int]) -> str:
+def _belongs(path: str, facts: os.stat_result, trusted: frozenset[int]) -> str:
     return "" if facts.st_uid in trusted else f"{path} belongs to user {_user(facts.st_uid)}"
 
 

@@ -20,7 +20,8 @@ import os
 import pwd
 import shutil
 import subprocess
-from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
+from collections.abc import Iterator
+from typing import NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
@@ -76,7 +77,7 @@ def refuse_foreign(root: str) -> None:
         )
 
 
-def lasting_environment() -> Dict[str, str]:
+def lasting_environment() -> dict[str, str]:
     """The environment of a program that goes on after a run, and keeps the namespaces too, if this process is in such.
 
     Nothing else of the run's own is in it: a play's ``environment`` may hold what nobody shall find there months later.
@@ -86,7 +87,7 @@ def lasting_environment() -> Dict[str, str]:
     return {**kept, "PATH": os.environ.get("PATH", os.defpath)}
 
 
-def _mark() -> Dict[str, str]:
+def _mark() -> dict[str, str]:
     name, _equals, value = _MARK.rstrip(b"\0").decode().partition("=")
     return {name: value}
 
@@ -161,7 +162,7 @@ def _make(user: str) -> None:
     syscalls.mount("", "/", None, mount_flags.MS_SLAVE | _MS_REC)
 
 
-def _map(program: str, table: str, user: str, uid: int, own: int) -> List[str]:
+def _map(program: str, table: str, user: str, uid: int, own: int) -> list[str]:
     """The call that maps this user's id to 0, and the ids that are set aside for the user to 1 and those after it."""
     path = shutil.which(program)
     if path is None:
@@ -179,9 +180,9 @@ def _map(program: str, table: str, user: str, uid: int, own: int) -> List[str]:
     return [path, str(os.getpid()), "0", str(own), "1", "1", str(first), str(count)]
 
 
-def _range(table: str, user: str, uid: int) -> Optional[Tuple[int, int]]:
+def _range(table: str, user: str, uid: int) -> Optional[tuple[int, int]]:
     """The longest range of a user: first id, and how many there are."""
-    found: List[Tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     with contextlib.suppress(FileNotFoundError), open(table, encoding="utf-8", errors="replace") as stream:
         for line in stream:
             owner, _colon, numbers = line.strip().partition(":")
@@ -191,7 +192,7 @@ def _range(table: str, user: str, uid: int) -> Optional[Tuple[int, int]]:
     return max(found, key=lambda item: item[1], default=None)
 
 
-def _write_maps(reading: int, maps: List[List[str]]) -> NoReturn:
+def _write_maps(reading: int, maps: list[list[str]]) -> NoReturn:
     status = 1
     try:
         if os.read(reading, 1) == b"1":

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Callable, Iterator, List, NamedTuple, Tuple
+from collections.abc import Iterator
+from typing import Callable, NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED
 
@@ -47,7 +48,7 @@ class _Level:
         self.descriptor = descriptor
         self.name = name
         self.identity = _identity(descriptor)
-        self.below: List[str] = []
+        self.below: list[str] = []
 
 
 def walk(top: int, unread: Unread, mounts: bool = False) -> Iterator[Item]:
@@ -86,7 +87,7 @@ def walk(top: int, unread: Unread, mounts: bool = False) -> Iterator[Item]:
                 os.close(level.descriptor)
 
 
-def _list(levels: List[_Level], device: int, unread: Unread) -> Iterator[Item]:
+def _list(levels: list[_Level], device: int, unread: Unread) -> Iterator[Item]:
     """What lies in the last of the levels."""
     level = levels[-1]
     try:
@@ -111,7 +112,7 @@ def _list(levels: List[_Level], device: int, unread: Unread) -> Iterator[Item]:
     level.below.reverse()
 
 
-def _enter(levels: List[_Level], name: str, unread: Unread) -> int:
+def _enter(levels: list[_Level], name: str, unread: Unread) -> int:
     """A descriptor of a directory in the last of the levels, -1 where it cannot be entered."""
     try:
         return open_directory(name, levels[-1].descriptor)
@@ -130,7 +131,7 @@ def open_directory(name: str, directory: int) -> int:
         return os.open(name, LISTED, dir_fd=directory)
 
 
-def _leave(levels: List[_Level], unread: Unread) -> None:
+def _leave(levels: list[_Level], unread: Unread) -> None:
     """Go back up, to the next level that can still be reached."""
     left = levels.pop().descriptor
     while levels and levels[-1].descriptor < 0:
@@ -162,7 +163,7 @@ def _step_up(directory: int, level: _Level) -> int:
     return -1
 
 
-def _from_above(levels: List[_Level]) -> int:
+def _from_above(levels: list[_Level]) -> int:
     """The last of the levels once more, from the last one above it that is open; -1 where that is another one now."""
     start = max(number for number, level in enumerate(levels) if level.descriptor >= 0)
     here = os.dup(levels[start].descriptor)
@@ -180,16 +181,16 @@ def _from_above(levels: List[_Level]) -> int:
     return here
 
 
-def _identity(descriptor: int) -> Tuple[int, int]:
+def _identity(descriptor: int) -> tuple[int, int]:
     facts = os.fstat(descriptor)
     return facts.st_dev, facts.st_ino
 
 
-def _names(levels: List[_Level]) -> List[str]:
+def _names(levels: list[_Level]) -> list[str]:
     return [level.name for level in levels[1:]]
 
 
-def shown_path(names: List[str]) -> str:
+def shown_path(names: list[str]) -> str:
     """A path for a message: the middle of a very long one is left out."""
     path = "/".join(names)
     if len(path) <= 3 * _SHOWN:

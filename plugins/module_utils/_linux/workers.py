@@ -20,8 +20,9 @@ import selectors
 import signal
 import time
 import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence
+from typing import Any, Callable, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -85,7 +86,7 @@ def run_jobs(
     report: Optional[Report] = None,
     processes: Optional[int] = None,
     meanwhile: Optional[Callable[[], object]] = None,
-) -> List[Any]:
+) -> list[Any]:
     """Do all jobs and give their results in the order of the jobs. The longest begin first.
 
     Where the kernel or a policy refuses processes, the jobs are done in this one, in the order given.
@@ -204,9 +205,9 @@ class _Pool:
     def __init__(self, jobs: Sequence[Job], board: _Board) -> None:
         self._jobs = jobs
         self._board = board
-        self._workers: List[_Worker] = []
+        self._workers: list[_Worker] = []
         self._waiting = sorted(range(len(jobs)), key=lambda index: -(jobs[index].effort or jobs[index].size))
-        self._results: Dict[int, Any] = {}
+        self._results: dict[int, Any] = {}
 
     def start(self, count: int) -> bool:
         """Fork so many workers, or as many as can be had; False where that is none."""
@@ -217,7 +218,7 @@ class _Pool:
                 break
         return bool(self._workers)
 
-    def run(self, meanwhile: Optional[Callable[[], object]]) -> List[Any]:
+    def run(self, meanwhile: Optional[Callable[[], object]]) -> list[Any]:
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.results, selectors.EVENT_READ, worker)
@@ -335,7 +336,7 @@ def _serve(jobs: Sequence[Job], board: _Board, orders: int, results: int, parent
         os._exit(0)
 
 
-def _answer(job: Job, index: int, board: _Board) -> Dict[str, Any]:
+def _answer(job: Job, index: int, board: _Board) -> dict[str, Any]:
     try:
         return {"result": job.work(lambda done: board.set(index, done))}
     except StrataError as error:

@@ -18,7 +18,7 @@ import errno
 import os
 import shutil
 import subprocess
-from typing import Iterator, List
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -120,7 +120,7 @@ def _options(request: MountRequest) -> str:
     return ",".join(options)
 
 
-def _run(command: List[str], home: str, device: int) -> str:
+def _run(command: list[str], home: str, device: int) -> str:
     """Run a program that goes on in the background; its words where it does not, "" where all is well."""
     done = subprocess.run(
         command,

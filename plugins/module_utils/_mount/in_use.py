@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Set
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,6 @@ class InMounts:
     :ivar links: short links.
     """
 
-    contents: Set[str]
-    layers: Set[str]
-    links: Set[str]
+    contents: set[str]
+    layers: set[str]
+    links: set[str]

@@ -13,8 +13,8 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.mount_options import MountStyle
@@ -93,9 +93,8 @@ class Mounter:
         if not self._abilities.beneath:
             return self._replace(before, record, path, count, "")
         request = mount_request(self._store.home, record)
-        with self._writable_layer(record), overlay_module.build(
-            request, self._scratch_directory(), self._abilities
-        ) as tree:
+        scratch = self._scratch_directory()
+        with self._writable_layer(record), overlay_module.build(request, scratch, self._abilities) as tree:
             for _covering in range(count - 1):
                 syscalls.umount(path, syscalls.MNT_DETACH)
             try:

@@ -14,8 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import AbstractSet, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo as mountinfo_module
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -37,7 +39,7 @@ class Namespace:
     """
 
     root: str
-    mounts: Tuple[Mount, ...]
+    mounts: tuple[Mount, ...]
     name: str = ""
     pid: int = 0
 
@@ -46,8 +48,8 @@ class Namespace:
 class Everywhere:
     """All namespaces, and in words those that could not be read."""
 
-    namespaces: Tuple[Namespace, ...]
-    unreadable: Tuple[str, ...]
+    namespaces: tuple[Namespace, ...]
+    unreadable: tuple[str, ...]
 
 
 def mounts_everywhere(needles: Sequence[str] = ()) -> Everywhere:
@@ -69,17 +71,17 @@ def mounts_everywhere(needles: Sequence[str] = ()) -> Everywhere:
     return Everywhere(tuple(namespaces), tuple(unreadable))
 
 
-def _parsed(table: bytes, markers: Sequence[bytes]) -> Tuple[Mount, ...]:
+def _parsed(table: bytes, markers: Sequence[bytes]) -> tuple[Mount, ...]:
     wanted = not markers or any(word in table for word in markers)
     return tuple(mountinfo_module.parse(table)) if wanted else ()
 
 
-def processes_in(namespace: str) -> List[int]:
+def processes_in(namespace: str) -> list[int]:
     """The processes that live in a mount namespace now."""
     return [int(pid) for pid in _processes() if namespace_of(pid) == namespace]
 
 
-def _processes() -> List[str]:
+def _processes() -> list[str]:
     return sorted((name for name in os.listdir("/proc") if name.isdigit()), key=int)
 
 
@@ -91,13 +93,13 @@ def namespace_of(pid: str) -> str:
         return ""
 
 
-def _tables_of_processes() -> Tuple[Dict[bytes, Tuple[str, str]], Set[str], List[str]]:
+def _tables_of_processes() -> tuple[dict[bytes, tuple[str, str]], set[str], list[str]]:
     """Every different table, with a process that has it and the name of its namespace; the names of all namespaces that
     were read; and who cannot be read, in words.
     """
-    tables: Dict[bytes, Tuple[str, str]] = {}
-    seen: Set[Tuple[str, int, int]] = set()
-    unreadable: List[str] = []
+    tables: dict[bytes, tuple[str, str]] = {}
+    seen: set[tuple[str, int, int]] = set()
+    unreadable: list[str] = []
     for pid in _processes():
         key = _view_of(pid)
         if key in seen:
@@ -115,7 +117,7 @@ def _tables_of_processes() -> Tuple[Dict[bytes, Tuple[str, str]], Set[str], List
     return tables, {name for name, _device, _inode in seen}, unreadable
 
 
-def _view_of(pid: str) -> Optional[Tuple[str, int, int]]:
+def _view_of(pid: str) -> Optional[tuple[str, int, int]]:
     """What a process's mount table depends on; None where that is not for us to see."""
     try:
         root = os.stat(f"/proc/{pid}/root")
@@ -124,9 +126,9 @@ def _view_of(pid: str) -> Optional[Tuple[str, int, int]]:
         return None
 
 
-def _pinned(namespaces: Sequence[Namespace], known: Set[str]) -> Dict[str, str]:
+def _pinned(namespaces: Sequence[Namespace], known: set[str]) -> dict[str, str]:
     """Files that keep namespaces alive in which no process lives, by the names of these."""
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for namespace in namespaces:
         for mount in namespace.mounts:
             if mount.fstype == "nsfs" and _PINNED.match(mount.root) and mount.root not in known:
@@ -201,7 +203,7 @@ class SameDirectory:
     def __init__(self, namespace_root: str, home: str, known: bool) -> None:
         self._root = namespace_root
         self._home = home
-        self._known: Dict[str, bool] = {home: True} if known else {}
+        self._known: dict[str, bool] = {home: True} if known else {}
 
     def ended(self) -> bool:
         """Whether nobody is left in that namespace by whom its paths could be followed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import FrozenSet, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.syscalls import in_user_namespace
 from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import PathFacts
@@ -49,7 +49,7 @@ def has_entries(path: str) -> bool:
         return next(iter(entries), None) is not None
 
 
-def open_parent(path: str) -> Tuple[str, str]:
+def open_parent(path: str) -> tuple[str, str]:
     """What on the way to a path someone other than root (or this user, in a user namespace) could change, to lead it
     elsewhere: the first symbolic link, else the first directory; "" where there is none.
     """
@@ -100,8 +100,8 @@ def open_file(path: str) -> str:
 class Trusted(NamedTuple):
     """Numbers of users and groups who may own what is on the way to a mount."""
 
-    users: FrozenSet[int]
-    groups: FrozenSet[int]
+    users: frozenset[int]
+    groups: frozenset[int]
 
 
 def trusted() -> Trusted:

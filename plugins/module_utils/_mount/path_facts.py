@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount
 
@@ -41,13 +42,13 @@ def foreign_over(label: str, path: str, foreign: Mount) -> str:
 
 def path_problems(
     label: str, path: str, cover: bool, facts: PathFacts, mounts: Sequence[Mount], ours: Sequence[Mount]
-) -> List[str]:
+) -> list[str]:
     """Everything that speaks against mounting a stack at its path. Pure.
 
     :param mounts: the mounts at the path, lowest first; ``ours`` are those among them that show layers of the store.
     """
     prefix = f"{label}: option 'path': "
-    errors: List[str] = []
+    errors: list[str] = []
     if facts.unsafe:
         errors.append(
             f"{prefix}on the way to {path}, {facts.unsafe} is a symbolic link that someone other than root could "

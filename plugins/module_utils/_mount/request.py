@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import List, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._common.paths import is_inside
@@ -45,7 +45,7 @@ class MountRequest(Value):
     """
 
     home: str
-    lowers: Tuple[str, ...]
+    lowers: tuple[str, ...]
     upper: str
     work: str
     short_upper: str
@@ -108,7 +108,7 @@ def shown_content(root: str, record: StackRecord) -> str:
     return f"{root}/content/sha256/{hex_of(record.shown[0])}"
 
 
-def root_on_device(mounts: Sequence[Mount], path: str) -> Tuple[str, str]:
+def root_on_device(mounts: Sequence[Mount], path: str) -> tuple[str, str]:
     """Device and path within it of a directory, as a bind mount of it shows them in mountinfo."""
     # Hosts with a thousand mounts are asked this for every stack: the cheap half of the question goes first.
     above = [m for m in mounts if path.startswith(m.path) and is_inside(path, m.path)]
@@ -125,7 +125,7 @@ def _absolute(home: str, name: str) -> str:
     return os.path.normpath(os.path.join(home, name))
 
 
-def path_in_store(place: Tuple[str, str], device: str, root: str) -> str:
+def path_in_store(place: tuple[str, str], device: str, root: str) -> str:
     """Path within the store of something on a device; "" where it is not in the store.
 
     :param place: ``root_on_device`` of the store.
@@ -133,7 +133,7 @@ def path_in_store(place: Tuple[str, str], device: str, root: str) -> str:
     return os.path.relpath(root, place[1]) if device == place[0] and is_inside(root, place[1]) else ""
 
 
-def shows_file_system_of(place: Tuple[str, str], mount: Mount) -> bool:
+def shows_file_system_of(place: tuple[str, str], mount: Mount) -> bool:
     """Whether a mount is one of the file system that a store lies on, whatever its type: a bind. Where that is an
     overlay itself, as in a container, its options say nothing of the store's layers.
 
@@ -142,12 +142,12 @@ def shows_file_system_of(place: Tuple[str, str], mount: Mount) -> bool:
     return bool(place[0]) and mount.device == place[0]
 
 
-def driver_at(mount: Mount, place: Tuple[str, str]) -> str:
+def driver_at(mount: Mount, place: tuple[str, str]) -> str:
     """The driver that shows several layers of a store as one at a mount of it; "" for a bind of one directory."""
     return "" if shows_file_system_of(place, mount) else union_driver(mount)
 
 
-def is_of_store(mount: Mount, home: str, place: Tuple[str, str]) -> bool:
+def is_of_store(mount: Mount, home: str, place: tuple[str, str]) -> bool:
     """Whether a mount shows layers of this store: a union of them, or a bind of a content or of a writable layer that
     is a whole tree.
 
@@ -163,7 +163,7 @@ def is_of_store(mount: Mount, home: str, place: Tuple[str, str]) -> bool:
     return (parts[:2] == ["content", "sha256"] and len(parts) > 2) or (parts[0] == "overlay2" and parts[2:] == ["diff"])
 
 
-def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
+def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> list[Mount]:
     """The mounts of a store at a path, lowest first.
 
     :param path: without links, as the mount table has it.
@@ -178,7 +178,7 @@ def of_store_at(mounts: Sequence[Mount], path: str, root: str) -> List[Mount]:
     return [line for line in lines if is_of_store(line, f"{root}/overlay2", place)]
 
 
-def mismatch(mount: Mount, request: MountRequest, bind_root: Tuple[str, str]) -> str:
+def mismatch(mount: Mount, request: MountRequest, bind_root: tuple[str, str]) -> str:
     """What is otherwise on a mount than it was asked for, in words: layers in order, upper, whether it can be written,
     its flags; "" when it is right. Options that the kernel adds by itself are not looked at.
 
@@ -245,7 +245,7 @@ def own_volatile(mount: Mount, home: str, record: StackRecord) -> bool:
     return _absolute(home, upper) in names
 
 
-def only_memory(mount: Mount, home: str, record: StackRecord, place: Tuple[str, str]) -> bool:
+def only_memory(mount: Mount, home: str, record: StackRecord, place: tuple[str, str]) -> bool:
     """Whether a mount writes nowhere, or into a volatile layer: this record's, or one that a killed run left.
 
     :param place: ``root_on_device`` of the store.

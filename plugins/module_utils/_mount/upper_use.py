@@ -17,7 +17,8 @@ import errno
 import fcntl
 import os
 import time
-from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import link_id
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import BusyError
@@ -79,12 +80,12 @@ def look_everywhere(stack_ids: Iterable[str]) -> Everywhere:
     return mounts_everywhere(names)
 
 
-def uses(everywhere: Everywhere, root: str, stack_id: str) -> List[Use]:
+def uses(everywhere: Everywhere, root: str, stack_id: str) -> list[Use]:
     """Every mount that writes into a persistent layer, or shows it as it is, each once.
 
     :param root: the store's directory.
     """
-    found: Dict[int, Use] = {}
+    found: dict[int, Use] = {}
     place = root_on_device(mountinfo.read(), root)
     for namespace in everywhere.namespaces:
         same = SameDirectory(namespace.root, f"{root}/overlay2", known=True)
@@ -94,7 +95,7 @@ def uses(everywhere: Everywhere, root: str, stack_id: str) -> List[Use]:
     return list(found.values())
 
 
-def _writes_into(mount: Mount, stack_id: str, same: SameDirectory, place: Tuple[str, str]) -> bool:
+def _writes_into(mount: Mount, stack_id: str, same: SameDirectory, place: tuple[str, str]) -> bool:
     if mount.fstype == "overlay":
         path = path_of_name(mount.option("upperdir"), same)
         return path.split("/")[:2] == ["overlay2", stack_id] or path == f"overlay2/l/{link_id(stack_id)}"
@@ -104,7 +105,7 @@ def _writes_into(mount: Mount, stack_id: str, same: SameDirectory, place: Tuple[
     return path_in_store(place, mount.device, mount.root).split("/")[:3] == ["overlay2", stack_id, "diff"]
 
 
-def remaining(everywhere: Everywhere, found: Sequence[Use], path: str) -> List[Use]:
+def remaining(everywhere: Everywhere, found: Sequence[Use], path: str) -> list[Use]:
     """Those that are still there when what is mounted at a path of this mount namespace has been unmounted.
 
     An unmount takes with it what came by propagation from the mount point: the same place in every mount that is shared
@@ -124,7 +125,7 @@ def remaining(everywhere: Everywhere, found: Sequence[Use], path: str) -> List[U
     return [use for use in found if use.mount.mount_id not in gone]
 
 
-def _receiving(mounts: Collection[Mount], parent: Optional[Mount]) -> Set[str]:
+def _receiving(mounts: Collection[Mount], parent: Optional[Mount]) -> set[str]:
     """The peer groups that an unmount below a mount reaches: its own, and those of its slaves and theirs."""
     groups = {_field(parent, "shared")} - {""} if parent else set()
     while True:
@@ -134,7 +135,7 @@ def _receiving(mounts: Collection[Mount], parent: Optional[Mount]) -> Set[str]:
         groups |= more
 
 
-def _peers(mount: Mount) -> Set[str]:
+def _peers(mount: Mount) -> set[str]:
     return {_field(mount, "shared"), _field(mount, "master")} - {""}
 
 
@@ -142,7 +143,7 @@ def _field(mount: Mount, name: str) -> str:
     return next((text.partition(":")[2] for text in mount.optional if text.startswith(f"{name}:")), "")
 
 
-def _spot(mount: Mount, parent: Mount) -> Tuple[str, str]:
+def _spot(mount: Mount, parent: Mount) -> tuple[str, str]:
     """Where a mount hangs: device and directory of the file system around it."""
     return parent.device, os.path.normpath(os.path.join(parent.root, os.path.relpath(mount.path, parent.path)))
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of
 from ansible_collections.strata.overlay.plugins.module_utils._layer.layer_directories import (
@@ -54,7 +55,7 @@ class Shadowed(NamedTuple):
     :ivar unknown: why it could not be found out, "" where it was.
     """
 
-    paths: Tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     more: bool = False
     unknown: str = ""
 
@@ -78,8 +79,8 @@ class _Place(NamedTuple):
 
     path: str
     shadow: bool
-    old: Tuple[int, ...]
-    new: Tuple[int, ...]
+    old: tuple[int, ...]
+    new: tuple[int, ...]
 
 
 class _Entry(NamedTuple):
@@ -92,7 +93,7 @@ class _Entry(NamedTuple):
     facts: os.stat_result
     directory: int
     layer: int
-    layers: Tuple[int, ...] = ()
+    layers: tuple[int, ...] = ()
 
 
 def shadowed_paths(
@@ -143,7 +144,7 @@ class _Search:
         self._opaque = (opaque_xattr(userxattr),)
         self._upper_opaque = opaque_xattrs(userxattr, fuse)
         self._fuse = fuse
-        self._found: Dict[str, None] = {}
+        self._found: dict[str, None] = {}
         self._looks = _MOST_LOOKS
         self._bytes = _MOST_BYTES
 
@@ -159,7 +160,7 @@ class _Search:
         return len(self._found) > MOST_PATHS or self._looks < 0
 
     def _look_into(self, place: _Place) -> None:
-        opened: Dict[int, int] = {}
+        opened: dict[int, int] = {}
         upper = -1
         try:
             for number in dict.fromkeys((*place.old, *place.new)):
@@ -183,7 +184,7 @@ class _Search:
             for descriptor in (*opened.values(), *([upper] if upper >= 0 else [])):
                 os.close(descriptor)
 
-    def _look_at(self, place: _Place, name: str, upper: int, opened: Dict[int, int]) -> None:
+    def _look_at(self, place: _Place, name: str, upper: int, opened: dict[int, int]) -> None:
         shadow = True
         if not place.shadow:
             try:
@@ -205,10 +206,10 @@ class _Search:
         if any(layers):
             self._waiting.append(_Place(path, shadow, layers[0], layers[1]))
 
-    def _shown(self, layers: Sequence[int], name: str, opened: Dict[int, int]) -> Optional[_Entry]:
+    def _shown(self, layers: Sequence[int], name: str, opened: dict[int, int]) -> Optional[_Entry]:
         """What a chain has by a name in the directory that is open."""
         first: Optional[_Entry] = None
-        contributing: List[int] = []
+        contributing: list[int] = []
         for index, number in enumerate(layers):
             try:
                 facts = os.stat(name, dir_fd=opened[number], follow_symlinks=False)

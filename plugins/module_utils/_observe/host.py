@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.facts import observe_boot
 from ansible_collections.strata.overlay.plugins.module_utils._linux.init_system import has_systemd
@@ -27,7 +28,7 @@ def observe_host(store: Store, desired: Desired, mounts: Sequence[Mount]) -> Hos
     services = [service.unit for stack in desired.stacks for service in stack.spec.services]
     services += [service.unit for group in desired.dropped_services.values() for service in group]
     found = ((stack.spec.name, store.change_record(stack.spec.name)) for stack in desired.stacks)
-    changes: Dict[str, ChangeRecord] = {name: change for name, change in found if change is not None}
+    changes: dict[str, ChangeRecord] = {name: change for name, change in found if change is not None}
     return HostFacts(
         systemd=systemd,
         units=_states(services) if systemd and services else {},
@@ -36,7 +37,7 @@ def observe_host(store: Store, desired: Desired, mounts: Sequence[Mount]) -> Hos
     )
 
 
-def _states(services: List[str]) -> Mapping[str, UnitState]:
+def _states(services: list[str]) -> Mapping[str, UnitState]:
     # Loaded when it is needed: many definitions name no services.
     from ansible_collections.strata.overlay.plugins.module_utils._services.systemd import Systemd
 

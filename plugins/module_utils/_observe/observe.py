@@ -9,17 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     Optional,
-    Sequence,
-    Set,
-    Tuple,
 )
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
@@ -125,7 +118,7 @@ def _image_faults(store: Store, desired: Desired, known: Known) -> Mapping[str, 
     return _faults({name: inspect_image(store, desired.names[name], known.names) for name in desired.images})
 
 
-def _contents_being_removed(store: Store) -> Set[str]:
+def _contents_being_removed(store: Store) -> set[str]:
     """Contents that a prune has removed, though it has not come to moving them away yet."""
     if not store.removal_journals():
         return set()
@@ -146,7 +139,7 @@ def _writable_fault(store: Store, record: StackRecord) -> Optional[str]:
     return fault
 
 
-def _tops(desired: Desired) -> Iterator[Tuple[str, Tuple[int, int, int]]]:
+def _tops(desired: Desired) -> Iterator[tuple[str, tuple[int, int, int]]]:
     for stack in desired.stacks:
         if stack.spec.style.sets_top and os.path.isdir(stack.spec.path):
             facts = os.stat(stack.spec.path)
@@ -170,8 +163,8 @@ def _idmap_fault(store: Store, desired: Desired) -> str:
 
 
 def _shadowed(
-    store: Store, desired: Desired, known: Known, written: Set[str], workspace: str
-) -> Iterator[Tuple[str, Shadowed]]:
+    store: Store, desired: Desired, known: Known, written: set[str], workspace: str
+) -> Iterator[tuple[str, Shadowed]]:
     """Of the stacks whose layers change below a persistent layer that holds anything and stays."""
     for stack in () if desired.stage else desired.stacks:
         record = known.stacks.get(stack.spec.name) if stack.spec.name in written else None
@@ -190,15 +183,15 @@ def _is_written(store: Store, record: StackRecord) -> bool:
     return record.writable == "persistent" and os.path.isdir(upper) and has_entries(upper)
 
 
-def _distinct_links(chains: Iterable[Sequence[str]]) -> List[LayerLink]:
-    found: Dict[str, LayerLink] = {}
+def _distinct_links(chains: Iterable[Sequence[str]]) -> list[LayerLink]:
+    found: dict[str, LayerLink] = {}
     for diff_ids in set(chains):
         for link in layer_links(diff_ids):
             found[link.chain_id] = link
     return list(found.values())
 
 
-def _needing_size(links: Sequence[LayerLink], store: Store) -> Set[str]:
+def _needing_size(links: Sequence[LayerLink], store: Store) -> set[str]:
     return {link.diff_id for link in links if not os.path.isdir(store.layerdb(link.chain_id))}
 
 
@@ -207,5 +200,5 @@ def _size(store: Store, diff_id: str) -> int:
     return record.size if record else 0
 
 
-def _faults(inspected: Mapping[str, Optional[str]]) -> Dict[str, str]:
+def _faults(inspected: Mapping[str, Optional[str]]) -> dict[str, str]:
     return {key: fault for key, fault in inspected.items() if fault is not None}

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.entries import (
     boot_changes,
@@ -28,16 +28,16 @@ class BootPlan(NamedTuple):
     comes last, when the stack is there and well.
     """
 
-    removals: Tuple[Step, ...]
-    writes: Tuple[Step, ...]
-    errors: Tuple[str, ...]
+    removals: tuple[Step, ...]
+    writes: tuple[Step, ...]
+    errors: tuple[str, ...]
 
 
 def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
     """Every stack of the definition, and what stacks that have gone left behind."""
     facts = observed.host.boot
-    wanted: Dict[str, BootEntry] = {}
-    errors: List[str] = []
+    wanted: dict[str, BootEntry] = {}
+    errors: list[str] = []
     for stack in desired.stacks:
         spec = stack.spec
         # Where no helper could mount it at boot there is nothing to write, and no mistake either.
@@ -62,7 +62,7 @@ def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
     )
 
 
-def _two_at_one_path(label: str, path: str, entry: BootEntry, observed: Observed) -> List[str]:
+def _two_at_one_path(label: str, path: str, entry: BootEntry, observed: Observed) -> list[str]:
     """systemd has one mount unit for one path: a stack that covers another file system cannot have its own."""
     ours = of_store_at(observed.mounts, path, observed.root) if observed.exists else []
     others = [mount for mount in observed.mounts_of(path) if mount not in ours]

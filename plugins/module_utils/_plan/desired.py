@@ -9,9 +9,10 @@ DiffIDs. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits, least_reserve
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import copy_id, is_whole, shown_chain
@@ -38,7 +39,7 @@ class Known(NamedTuple):
 
     names: Mapping[str, NameRecord]
     stacks: Mapping[str, StackRecord]
-    detached_uppers: Tuple[StackRecord, ...] = ()
+    detached_uppers: tuple[StackRecord, ...] = ()
 
 
 class DesiredStack(NamedTuple):
@@ -50,15 +51,15 @@ class DesiredStack(NamedTuple):
     """
 
     spec: StackSpec
-    diff_ids: Tuple[str, ...]
-    layers: Tuple[str, ...]
+    diff_ids: tuple[str, ...]
+    layers: tuple[str, ...]
     back_to: int = 0
     driver: str = "overlay"
     driver_reason: str = ""
     limits: Limits = UNLESS_SET
 
     @property
-    def shown(self) -> Tuple[str, ...]:
+    def shown(self) -> tuple[str, ...]:
         """The chain that is mounted, see ``shown_chain``."""
         return shown_chain(self.driver, self.spec.writable, self.diff_ids)
 
@@ -90,16 +91,16 @@ class Desired(NamedTuple):
     """
 
     names: Mapping[str, NameRecord]
-    dropped_names: Tuple[str, ...]
-    stacks: Tuple[DesiredStack, ...]
+    dropped_names: tuple[str, ...]
+    stacks: tuple[DesiredStack, ...]
     dropped_stacks: Mapping[str, bool]
     origins: Mapping[str, Origin]
     images: Mapping[str, ImageOrigin] = MappingProxyType({})
-    dropped_services: Mapping[str, Tuple[Service, ...]] = MappingProxyType({})
+    dropped_services: Mapping[str, tuple[Service, ...]] = MappingProxyType({})
     stage: bool = False
-    returning: FrozenSet[str] = frozenset()
+    returning: frozenset[str] = frozenset()
 
-    def chains(self) -> List[Tuple[str, ...]]:
+    def chains(self) -> list[tuple[str, ...]]:
         """Every chain whose layers have to be there: of the stacks, and of the images, which Docker wants whole."""
         named = [record.diff_ids for record in self.names.values() if record.image_id]
         stacks = [chain for stack in self.stacks for chain in (stack.diff_ids, stack.shown)]
@@ -114,7 +115,7 @@ def desire(
     definition: Definition,
     origins: Mapping[str, Origin],
     known: Known,
-    errors: List[str],
+    errors: list[str],
     images: Optional[Mapping[str, ImageOrigin]] = None,
     drivers: Optional[Drivers] = None,
 ) -> Desired:
@@ -191,7 +192,7 @@ class _Chains:
         self._origins = origins
         self._known = known
 
-    def stack(self, spec: StackSpec, errors: List[str]) -> Optional[DesiredStack]:
+    def stack(self, spec: StackSpec, errors: list[str]) -> Optional[DesiredStack]:
         """The stack with its chain; None for one that goes away or is not usable."""
         if spec.state == "absent":
             return None
@@ -215,7 +216,7 @@ class _Chains:
         layers = tuple(item if isinstance(item, str) else item.name or "(in place)" for item in spec.layers)
         return DesiredStack(_with_path(spec, record), diff_ids, layers)
 
-    def _report_missing(self, spec: StackSpec, record: Optional[StackRecord], errors: List[str]) -> None:
+    def _report_missing(self, spec: StackSpec, record: Optional[StackRecord], errors: list[str]) -> None:
         missing = [name for name, value in (("path", spec.path), ("layers", spec.layers)) if not value]
         for name in missing:
             text = f"{spec.label}: option '{name}' is missing, and the store knows no stack of this name yet"
@@ -223,7 +224,7 @@ class _Chains:
             if not record and not any(problem.startswith(f"{spec.label}: option '{name}'") for problem in errors):
                 errors.append(text)
 
-    def _chain(self, spec: StackSpec, item: str | LayerSpec, errors: List[str]) -> Sequence[str]:
+    def _chain(self, spec: StackSpec, item: str | LayerSpec, errors: list[str]) -> Sequence[str]:
         if isinstance(item, LayerSpec):
             origin = self._origins.get(item.label)
             return (origin.diff_id,) if origin else ()
@@ -258,7 +259,7 @@ def _as_recorded(spec: StackSpec, record: StackRecord) -> StackSpec:
     )
 
 
-def _back(spec: StackSpec, record: StackRecord, errors: List[str]) -> Optional[DesiredStack]:
+def _back(spec: StackSpec, record: StackRecord, errors: list[str]) -> Optional[DesiredStack]:
     """The stack with the chain of one of its generations. ``previous`` is the one before the last that a definition
     asked for, so that going back twice is the same as once.
     """
@@ -284,7 +285,7 @@ def _with_path(spec: StackSpec, record: Optional[StackRecord]) -> StackSpec:
     return replace(spec, path=spec.path or (record.path if record else ""))
 
 
-def _dropped_names(definition: Definition, known: Known) -> Tuple[str, ...]:
+def _dropped_names(definition: Definition, known: Known) -> tuple[str, ...]:
     named = definition.named()
     gone = {item.name for item in named if item.absent}
     if definition.exclusive:
@@ -292,7 +293,7 @@ def _dropped_names(definition: Definition, known: Known) -> Tuple[str, ...]:
     return tuple(sorted(name for name in gone if name in known.names))
 
 
-def _dropped_stacks(definition: Definition, known: Known) -> Dict[str, bool]:
+def _dropped_stacks(definition: Definition, known: Known) -> dict[str, bool]:
     gone = {stack.name: stack.on_busy == "detach" for stack in definition.stacks if stack.state == "absent"}
     if definition.exclusive:
         kept = {stack.name for stack in definition.stacks}
@@ -302,18 +303,18 @@ def _dropped_stacks(definition: Definition, known: Known) -> Dict[str, bool]:
 
 def _dropped_services(
     definition: Definition, known: Known, dropped: Mapping[str, bool]
-) -> Dict[str, Tuple[Service, ...]]:
+) -> dict[str, tuple[Service, ...]]:
     """By stack: those that the definition still names, else those on record."""
     named = {stack.name: stack.services for stack in definition.stacks if stack.services}
     return {name: named.get(name) or recorded_services(known.stacks[name].services) for name in dropped}
 
 
 def _check_known_paths(
-    stacks: Sequence[DesiredStack], known: Known, dropped: Mapping[str, bool], errors: List[str]
+    stacks: Sequence[DesiredStack], known: Known, dropped: Mapping[str, bool], errors: list[str]
 ) -> None:
     """Paths of this definition against those of stacks that stay though it does not name them."""
     named = {stack.spec.name for stack in stacks}
-    others: Dict[str, str] = {
+    others: dict[str, str] = {
         record.path: name for name, record in known.stacks.items() if name not in named and name not in dropped
     }
     for stack in stacks:

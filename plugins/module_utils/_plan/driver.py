@@ -11,7 +11,7 @@ the driver that it was written with, since each leaves marks of its own in it.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
@@ -32,7 +32,7 @@ class Drivers(NamedTuple):
     abilities: Abilities
     faults: StoreFaults = StoreFaults()
 
-    def usable(self, writable: str) -> Tuple[str, ...]:
+    def usable(self, writable: str) -> tuple[str, ...]:
         """Those for a stack that has several layers, or is written to; the best one first.
 
         :param writable: as in ``StackSpec``.
@@ -60,7 +60,7 @@ def needs_driver(count: int, writable: str) -> bool:
     return count > 1 or writable != "none"
 
 
-def choose_driver(spec: StackSpec, count: int, record: Optional[StackRecord], drivers: Drivers) -> Tuple[str, str]:
+def choose_driver(spec: StackSpec, count: int, record: Optional[StackRecord], drivers: Drivers) -> tuple[str, str]:
     """The driver of a stack, and in words why.
 
     :param count: how many layers it has.

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import FrozenSet, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.model import BootEntry
 from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
@@ -34,7 +33,7 @@ class ServiceStep(Step):
 class StopServices(ServiceStep):
     """Stop running units before their tree goes away."""
 
-    units: Tuple[str, ...]
+    units: tuple[str, ...]
 
     def describe(self) -> str:
         return f"stop {', '.join(self.units)}"
@@ -47,7 +46,7 @@ class StartServices(ServiceStep):
     :ivar jobs: verb (``start``, ``restart`` or ``reload``) and unit, in order.
     """
 
-    jobs: Tuple[Tuple[str, str], ...]
+    jobs: tuple[tuple[str, str], ...]
 
     def describe(self) -> str:
         return ", ".join(f"{verb} {unit}" for verb, unit in self.jobs)
@@ -74,7 +73,7 @@ class WriteUnit(Step):
     """
 
     entry: BootEntry
-    stale: FrozenSet[str]
+    stale: frozenset[str]
 
     @property
     def object(self) -> str:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence
+from collections.abc import Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import MAX_LAYERS
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import FUSE_DEVICE
@@ -19,11 +19,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import 
 from ansible_collections.strata.overlay.plugins.module_utils._store.limits import apart_text
 
 
-def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
+def host_problems(stack: DesiredStack, observed: Observed) -> list[str]:
     """Mistakes in words, each naming the stack, the option and what to do."""
     spec, abilities, count = stack.spec, observed.abilities, len(stack.diff_ids)
     limit = abilities.layer_limit(spec.style.context) if stack.driver == "overlay" else MAX_LAYERS
-    errors: List[str] = []
+    errors: list[str] = []
     if stack.driver == "copy":
         if spec.writable == "volatile":
             why = "driver: copy has no changes in memory; use driver: overlay, or writable: persistent"
@@ -45,9 +45,9 @@ def host_problems(stack: DesiredStack, observed: Observed) -> List[str]:
     return errors + _left_behind(stack, observed) + _style_problems(stack, observed)
 
 
-def place_problems(steps: Sequence[Step], observed: Observed) -> List[str]:
+def place_problems(steps: Sequence[Step], observed: Observed) -> list[str]:
     """What cannot be done where the store lies, whatever the stacks."""
-    errors: List[str] = []
+    errors: list[str] = []
     if steps and observed.read_only:
         errors.append(
             f"option 'root': the store {observed.root} lies on a file system that is read-only, so nothing can be "
@@ -62,12 +62,12 @@ def place_problems(steps: Sequence[Step], observed: Observed) -> List[str]:
     return errors
 
 
-def _left_behind(stack: DesiredStack, observed: Observed) -> List[str]:
+def _left_behind(stack: DesiredStack, observed: Observed) -> list[str]:
     """What was written into a persistent layer, and the stack could not show as it is to be."""
     spec, before = stack.spec, observed.known.stacks.get(stack.spec.name)
     if before is None or stack.begins_anew(before):
         return []
-    errors: List[str] = []
+    errors: list[str] = []
     if spec.name in observed.written_uppers:
         errors += filter(None, [cannot_take_over(before, spec, stack.driver)])
     if before.whole and stack.whole and before.diff_ids != stack.diff_ids:
@@ -99,7 +99,7 @@ def _unusable(stack: DesiredStack, observed: Observed) -> str:
     )
 
 
-def _style_problems(stack: DesiredStack, observed: Observed) -> List[str]:
+def _style_problems(stack: DesiredStack, observed: Observed) -> list[str]:
     spec = stack.spec
     plain = spec.writable == "none"
     checks = (

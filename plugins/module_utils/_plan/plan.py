@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, short
 from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import (
@@ -44,15 +45,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 
 def plan(desired: Desired, observed: Observed) -> Plan:
     """The steps in the order in which they are safe: bytes, layers, names, records, then one stack after the other."""
-    errors: List[str] = []
-    steps: List[Step] = [
+    errors: list[str] = []
+    steps: list[Step] = [
         *_contents(desired, observed, errors),
         *_layers(desired, observed),
         *_images(desired, observed),
         *_names(desired, observed),
     ]
-    records: List[Step] = []
-    mounts: List[Step] = []
+    records: list[Step] = []
+    mounts: list[Step] = []
     takedown = [step for name, detach in desired.dropped_stacks.items() for step in drop_stack(name, detach, observed)]
     moves = [move for stack in desired.stacks for move in leave_old_path(stack, observed)]
     vacated = {step.path for step in [*takedown, *moves] if isinstance(step, Unmount)}
@@ -84,7 +85,7 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     return Plan(tuple(steps), tuple(errors))
 
 
-def _boot(desired: Desired, observed: Observed, errors: List[str]) -> Tuple[Sequence[Step], Sequence[Step]]:
+def _boot(desired: Desired, observed: Observed, errors: list[str]) -> tuple[Sequence[Step], Sequence[Step]]:
     """What is removed before stacks go away, and what is written when they are there."""
     if not observed.host.boot.matters:
         return (), ()
@@ -96,14 +97,14 @@ def _boot(desired: Desired, observed: Observed, errors: List[str]) -> Tuple[Sequ
     return boot.removals, boot.writes
 
 
-def _contents(desired: Desired, observed: Observed, errors: List[str]) -> List[Step]:
-    wanted: Dict[str, str] = {}
+def _contents(desired: Desired, observed: Observed, errors: list[str]) -> list[Step]:
+    wanted: dict[str, str] = {}
     for record in desired.names.values():
         wanted.update(dict.fromkeys(record.diff_ids, f"{record.kind} {record.name}"))
     for stack in desired.stacks:
         for diff_id in (*stack.diff_ids, *stack.shown):
             wanted.setdefault(diff_id, stack.spec.label)
-    steps: List[Step] = []
+    steps: list[Step] = []
     for diff_id, label in wanted.items():
         if diff_id in observed.contents:
             continue
@@ -116,8 +117,8 @@ def _contents(desired: Desired, observed: Observed, errors: List[str]) -> List[S
     return steps
 
 
-def _layers(desired: Desired, observed: Observed) -> List[Step]:
-    steps: Dict[str, Step] = {}
+def _layers(desired: Desired, observed: Observed) -> list[Step]:
+    steps: dict[str, Step] = {}
     for diff_ids in desired.chains():
         if not any(chain_id in observed.layer_faults for chain_id in chain_ids(diff_ids)):
             continue
@@ -130,14 +131,14 @@ def _layers(desired: Desired, observed: Observed) -> List[Step]:
     return list(steps.values())
 
 
-def _images(desired: Desired, observed: Observed) -> List[Step]:
+def _images(desired: Desired, observed: Observed) -> list[Step]:
     """What Docker reads of images. A name that is set brings its tag with it; then only a config has to be there."""
     if not desired.images:
         return []
     # Loaded when it is needed, as all that is about images: many definitions have none.
     from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import WRONG_TAG
 
-    steps: Dict[str, Step] = {}
+    steps: dict[str, Step] = {}
     for name, origin in desired.images.items():
         fault = observed.image_faults.get(name)
         set_anyway = fault == WRONG_TAG and _differs(desired.names[name], observed.known.names.get(name))
@@ -146,9 +147,9 @@ def _images(desired: Desired, observed: Observed) -> List[Step]:
     return list(steps.values())
 
 
-def _names(desired: Desired, observed: Observed) -> List[Step]:
+def _names(desired: Desired, observed: Observed) -> list[Step]:
     names = observed.known.names
-    steps: List[Step] = [
+    steps: list[Step] = [
         SetName(_with_unknown(record, names.get(name)), names.get(name))
         for name, record in desired.names.items()
         if _differs(record, names.get(name))
@@ -170,9 +171,9 @@ def _differs(record: NameRecord, before: Optional[NameRecord]) -> bool:
     return old != (record.diff_ids, record.image_id, dict(record.labels))
 
 
-def _covered(steps: List[Step], observed: Observed) -> List[str]:
+def _covered(steps: list[Step], observed: Observed) -> list[str]:
     """What others have mounted over mounts of ours that are to go: umount(2) would take theirs away."""
-    errors: List[str] = []
+    errors: list[str] = []
     for step in steps:
         if isinstance(step, (Unmount, Switch)):
             path = step.path if isinstance(step, Unmount) else step.stack.spec.path
@@ -184,13 +185,13 @@ def _covered(steps: List[Step], observed: Observed) -> List[str]:
     return errors
 
 
-def _detached_again(steps: List[Step], observed: Observed) -> List[str]:
+def _detached_again(steps: list[Step], observed: Observed) -> list[str]:
     """Persistent layers that were to be mounted again while whoever uses the old tree keeps that: two mounts of one
     layer. The kernel does not define what comes of it; processes of the old tree lose the right to write.
     """
     mounted = {step.stack.spec.name for step in steps if isinstance(step, Mount)}
     given_up = {step.record.stack_id for step in steps if isinstance(step, SetAside)}
-    errors: List[str] = []
+    errors: list[str] = []
     for step in steps:
         before = observed.known.stacks.get(step.name) if isinstance(step, Unmount) and step.detach else None
         if before and before.writable == "persistent" and before.name in mounted and before.stack_id not in given_up:

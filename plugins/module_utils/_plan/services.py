@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
 from ansible_collections.strata.overlay.plugins.module_utils._definition.service import Service
@@ -31,11 +32,11 @@ class _Around(NamedTuple):
     """What one stack needs around its change, and the steps that make it up."""
 
     name: str
-    services: Tuple[Service, ...]
+    services: tuple[Service, ...]
     health: Optional[HealthSpec]
     facts: HostFacts
     returning: bool
-    steps: Tuple[Step, ...]
+    steps: tuple[Step, ...]
 
     @property
     def takes_down(self) -> bool:
@@ -63,7 +64,7 @@ class _Around(NamedTuple):
         """Nothing was mounted before."""
         return bool(self.steps) and all(isinstance(step, Mount) for step in self.steps)
 
-    def wanted(self, change: ChangeRecord) -> List[Service]:
+    def wanted(self, change: ChangeRecord) -> list[Service]:
         """Services that run in the end, in order.
 
         Where nothing was mounted before: also those that the host starts at boot, which had no tree to start on.
@@ -81,7 +82,7 @@ class _Around(NamedTuple):
         state = self.facts.units.get(unit)
         return state is not None and state.enabled
 
-    def before(self, change: ChangeRecord) -> List[Step]:
+    def before(self, change: ChangeRecord) -> list[Step]:
         kept = {service.unit for service in self.wanted(change)}
         stopped = [
             service.unit
@@ -91,8 +92,8 @@ class _Around(NamedTuple):
         ]
         return [StopServices(change, tuple(stopped))] if stopped else []
 
-    def after(self, change: ChangeRecord) -> List[Step]:
-        steps: List[Step] = []
+    def after(self, change: ChangeRecord) -> list[Step]:
+        steps: list[Step] = []
         jobs = tuple((self._verb(service), service.unit) for service in self.wanted(change))
         if jobs:
             steps.append(StartServices(change, jobs))
@@ -106,12 +107,12 @@ class _Around(NamedTuple):
         return service.action
 
 
-def with_services(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> List[Step]:
+def with_services(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> list[Step]:
     """The steps with those around them. A stack that does not change gets none, unless a run was cut short there."""
-    before: Dict[int, List[Step]] = {}
-    after: Dict[int, List[Step]] = {}
+    before: dict[int, list[Step]] = {}
+    after: dict[int, list[Step]] = {}
     end = len(steps)
-    changing: List[Tuple[int, _Around]] = []
+    changing: list[tuple[int, _Around]] = []
     for around in _arounds(steps, desired, facts):
         if around.steps:
             places = [index for index, step in enumerate(steps) if step in around.steps]
@@ -123,7 +124,7 @@ def with_services(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> 
         # Services that several stacks share start when the last of these is there.
         last = max(other for other, group in changing if other == place or _share(group, around))
         after.setdefault(last, []).extend(around.after(_with_way_back(around.change(), steps, desired)))
-    bracketed: List[Step] = []
+    bracketed: list[Step] = []
     for index, step in enumerate(steps):
         bracketed += [*before.get(index, ()), step, *_once(after.get(index, []))]
     return bracketed + _once(after.get(end, []))
@@ -133,10 +134,10 @@ def _share(one: _Around, other: _Around) -> bool:
     return bool({service.unit for service in one.services} & {service.unit for service in other.services})
 
 
-def _once(steps: Sequence[Step]) -> List[Step]:
+def _once(steps: Sequence[Step]) -> list[Step]:
     """Every service started once, and health asked when all of them are."""
-    started: Set[str] = set()
-    found: List[Step] = []
+    started: set[str] = set()
+    found: list[Step] = []
     for step in steps:
         if isinstance(step, StartServices):
             jobs = tuple((verb, unit) for verb, unit in step.jobs if unit not in started)
@@ -145,13 +146,13 @@ def _once(steps: Sequence[Step]) -> List[Step]:
     return found + [step for step in steps if not isinstance(step, StartServices)]
 
 
-def _arounds(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> List[_Around]:
-    changing: Dict[str, List[Step]] = {}
+def _arounds(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> list[_Around]:
+    changing: dict[str, list[Step]] = {}
     for step in steps:
         if isinstance(step, _CHANGING):
             changing.setdefault(step.object, []).append(step)
 
-    def around(name: str, services: Tuple[Service, ...], health: Optional[HealthSpec]) -> _Around:
+    def around(name: str, services: tuple[Service, ...], health: Optional[HealthSpec]) -> _Around:
         mine = tuple(changing.get(f"stack {name}", ()))
         return _Around(name, services, health, facts, name in desired.returning, mine)
 
@@ -174,14 +175,14 @@ def _with_way_back(change: ChangeRecord, steps: Sequence[Step], desired: Desired
     return replace(change, back=(), back_layers=()) if change.back == chain else change
 
 
-def services_notified(desired: Desired, facts: HostFacts) -> List[str]:
+def services_notified(desired: Desired, facts: HostFacts) -> list[str]:
     """Services of the definition that this host cannot stop and start."""
-    errors: List[str] = []
+    errors: list[str] = []
     for stack in desired.stacks:
         errors += service_problems(stack.spec.label, stack.spec.services, facts.systemd, facts.units)
     return errors
 
 
-def stopped_units(steps: Sequence[Step]) -> Mapping[str, Tuple[str, ...]]:
+def stopped_units(steps: Sequence[Step]) -> Mapping[str, tuple[str, ...]]:
     """Units that a plan stops, by stack: what they hold is no reason against an unmount."""
     return {step.change.name: step.units for step in steps if isinstance(step, StopServices)}

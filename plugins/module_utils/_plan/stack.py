@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.stack import StackSpec
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import Mount as MountLine
@@ -42,13 +43,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._plan.steps import 
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import StackRecord
 
 
-def ours_at(observed: Observed, path: str) -> List[MountLine]:
+def ours_at(observed: Observed, path: str) -> list[MountLine]:
     """The mounts of this store at a stack's path, lowest first."""
     lines = observed.mounts_of(path)
     return of_store_at(observed.mounts, lines[0].path, observed.root) if lines and observed.exists else []
 
 
-def own_at(observed: Observed, path: str, name: str) -> List[MountLine]:
+def own_at(observed: Observed, path: str, name: str) -> list[MountLine]:
     """The same without what the store knows as another stack: the path may have been led there."""
     others = [record for record in observed.known.stacks.values() if record.name != name and record.mounted]
     own = observed.known.stacks.get(name)
@@ -77,17 +78,17 @@ def _is_shown(line: MountLine, record: StackRecord, observed: Observed) -> bool:
     return not mismatch(line, request, content)
 
 
-def _ids(lines: Sequence[MountLine]) -> Tuple[int, ...]:
+def _ids(lines: Sequence[MountLine]) -> tuple[int, ...]:
     return tuple(line.mount_id for line in lines)
 
 
-def drop_stack(name: str, detach: bool, observed: Observed) -> List[Step]:
+def drop_stack(name: str, detach: bool, observed: Observed) -> list[Step]:
     """The steps with which a stack goes away.
 
     :param detach: whoever uses it may keep it.
     """
     record = observed.known.stacks[name]
-    steps: List[Step] = []
+    steps: list[Step] = []
     ours = own_at(observed, record.path, name)
     if ours:
         steps.append(Unmount(name, record.path, len(ours), detach, "the stack goes away", _ids(ours)))
@@ -102,7 +103,7 @@ def _is_kept(record: StackRecord, detached: bool, observed: Observed) -> bool:
     return record.name in observed.written_uppers or (detached and record.writable == "persistent")
 
 
-def lost_volatiles(known: Known, names: Set[str], planned: Set[str]) -> List[StackRecord]:
+def lost_volatiles(known: Known, names: set[str], planned: set[str]) -> list[StackRecord]:
     """Volatile layers of these stacks that a run which was ended had yet to throw away.
 
     :param planned: directories of the writable layers that go anyway.
@@ -115,7 +116,7 @@ def lost_volatiles(known: Known, names: Set[str], planned: Set[str]) -> List[Sta
     ]
 
 
-def leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
+def leave_old_path(stack: DesiredStack, observed: Observed) -> list[Step]:
     """The steps with which a stack that moves leaves the path that it has."""
     before = observed.known.stacks.get(stack.spec.name)
     if before is None or before.path == stack.spec.path:
@@ -126,14 +127,14 @@ def leave_old_path(stack: DesiredStack, observed: Observed) -> List[Step]:
     return [Unmount(before.name, before.path, len(ours), detach, why, _ids(ours))] if ours else []
 
 
-def _describe_services(spec: StackSpec) -> List[str]:
+def _describe_services(spec: StackSpec) -> list[str]:
     return [service.describe() for service in spec.services]
 
 
 class StackPlanner:
     """The steps of one stack."""
 
-    def __init__(self, stack: DesiredStack, observed: Observed, vacated: Set[str], errors: List[str]) -> None:
+    def __init__(self, stack: DesiredStack, observed: Observed, vacated: set[str], errors: list[str]) -> None:
         self._stack = stack
         self._spec = stack.spec
         self._observed = observed
@@ -145,7 +146,7 @@ class StackPlanner:
         # What another stack leaves behind at this path is gone when this one is mounted.
         self._ours = [] if stack.spec.path in vacated else self._shown
 
-    def plan(self, records: List[Step], mounts: List[Step]) -> None:
+    def plan(self, records: list[Step], mounts: list[Step]) -> None:
         """Append this stack's steps."""
         self._check()
         why = self._record_changes()
@@ -189,7 +190,7 @@ class StackPlanner:
         return all(only_memory(line, self._observed.home, before, place) for line in self._ours)
 
     def _plan_switch(
-        self, before: StackRecord, why: Tuple[str, ...], drift: str, records: List[Step], mounts: List[Step]
+        self, before: StackRecord, why: tuple[str, ...], drift: str, records: list[Step], mounts: list[Step]
     ) -> None:
         renewed = self._uses_own_volatile()
         if renewed and not why:
@@ -215,13 +216,13 @@ class StackPlanner:
         spec, detach = self._spec, self._spec.on_busy == "detach"
         return Unmount(spec.name, spec.path, len(self._ours), detach, why, _ids(self._ours))
 
-    def _record_changes(self) -> Tuple[str, ...]:
+    def _record_changes(self) -> tuple[str, ...]:
         """What the record says otherwise than the definition, in words."""
         before = self._before
         if before is None:
             return ()
         spec = self._spec
-        changes: List[str] = []
+        changes: list[str] = []
         if before.diff_ids != self._stack.diff_ids:
             back = f"back to generation {self._stack.back_to}: " if self._stack.back_to else ""
             changes.append(f"{back}layers {', '.join(before.layers)} become {', '.join(self._stack.layers)}")
@@ -259,7 +260,7 @@ class StackPlanner:
             return SetAside(before, _is_kept(before, detached, self._observed))
         return None
 
-    def _write(self, why: Tuple[str, ...], keep_id: bool) -> WriteStack:
+    def _write(self, why: tuple[str, ...], keep_id: bool) -> WriteStack:
         before = self._before
         return WriteStack(
             stack=self._stack,
@@ -269,7 +270,7 @@ class StackPlanner:
             why=why,
         )
 
-    def _copy(self, step: WriteStack) -> List[Step]:
+    def _copy(self, step: WriteStack) -> list[Step]:
         """What a record needs made before it, where its writable layer is a whole tree and is not there."""
         if self._stack.whole and (not step.stack_id or self._spec.name in self._observed.writable_faults):
             return [CopyLayers(self._spec.name, copied(self._stack))]

@@ -7,15 +7,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
-    Collection,
-    List,
-    Mapping,
     NamedTuple,
-    Set,
-    Tuple,
 )
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
@@ -82,26 +78,26 @@ class Observed(NamedTuple):
     exists: bool
     abilities: Abilities
     known: Known
-    contents: Set[str]
+    contents: set[str]
     layer_faults: Mapping[str, str]
     writable_faults: Mapping[str, str]
-    written_uppers: Set[str]
+    written_uppers: set[str]
     paths: Mapping[str, PathFacts]
-    mounts: Tuple[Mount, ...]
-    mounts_at: Mapping[str, List[Mount]]
+    mounts: tuple[Mount, ...]
+    mounts_at: Mapping[str, list[Mount]]
     sizes: Mapping[str, int]
     image_faults: Mapping[str, str] = MappingProxyType({})
     host: HostFacts = HostFacts()
-    tops: Mapping[str, Tuple[int, int, int]] = MappingProxyType({})
+    tops: Mapping[str, tuple[int, int, int]] = MappingProxyType({})
     quota_fault: str = ""
     idmap_fault: str = ""
     shadowed: Mapping[str, Shadowed] = MappingProxyType({})
     faults: StoreFaults = StoreFaults()
-    apart: Tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
     read_only: bool = False
     unmakeable: Collection[str] = ()
 
-    def mounts_of(self, path: str) -> List[Mount]:
+    def mounts_of(self, path: str) -> list[Mount]:
         """Mounts at a stack's path, lowest first."""
         facts = self.paths.get(path)
         return self.mounts_at.get(facts.resolved if facts else path, [])

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import short
 from ansible_collections.strata.overlay.plugins.module_utils._common.value import Value
@@ -46,7 +47,7 @@ class Step(Value):
         """The step as a sentence without its full stop."""
         raise NotImplementedError
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """The step as modules return it."""
         return {"action": self.action, "object": self.object, "text": self.describe(), "bytes": self.bytes}
 
@@ -196,7 +197,7 @@ class WriteStack(Step):
     before: Optional[StackRecord]
     stack_id: str
     fresh_generation: bool
-    why: Tuple[str, ...]
+    why: tuple[str, ...]
 
     @property
     def object(self) -> str:
@@ -288,7 +289,7 @@ class Unmount(Step):
     count: int
     detach: bool
     why: str
-    mount_ids: Tuple[int, ...] = ()
+    mount_ids: tuple[int, ...] = ()
 
     @property
     def object(self) -> str:
@@ -376,12 +377,12 @@ class ForgetStack(Step):
         return f"forget stack {self.record.name}"
 
 
-def staging(steps: Iterable[Step]) -> List[Union[ImportContent, CopyLayers]]:
+def staging(steps: Iterable[Step]) -> list[Union[ImportContent, CopyLayers]]:
     """Those that need a content staged."""
     return [step for step in steps if isinstance(step, (ImportContent, CopyLayers))]
 
 
-def origins_of(steps: Iterable[Step]) -> List[Origin]:
+def origins_of(steps: Iterable[Step]) -> list[Origin]:
     """What these steps need staged."""
     return [step.origin for step in staging(steps)]
 
@@ -389,9 +390,9 @@ def origins_of(steps: Iterable[Step]) -> List[Origin]:
 class Plan(NamedTuple):
     """The ordered steps from observed to desired, and what must be put right by the user first."""
 
-    steps: Tuple[Step, ...]
-    errors: Tuple[str, ...]
+    steps: tuple[Step, ...]
+    errors: tuple[str, ...]
 
-    def results(self) -> List[Dict[str, Any]]:
+    def results(self) -> list[dict[str, Any]]:
         """The steps as modules return them."""
         return [step.result() for step in self.steps]

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Dict, List, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._boot.programs import (
     HelperFiles,
@@ -34,9 +34,9 @@ def run_prune_program(module: AnsibleModule) -> NoReturn:
     run_files(module, lambda: _files(module.params))
 
 
-def _files(parameters: Dict[str, Any]) -> HelperFiles:
+def _files(parameters: dict[str, Any]) -> HelperFiles:
     given = {name: parameters[name] for name in prune_module_spec()}
-    errors: List[str] = []
+    errors: list[str] = []
     check_root(given["root"], errors)
     read_prune(given, "", errors)
     if errors:

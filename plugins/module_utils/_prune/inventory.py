@@ -12,7 +12,8 @@ layerdb, the file of a layer set aside. `_store/last_use` sets it.
 from __future__ import annotations
 
 import os
-from typing import AbstractSet, Dict, Iterator, List, Mapping, Set, Tuple
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import HEX_ID, SHA256, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._image.db import stored_images
@@ -79,18 +80,18 @@ class _Taker:
             sources=self._sources(),
         )
 
-    def _sources(self) -> Dict[str, Tuple[str, ...]]:
+    def _sources(self) -> dict[str, tuple[str, ...]]:
         place = f"{self._store.root}/strata/sources"
         texts = ((name, read_text(f"{place}/{name}")) for name in _names_in(place) if is_record(name))
         return {name[: -len(".json")]: told_of(text) for name, text in texts if text is not None}
 
-    def _returns(self, stacks: Mapping[str, StackRecord]) -> Iterator[Tuple[str, ...]]:
+    def _returns(self, stacks: Mapping[str, StackRecord]) -> Iterator[tuple[str, ...]]:
         for name in stacks:
             change = self._store.change_record(name)
             if change is not None and change.back:
                 yield change.back
 
-    def _detached_uppers(self) -> Dict[str, StackRecord]:
+    def _detached_uppers(self) -> dict[str, StackRecord]:
         found = {}
         for name in _names_in(f"{self._store.root}/strata/aside"):
             path = f"{self._store.root}/strata/aside/{name}"
@@ -99,7 +100,7 @@ class _Taker:
                 found[name[: -len(".json")]] = load(StackRecord, text, path)
         return found
 
-    def _contents(self) -> Dict[str, float]:
+    def _contents(self) -> dict[str, float]:
         directory = os.path.dirname(self._store.content(f"{SHA256}x"))
         found = {}
         for name in _names_in(directory):
@@ -112,7 +113,7 @@ class _Taker:
         directory = self._store.layer(name)
         return os.path.lexists(f"{directory}/upper") or os.path.isdir(self._store.mountdb(name))
 
-    def _resolve(self, used: InMounts, directories: List[str]) -> Tuple[Set[str], Set[str]]:
+    def _resolve(self, used: InMounts, directories: list[str]) -> tuple[set[str], set[str]]:
         """Directories in overlay2/ and DiffIDs that mounts use."""
         by_link = {link_id(name): name for name in directories} if used.links else {}
         layers = used.layers | {by_link[link] for link in used.links if link in by_link}
@@ -141,7 +142,7 @@ def leftovers(store: Store) -> Iterator[str]:
             yield f"strata/sources/{name}"
 
 
-def _names_in(directory: str) -> List[str]:
+def _names_in(directory: str) -> list[str]:
     try:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):

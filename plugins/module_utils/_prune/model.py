@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Set, Tuple
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._mount.in_use import InMounts
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord, StackRecord
 
-Key = Tuple[str, str]
+Key = tuple[str, str]
 """Kind and id of something in a store."""
 
 
@@ -29,7 +30,7 @@ class Removal:
 
     kind: str
     id: str
-    paths: Tuple[str, ...]
+    paths: tuple[str, ...]
     used: float
     description: str
     bytes: int = 0
@@ -38,7 +39,7 @@ class Removal:
     def key(self) -> Key:
         return self.kind, self.id
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """As modules return it."""
         return {"kind": self.kind, "id": self.id, "bytes": self.bytes, "text": self.description}
 
@@ -51,16 +52,16 @@ class PrunePlan:
     :ivar kept_bytes: of what was to go and could not be deleted.
     """
 
-    removals: Tuple[Removal, ...]
-    notes: Tuple[str, ...]
-    incomplete: Tuple[str, ...] = ()
+    removals: tuple[Removal, ...]
+    notes: tuple[str, ...]
+    incomplete: tuple[str, ...] = ()
     kept_bytes: int = 0
 
     @property
     def bytes(self) -> int:
         return max(0, sum(removal.bytes for removal in self.removals) - self.kept_bytes)
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """As ``prune``, and ``apply`` where it prunes, return it."""
         removed = [removal.result() for removal in self.removals]
         return {"removed": removed, "reclaimed_bytes": self.bytes, "notes": [*self.notes, *self.incomplete]}
@@ -93,11 +94,11 @@ class Inventory:
     contents: Mapping[str, float]
     layers: Mapping[str, float]
     images: Mapping[str, float]
-    leftovers: Tuple[str, ...]
-    lost_uppers: Tuple[str, ...]
+    leftovers: tuple[str, ...]
+    lost_uppers: tuple[str, ...]
     mounts: InMounts
-    mounted_contents: Set[str]
-    mounted_layers: Set[str]
-    unreadable: Tuple[str, ...]
-    returns: Tuple[Tuple[str, ...], ...] = ()
-    sources: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    mounted_contents: set[str]
+    mounted_layers: set[str]
+    unreadable: tuple[str, ...]
+    returns: tuple[tuple[str, ...], ...] = ()
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import AbstractSet, Callable, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import (
     chain_ids,
@@ -37,7 +39,7 @@ class Measured:
     sizes: Mapping[Key, int]
 
 
-def removable(store: StorePaths, inventory: Inventory, spec: PruneSpec, protected: AbstractSet[str]) -> List[Removal]:
+def removable(store: StorePaths, inventory: Inventory, spec: PruneSpec, protected: AbstractSet[str]) -> list[Removal]:
     """Everything that a prune could ever remove, whatever its age: what ``max_bytes`` needs measured."""
     everything = replace(spec, unused_for=0, max_bytes=None)
     return list(_Planner(store, inventory, everything, protected, 0.0).plan(None).removals)
@@ -85,9 +87,9 @@ class _Planner:
         for record in inventory.names.values():
             self._content_names.update(set(record.diff_ids))
             self._layer_names.update(chain_ids(record.diff_ids))
-        self._freed: Dict[Key, float] = {}
+        self._freed: dict[Key, float] = {}
         """What belonged to names that go, with the last use of the last of these."""
-        self._chosen: Dict[Key, Removal] = {}
+        self._chosen: dict[Key, Removal] = {}
 
     def plan(self, measured: Measured | None) -> PrunePlan:
         """Choose by age and labels, then by size."""
@@ -117,7 +119,7 @@ class _Planner:
 
     # Names.
 
-    def _candidates(self) -> List[str]:
+    def _candidates(self) -> list[str]:
         """Names that may go if they are old enough."""
         wanted = set(self._spec.labels)
         return [
@@ -130,12 +132,12 @@ class _Planner:
             and not any(_is_part(record.diff_ids, chain) for chain in self._chains)
         ]
 
-    def _drop_name(self, name: str) -> List[Key]:
+    def _drop_name(self, name: str) -> list[Key]:
         """Choose a name; returns what it was the last one to refer to."""
         record = self._inventory.names[name]
         used = self._inventory.name_use[name]
         self._choose(_name(self._store, record, used))
-        freed: List[Key] = []
+        freed: list[Key] = []
         for kind, ids, counts in (
             ("content", set(record.diff_ids), self._content_names),
             ("layer", set(chain_ids(record.diff_ids)), self._layer_names),
@@ -151,11 +153,11 @@ class _Planner:
 
     # Contents, layers, writable layers set aside.
 
-    def _unreferenced(self) -> List[Removal]:
+    def _unreferenced(self) -> list[Removal]:
         """Whatever nothing refers to now; with labels only what belonged to a name that goes."""
         if self._inventory.unreadable:
             return []
-        found: List[Removal] = []
+        found: list[Removal] = []
         keys = [("image", item) for item in self._inventory.images if not self._image_names[item]]
         keys += [("layer", item) for item in self._inventory.layers if not self._layer_names[item]]
         keys += [("content", item) for item in self._inventory.contents if not self._content_names[item]]
@@ -164,7 +166,7 @@ class _Planner:
                 found += self._removal(key)
         return found if self._spec.labels else [*found, *self._detached_uppers()]
 
-    def _removal(self, key: Key) -> List[Removal]:
+    def _removal(self, key: Key) -> list[Removal]:
         """The removal of an image, content or layer that no name refers to; none where a stack or a mount needs it."""
         kind, item = key
         if kind == "content":
@@ -180,7 +182,7 @@ class _Planner:
             return []
         return [_layer(self._store, item, max(self._inventory.layers[item], self._freed.get(key, 0.0)))]
 
-    def _sources(self) -> List[Removal]:
+    def _sources(self) -> list[Removal]:
         """What is known of archives whose contents are all gone, or go with this prune."""
         needed = self._pinned_contents | {item for item, count in self._content_names.items() if count}
         gone = {item for kind, item in self._chosen if kind == "content"}
@@ -189,7 +191,7 @@ class _Planner:
         here = (set(self._inventory.contents) - gone) | needed
         return [_source(self._store, key) for key, ids in self._inventory.sources.items() if not here & set(ids)]
 
-    def _detached_uppers(self) -> List[Removal]:
+    def _detached_uppers(self) -> list[Removal]:
         return [
             _upper(self._store, stack_id, record.name, self._inventory.detached_use[stack_id])
             for stack_id, record in self._inventory.detached_uppers.items()
@@ -198,7 +200,7 @@ class _Planner:
 
     # Size.
 
-    def _shrink(self, most: int, measured: Measured) -> List[str]:
+    def _shrink(self, most: int, measured: Measured) -> list[str]:
         """Choose more, the longest unused first, until the store fits."""
 
         def left() -> int:
@@ -206,7 +208,7 @@ class _Planner:
 
         leftovers = sum(measured.sizes.get(("leftover", path), 0) for path in self._inventory.leftovers)
         remaining = left() - leftovers
-        pool: List[Tuple[float, Key, Callable[[], List[Key]]]] = [
+        pool: list[tuple[float, Key, Callable[[], list[Key]]]] = [
             (self._inventory.name_use[name], ("name", name), self._dropper(name))
             for name in self._candidates()
             if ("name", name) not in self._chosen
@@ -224,16 +226,16 @@ class _Planner:
             return [f"max_bytes: {remaining} bytes are in use or kept; the store cannot shrink to {most} bytes"]
         return []
 
-    def _chooser(self, removal: Removal) -> Callable[[], List[Key]]:
-        def take() -> List[Key]:
+    def _chooser(self, removal: Removal) -> Callable[[], list[Key]]:
+        def take() -> list[Key]:
             self._choose(removal)
             return [removal.key]
 
         return take
 
-    def _dropper(self, name: str) -> Callable[[], List[Key]]:
-        def take() -> List[Key]:
-            taken: List[Key] = [("name", name)]
+    def _dropper(self, name: str) -> Callable[[], list[Key]]:
+        def take() -> list[Key]:
+            taken: list[Key] = [("name", name)]
             for key in self._drop_name(name):
                 for removal in [] if self._inventory.unreadable else self._removal(key):
                     self._choose(removal)
@@ -255,7 +257,7 @@ class _Planner:
         return notes + [f"overlay2/{name} was set aside and is still mounted; it is kept" for name in sorted(mounted)]
 
 
-def _of_stacks(inventory: Inventory) -> Tuple[Set[str], Set[Tuple[str, ...]]]:
+def _of_stacks(inventory: Inventory) -> tuple[set[str], set[tuple[str, ...]]]:
     """Names that kept generations were written with, and their chains; also those of unfinished changes."""
     generations = [generation for record in inventory.stacks.values() for generation in record.history]
     names = {name for generation in generations for name in generation.layers}

@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import AbstractSet, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import PruneSpec
@@ -36,7 +37,7 @@ class Freed(Measure):
 
     def __init__(self) -> None:
         super().__init__()
-        self._links: Dict[Tuple[int, int], int] = {}
+        self._links: dict[tuple[int, int], int] = {}
 
     def _one(self, facts: os.stat_result) -> int:
         if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
@@ -67,7 +68,7 @@ def choose(store: Store, inventory: Inventory, spec: PruneSpec, protected: Abstr
     :param protected: names that stay because the definition at hand has them.
     """
     measured = None
-    missed: List[str] = []
+    missed: list[str] = []
     if spec.max_bytes is not None:
         whole = Measure()
         measured = Measured(whole.tree(store.root), _sizes(removable(store, inventory, spec, protected), Freed()))
@@ -93,14 +94,14 @@ def _refuse_apart(store: Store) -> None:
 
 def choose_after(
     store: Store, planned: Plan, observed: Observed, spec: PruneSpec, protected: AbstractSet[str]
-) -> Tuple[PrunePlan, Plan]:
+) -> tuple[PrunePlan, Plan]:
     """What a prune removes when the steps of a plan are done, and the plan with that in it.
 
     Call it with the store locked.
     """
     inventory = take_inventory(store, leaving(planned.steps, observed))
     chosen = choose(store, after(inventory, planned.steps, time.time()), spec, protected)
-    removals: List[Step] = [Prune(removal) for removal in chosen.removals]
+    removals: list[Step] = [Prune(removal) for removal in chosen.removals]
     return chosen, planned._replace(steps=(*planned.steps, *removals))
 
 

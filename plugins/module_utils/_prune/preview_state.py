@@ -10,8 +10,8 @@ Pure. What it foretells of stacks is their names, chains and writable layers: al
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Dict, Iterable, Sequence, Set
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._plan.state import Observed
@@ -30,9 +30,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._prune.model import
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord, StackRecord
 
 
-def leaving(steps: Iterable[Step], observed: Observed) -> Set[str]:
+def leaving(steps: Iterable[Step], observed: Observed) -> set[str]:
     """Paths whose mounts will be gone or others."""
-    paths: Set[str] = set()
+    paths: set[str] = set()
     for step in steps:
         if isinstance(step, (Unmount, Switch)):
             path = step.path if isinstance(step, Unmount) else step.stack.spec.path
@@ -49,10 +49,10 @@ class _PreviewState:
     def __init__(self, inventory: Inventory, now: float) -> None:
         self._inventory = inventory
         self._now = now
-        self._names: Dict[str, NameRecord] = dict(inventory.names)
+        self._names: dict[str, NameRecord] = dict(inventory.names)
         self._name_use = dict(inventory.name_use)
-        self._stacks: Dict[str, StackRecord] = dict(inventory.stacks)
-        self._detached_uppers: Dict[str, StackRecord] = dict(inventory.detached_uppers)
+        self._stacks: dict[str, StackRecord] = dict(inventory.stacks)
+        self._detached_uppers: dict[str, StackRecord] = dict(inventory.detached_uppers)
         self._detached_use = dict(inventory.detached_use)
         self._contents = dict(inventory.contents)
         self._layers = dict(inventory.layers)

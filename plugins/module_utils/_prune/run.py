@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import prune_module_spec
@@ -62,7 +64,7 @@ class _Sight:
 
     plan: PrunePlan
     inventory: Inventory
-    stamp: Tuple[object, ...]
+    stamp: tuple[object, ...]
 
 
 class Pruning:
@@ -215,11 +217,11 @@ class Pruning:
         )
 
 
-def _paths(store: Store, plan: PrunePlan) -> List[str]:
+def _paths(store: Store, plan: PrunePlan) -> list[str]:
     return [path for removal in plan.removals for path in _moved(store, removal)]
 
 
-def _moved(store: Store, removal: Removal) -> List[str]:
+def _moved(store: Store, removal: Removal) -> list[str]:
     """Of a removal's paths those that have to be moved into trash/ before they are deleted."""
     return [path for path in removal.paths if not path.startswith(f"{store.root}/trash/")]
 
@@ -244,7 +246,7 @@ def _settled(store: Store, plan: PrunePlan, left: Sequence[str]) -> PrunePlan:
     return replace(plan, removals=tuple(gone), incomplete=(*plan.incomplete, *left), kept_bytes=max(0, kept))
 
 
-def _stamp(store: Store) -> Tuple[Tuple[object, ...], float]:
+def _stamp(store: Store) -> tuple[tuple[object, ...], float]:
     """What changes with every change of the store's records, and the time of the newest of them."""
     facts = []
     for name in _WATCHED:
@@ -256,7 +258,7 @@ def _stamp(store: Store) -> Tuple[Tuple[object, ...], float]:
     return tuple(facts), max((fact[3] for fact in facts), default=0) / 1e9
 
 
-def prune_result(pruned: Pruned) -> Dict[str, Any]:
+def prune_result(pruned: Pruned) -> dict[str, Any]:
     """A module's result, as the RETURN of ``prune`` says."""
     plan = pruned.plan
     return {
@@ -268,14 +270,14 @@ def prune_result(pruned: Pruned) -> Dict[str, Any]:
     }
 
 
-def _difference(plan: PrunePlan) -> Dict[str, str]:
+def _difference(plan: PrunePlan) -> dict[str, str]:
     listed = "".join(f"{removal.kind} {removal.id} ({removal.bytes} bytes)\n" for removal in plan.removals)
     return {"before": listed, "after": ""}
 
 
-def prune(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+def prune(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """The work of the module ``prune``; DefinitionError tells every mistake."""
-    errors: List[str] = []
+    errors: list[str] = []
     options = check_options("", parameters, prune_module_spec(), errors)
     root = check_root(options["root"], errors)
     spec = read_prune(options, "", errors)

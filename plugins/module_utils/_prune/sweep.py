@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Iterator, Set
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import HEX_ID
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -68,7 +68,7 @@ def _holds_anything(directory: str) -> bool:
         return True
 
 
-def _used_layers(store: Store) -> Set[str]:
+def _used_layers(store: Store) -> set[str]:
     # Loaded when it is needed: hardly ever.
     from ansible_collections.strata.overlay.plugins.module_utils._mount.namespaces import (
         mounts_everywhere,

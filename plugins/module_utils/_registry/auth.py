@@ -14,8 +14,9 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Optional
 from urllib.parse import urlencode
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -54,7 +55,7 @@ class Challenge:
     parameters: Mapping[str, str]
 
 
-def parse_challenges(values: Sequence[str]) -> List[Challenge]:
+def parse_challenges(values: Sequence[str]) -> list[Challenge]:
     """All that WWW-Authenticate headers ask for, as far as it is known here."""
     found = []
     for value in values:
@@ -90,7 +91,7 @@ class Authorizer:
         self._clock = clock
         self._login: Optional[Login] = None
         self._basic = ""
-        self._tokens: Dict[str, Tuple[str, float]] = {}
+        self._tokens: dict[str, tuple[str, float]] = {}
 
     @property
     def used(self) -> Login:
@@ -98,14 +99,14 @@ class Authorizer:
         return self._login or Login()
 
     @property
-    def secrets(self) -> Tuple[str, ...]:
+    def secrets(self) -> tuple[str, ...]:
         """What must be in no message, as far as it has been used."""
         login = self._login.secrets if self._login else ()
         # Servers of tokens get the login so too, and may say in an error what they were sent.
         basic = (_login_header(self._login).partition(" ")[2],) if self._login and self._login.username else ()
         return (*login, *basic, *(token for token, _until in self._tokens.values()))
 
-    def headers(self) -> Dict[str, str]:
+    def headers(self) -> dict[str, str]:
         """What to send as far as is known; nothing before the first challenge."""
         if self._basic:
             return {"Authorization": self._basic}
@@ -156,7 +157,7 @@ class Authorizer:
             )
         self._tokens[scope] = self._fetch(realm, parameters.get("service") or "", scope, login)
 
-    def _fetch(self, realm: str, service: str, scope: str, login: Login) -> Tuple[str, float]:
+    def _fetch(self, realm: str, service: str, scope: str, login: Login) -> tuple[str, float]:
         fields = [("service", service)] if service else []
         fields += [("scope", each) for each in scope.split(" ")] if not login.identity_token else [("scope", scope)]
         headers = {"Accept": "application/json"}
@@ -185,7 +186,7 @@ def _login_header(login: Login) -> str:
     return basic(login.username, login.password)
 
 
-def _read_token(body: bytes, host: str, asked: float) -> Tuple[str, float]:
+def _read_token(body: bytes, host: str, asked: float) -> tuple[str, float]:
     try:
         facts = read_object(body, "the answer")
     except StrataError as error:

@@ -15,7 +15,8 @@ import hashlib
 import io
 import re
 import time
-from typing import Any, Dict, List, Optional, Protocol, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional, Protocol
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -62,10 +63,10 @@ class BlobStream(io.RawIOBase):
         self._response: Optional[Response] = None
         self._breaks = 0
         self._got = 0
-        self._reasons: List[str] = []
+        self._reasons: list[str] = []
         self._whole = False
         self._small: Optional[io.BytesIO] = None
-        self._givers: Dict[str, None] = {}
+        self._givers: dict[str, None] = {}
 
     def readable(self) -> bool:
         return True

@@ -11,8 +11,10 @@ Source: OCI distribution-spec, "Pull". What the documents mean is another room's
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import IO, Callable, ContextManager, Dict, List, Optional, Sequence, Tuple, TypeVar, cast
+from typing import IO, Callable, Optional, TypeVar, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import (
@@ -60,7 +62,7 @@ class Access:
     auth_file: str = ""
     ca_path: str = ""
     validate_certs: bool = True
-    mirrors: Tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
     timeout: float = 60
     ca: str = ""
 
@@ -85,7 +87,7 @@ class Registry:
         client = access.client()
         mirrors = [_mirror(client, reference, parse_mirror(text), access) for text in access.mirrors]
         self._endpoints = [*mirrors, _main(client, reference, access)]
-        self._reasons: List[str] = []
+        self._reasons: list[str] = []
 
     def manifest(self, wanted: str) -> Served:
         """By its tag or digest, from the first that has it.
@@ -97,7 +99,7 @@ class Registry:
     def opener(self, digest: str, size: int) -> Opener:
         """Opens a blob, from its first byte each time; it connects when it is read. See `BlobStream`."""
 
-        def opened() -> ContextManager[IO[bytes]]:
+        def opened() -> AbstractContextManager[IO[bytes]]:
             # What readers of archives call is `read`; IO[bytes] is the name that all streams go by.
             return cast("IO[bytes]", BlobStream(self._endpoints, digest, size))
 
@@ -178,7 +180,7 @@ class Endpoint:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         return self._get(f"blobs/{digest}", headers, f"blob {digest}")
 
-    def _get(self, path: str, headers: Dict[str, str], what: str) -> Response:
+    def _get(self, path: str, headers: dict[str, str], what: str) -> Response:
         response = self._ask(path, headers)
         if response.is_good:
             return response
@@ -188,7 +190,7 @@ class Endpoint:
     def _refused(self, response: Response, asked: str) -> RequestError:
         return refusal(response, f"{asked}, {self.description}", self._authorizer.used, self._authorizer.secrets)
 
-    def _ask(self, path: str, headers: Dict[str, str], data: Optional[Body] = None, method: str = "") -> Response:
+    def _ask(self, path: str, headers: dict[str, str], data: Optional[Body] = None, method: str = "") -> Response:
         """Any answer; one that asks who wants to know is answered first."""
         response = self._open(path, headers, data, method)
         # Whoever the registry leads to may ask for a login too, and gets none: it is the registry's.
@@ -222,7 +224,7 @@ class Endpoint:
             message = f"{self.description}: {error}"
             raise RequestError(message, error.passing, error.wait, error.status) from error
 
-    def _open(self, path: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
+    def _open(self, path: str, headers: dict[str, str], data: Optional[Body], method: str) -> Response:
         try:
             return self._open_redirected(path, headers, data, method)
         except RequestError as error:
@@ -232,7 +234,7 @@ class Endpoint:
             self._plain_http = True
             return self._open_redirected(path, headers, data, method)
 
-    def _open_redirected(self, path: str, headers: Dict[str, str], data: Optional[Body], method: str) -> Response:
+    def _open_redirected(self, path: str, headers: dict[str, str], data: Optional[Body], method: str) -> Response:
         return self._client.open(self._url(path), {**headers, **self._authorizer.headers()}, data, method)
 
     def _url(self, path: str) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from ansible_collections.strata.overlay.plugins.module_utils._source.credentials import Login

@@ -10,7 +10,7 @@ Source: OCI distribution-spec, "Pull". How a registry is spoken to is another ro
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.platform import Platform
@@ -99,7 +99,7 @@ class _Repository:
         self.what = what
         self._source = source
         self._stored = stored
-        self._read: Dict[str, Served] = {}
+        self._read: dict[str, Served] = {}
 
     def top(self, wanted: str) -> Descriptor:
         """Whatever has a tag or digest."""

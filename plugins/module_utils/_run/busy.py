@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, List, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import BusyError
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holders import busy_message, holders, mounts_inside
@@ -69,11 +69,11 @@ def _refuse_shared_layers(steps: Sequence[Step], observed: Observed, stopped: Ma
             refuse_open(observed.root, record)
 
 
-def _handed_on(steps: Sequence[Step], observed: Observed) -> List[StackRecord]:
+def _handed_on(steps: Sequence[Step], observed: Observed) -> list[StackRecord]:
     """Stacks whose persistent layer may be used by no mount when these steps are done: for each but what is only
     detached.
     """
-    names: Set[str] = set()
+    names: set[str] = set()
     for step in steps:
         if isinstance(step, Mount):
             names.add(step.stack.spec.name)
@@ -81,7 +81,7 @@ def _handed_on(steps: Sequence[Step], observed: Observed) -> List[StackRecord]:
             names.add(step.record.name)
         elif isinstance(step, Unmount) and not step.detach:
             names.add(step.name)
-    known: Dict[str, StackRecord] = {name: observed.known.stacks[name] for name in names & set(observed.known.stacks)}
+    known: dict[str, StackRecord] = {name: observed.known.stacks[name] for name in names & set(observed.known.stacks)}
     return [record for record in known.values() if record.writable == "persistent" and record.stack_id]
 
 

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
@@ -60,7 +61,7 @@ class CommitSpec:
 
 def read_commit(parameters: Mapping[str, Any]) -> CommitSpec:
     """Options as written; DefinitionError tells every mistake."""
-    errors: List[str] = []
+    errors: list[str] = []
     options = check_options("", parameters, commit_module_spec(), errors)
     root = check_root(options["root"], errors)
     stack = check_name(f"commit of stack {options['stack']}", options["stack"], errors)
@@ -81,7 +82,7 @@ class Commit:
         self._manager: ServiceManager = manager or Systemd()
         self._store = open_store(spec.root)
 
-    def execute(self) -> Dict[str, Any]:
+    def execute(self) -> dict[str, Any]:
         """The module's result."""
         with self._store.reading(self._spec.timeout):
             record = known_stack(self._store, self._spec.stack)
@@ -97,14 +98,14 @@ class Commit:
             result = self._run(self._definition(record))
         return self._result(result, record, freeze, (*record.diff_ids, *result["layers"][self._spec.name]))
 
-    def _run(self, definition: Definition) -> Dict[str, Any]:
+    def _run(self, definition: Definition) -> dict[str, Any]:
         parameters = {"lock_timeout": self._spec.timeout}
         return Run("commit", parameters, self._check_mode, definition=definition).execute()
 
-    def _problems(self, record: StackRecord) -> List[str]:
+    def _problems(self, record: StackRecord) -> list[str]:
         label = f"commit of stack {record.name}"
         spec = self._spec
-        found: List[str] = []
+        found: list[str] = []
         if not record.stack_id:
             return [f"{label}: the stack is read-only, so it holds no changes; nothing can be made of them"]
         if record.whole:
@@ -167,8 +168,8 @@ class Commit:
         return Definition(self._spec.root, (layer,), (stack,))
 
     def _result(
-        self, result: Dict[str, Any], record: StackRecord, freeze: ServiceFreeze, diff_ids: Any
-    ) -> Dict[str, Any]:
+        self, result: dict[str, Any], record: StackRecord, freeze: ServiceFreeze, diff_ids: Any
+    ) -> dict[str, Any]:
         # Check mode finds services running that a run has stopped by then.
         steps = [step for step in result["plan"] if not freeze.jobs or step["action"] not in _ENGINE_S]
         if steps:
@@ -193,7 +194,7 @@ def _as_recorded(record: StackRecord) -> StackSpec:
     return replace(stack, state="mounted" if record.mounted else "unmounted", cover=True)
 
 
-def _shown(stack: str, jobs: Any) -> List[Dict[str, Any]]:
+def _shown(stack: str, jobs: Any) -> list[dict[str, Any]]:
     """Services as steps of the plan."""
     if not jobs:
         return []
@@ -201,7 +202,7 @@ def _shown(stack: str, jobs: Any) -> List[Dict[str, Any]]:
     return [{"action": f"{jobs[0][0]}_services", "object": f"stack {stack}", "text": text, "bytes": 0}]
 
 
-def commit(parameters: Mapping[str, Any], check_mode: bool) -> Dict[str, Any]:
+def commit(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """The work of the module ``commit``; DefinitionError tells every mistake."""
     return Commit(read_commit(parameters), check_mode).execute()
 

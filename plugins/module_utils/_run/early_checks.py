@@ -9,7 +9,8 @@ only.
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import unknown_layer
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountinfo import read
@@ -20,13 +21,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.request impo
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 
-def early_errors(store: Store, facts: Mapping[str, Any]) -> List[str]:
+def early_errors(store: Store, facts: Mapping[str, Any]) -> list[str]:
     """Unknown layer names and unusable paths.
 
     :param facts: ``stacks``: name, path, cover and the layer names of each; ``defined``: names of the definition's
         own layers.
     """
-    errors: List[str] = []
+    errors: list[str] = []
     mounts = read(store.home)
     known = {*facts["defined"], *store.names()}
     for stack in facts["stacks"]:

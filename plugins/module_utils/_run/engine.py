@@ -12,8 +12,9 @@ a host than all that the rest does, so this process does it while its workers un
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import controller_facts
@@ -55,7 +56,7 @@ class Run:
         self._cache = DigestCache(self._request.store.sources, keep=not self._check_mode)
         self._report = report
 
-    def execute(self) -> Dict[str, Any]:
+    def execute(self) -> dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result."""
         with contextlib.ExitStack() as resources:
             known, sources = self._look_ahead()
@@ -70,11 +71,11 @@ class Run:
             reconciliation = Reconciliation(self._request, self._cache, self._check_mode, self._report)
             return reconciliation.run(resources.pop_all(), ahead)
 
-    def secrets(self) -> Set[str]:
+    def secrets(self) -> set[str]:
         """What no message and no log may show."""
         return self._request.definition.secrets()
 
-    def _look_ahead(self) -> Tuple[Dict[Source, Digested], List[Unread]]:
+    def _look_ahead(self) -> tuple[dict[Source, Digested], list[Unread]]:
         request = self._request
         if self._check_mode or request.errors:
             return {}, []
@@ -112,7 +113,7 @@ def _load_all() -> object:
 def run_module(module: AnsibleModule, name: str) -> NoReturn:
     """Bring the host to a module's parameters and end the module."""
 
-    def run() -> Dict[str, Any]:
+    def run() -> dict[str, Any]:
         with progress_file(str(controller_facts(module.params).get("progress", ""))) as report:
             call = Run(name, module.params, module.check_mode, report)
             # AnsibleModule knows only of those in its options, and some came in the controller's words.

@@ -12,7 +12,8 @@ a module imports, and the other half of the code stays on the controller.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NoReturn, Optional
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.outcome import Outcome
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError
@@ -60,7 +61,7 @@ class Inspection:
         self._store = request.store
         self._images = images
         self._abilities: Optional[Abilities] = None
-        self._faults: Dict[int, StoreFaults] = {}
+        self._faults: dict[int, StoreFaults] = {}
 
     def look(self, origins: Mapping[str, Origin], workspace: str = "") -> View:
         """The host now. Call it with the store locked; DefinitionError tells every mistake."""
@@ -108,7 +109,7 @@ class Inspection:
         names_are_used(self._store, {*view.desired.names, *written})
 
 
-def awaited(planned: Plan) -> List[str]:
+def awaited(planned: Plan) -> list[str]:
     """What a plan needs and the controller has not sent: DiffIDs of contents, ids of images whose config it is."""
     contents = [
         step.origin.diff_id for step in planned.steps if isinstance(step, ImportContent) and step.origin.awaited
@@ -123,7 +124,7 @@ def awaited(planned: Plan) -> List[str]:
 def run_plan(module: AnsibleModule) -> NoReturn:
     """Say what a definition would change and end the module."""
 
-    def look() -> Dict[str, Any]:
+    def look() -> dict[str, Any]:
         request = Request("apply", module.params)
         # AnsibleModule knows only of those in its options, and here the definition is in the controller's words.
         module.no_log_values |= request.definition.secrets()

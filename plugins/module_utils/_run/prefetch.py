@@ -13,8 +13,9 @@ with what was found, as ever; only a run that may change the host does this, che
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition
@@ -55,7 +56,7 @@ _ASKED = ("upper", "url")
 
 _READ_HERE = ("src", "dir", *_ASKED)
 
-Found = Tuple[Dict[Source, Digested], List[Unread]]
+Found = tuple[dict[Source, Digested], list[Unread]]
 
 
 def look_ahead(
@@ -69,8 +70,8 @@ def look_ahead(
 
     :param controller_layers: what the controller found out of its layers, by their ``label``.
     """
-    known: Dict[Source, Digested] = {}
-    unread: Dict[Source, Unread] = {}
+    known: dict[Source, Digested] = {}
+    unread: dict[Source, Unread] = {}
     packed = _Packed(definition, store, cache)
     for layer in definition.sources():
         source = layer.read_from
@@ -106,7 +107,7 @@ class _Packed:
         self._contents = StoredContents(store, definition)
         self._store = store
         self._cache = cache
-        self._imported: Optional[Set[str]] = None
+        self._imported: Optional[set[str]] = None
 
     def sent(self, layer: LayerSpec, facts: Mapping[str, Any]) -> Iterator[Unread]:
         """One that the controller has packed and sent, if it replaces something and the store has nothing the same."""
@@ -125,7 +126,7 @@ class _Packed:
                 label=layer.label,
             )
 
-    def look(self, layer: LayerSpec, known: Dict[Source, Digested], unread: Dict[Source, Unread]) -> None:
+    def look(self, layer: LayerSpec, known: dict[Source, Digested], unread: dict[Source, Unread]) -> None:
         """A directory on this host. One that was imported before is mostly the same still, and is only digested.
 
         :raises StrataError: it is not usable; :raises OSError: it is not there.
@@ -141,7 +142,7 @@ class _Packed:
                 return
         unread[source] = Unread(source, description=describe(source), before=self._before(layer), label=layer.label)
 
-    def _before(self, layer: LayerSpec) -> Tuple[str, ...]:
+    def _before(self, layer: LayerSpec) -> tuple[str, ...]:
         return tuple(map(self._store.content, self._contents.before(layer)))
 
 
@@ -160,8 +161,8 @@ def read_ahead(
     """
     keys = ["" if item.source.kind == "url" or item.diff_id else source_key(item.source) for item in sources]
     results = stage_unread(workspace, sources, find_abilities(), report, meanwhile)
-    digests: Dict[Source, Digested] = {}
-    staged: Dict[str, ContentRecord] = {}
+    digests: dict[Source, Digested] = {}
+    staged: dict[str, ContentRecord] = {}
     for item, key, (unpacked, facts) in zip(sources, keys, results):
         source, source_digest = item.source, facts.get("source_digest", "")
         digests[source] = Digested(

@@ -17,7 +17,8 @@ import json
 import os
 import re
 import time
-from typing import Iterator, List, Optional, Sequence, Tuple
+from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE
 from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import untrusted
@@ -33,7 +34,7 @@ _STALE = 24 * 3600
 """Seconds after which what a killed run left is swept."""
 
 
-def places() -> List[Tuple[str, str]]:
+def places() -> list[tuple[str, str]]:
     """Directories where the file may be, the best first, and how names begin there."""
     return [("/run", PREFIX), (os.path.expanduser("~"), f".{PREFIX}")]
 

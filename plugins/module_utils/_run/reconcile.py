@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.outcome import Outcome
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import NO_ROOM, StrataError, UnhealthyError
@@ -58,13 +59,13 @@ class Reconciliation:
         self._check_mode = check_mode
         self._report = report
 
-    def run(self, resources: contextlib.ExitStack, ahead: ReadAhead) -> Dict[str, Any]:
+    def run(self, resources: contextlib.ExitStack, ahead: ReadAhead) -> dict[str, Any]:
         """Bring the host to the definition, or in check mode say what that would take; the module's result.
 
         :param resources: where ``ahead`` lies, if anywhere; closed as soon as nothing in it is needed any more.
         """
         request = self._request
-        left: List[str] = []
+        left: list[str] = []
         with resources:
             resolver = Resolver(self._store, request.controller_layers, self._cache)
             origins = resolver.resolve(request.definition, request.errors, ahead.digests)
@@ -139,8 +140,8 @@ class Reconciliation:
         origins: Mapping[str, Origin],
         workspace: str,
         staged: Mapping[str, ContentRecord],
-        warnings: List[str],
-    ) -> Tuple[Outcome, View]:
+        warnings: list[str],
+    ) -> tuple[Outcome, View]:
         """Do what is to be done by now, which may be other than it was; what that came to, and what it was.
 
         :param staged: what lies in the workspace already.
@@ -201,7 +202,7 @@ def _only_takes_away(steps: Sequence[Step]) -> bool:
     return all(isinstance(step, TAKING_AWAY) for step in steps)
 
 
-def applier() -> Type[Applier]:
+def applier() -> type[Applier]:
     """Loaded when it is needed, so mostly while workers unpack."""
     from ansible_collections.strata.overlay.plugins.module_utils._apply.apply import Applier
 

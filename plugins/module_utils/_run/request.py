@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import controller_facts, normalise
@@ -64,15 +65,15 @@ class Request:
             with self.store.reading(self.timeout):
                 raise DefinitionError([*controller["problems"], *early_errors(self.store, controller)])
 
-    def sent_origins(self) -> Dict[str, Origin]:
+    def sent_origins(self) -> dict[str, Origin]:
         """The layers that the controller told of, by their ``label``."""
         return {label: sent(facts) for label, facts in self.controller_layers.items()}
 
-    def sent_images(self) -> Dict[str, ImageOrigin]:
+    def sent_images(self) -> dict[str, ImageOrigin]:
         """The images that the controller told of, by their ``label``."""
         return self._images(self.errors)
 
-    def lacking(self) -> List[str]:
+    def lacking(self) -> list[str]:
         """What the controller has told of and not sent, and the store has not: DiffIDs of contents, ids of configs.
 
         Of an image that has none for this host it tells nothing: that mistake is found later.
@@ -83,7 +84,7 @@ class Request:
         contents = [diff_id for diff_id in contents if not self.store.has_content(diff_id)]
         return list(dict.fromkeys([*contents, *self._lacking_configs(images)]))
 
-    def _lacking_configs(self, images: Sequence[ImageOrigin]) -> List[str]:
+    def _lacking_configs(self, images: Sequence[ImageOrigin]) -> list[str]:
         if not images:
             return []
         # Loaded when it is needed, as all that is about images: many definitions have none.
@@ -93,8 +94,8 @@ class Request:
         ids = [image.image.image_id for image in images if image.image.image_id not in sent_ones]
         return [image_id for image_id in ids if not os.path.exists(config_file(self.store, image_id))]
 
-    def _images(self, errors: List[str]) -> Dict[str, ImageOrigin]:
-        found: Dict[str, ImageOrigin] = {}
+    def _images(self, errors: list[str]) -> dict[str, ImageOrigin]:
+        found: dict[str, ImageOrigin] = {}
         if not self.controller_images:
             return found
         # Loaded when it is needed, as all that is about images: many definitions have none.

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition
@@ -35,18 +36,18 @@ class Resolver:
         self._read: Mapping[Source, Digested] = {}
         self._contents = StoredContents(store, Definition("", (), ()))
         self._cache = cache
-        self.warnings: List[str] = []
+        self.warnings: list[str] = []
 
     def resolve(
-        self, definition: Definition, errors: List[str], read: Optional[Mapping[Source, Digested]] = None
-    ) -> Dict[str, Origin]:
+        self, definition: Definition, errors: list[str], read: Optional[Mapping[Source, Digested]] = None
+    ) -> dict[str, Origin]:
         """Origin by the layer's ``label``; a layer whose source is not usable is left out and told in ``errors``.
 
         :param read: what this run has read already.
         """
         self._read = read or {}
         self._contents = StoredContents(self._store, definition)
-        origins: Dict[str, Origin] = {}
+        origins: dict[str, Origin] = {}
         for layer in definition.sources():
             if not layer.source.kind and layer.label not in self._controller_layers:
                 continue  # normalise has told already

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition
@@ -46,9 +47,9 @@ class ImageResolver:
         self._cache = cache
         self._registries: Optional[RegistryImages] = None
 
-    def resolve(self, definition: Definition, errors: List[str]) -> Dict[str, ImageOrigin]:
+    def resolve(self, definition: Definition, errors: list[str]) -> dict[str, ImageOrigin]:
         """By the image's ``label``; one that is not usable is left out and told in ``errors``."""
-        found: Dict[str, ImageOrigin] = {}
+        found: dict[str, ImageOrigin] = {}
         for spec in definition.images:
             try:
                 if spec.label in self._controller_images:

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._apply.outcome import Outcome
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
@@ -36,7 +37,7 @@ class View(NamedTuple):
         return len(self.plan.steps) > len(self.pruned.removals if self.pruned else ())
 
 
-def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, StackRecord]) -> Dict[str, Any]:
+def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, StackRecord]) -> dict[str, Any]:
     """A module's result, as its RETURN says.
 
     :param records: stacks as they are on record now; none in check mode, where they are foretold.
@@ -75,21 +76,21 @@ def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, S
     }
 
 
-def _shadow_warnings(view: View) -> List[str]:
+def _shadow_warnings(view: View) -> list[str]:
     """What upgrades do not show, and where that is not known."""
     found = ((f"stack {name}: {each.describe(name)}", each) for name, each in view.observed.shadowed.items())
     cure = "; it goes on showing them as they are there, and on_change: reset would begin a new one"
     return [f"{text}{'' if each.unknown else cure}" for text, each in found if each.paths or each.unknown]
 
 
-def _only_chain(module: str, desired: Desired) -> Dict[str, str]:
+def _only_chain(module: str, desired: Desired) -> dict[str, str]:
     """The ChainID of the one thing that ``layer`` or ``stack`` is about, where it is not taken away."""
     chains = [record.diff_ids for record in desired.names.values()]
     chains += [stack.diff_ids for stack in desired.stacks]
     return {"chain_id": chain_ids(chains[0])[-1]} if module != "apply" and chains else {}
 
 
-def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome: Outcome) -> Dict[str, Any]:
+def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome: Outcome) -> dict[str, Any]:
     stack = view.desired.stacks[index]
     before = view.observed.known.stacks.get(stack.spec.name)
     shadowed = view.observed.shadowed.get(stack.spec.name)
@@ -113,11 +114,11 @@ def _stack_result(view: View, index: int, record: Optional[StackRecord], outcome
     }
 
 
-def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str, Any]:
+def difference(desired: Desired, observed: Observed, planned: Plan) -> dict[str, Any]:
     """Names and stacks before and after, only those that the plan changes; and the plan, as text for a person."""
     touched = {step.object for step in planned.steps}
-    before: Dict[str, Any] = {"layers": {}, "stacks": {}}
-    after: Dict[str, Any] = {"layers": {}, "stacks": {}}
+    before: dict[str, Any] = {"layers": {}, "stacks": {}}
+    after: dict[str, Any] = {"layers": {}, "stacks": {}}
     known = observed.known
     for name in [*desired.names, *desired.dropped_names]:
         if not touched & {f"layer {name}", f"image {name}"}:
@@ -144,12 +145,12 @@ def difference(desired: Desired, observed: Observed, planned: Plan) -> Dict[str,
     return {"before": before, "after": after, **({"prepared": steps} if steps else {})}
 
 
-def _name_result(record: NameRecord) -> Dict[str, Any]:
+def _name_result(record: NameRecord) -> dict[str, Any]:
     image = {"image_id": record.image_id} if record.image_id else {}
     return {**image, "diff_ids": list(record.diff_ids), "labels": dict(record.labels)}
 
 
-def _stack_before(observed: Observed, record: StackRecord) -> Dict[str, Any]:
+def _stack_before(observed: Observed, record: StackRecord) -> dict[str, Any]:
     return {
         "path": record.path,
         "layers": list(record.layers),

@@ -9,20 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple, replace
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    ContextManager,
-    Dict,
-    Iterable,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
 from ansible_collections.strata.overlay.plugins.module_utils._common.clock import now
@@ -57,8 +47,8 @@ def stage_contents(
     report: Optional[Report] = None,
     content: Callable[[str], str] = str,
     meanwhile: Optional[Callable[[], object]] = None,
-    warnings: Optional[List[str]] = None,
-) -> Dict[str, ContentRecord]:
+    warnings: Optional[list[str]] = None,
+) -> dict[str, ContentRecord]:
     """Unpack the content of each origin to ``workspace/<hex>``, with its digest checked. Needs no lock.
 
     Contents are unpacked side by side, each whole or not at all.
@@ -71,7 +61,7 @@ def stage_contents(
     :returns: the record of each by DiffID, those of ``staged`` too.
     """
     found = dict(staged or {})
-    needed: Dict[str, Origin] = {}
+    needed: dict[str, Origin] = {}
     for origin in origins:
         if origin.diff_id not in found:
             needed.setdefault(origin.diff_id, origin)
@@ -102,7 +92,7 @@ def stage_unread(
     abilities: Abilities,
     report: Optional[Report] = None,
     meanwhile: Optional[Callable[[], object]] = None,
-) -> List[Tuple[Unpacked, Mapping[str, str]]]:
+) -> list[tuple[Unpacked, Mapping[str, str]]]:
     """Unpack sources of which nobody knows yet what they are, so that learning it and unpacking take one reading.
 
     :param report, meanwhile: as for ``run_jobs``.
@@ -136,7 +126,7 @@ def _job(tree: str, origin: Origin, userxattr: bool, idle: bool) -> Job:
     size, effort = _extent(origin.source, origin.opener, origin.blob, origin.size)
     apart = idle and is_worth_forking(size, origin.remote)
 
-    def work(count: Count) -> Tuple[Any, ...]:
+    def work(count: Count) -> tuple[Any, ...]:
         # Whoever found the DiffID out was as strict as the source asks for; an image's config is held against it here.
         tar = open_tar(origin.source._replace(pinned=True), origin.opener, count)
         unpacked = _unpack(tree, tar, origin.source.limits, userxattr, named, apart=apart, pinned=True)
@@ -168,7 +158,7 @@ def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
     download = item.source.kind == "url"
     apart = idle and is_worth_forking(size, download)
 
-    def work(count: Count) -> Tuple[Any, ...]:
+    def work(count: Count) -> tuple[Any, ...]:
         state, left_out = SourceDigest(item.source), LeftOut()
         tar = open_tar(item.source, item.opener, count, state, left_out)
         unpacked = _unpack(tree, tar, item.source.limits, userxattr, message, apart=apart, pinned=item.source.pinned)
@@ -194,7 +184,7 @@ def _label(label: str, source: str) -> str:
 
 def _extent(
     source: Source, opener: Optional[Opener], blob: Optional[Blob] = None, otherwise: int = 0
-) -> Tuple[int, int]:
+) -> tuple[int, int]:
     """What a job is told of its size and effort.
 
     :param blob: the archive, where it is known to lie in a file.
@@ -211,7 +201,14 @@ def _extent(
 
 
 def _unpack(
-    tree: str, tar: ContextManager[Read], limits: Limits, userxattr: bool, message: str, *, apart: bool, pinned: bool
+    tree: str,
+    tar: AbstractContextManager[Read],
+    limits: Limits,
+    userxattr: bool,
+    message: str,
+    *,
+    apart: bool,
+    pinned: bool,
 ) -> Unpacked:
     os.mkdir(tree, 0o700)
     try:

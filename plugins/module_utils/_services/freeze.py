@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Iterator, List, NoReturn, Sequence, Tuple
+from typing import NoReturn
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._services.systemd import ServiceManager, runs_in_unit
@@ -30,8 +31,8 @@ class ServiceFreeze:
     :ivar jobs: verb and unit; ``back``: what undoes them.
     """
 
-    jobs: Tuple[Tuple[str, str], ...] = ()
-    back: Tuple[Tuple[str, str], ...] = ()
+    jobs: tuple[tuple[str, str], ...] = ()
+    back: tuple[tuple[str, str], ...] = ()
 
 
 def plan_freeze(how: str, units: Sequence[str]) -> ServiceFreeze:
@@ -102,7 +103,7 @@ def _bring_back(watched: int, writer: int, freeze: ServiceFreeze, manager: Servi
         for descriptor in range(3):
             os.dup2(null, descriptor)
         os.read(watched, 1)
-        failed: List[str] = []
+        failed: list[str] = []
         for verb, unit in freeze.back:
             try:
                 manager.act(verb, unit)

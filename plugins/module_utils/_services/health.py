@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, List
+from typing import Callable
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
 
@@ -53,7 +53,7 @@ def check_health(spec: HealthSpec) -> Verdict:
 
 def _within(seconds: float, ask: Callable[[], str]) -> str:
     """What ``ask`` says; a server that sends a byte now and then, or a name that never resolves, cannot hold it up."""
-    answers: List[str] = []
+    answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()
     thread.join(seconds)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Dict, Iterable, Protocol, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._services.units import UnitState
@@ -26,7 +27,7 @@ _LONGEST_QUESTION = 30.0
 class ServiceManager(Protocol):
     """What the rest of the code needs of an init system."""
 
-    def states(self, units: Iterable[str]) -> Dict[str, UnitState]:
+    def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         """Every unit as it is now; StrataError where that cannot be told."""
 
     def act(self, verb: str, unit: str) -> None:
@@ -41,7 +42,7 @@ class ServiceManager(Protocol):
 class Systemd:
     """systemd, by systemctl: arguments as a list, never through a shell, never waiting for ever."""
 
-    def states(self, units: Iterable[str]) -> Dict[str, UnitState]:
+    def states(self, units: Iterable[str]) -> dict[str, UnitState]:
         names = list(dict.fromkeys(units))
         if not names:
             return {}

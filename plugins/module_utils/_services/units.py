@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import List, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._definition.service import Service
 from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import nearest
@@ -40,7 +41,7 @@ class UnitState(NamedTuple):
 
 def service_problems(
     label: str, services: Sequence[Service], systemd: bool, states: Mapping[str, UnitState]
-) -> List[str]:
+) -> list[str]:
     """What speaks against using these services on this host. Pure.
 
     :param systemd: whether systemd runs this host.

@@ -16,8 +16,9 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import DOCKER_HUB
@@ -48,7 +49,7 @@ class Login:
         return not (self.username or self.identity_token or self.registry_token)
 
     @property
-    def secrets(self) -> Tuple[str, ...]:
+    def secrets(self) -> tuple[str, ...]:
         """What must be in no message."""
         return tuple(secret for secret in (self.password, self.identity_token, self.registry_token) if secret)
 
@@ -69,7 +70,7 @@ def find_login(host: str, repository: str, auth_file: str, environment: Mapping[
     return Login()
 
 
-def usual_files(environment: Mapping[str, str]) -> List[str]:
+def usual_files(environment: Mapping[str, str]) -> list[str]:
     """Where Podman and Docker keep logins, in the order in which they are looked into."""
     home = environment.get("HOME") or os.path.expanduser("~")
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"

@@ -13,9 +13,10 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Dict, Iterator, Mapping, Optional, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
@@ -48,9 +49,9 @@ class Digested:
     size: int
     blob: str = ""
     source_digest: str = ""
-    left_out: Tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
-    def facts(self) -> Dict[str, str]:
+    def facts(self) -> dict[str, str]:
         """What the cache remembers of it, without ``blob``."""
         more = {"source_digest": self.source_digest, "left_out": "\n".join(self.left_out)}
         return {"diff_id": self.diff_id, "size": str(self.size), **{key: text for key, text in more.items() if text}}
@@ -98,7 +99,7 @@ def source_key(source: Source) -> str:
     return "" if time.time_ns() - newest < _FRESH_NS else state.hexdigest()
 
 
-def _facts(top: str) -> Iterator[Tuple[str, os.stat_result]]:
+def _facts(top: str) -> Iterator[tuple[str, os.stat_result]]:
     """Of a source and all that is in it: how deep it lies with its name, and what stat(2) says."""
     yield top, os.stat(top)
     if os.path.isdir(top):
@@ -120,7 +121,7 @@ class DigestCache:
     def __init__(self, directory: str, keep: bool) -> None:
         self._directory = directory
         self._keep = keep
-        self._new: Dict[str, Mapping[str, str]] = {}
+        self._new: dict[str, Mapping[str, str]] = {}
 
     def get(self, key: str) -> Optional[Mapping[str, str]]:
         """What was put under the key, None where nothing is or where the file can't be read."""
@@ -161,6 +162,6 @@ def is_record(name: str) -> bool:
     return name.endswith(_RECORD)
 
 
-def told_of(text: str) -> Tuple[str, ...]:
+def told_of(text: str) -> tuple[str, ...]:
     """Every DiffID in a record of a cache: that of a layer's archive has one, that of an image's as many as layers."""
     return tuple(sorted(set(_DIFF_IDS.findall(text))))

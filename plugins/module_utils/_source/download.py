@@ -15,7 +15,8 @@ import io
 import os
 import stat
 import time
-from typing import IO, Any, Dict, Mapping, Optional, Union, cast
+from collections.abc import Mapping
+from typing import IO, Any, Optional, Union, cast
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
@@ -212,7 +213,7 @@ def _open_file(url: str) -> _File:
     return _File(cast("IO[bytes]", stream))
 
 
-def _conditions(seen: Mapping[str, str]) -> Dict[str, str]:
+def _conditions(seen: Mapping[str, str]) -> dict[str, str]:
     return {header: seen[mark] for mark, header in _CONDITIONS.items() if seen.get(mark)}
 
 

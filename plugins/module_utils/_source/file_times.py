@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
 from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
@@ -53,7 +54,7 @@ def settle_times(
     return replace(unpacked, diff_id=found.diff_id, digest=tree_digest(tree).digest)
 
 
-def _directories(tree: str) -> Iterator[Tuple[bytes, int, List[bytes]]]:
+def _directories(tree: str) -> Iterator[tuple[bytes, int, list[bytes]]]:
     """Each directory: its path below the top, its descriptor, and the names in it that are no directories."""
     top = os.fsencode(tree)
     for path, _directories_in_it, names, descriptor in os.fwalk(top, follow_symlinks=False):
@@ -65,7 +66,7 @@ def _settle_directory(
 ) -> int:
     """How many times were set."""
     with contextlib.ExitStack() as stack:
-        older: List[int] = []
+        older: list[int] = []
         for root in roots:
             with contextlib.suppress(OSError):  # it has no such directory
                 older.append(root.open(path) if path else os.dup(root.fd))
@@ -84,7 +85,7 @@ def _settle(descriptor: int, name: bytes, older: Sequence[int], inline: bool) ->
         wanted = rivals[0][1].st_mtime_ns
     else:
         # Whole seconds: that is how they are compared by most.
-        seconds: Dict[int, List[int]] = {}
+        seconds: dict[int, list[int]] = {}
         for place, status in rivals:
             seconds.setdefault(status.st_mtime_ns // _SECOND, []).append(place)
         while wanted // _SECOND in seconds:
@@ -109,7 +110,7 @@ def _is_same(directory: int, other: int, name: bytes) -> bool:
     """Whether two regular files have the same bytes."""
     flags = READ_FILE
     with contextlib.ExitStack() as stack:
-        pair: List[int] = []
+        pair: list[int] = []
         for place in (directory, other):
             pair.append(os.open(name, flags, dir_fd=place))
             stack.callback(os.close, pair[-1])

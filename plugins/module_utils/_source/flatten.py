@@ -16,8 +16,9 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import astuple
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, advice
 from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import (
@@ -41,7 +42,7 @@ def copy_job(target: str, trees: Sequence[str], origin: Origin) -> Job:
     :param trees: of the contents of the chain, bottom first.
     """
 
-    def work(_count: Count) -> Tuple[Any, ...]:
+    def work(_count: Count) -> tuple[Any, ...]:
         try:
             merge_trees(list(reversed(trees)), target, origin.source.limits.reserve)
             found = tree_digest(target)
@@ -95,16 +96,16 @@ class _Directory(NamedTuple):
     """
 
     name: bytes
-    roots: List[int]
+    roots: list[int]
 
 
 class _Merger:
-    def __init__(self, roots: List[int], copier: Copier) -> None:
+    def __init__(self, roots: list[int], copier: Copier) -> None:
         self._roots = roots
         self._copier = copier
 
     def run(self) -> None:
-        done: List[_Directory] = []
+        done: list[_Directory] = []
         waiting = [_Directory(b".", self._roots)]
         while waiting:
             directory = waiting.pop()
@@ -117,10 +118,10 @@ class _Merger:
             status = status_at(root, directory.name)
             self._copier.copy_metadata(root, directory.name, status)
 
-    def _fill(self, directory: _Directory) -> List[_Directory]:
+    def _fill(self, directory: _Directory) -> list[_Directory]:
         """Copy what lies in a directory and is none itself; returns the directories."""
-        below: Dict[bytes, _Directory] = {}
-        closed: Set[bytes] = set()
+        below: dict[bytes, _Directory] = {}
+        closed: set[bytes] = set()
         for root in directory.roots:
             for name in names_in(root, directory.name):
                 if name in closed:

@@ -19,8 +19,9 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Mapping
 from email.message import Message
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._source.http_origin import (
@@ -126,7 +127,7 @@ class Response:
         """The first of that name, "" where there is none."""
         return str(self.headers.get(name) or "").strip()
 
-    def all(self, name: str) -> List[str]:
+    def all(self, name: str) -> list[str]:
         """A header's values, each on its own."""
         return [str(value) for value in self.headers.get_all(name) or []]
 
@@ -143,7 +144,7 @@ class Response:
 
         :raises RequestError: as of `read`; also where it takes too long as a whole.
         """
-        pieces: List[bytes] = []
+        pieces: list[bytes] = []
         left = limit + 1
         while left:
             piece = self._read(left)

@@ -15,7 +15,8 @@ import base64
 import ipaddress
 import re
 import string
-from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
 _PORTS = {"http": 80, "https": 443}
@@ -33,7 +34,7 @@ _HARMLESS = frozenset(
 )
 """Headers that say only which bytes are wanted or sent. Any other one may be a credential, whatever its name."""
 
-Login = Tuple[str, str]
+Login = tuple[str, str]
 """User and password."""
 
 
@@ -56,7 +57,7 @@ def origin_of(url: str) -> Origin:
     return _origin(_split(url))
 
 
-def split_login(url: str) -> Tuple[str, Optional[Login]]:
+def split_login(url: str) -> tuple[str, Optional[Login]]:
     """A URL as it is asked for, and the login that it holds.
 
     :raises ValueError: as `origin_of`.
@@ -105,7 +106,7 @@ def resolve(url: str, location: str) -> str:
         raise ValueError("its host is not one") from error
 
 
-def without_credentials(headers: Mapping[str, str]) -> Dict[str, str]:
+def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that another origin may see too."""
     return {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
 

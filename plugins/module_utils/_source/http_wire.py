@@ -19,7 +19,7 @@ import socket
 import ssl
 import time
 import urllib.request
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._source.http_origin import Login
 
@@ -259,7 +259,7 @@ def send_request(
     :param login: for a server that asks for one, by Basic or Digest; never for a proxy.
     :raises OSError, http.client.HTTPException, ValueError, LookupError: there is no answer that could be understood.
     """
-    handlers: List[urllib.request.BaseHandler] = [
+    handlers: list[urllib.request.BaseHandler] = [
         urllib.request.ProxyHandler(None if use_proxy else {}),
         urllib.request.UnknownHandler(),
         _Handler(watch, context),

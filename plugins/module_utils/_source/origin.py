@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Callable, ContextManager, Mapping, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.value import Value
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
@@ -16,7 +18,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition.layer i
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._archive.slice import Blob
 
-Opener = Callable[[], ContextManager[IO[bytes]]]
+Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,7 +46,7 @@ class Origin(Value):
     remote: bool = False
     label: str = field(default="", compare=False)
     declared: bool = False
-    chain: Tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
     blob: Optional[Blob] = field(default=None, compare=False)
     source_digest: str = ""
 

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Sequence, TypeVar
+from collections.abc import Sequence
+from typing import Callable, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._source.http import RequestError
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Tuple, cast
+from typing import IO, TYPE_CHECKING, Callable, Optional, cast
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.compression import open_stream
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits
@@ -52,7 +53,7 @@ class Unread:
     description: str = ""
     diff_id: str = ""
     source_digest: str = ""
-    before: Tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     inline: bool = False
     label: str = ""
 

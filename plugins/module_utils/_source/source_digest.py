@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -23,7 +24,7 @@ _MOST_BEFORE = 100
 
 def with_stored(
     controller_layers: Mapping[str, Mapping[str, Any]], definition: Definition, store: Store
-) -> Dict[str, Mapping[str, Any]]:
+) -> dict[str, Mapping[str, Any]]:
     """What the controller found out, with the DiffID of what the store has already where it is the same but for times.
 
     :param controller_layers: as in ``Request``.
@@ -43,7 +44,7 @@ class SourceDigests:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: Dict[str, str] = {}
+        self._known: dict[str, str] = {}
 
     def of(self, diff_id: str) -> str:
         """A content's source digest; its DiffID where it has none of its own."""
@@ -66,12 +67,12 @@ class StoredContents:
         self._stacks = {
             item.label: stack.name for stack in definition.stacks for item in stack.layers if not isinstance(item, str)
         }
-        self._users: Dict[str, Set[str]] = {}
+        self._users: dict[str, set[str]] = {}
         for stack in definition.stacks:
             for item in stack.layers:
                 if isinstance(item, str):
                     self._users.setdefault(item, set()).add(stack.name)
-        self._all: Optional[Dict[str, List[str]]] = None
+        self._all: Optional[dict[str, list[str]]] = None
 
     def find(self, layer: LayerSpec, source_digest: str, otherwise: str = "") -> str:
         """The DiffID of a content that is there and has this source digest; "" where there is none.
@@ -89,7 +90,7 @@ class StoredContents:
                 return diff_id
         return next(iter(self._everywhere().get(source_digest, [])), "")
 
-    def before(self, layer: LayerSpec) -> List[str]:
+    def before(self, layer: LayerSpec) -> list[str]:
         """What the layer may replace: what it was until now, and all that had times of its own in the generations of
         the stacks that use it, or used it, under whatever name. DiffIDs of contents that are there, the latest first.
         """
@@ -120,7 +121,7 @@ class StoredContents:
     def _there(self, diff_ids: Sequence[str]) -> Iterator[str]:
         return filter(self._store.has_content, diff_ids)
 
-    def _stack_records(self) -> List[StackRecord]:
+    def _stack_records(self) -> list[StackRecord]:
         try:
             return list(self._store.stacks().values())
         except StrataError:
@@ -132,7 +133,7 @@ class StoredContents:
         except StrataError:
             return None
 
-    def _everywhere(self) -> Mapping[str, List[str]]:
+    def _everywhere(self) -> Mapping[str, list[str]]:
         """DiffIDs by source digest. Read once, for a layer that is new or was another one before."""
         if self._all is None:
             self._all = {}

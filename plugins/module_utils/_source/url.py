@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, ContextManager, Dict, Mapping, Optional, cast
+from typing import IO, TYPE_CHECKING, Optional, cast
 from urllib.parse import urlsplit
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -35,10 +37,10 @@ class Download:
         self._source = source
         self._stream: Optional[UrlStream] = None
 
-    def __call__(self) -> ContextManager[IO[bytes]]:
+    def __call__(self) -> AbstractContextManager[IO[bytes]]:
         """:raises StrataError: the server does not give it."""
         self._stream = _open(self._source)
-        return cast("ContextManager[IO[bytes]]", self._stream)
+        return cast("AbstractContextManager[IO[bytes]]", self._stream)
 
     def facts(self) -> Mapping[str, str]:
         """What ``Urls.remember`` wants to know of an archive that was read to its end."""
@@ -84,7 +86,7 @@ class Urls:
         with _open(layer.read_from, facts) as stream:
             if stream.unchanged:
                 return digested(facts)
-            with open_tar(layer.read_from, lambda: cast("ContextManager[IO[bytes]]", stream)) as read:
+            with open_tar(layer.read_from, lambda: cast("AbstractContextManager[IO[bytes]]", stream)) as read:
                 found = digest_tar(read, layer.source.limits, layer.read_from.pinned)
             return self.remember(layer.read_from, found, _facts(stream))
 
@@ -119,7 +121,7 @@ def _open(source: Source, seen: Optional[Mapping[str, str]] = None) -> UrlStream
     return UrlStream(source.location, seen, headers=_headers(source))
 
 
-def _headers(source: Source) -> Dict[str, str]:
+def _headers(source: Source) -> dict[str, str]:
     """What the server is told of who asks, for this server only.
 
     :raises StrataError: the file of logins cannot be read, or has none for it.
@@ -151,7 +153,7 @@ def _of_file(url: str, path: str) -> str:
     return basic(login.username, login.password)
 
 
-def _facts(stream: UrlStream) -> Dict[str, str]:
+def _facts(stream: UrlStream) -> dict[str, str]:
     return {"blob": stream.digest, **stream.marks}
 
 

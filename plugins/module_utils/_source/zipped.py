@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from typing import IO, Callable, Iterator, Optional
+from collections.abc import Iterator
+from typing import IO, Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
 from ansible_collections.strata.overlay.plugins.module_utils._archive.zip_archive import zip_members

@@ -17,7 +17,8 @@ import ctypes
 import errno
 import os
 import struct
-from typing import Iterable, Iterator, Optional, Tuple
+from collections.abc import Iterable, Iterator
+from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, mountinfo, syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import NO_FAULT, Abilities, Fault
@@ -64,7 +65,7 @@ def find_store_faults(root: str, abilities: Abilities, uppers: bool = False) -> 
     return StoreFaults(_mount_fault(), layers, upper, _served_fault(root))
 
 
-def find_places_apart(root: str, names: Iterable[str], mounts: Iterable[Mount]) -> Tuple[str, ...]:
+def find_places_apart(root: str, names: Iterable[str], mounts: Iterable[Mount]) -> tuple[str, ...]:
     """Directories of a store on which something else is mounted, or that are another subvolume: nothing can be renamed
     into them or out of them.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Callable, Dict, Optional
+from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import (
     hex_of,
@@ -116,7 +116,7 @@ def discard_writable(store: Store, stack_id: str) -> None:
     store.discard(store.detached_file(stack_id))
 
 
-def writable_parts(record: StackRecord) -> Dict[str, Make]:
+def writable_parts(record: StackRecord) -> dict[str, Make]:
     """Directories of a writable layer; a volatile one has its diff and work on a tmpfs of their own."""
     closed = partial(os.mkdir, mode=0o700)
     if record.writable == "volatile":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store

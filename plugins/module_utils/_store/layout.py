@@ -10,8 +10,9 @@ Format: moby daemon/graphdriver/overlay2 and daemon/internal/layer (layerdb), se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Dict, NamedTuple, Sequence, Tuple
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import (
     chain_ids,
@@ -51,14 +52,14 @@ class LayerLink(NamedTuple):
     def diff_target(self) -> str:
         return f"../../content/sha256/{hex_of(self.diff_id)}"
 
-    def records(self, size: int) -> Dict[str, str]:
+    def records(self, size: int) -> dict[str, str]:
         """Files of the layer's directory in layerdb."""
         files = {"cache-id": self.layer_id, "diff": self.diff_id, "size": str(size)}
         return {**files, "parent": self.parent} if self.parent else files
 
 
 @lru_cache(maxsize=256)
-def layer_links(diff_ids: Tuple[str, ...]) -> Tuple[LayerLink, ...]:
+def layer_links(diff_ids: tuple[str, ...]) -> tuple[LayerLink, ...]:
     """Every link of a chain, bottom first."""
     chain = chain_ids(diff_ids)
     links = [link_id(hex_of(chain_id)) for chain_id in chain]
@@ -74,7 +75,7 @@ def layer_links(diff_ids: Tuple[str, ...]) -> Tuple[LayerLink, ...]:
     )
 
 
-def lower_trees(store: StorePaths, diff_ids: Sequence[str]) -> Tuple[str, ...]:
+def lower_trees(store: StorePaths, diff_ids: Sequence[str]) -> tuple[str, ...]:
     """Where the tree of each layer of a chain lies, without links on the way; top to bottom."""
     return tuple(
         f"{store.layer(link.layer_id)}/diff" if link.twin else store.content(link.diff_id)
@@ -94,13 +95,13 @@ def top_layer(record: StackRecord) -> LayerLink:
     return layer_links(record.diff_ids)[-1]
 
 
-def writable_files(record: StackRecord) -> Dict[str, str]:
+def writable_files(record: StackRecord) -> dict[str, str]:
     """Files of a writable layer's directory."""
     link = link_id(record.stack_id)
     lowers = [layer.link for layer in layer_links(record.diff_ids)]
     return {"link": link, "lower": lower_text(lowers), "upper": f"l/{link}"}
 
 
-def mount_records(record: StackRecord) -> Dict[str, str]:
+def mount_records(record: StackRecord) -> dict[str, str]:
     """Files of a writable layer's directory in layerdb."""
     return {"mount-id": record.stack_id, "parent": top_layer(record).chain_id}

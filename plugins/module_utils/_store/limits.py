@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import NO_FAULT, Fault
 

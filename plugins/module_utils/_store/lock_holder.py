@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Dict, List
 
 _MOST = 3
 """Holders that are named; of more it is said how many."""
@@ -23,10 +22,10 @@ def holders_of_lock(descriptor: int) -> str:
     return ", ".join(said[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def _holders(status: os.stat_result) -> Dict[int, str]:
+def _holders(status: os.stat_result) -> dict[int, str]:
     """READ or WRITE, by process id: 0 for processes that cannot be seen from here."""
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    found: Dict[int, str] = {}
+    found: dict[int, str] = {}
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii") as table:
         for line in table:
             # 1: FLOCK  ADVISORY  WRITE 4711 08:01:131080 0 EOF; an arrow after the number is one who waits.
@@ -69,7 +68,7 @@ def _since(process: int, kind: str, descriptor: int) -> str:
     """When a writer took the lock, as it has noted; when a reader began to run."""
     try:
         if kind == "WRITE":
-            noted: List[str] = os.pread(descriptor, 100, 0).decode(errors="replace").split()
+            noted: list[str] = os.pread(descriptor, 100, 0).decode(errors="replace").split()
             if len(noted) != 2 or noted[0] != str(process):
                 return ""  # the text of one that was killed
             begun = int(noted[1])

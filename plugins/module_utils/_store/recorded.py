@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Dict, List, Optional, Set
+from typing import Optional
 from urllib.parse import unquote
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -25,7 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 )
 
 
-def lower_links(directory: str) -> List[str]:
+def lower_links(directory: str) -> list[str]:
     """What the file ``lower`` of a layer's directory names, ``l/A`` and so on, top to bottom."""
     text = read_text(f"{directory}/lower")
     return text.split(":") if text else []
@@ -61,30 +61,30 @@ class StoreRecords(StorePaths):
         text = read_text(path)
         return None if text is None else load(ChangeRecord, text, path)
 
-    def names(self) -> List[str]:
+    def names(self) -> list[str]:
         return self._recorded("names")
 
-    def stacks(self) -> Dict[str, StackRecord]:
+    def stacks(self) -> dict[str, StackRecord]:
         """Every stack's record by name."""
         found = ((name, self.stack_record(name)) for name in self._recorded("stacks"))
         return {name: record for name, record in found if record is not None}
 
-    def recorded_contents(self) -> List[str]:
+    def recorded_contents(self) -> list[str]:
         """DiffIDs of the contents that have a record."""
         return [f"sha256:{name}" for name in self._recorded("contents")]
 
-    def imported_from(self) -> Set[str]:
+    def imported_from(self) -> set[str]:
         """Where contents came from, in the words of their records; those that cannot be read say nothing."""
-        found: Set[str] = set()
+        found: set[str] = set()
         for diff_id in self.recorded_contents():
             with contextlib.suppress(StrataError):
                 record = self.content_record(diff_id)
                 found |= {record.source} if record is not None else set()
         return found
 
-    def detached_uppers(self) -> List[StackRecord]:
+    def detached_uppers(self) -> list[StackRecord]:
         """Records of stacks whose writable layers were set aside, as they were then; damaged ones are left out."""
-        found: List[StackRecord] = []
+        found: list[StackRecord] = []
         for path in [self.detached_file(stack_id) for stack_id in self._recorded("aside")]:
             text = read_text(path)
             try:
@@ -95,14 +95,14 @@ class StoreRecords(StorePaths):
                 continue
         return found
 
-    def _recorded(self, kind: str) -> List[str]:
+    def _recorded(self, kind: str) -> list[str]:
         try:
             files = os.listdir(f"{self.root}/strata/{kind}")
         except FileNotFoundError:
             return []
         return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
 
-    def removal_journals(self) -> List[str]:
+    def removal_journals(self) -> list[str]:
         """Lists of what has been removed and may not have been moved away yet, see `_store/removals`."""
         if not self.is_own("strata/condemned"):
             return []

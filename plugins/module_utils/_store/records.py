@@ -18,8 +18,9 @@ Files outlive the code that wrote them, in both directions: after an upgrade, an
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Tuple, Type, TypeVar
+from typing import Any, TypeVar
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import (
     DIFF_ID,
@@ -49,7 +50,7 @@ class NameRecord(Value):
     """
 
     name: str
-    diff_ids: Tuple[str, ...]
+    diff_ids: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     image_id: str = ""
@@ -98,8 +99,8 @@ class Generation(Value):
     """
 
     number: int
-    diff_ids: Tuple[str, ...]
-    layers: Tuple[str, ...]
+    diff_ids: tuple[str, ...]
+    layers: tuple[str, ...]
     time: str
     back_to: int = 0
     unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -128,22 +129,22 @@ class StackRecord(Value):
     stack_id: str
     mounted: bool
     made_path: bool
-    history: Tuple[Generation, ...]
+    history: tuple[Generation, ...]
     keep: int = 3
     style: MountStyle = field(default_factory=MountStyle)
     project: int = 0
-    services: Tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
     boot: bool = True
-    left: Tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     driver: str = "overlay"
     unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
-    def diff_ids(self) -> Tuple[str, ...]:
+    def diff_ids(self) -> tuple[str, ...]:
         return self.history[0].diff_ids
 
     @property
-    def shown(self) -> Tuple[str, ...]:
+    def shown(self) -> tuple[str, ...]:
         """The chain that is mounted, see ``shown_chain``."""
         return shown_chain(self.driver, self.writable, self.diff_ids)
 
@@ -158,7 +159,7 @@ class StackRecord(Value):
         return self.driver == FUSE_OVERLAYFS
 
     @property
-    def layers(self) -> Tuple[str, ...]:
+    def layers(self) -> tuple[str, ...]:
         return self.history[0].layers
 
     @property
@@ -176,10 +177,10 @@ class ChangeRecord(Value):
     """
 
     name: str
-    running: Tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
     was_mounted: bool = False
-    back: Tuple[str, ...] = ()
-    back_layers: Tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
+    back_layers: tuple[str, ...] = ()
     unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
@@ -254,7 +255,7 @@ def dump(record: Any) -> str:
     return json.dumps(record_data(record), indent=1, sort_keys=True) + "\n"
 
 
-def record_data(record: Any) -> Dict[str, Any]:
+def record_data(record: Any) -> dict[str, Any]:
     """A record -> what its file holds."""
     data = part_data(record)
     if isinstance(record, StackRecord):
@@ -262,7 +263,7 @@ def record_data(record: Any) -> Dict[str, Any]:
     return {**data, "version": max(VERSION, data.get("version", 0))}
 
 
-def part_data(part: Any) -> Dict[str, Any]:
+def part_data(part: Any) -> dict[str, Any]:
     """A record or a part of one -> what the file holds of it."""
     known = {key: _plain(getattr(part, attribute)) for attribute, key in KEYS[type(part)].items()}
     return {**getattr(part, "unknown", {}), **known}
@@ -274,14 +275,14 @@ def _plain(value: Any) -> Any:
     return part_data(value) if type(value) in KEYS else value
 
 
-def load(kind: Type[_Record], text: str, path: str) -> _Record:
+def load(kind: type[_Record], text: str, path: str) -> _Record:
     """JSON text -> record.
 
     :raises StrataError: naming the file where it is damaged.
     :raises LaterRecordError: it is of a version that only later releases may read.
     """
     try:
-        data: Dict[str, Any] = json.loads(text)
+        data: dict[str, Any] = json.loads(text)
         _check_version(data, path)
         values = _values(kind, data)
         if kind is StackRecord:
@@ -323,10 +324,10 @@ def _check_version(data: Mapping[str, Any], path: str) -> None:
         )
 
 
-def _values(kind: type, data: Mapping[str, Any]) -> Dict[str, Any]:
+def _values(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
     """What a file holds -> arguments for the record or part; what nobody knows here goes into ``unknown``."""
     attributes = {key: attribute for attribute, key in KEYS[kind].items()}
-    values: Dict[str, Any] = {"unknown": {}}
+    values: dict[str, Any] = {"unknown": {}}
     for key, value in data.items():
         if key in attributes:
             values[attributes[key]] = tuple(value) if isinstance(value, list) else value

@@ -17,7 +17,8 @@ import contextlib
 import errno
 import fcntl
 import os
-from typing import TYPE_CHECKING, Iterator, List, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import about
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -58,7 +59,7 @@ class RemovalJournal:
         os.rename(self._path, final)
         self._path = final
 
-    def execute(self) -> List[str]:
+    def execute(self) -> list[str]:
         """Move all of it to trash/. Needs no lock on the store.
 
         :returns: what cannot be moved and why, in words. It stays where it is, as something that no record knows.
@@ -106,7 +107,7 @@ def finish_removals(store: Store) -> None:
             os.close(descriptor)
 
 
-def journaled_paths(store: Store) -> List[str]:
+def journaled_paths(store: Store) -> list[str]:
     """Paths that are removed though they may still be there."""
     texts = (read_text(f"{_place(store)}/{name}") for name in store.removal_journals())
     return [path for text in texts if text for path in _absolute(store, text)]
@@ -117,7 +118,7 @@ def _listed(store: Store, paths: Sequence[str]) -> bytes:
     return b"".join(os.fsencode(os.path.relpath(path, store.root)) + b"\0" for path in paths)
 
 
-def _absolute(store: Store, text: str) -> List[str]:
+def _absolute(store: Store, text: str) -> list[str]:
     return [f"{store.root}/{path}" for path in text.split("\0") if path]
 
 
@@ -127,12 +128,12 @@ def _write(descriptor: int, path: str, data: bytes) -> None:
         os.fsync(descriptor)
 
 
-def _move_all(store: Store, paths: Sequence[str]) -> List[str]:
+def _move_all(store: Store, paths: Sequence[str]) -> list[str]:
     """Rename each into a new directory in trash/; what is not there has been moved before.
 
     What may not be moved (chattr +i, a mount) keeps neither the others nor the list, which would hold up every change.
     """
-    left: List[str] = []
+    left: list[str] = []
     heap = f"{store.root}/trash/{os.urandom(8).hex()}"
     os.mkdir(heap, 0o700)
     for number, path in enumerate(paths):

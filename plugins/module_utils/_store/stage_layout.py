@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
-from typing import Dict, Mapping
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import hex_of, link_id
 from ansible_collections.strata.overlay.plugins.module_utils._layer.clone import clone_tree
@@ -39,7 +39,7 @@ def stage_layer(store: Store, transaction: Transaction, layer: LayerLink, size: 
     """
     directory = store.layer(layer.layer_id)
     files = {"link": layer.link, **({"lower": layer.lower} if layer.parent else {})}
-    parts: Dict[str, Make] = {}
+    parts: dict[str, Make] = {}
     if not diff_is_right(directory, layer):
         parts["diff"] = partial(clone_tree, content) if layer.twin else partial(os.symlink, layer.diff_target)
     if layer.parent and not is_directory(f"{directory}/work"):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Dict, Iterator, List, Set, Tuple
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError, advice, error_text
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -25,7 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.lock import 
 from ansible_collections.strata.overlay.plugins.module_utils._store.recorded import StoreRecords
 from ansible_collections.strata.overlay.plugins.module_utils._store.workspace import abandoned, make_workspace
 
-DIRECTORIES: Tuple[Tuple[str, int], ...] = (
+DIRECTORIES: tuple[tuple[str, int], ...] = (
     ("", 0o711),
     ("content", 0o710),
     ("content/sha256", 0o710),
@@ -65,10 +65,10 @@ class Store(StoreRecords):
     def __init__(self, root: str) -> None:
         self._written = root if os.path.isabs(root) else os.path.abspath(root)
         super().__init__(root)
-        self._left: Set[str] = set()
-        self._workspaces: Dict[str, int] = {}
+        self._left: set[str] = set()
+        self._workspaces: dict[str, int] = {}
 
-    def misplaced(self) -> List[str]:
+    def misplaced(self) -> list[str]:
         """Directories of the store that are something else, a symbolic link above all: what lies behind it is not ours
         to sweep, to delete or to write into.
         """
@@ -142,7 +142,7 @@ class Store(StoreRecords):
     def first_workspace(self) -> Iterator[str]:
         """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
         self._refuse_misplaced()
-        made: List[str] = []
+        made: list[str] = []
         with contextlib.ExitStack() as resources:
             resources.callback(self._leave_no_first, made)
             while True:
@@ -154,7 +154,7 @@ class Store(StoreRecords):
                     break
             yield path
 
-    def _leave_no_first(self, made: List[str]) -> None:
+    def _leave_no_first(self, made: list[str]) -> None:
         self.tidy()
         if not self.exists():
             for directory in reversed(made):
@@ -218,11 +218,11 @@ class Store(StoreRecords):
         for name in self.abandoned():
             self.discard(f"{self.root}/staging/{name}")
 
-    def abandoned(self) -> List[str]:
+    def abandoned(self) -> list[str]:
         """Names in staging/ of what no run uses any more."""
         return abandoned(f"{self.root}/staging")
 
-    def empty_trash(self) -> List[str]:
+    def empty_trash(self) -> list[str]:
         """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads.
 
         :returns: what could not be deleted and why, in words; all else was.
@@ -232,7 +232,7 @@ class Store(StoreRecords):
 
         self._refuse_misplaced()
         trash = f"{self.root}/trash"
-        left: List[str] = []
+        left: list[str] = []
         for name in os.listdir(trash):
             try:
                 remove_tree(f"{trash}/{name}")
@@ -268,9 +268,9 @@ def open_store(root: str) -> Store:
     return store
 
 
-def _make_directories(path: str, mode: int) -> List[str]:
+def _make_directories(path: str, mode: int) -> list[str]:
     """Make a directory and those above it where they are missing; which ones, from the top down."""
-    made: List[str] = []
+    made: list[str] = []
     if not os.path.isdir(path):
         made = _make_directories(os.path.dirname(path), 0o755)
         with contextlib.suppress(FileExistsError):  # made by another run in this moment

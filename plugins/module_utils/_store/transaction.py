@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import Iterator, List, Tuple
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import about
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
@@ -31,7 +31,7 @@ class Transaction:
     def __init__(self, store: Store, workspace: str) -> None:
         self._store = store
         self._workspace = workspace
-        self._renames: List[Tuple[str, str]] = []
+        self._renames: list[tuple[str, str]] = []
 
     def stage(self, final: str) -> str:
         """A path in the workspace; what is built there comes to lie at ``final``."""

@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import Iterator, List, Tuple
+from collections.abc import Iterator
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED
 
 
-def make_workspace(staging: str) -> Tuple[str, int]:
+def make_workspace(staging: str) -> tuple[str, int]:
     """A new directory in ``staging``, and the descriptor that holds its lock: close it when the directory is gone."""
     with _nobody_else(staging):
         path = f"{staging}/{os.urandom(8).hex()}"
@@ -30,7 +30,7 @@ def make_workspace(staging: str) -> Tuple[str, int]:
         return path, descriptor
 
 
-def abandoned(staging: str) -> List[str]:
+def abandoned(staging: str) -> list[str]:
     """Names in ``staging`` of what no run uses, sorted; also of what is no directory, as only others put it there."""
     try:
         with _nobody_else(staging):
