@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import dataclasses
 import gc
@@ -93,7 +94,9 @@ def load_all() -> None:
             importlib.import_module(".".join(("ansible_collections.strata.overlay.plugins", *names)))
     for profile in ("c2m", "m2c"):
         importlib.import_module(f"ansible.module_utils._internal._json._profiles._module_legacy_{profile}")
-    time.strptime("2026", "%Y")  # the standard library loads, and compiles, what this needs at its first use
+    # The standard library loads what these need at their first use.
+    codecs.lookup("ascii")
+    time.strptime("2026", "%Y")
 
 
 class Stage:

@@ -72,7 +72,7 @@ def owned(path: Path) -> None:
 )
 def test_stack_of_a_user_is_made_upgraded_and_removed_as_announced(user: Ordinary, writable: str, driver: str) -> None:
     asked = {"layers": [BASE, APP], "stacks": [stack(user, writable=writable, driver=driver)]}
-    announced = well(user.module("apply", "--check", **asked))
+    announced = well(user.module("apply", check=True, **asked))
     assert announced["changed"]
     assert user.processes() == [], "check mode left a process"
     assert not os.path.exists(user.root)
@@ -95,6 +95,25 @@ def test_stack_of_a_user_is_made_upgraded_and_removed_as_announced(user: Ordinar
     assert not [mount for mount in mountinfo.read() if str(user.home) in mount.path]
 
 
+def test_ansible_makes_a_stack_of_a_user_as_announced_and_removes_it(user: Ordinary) -> None:
+    """The one that shows the way there; what modules do then is the same by any way."""
+    archive = user.home / "owned.tar"
+    owned(archive)
+    layers = [{"name": "owned", "src": str(archive)}, APP]
+    asked = {"layers": layers, "stacks": [stack(user, layers=["owned", "app"], writable="persistent")]}
+    announced = well(user.by_ansible("apply", "--check", **asked))
+    assert announced["changed"]
+    assert user.processes() == [], "check mode left a process"
+    done = well(user.by_ansible("apply", **asked))
+    assert announced["plan"] == done["plan"]
+    assert user.processes() == [done["keeper"]]
+    assert read(user, done["keeper"], f"{user.path('web')}/both") == "app"
+    again = well(user.by_ansible("apply", **asked))
+    assert (again["changed"], again["keeper"]) == (False, done["keeper"])
+    assert well(user.by_ansible("apply", stacks=[{"name": "web", "state": "absent"}]))["changed"]
+    assert not os.path.exists(user.path("web"))
+
+
 def test_noatime_on_a_stack_of_one_layer_is_refused_with_the_reason(user: Ordinary) -> None:
     """Where a stack is one directory, the kernel locks them; the message has to say which option it is."""
     asked = {"layers": [BASE], "stacks": [stack(user, layers=["base"], mount_options=["nodev", "noatime"])]}
@@ -110,7 +129,7 @@ def test_noatime_on_a_stack_of_one_layer_is_refused_with_the_reason(user: Ordina
 def test_owners_are_mapped_to_subordinate_ids(user: Ordinary) -> None:
     archive = user.home / "owned.tar"
     owned(archive)
-    layers = [{"name": "owned", "src": str(archive)}, APP]
+    layers = [{"name": "owned", "src": str(archive), "remote_src": True}, APP]
     done = well(user.module("apply", layers=layers, stacks=[stack(user, layers=["owned", "app"])]))
     shown = user.inside(
         done["keeper"], "stat", "-c", "%u", *(f"{user.path('web')}/{name}" for name in ("roots", "wwws"))
@@ -128,7 +147,9 @@ def test_file_with_owner_beyond_the_subordinate_ids_is_refused_by_name(user: Ord
         member = tarfile.TarInfo("far")
         member.uid = 65537
         made.addfile(member)
-    failed = user.module("apply", layers=[{"name": "far", "src": str(archive)}], stacks=[stack(user, layers=["far"])])
+    failed = user.module(
+        "apply", layers=[{"name": "far", "src": str(archive), "remote_src": True}], stacks=[stack(user, layers=["far"])]
+    )
     assert not failed["changed"]
     assert "far" in failed["msg"]
     assert "65537" in failed["msg"]
@@ -141,7 +162,9 @@ def test_device_file_is_refused_by_name(user: Ordinary) -> None:
         member = tarfile.TarInfo("null")
         member.type, member.devmajor, member.devminor = tarfile.CHRTYPE, 1, 3
         made.addfile(member)
-    failed = user.module("apply", layers=[{"name": "dev", "src": str(archive)}], stacks=[stack(user, layers=["dev"])])
+    failed = user.module(
+        "apply", layers=[{"name": "dev", "src": str(archive), "remote_src": True}], stacks=[stack(user, layers=["dev"])]
+    )
     assert not failed["changed"]
     assert "'null'" in failed["msg"]
     assert "root" in failed["msg"]
