@@ -6,19 +6,15 @@
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import dataclasses
 import gc
 import hashlib
-import importlib
 import json
 import os
 import shutil
 import stat
 import subprocess
-import sys
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ansible.module_utils import _internal, basic
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, mountinfo, syscalls
 from ansible_collections.strata.overlay.plugins.module_utils._linux.features import find_abilities
@@ -36,10 +31,15 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.mounter impo
 from ansible_collections.strata.overlay.plugins.module_utils._run.commit import commit
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.host_state import State, state_of
+from ansible_collections.strata.overlay.tests.integration.module_process import (
+    Parameters,
+    load_all,
+    run_module,
+    text_of,
+)
 from ansible_collections.strata.overlay.tests.integration.syscall_faults import Interrupted, Verdict, interrupt
 from ansible_collections.strata.overlay.tests.integration.trees import tree_of
 
-Parameters = dict[str, Any]
 Objects = dict[str, str]
 """What a store holds and a user could miss: what each thing is, in words or as a digest, by kind and name."""
 
@@ -83,20 +83,6 @@ class Point:
     calls: list[str]
     at: str
     problems: list[str]
-
-
-def load_all() -> None:
-    """All code that runs on hosts, once: or each of thousands of forks would load anew what it needs."""
-    plugins = Path(__file__).parents[2] / "plugins"
-    for path in sorted([*plugins.glob("modules/*.py"), *plugins.glob("module_utils/**/*.py")]):
-        if path.name != "__init__.py":
-            names = path.relative_to(plugins).with_suffix("").parts
-            importlib.import_module(".".join(("ansible_collections.strata.overlay.plugins", *names)))
-    for profile in ("c2m", "m2c"):
-        importlib.import_module(f"ansible.module_utils._internal._json._profiles._module_legacy_{profile}")
-    # The standard library loads what these need at their first use.
-    codecs.lookup("ascii")
-    time.strptime("2026", "%Y")
 
 
 class Stage:
@@ -216,31 +202,6 @@ class Judge(Protocol):
     """Looks at a host after an interrupted run and tells what is wrong."""
 
     def __call__(self, stage: Stage, host: Host, played: Played, number: int, /) -> Iterable[str]: ...
-
-
-def run_module(module: str, parameters: Parameters, output: int, errors: int) -> None:
-    """The module's own ``main``, as Ansible runs it."""
-    os.dup2(output, 1)
-    os.dup2(errors, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": parameters}).encode()
-    basic._ANSIBLE_PROFILE = "legacy"
-    # Where a test before this one has loaded parts of a controller, this process takes itself for one.
-    _internal.is_controller = False
-    try:
-        importlib.import_module(f"ansible_collections.strata.overlay.plugins.modules.{module}").main()
-    except SystemExit:
-        pass
-    except BaseException:  # noqa: BLE001  as Python ends a module
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-
-
-def text_of(descriptor: int) -> str:
-    with open(descriptor, encoding="utf-8") as stream:
-        stream.seek(0)
-        return stream.read()
 
 
 def apart() -> None:

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
-from ansible_collections.strata.overlay.tests.integration.crash_cases import load_all, run_module, text_of
 from ansible_collections.strata.overlay.tests.integration.host import Ansible
+from ansible_collections.strata.overlay.tests.integration.module_process import call_module
 
 NAME = "strata-ordinary"
-ID = 54321
-FIRST = 7_000_000
+_OURS = os.getpid() % 1000
+ID = 54_000 + _OURS
+"""Another one in each run of the tests: runs find a user's namespaces by it, and those of others are none of theirs."""
+FIRST = 7_000_000 + _OURS * 65536
 """The first of the ids that are set aside for the user."""
 
 PYTHON = "/usr/bin/python3"
@@ -49,22 +51,9 @@ class Ordinary:
     def path(self, name: str) -> str:
         return str(self.home / "srv" / name)
 
-    def module(self, module: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
+    def module(self, module: str, **arguments: Any) -> dict[str, Any]:
         """A module's own ``main`` in a process of this user's: its result."""
-        load_all()
-        parameters = {"root": self.root, "_ansible_check_mode": check, **arguments}
-        output, errors = (os.memfd_create(name) for name in ("output", "errors"))
-        process = os.fork()
-        if process == 0:
-            try:
-                self._become()
-                run_module(module, parameters, output, errors)
-            finally:
-                os._exit(0)
-        os.waitpid(process, 0)
-        said, wrong = text_of(output).strip(), text_of(errors)
-        found = json.loads(said) if said.startswith("{") else {"msg": f"no result: {said}{wrong}"}
-        return {"changed": False, **found}
+        return call_module(module, before=self._become, **{"root": self.root, **arguments})
 
     def _become(self) -> None:
         """Be this user, in this process, as after sudo."""

@@ -20,10 +20,11 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._boot.mount_strata import main as mount_helper
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._store.transaction import Transaction
-from ansible_collections.strata.overlay.tests.integration.crash_cases import Played, run_module, text_of
+from ansible_collections.strata.overlay.tests.integration.crash_cases import Played
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.module_process import run_module, text_of
 from ansible_collections.strata.overlay.tests.integration.syscall_faults import Interrupted
 
 

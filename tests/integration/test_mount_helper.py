@@ -10,6 +10,7 @@ that are gone with the test.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+from ansible_collections.strata.overlay.tests.integration.module_process import call_module
 from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
 
 BASE = inline("base", etc__os="base")
@@ -84,30 +86,27 @@ def unmounted(host: Host, **options: Any) -> tuple[str, ...]:
 # Installing.
 
 
-def test_module_installs_and_removes_helper_and_second_run_changes_nothing(covered: Host, ansible: Ansible) -> None:
+def test_module_installs_and_removes_helper_and_second_run_changes_nothing(covered: Host) -> None:
     program = os.path.realpath("/sbin/mount.strata")
-    announced = ansible.module("mount_helper", {"state": "present"}, "--check")
+    announced = call_module("mount_helper", check=True, state="present")
     assert announced["changed"]
-    assert (
-        "+# Written by strata.overlay"
-        in ansible.call("ansible", "localhost", "-m", "strata.overlay.mount_helper", "--check", "--diff").stdout
-    )
+    assert "# Written by strata.overlay" in json.dumps(announced["diff"])
     assert not os.path.exists(program)
-    done = ansible.module("mount_helper", {"state": "present"})
+    done = call_module("mount_helper", state="present")
     assert (done["changed"], done["program"]) == (True, program)
     assert done == announced
     assert os.path.isdir(done["library"])
-    for flags in ((), ("--check",)):
-        assert ansible.module("mount_helper", {"state": "present"}, *flags)["changed"] is False
+    for check in (False, True):
+        assert call_module("mount_helper", check, state="present")["changed"] is False
     arguments = unmounted(covered)
     assert mount(*arguments).stderr == ""
     assert covered.tree("web") == {"bin/run": "app", "etc/os": "base"}
-    assert ansible.module("mount_helper", {"state": "absent"}, "--check")["changed"]
+    assert call_module("mount_helper", check=True, state="absent")["changed"]
     assert os.path.exists(program)
-    assert ansible.module("mount_helper", {"state": "absent"})["changed"]
+    assert call_module("mount_helper", state="absent")["changed"]
     assert not os.path.lexists(program)
     assert not os.path.lexists(os.path.dirname(done["library"]))
-    assert ansible.module("mount_helper", {"state": "absent"})["changed"] is False
+    assert call_module("mount_helper", state="absent")["changed"] is False
 
 
 def test_role_installs_and_removes_the_helper(covered: Host, ansible: Ansible) -> None:
@@ -145,11 +144,11 @@ def test_damaged_helper_is_reinstalled_and_older_code_is_removed(files: HelperFi
     assert not present(files)
 
 
-def test_program_not_written_by_the_collection_is_not_replaced(covered: Host, ansible: Ansible) -> None:
+def test_program_not_written_by_the_collection_is_not_replaced(covered: Host) -> None:
     program = Path(os.path.realpath("/sbin/mount.strata"))
     program.write_text("#!/bin/sh\n")
     for state in ("present", "absent"):
-        assert "was not written by strata.overlay" in ansible.module("mount_helper", {"state": state})["msg"]
+        assert "was not written by strata.overlay" in call_module("mount_helper", state=state)["msg"]
     assert program.read_text() == "#!/bin/sh\n"
 
 

@@ -202,7 +202,8 @@ def test_prune_check_and_info_work_on_a_store_of_a_user(user: Ordinary) -> None:
     first = well(user.module("prune"))
     assert (first["removed"], first["notes"]) == ([], [])
     well(user.module("apply", layers=[BASE, NEW], stacks=[stack(user, generations=1)]))
-    assert {removal["kind"] for removal in well(user.module("prune"))["removed"]} >= {"content", "layer"}
+    pruned = well(user.module("prune"))
+    assert {removal["kind"] for removal in pruned["removed"]} >= {"content", "layer"}, pruned
     assert well(user.module("store_check", deep=True))["findings"] == []
     assert well(user.module("store_info"))["keeper"] == keeper
     assert read(user, keeper, f"{user.path('web')}/both") == "new"
