@@ -101,8 +101,15 @@ def source_of(item: Mapping[str, Any], kinds: tuple[str, ...], home: str) -> str
 
 def _part(item: Mapping[str, Any]) -> str:
     """The options that make another layer of the same source, as they are written; "" where none is given."""
-    found = {key: item[key] for key in ("strip_components", "prefix", "include", "exclude") if item.get(key)}
-    return f" {json.dumps(found, default=str)}" if found else ""
+    found = {key: _plain(item[key]) for key in ("strip_components", "prefix", "include", "exclude") if item.get(key)}
+    return f" {json.dumps(found)}" if found else ""
+
+
+def _plain(value: Any) -> Any:
+    """A value without the types that Ansible's templates make; a number in quotes is the same number."""
+    if isinstance(value, (list, tuple)):
+        return [str(part) for part in value]
+    return int(value) if str(value).isdecimal() else str(value)
 
 
 def _locked(item: Any, kinds: tuple[str, ...], digests: Mapping[str, str], lock_path: str, home: str) -> Any:

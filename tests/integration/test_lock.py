@@ -110,6 +110,8 @@ def test_lock_file_pins_every_source_and_a_changed_archive_is_refused(
         variables["overlay_layers"].append({"name": "web", "url": served})
         signed = f"{served.replace('//', '//someone:s3cret@')}?sig=t0ken&part="
         variables["overlay_layers"] += [{"name": part, "url": signed + part} for part in ("first", "second")]
+        part = {"name": "part", "src": "files/app.tar", "prefix": "{{ 'opt' }}", "exclude": ["{{ '*.pyc' }}"]}
+        variables["overlay_layers"].append(part)
         done = play(ansible, inventory, "lock", variables)
         assert done.returncode == 0, done.stdout
         text = (inventory / "overlay.lock.yml").read_text()
@@ -117,7 +119,9 @@ def test_lock_file_pins_every_source_and_a_changed_archive_is_refused(
         assert lock["images"] == {reference: layout.entries[0]["digest"]}
         shown = f"{served}?sig=***&part=***#"
         keys = [key for key in lock["layers"] if key.startswith(shown)]
-        assert set(lock["layers"]) == {"files/app.tar", "files", served, *keys}
+        locked_part = 'files/app.tar {"prefix": "opt", "exclude": ["*.pyc"]}'
+        assert set(lock["layers"]) == {"files/app.tar", locked_part, "files", served, *keys}
+        assert lock["layers"][locked_part] != lock["layers"]["files/app.tar"]
         assert len(keys) == 2, "URLs that differ in a value of the query are told apart"
         assert not {"someone", "s3cret", "t0ken"} & set(re.findall(r"\w+", text)), "the file is made to be committed"
         os.utime(inventory / "files/app.tar")  # as another checkout would: times do not count for the directory

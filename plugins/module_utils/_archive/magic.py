@@ -13,7 +13,8 @@ from __future__ import annotations
 _UNPACK = "unpack it into a directory and give that as 'dir'"
 
 _KINDS = (
-    (b"PK\x03\x04", "a zip archive or a Python wheel", _UNPACK),
+    # Only where a layer's source is no such archive: in an image, or compressed once more.
+    (b"PK\x03\x04", "a zip archive or a Python wheel", "give it as it is as 'src' or 'url' of a layer"),
     (b"PK\x05\x06", "an empty zip archive", _UNPACK),
     (b"!<arch>\ndebian-binary", "a Debian package", "unpack it by 'dpkg-deb --fsys-tarfile' and give that tar"),
     (b"!<arch>\n", "an ar archive", _UNPACK),

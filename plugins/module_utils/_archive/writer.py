@@ -49,11 +49,20 @@ def header(entry: Entry) -> bytes:
 
     Names that are not UTF-8 are marked hdrcharset=BINARY, as POSIX wants it.
 
-    :raises ValueError: the entry is sparse; the writer stores files whole.
+    Behind that of a sparse file come ``sparse_map`` and the bytes of its extents (GNU tar's format 1.0).
     """
-    if entry.sparse is not None:
-        raise ValueError("sparse entries cannot be written")
     records: dict[bytes, bytes] = {xattr_key(name): value for name, value in entry.xattrs.items()}
+    stored = entry.size
+    if entry.sparse is not None:
+        records.update(
+            {
+                b"GNU.sparse.major": b"1",
+                b"GNU.sparse.minor": b"0",
+                b"GNU.sparse.name": entry.name,
+                b"GNU.sparse.realsize": b"%d" % entry.size,
+            }
+        )
+        stored = len(sparse_map(entry)) + sum(length for _offset, length in entry.sparse)
     split = _split_name(entry.name)
     if split is None:
         records[b"path"] = entry.name
@@ -69,13 +78,22 @@ def header(entry: Entry) -> bytes:
         target=entry.target[:100],
         uid=_fitting(records, b"uid", entry.uid, _MAX_OCTAL_7),
         gid=_fitting(records, b"gid", entry.gid, _MAX_OCTAL_7),
-        size=_fitting(records, b"size", entry.size, _MAX_OCTAL_11),
+        size=_fitting(records, b"size", stored, _MAX_OCTAL_11),
         mtime_ns=seconds * NANOSECONDS,
     )
     block = _block(fields, _FLAGS[entry.kind], split[0])
-    if any(not _is_utf8(records.get(key, b"")) for key in (b"path", b"linkpath")):
+    if any(not _is_utf8(records.get(key, b"")) for key in (b"path", b"linkpath", b"GNU.sparse.name")):
         records[b"hdrcharset"] = b"BINARY"
     return _pax_header(entry.name, records) + block if records else block
+
+
+def sparse_map(entry: Entry) -> bytes:
+    """Where the data of a sparse file lies, in whole blocks; nothing for a file that is stored whole."""
+    if entry.sparse is None:
+        return b""
+    extents = [*entry.sparse, (entry.size, 0)]  # the last as GNU tar has it, for a hole at the end
+    text = b"%d\n" % len(extents) + b"".join(b"%d\n%d\n" % extent for extent in extents)
+    return text + padding(len(text))
 
 
 def _fitting(records: dict[bytes, bytes], key: bytes, value: int, limit: int) -> int:

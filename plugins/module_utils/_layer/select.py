@@ -21,7 +21,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._archive.header imp
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
 from ansible_collections.strata.overlay.plugins.module_utils._archive.meter import Meter
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import TarReader
-from ansible_collections.strata.overlay.plugins.module_utils._archive.writer import END, header, padding
+from ansible_collections.strata.overlay.plugins.module_utils._archive.writer import END, header, padding, sparse_map
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection
 from ansible_collections.strata.overlay.plugins.module_utils._layer.names import (
@@ -37,10 +37,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.patterns imp
 
 # What is written here decides the bytes: when it changes, raise PACKING in `_source/digest_cache`.
 _AT_ONCE = 1 << 18
-_ZEROS = bytes(1 << 18)
 
 Piece = tuple[Entry, Iterator[bytes]]
-"""An entry and the bytes of its file, holes too."""
+"""An entry and the bytes of its file; of a sparse one, its extents."""
 
 
 class Choice:
@@ -154,32 +153,7 @@ def tar_members(read: Callable[[int], bytes], limits: Limits, pinned: bool) -> I
     for entry in reader:
         meter.count(entry, reader.position)
         meter.check_depth(place(entry).depth)
-        yield entry, _whole(entry, reader.data())
-
-
-def _whole(entry: Entry, data: Iterable[memoryview]) -> Iterator[bytes]:
-    """A file's bytes, with the zeros of its holes."""
-    if entry.sparse is None:
-        yield from map(bytes, data)
-        return
-    pieces = iter(data)
-    rest = memoryview(b"")
-    end = 0
-    for offset, length in entry.sparse:
-        yield from _holes(offset - end)
-        at, end = offset, offset + length
-        while at < end:
-            rest = rest or next(pieces)
-            piece, rest = rest[: end - at], rest[end - at :]
-            at += len(piece)
-            yield bytes(piece)
-    yield from _holes(entry.size - end)
-
-
-def _holes(length: int) -> Iterator[bytes]:
-    while length > 0:
-        yield _ZEROS[:length]
-        length -= len(_ZEROS)
+        yield entry, map(bytes, reader.data())
 
 
 def chosen(members: Iterable[Piece], choice: Choice) -> Iterator[Piece]:
@@ -212,19 +186,24 @@ def written(members: Iterable[Piece], update: Optional[Callable[[bytes], object]
 
 def _pieces(members: Iterable[Piece], update: Optional[Callable[[bytes], object]]) -> Iterator[bytes]:
     for entry, data in members:
-        plain = replace(entry, sparse=None)
-        yield header(plain)
+        yield header(entry)
         if update is not None:
-            update(header(replace(plain, mtime_ns=EPOCH * 10**9)))
-        if entry.kind != "file":
-            continue
-        for piece in data:
-            if update is not None:
-                update(piece)
-            yield piece
-        if update is not None:
-            update(padding(entry.size))
-        yield padding(entry.size)
+            update(header(replace(entry, mtime_ns=EPOCH * 10**9)))
+        if entry.kind == "file":
+            for piece in _file(entry, data):
+                if update is not None:
+                    update(piece)
+                yield piece
     if update is not None:
         update(END)
     yield END
+
+
+def _file(entry: Entry, data: Iterator[bytes]) -> Iterator[bytes]:
+    """What follows the header of a file."""
+    stored = 0
+    yield sparse_map(entry)
+    for piece in data:
+        stored += len(piece)
+        yield piece
+    yield padding(stored)

@@ -29,7 +29,7 @@ def zipped() -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (zipped(), "a zip archive or a Python wheel; unpack it into a directory"),
+        (zipped(), "a zip archive or a Python wheel; give it as it is as 'src' or 'url' of a layer"),
         (b"!<arch>\ndebian-binary   1", "a Debian package"),
         (b"\xed\xab\xee\xdb\3\0", "an RPM package"),
         (b"QFI\xfb\0\0\0\3", "a disk image of QEMU"),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 import time
@@ -186,7 +187,18 @@ def test_name_that_leads_out_is_refused_even_when_stripped(tmp_path: Path) -> No
         of(member(b"../x/y"), tmp_path, strip=1)
 
 
-def test_holes_of_sparse_files_become_zeros(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [b"d/hole", b"d/" + b"long" * 40, b"d/\xff"], ids=["short", "long", "binary"])
+def test_hole_of_8_gib_stays_a_hole_for_gnu_tar_too(tmp_path: Path, name: bytes) -> None:
+    (tmp_path / "found.tar").write_bytes(of(sparse(name, 8 << 30), tmp_path, strip=1))
+    assert (tmp_path / "found.tar").stat().st_size < 10_000
+    subprocess.run(["tar", "-xf", tmp_path / "found.tar", "-C", tmp_path], check=True)
+    path = tmp_path / os.fsdecode(name[2:])
+    assert (path.stat().st_size, path.stat().st_blocks < 100) == (8 << 30, True)
+    with path.open("rb") as stream:
+        assert stream.read(10) == b"123456789\0"
+
+
+def test_holes_of_sparse_files_are_the_same_to_python(tmp_path: Path) -> None:
     found = of(sparse(b"d/hole", 700_000), tmp_path, strip=1)
     with tarfile.open(fileobj=io.BytesIO(found)) as archive:
         stream = archive.extractfile("hole")

@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._archive.reader imp
     header,
     padding,
 )
+from ansible_collections.strata.overlay.plugins.module_utils._archive.writer import sparse_map
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import patched, pax
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.hostile import DAMAGED, small
@@ -365,6 +366,9 @@ def test_gnu_tar_reads_written_entries() -> None:
     assert listing.split(b"\n")[:-1] == [entry.name for entry in ENTRIES]
 
 
-def test_writing_a_sparse_entry_is_refused() -> None:
-    with pytest.raises(ValueError, match="sparse"):
-        header(Entry(b"s", "file", sparse=[(0, 1)]))
+def test_written_sparse_entry_is_read_as_it_was() -> None:
+    entry = Entry(b"s", "file", size=9000, sparse=[(0, 3), (8000, 2)])
+    stream = io.BytesIO(header(entry) + sparse_map(entry) + b"abcde" + padding(5) + END)
+    reader = TarReader(stream.read)
+    (found,) = [(each, b"".join(reader.data())) for each in reader]
+    assert found == (entry, b"abcde")
