@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What the module files have in common: how a module ends, and errors become failures that name what to do."""
+"""How modules end: results, and errors as failures with advice."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def exit_module(module: AnsibleModule, result: dict[str, t.Any]) -> t.NoReturn:
         module.warn(one_line(message))
     if not module._diff:
         result.pop("diff", None)
-    # Without this AnsibleModule returns the whole definition, filled up with defaults and what the controller told.
+    # Without this AnsibleModule returns the whole definition, filled up with defaults and controller facts.
     shown = {
         key: value
         for key, value in module.params.items()

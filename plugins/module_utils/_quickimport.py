@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Python files of a module's zip compiled once.
+"""Compiles each Python file of a module's zip only once.
 
-On a host a module is one zip file, and Python compiles each file of a zip twice: once to tell its path, once to run it
+On a host a module is one zip file, and Python compiles each file of a zip twice: once to find its path, once to run it
 (``zipimporter.get_filename``, CPython 3.9 to 3.13). For some fifty files that is a third of a module's time.
 """
 

@@ -177,7 +177,7 @@ def test_missing_layer_is_reported_instead_of_changes(host: Host) -> None:
     record = host.store.stacks()["web"]
     content = Path(host.store.content(record.diff_ids[0]))
     content.rename(host.top / "moved")
-    with pytest.raises(StrataError, match="stack web: its changes cannot be told, for .* is missing"):
+    with pytest.raises(StrataError, match="stack web: its changes are unknown because .* is missing"):
         changes_of(host)
 
 

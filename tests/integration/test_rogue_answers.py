@@ -21,7 +21,7 @@ ANSWERS = {
     "a length in superscript": (reply(200, b"x", length="\xb2"), "a Content-Length that is no number"),
     "a length of 5,000 digits": (reply(200, b"x", length="9" * 5000), "a Content-Length that is no number"),
     "a year out of reach": (reply(404, b"", "Retry-After: Fri, 31 Dec 99999 23:59:59 GMT"), "answered 404"),
-    "a redirect to no host": (reply(307, b"", "Location: http://[::1"), "redirects to an address that is none"),
+    "a redirect to no host": (reply(307, b"", "Location: http://[::1"), "redirects to an invalid address"),
     "a redirect to a host with an empty part": (
         reply(307, b"", "Location: http://a..b/"),
         "its host 'a..b' is not one",
@@ -32,7 +32,7 @@ ANSWERS = {
     "many headers": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200, "got more than 100 headers"),
     "a realm that is none": (
         reply(401, b"", 'WWW-Authenticate: Bearer realm="http://[::1"'),
-        "an address that is none",
+        "names an invalid address",
     ),
 }
 

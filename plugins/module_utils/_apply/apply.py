@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Steps -> effects. The one place that changes a host.
+"""Applies a plan's steps: the only code that changes a host.
 
 Long work (unpacking) is done before the store is locked; what it made is published under the lock. Runs of steps
 of one kind

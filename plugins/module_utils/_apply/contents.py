@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Contents, layers, images and names: steps of a plan -> what the store holds."""
+"""Applies steps on contents, layers, images and names."""
 
 from __future__ import annotations
 

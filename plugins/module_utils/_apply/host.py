@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Service, health and boot steps -> effects, and the record that lets the next run finish a change cut short."""
+"""Applies service, health and boot steps, and records interrupted changes for the next run."""
 
 from __future__ import annotations
 

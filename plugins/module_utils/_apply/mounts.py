@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Mounts of stacks, and the services that have to stop before: steps of a plan -> what is mounted."""
+"""Applies mount steps, with the service stops before them."""
 
 from __future__ import annotations
 

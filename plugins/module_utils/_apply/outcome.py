@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a run learns while it changes things."""
+"""What a run learns while it changes the host, as values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Outcome:
     :ivar gaps: milliseconds in which nothing was mounted at a path where something was before and after.
     :ivar held_by: who still holds an old tree that was detached.
     :ivar pruned: what was removed at the end.
-    :ivar health: what the health check said.
+    :ivar health: the health check's verdict.
     :ivar warnings: what went otherwise than a user may expect, in words.
     """
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""After a change that does not work: the stack goes back to what it was, by the same plan and steps as any change."""
+"""Rolls a stack back after a failed change, by the same plan and steps as any change."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Records of stacks and their writable layers: steps of a plan -> what the store knows of them."""
+"""Applies steps on stack records and writable layers."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class StackApplier:
                 remove_mount_point(step.before.path)
 
     def _copy_of(self, stack: DesiredStack) -> str:
-        """Where the copy of a stack's layers lies that is to be its writable layer; "" where there is none."""
+        """Where the copy of a stack's layers lies that is to be its writable layer; "" if there is none."""
         diff_id = copied(stack).diff_id if stack.whole else ""
         return f"{self._workspace}/{hex_of(diff_id)}" if diff_id in self._staged else ""
 
@@ -207,7 +207,7 @@ class StackApplier:
         return record
 
     def remember_left(self, record: StackRecord, devices: Sequence[str]) -> None:
-        """So that stack_info can tell later who still uses the old tree; a few of them are enough."""
+        """Record it so that stack_info can find who still uses the old tree; a few are enough."""
         left = tuple(dict.fromkeys([*devices, *record.left]))[:_MOST_LEFT]
         with transaction(self._store, self._workspace) as new:
             new.write(self._store.stack_file(record.name), dump(replace(record, left=left)))

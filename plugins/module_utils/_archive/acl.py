@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Access lists as tar archives have them, in words -> the attributes in which Linux keeps them. Pure.
+"""Converts ACLs between tar's text form and Linux extended attributes. Pure.
 
 GNU tar writes names where the machine that packs knows them, also with --numeric-owner; star and bsdtar add the number
 as a fourth field. A name without its number is refused, root excepted: what it means elsewhere would be a guess.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A stream as the reader of archives takes it: so many bytes, up to so many, or past so many, and where it is."""
+"""The archive reader's input: reads exact amounts, skips, and keeps the position."""
 
 from __future__ import annotations
 

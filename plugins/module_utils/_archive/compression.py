@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Archives as they come -> plain bytes: gzip, bzip2, xz, zstd or none, told by their first bytes.
+"""Decompresses archives: gzip, bzip2, xz, zstd or none, recognised by their first bytes.
 
 Decompression runs in a thread of its own, or in the zstd program, so that it overlaps with what is done with its
 output. Sources: RFC 1952 (gzip), xz file format 1.1.0, RFC 8878 (zstd, with its skippable frames).

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A header and the PAX records that go with it -> the entry. Pure."""
+"""Builds an entry from a tar header and its PAX records. Pure."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def from_header(block: bytes, flag: bytes) -> Entry:
 
 
 def apply_records(entry: Entry, records: dict[bytes, bytes]) -> None:
-    """PAX records override the header; an empty one takes back what a global header said."""
+    """PAX records override the header; an empty one cancels a global header's."""
     entry.name = records.get(b"GNU.sparse.name") or records.get(b"path") or entry.name
     if entry.kind in ("hardlink", "symlink"):
         entry.target = records.get(b"linkpath") or entry.target

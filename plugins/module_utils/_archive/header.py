@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One 512-byte header of a tar archive and the PAX records beside it: numbers, names, checks. No input or output.
+"""Parses one 512-byte tar header and PAX records: numbers, names, checks. Pure.
 
 Sources: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format";
 libarchive tar(5).

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How much one archive may be, and may take: entries, bytes, depth, memory, room on the disk.
+"""Limits on what one archive may contain and cost: entries, bytes, depth, memory, disk space.
 
 An archive of some kilobytes can unpack to more than any disk holds, or to more directories than the file system has
 inodes.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a file is that is no tar archive, by its first bytes, and what to do with it. Pure.
+"""Recognises files that are not tar archives by their first bytes, and advises what to do. Pure.
 
 Source: file(1), its database "magic".
 """

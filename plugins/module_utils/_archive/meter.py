@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Counts an archive while it is read: it is refused as soon as what it announces or gives goes beyond a limit."""
+"""Counts an archive while it is read and refuses it as soon as it exceeds a limit."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Tar archives as streams: a reader that takes no damage for an end, and the writer's names in one place.
+"""Reads tar archives as streams. Damage is an error, never the end of the archive.
 
 Python's tarfile stops without a word at a damaged header in the middle of an archive, which in a layer is a lost
 file; so the archive is read here. Understood: v7, ustar, PAX (x and g), GNU long names, base-256 numbers, sparse files.
@@ -58,7 +58,7 @@ _DUMP = b"D"
 
 @dataclass
 class _Extension:
-    """What headers before the entry's own have said about it."""
+    """What preceding headers give for an entry."""
 
     records: list[Record] = field(default_factory=list)
     long_name: Optional[bytes] = None
@@ -220,7 +220,7 @@ class TarReader:
         if self._globals or extension.records:
             apply_records(entry, {**self._globals, **dict(extension.records)})
         if entry.kind == "file" and entry.name.endswith(b"/"):
-            entry.kind = "directory"  # how tar said it before there was a type for it
+            entry.kind = "directory"  # how tar marked it before there was a type for it
         # What it is comes before how much of it there is: directories, links, devices and fifos have no data, whatever
         # the header or a record says (as GNU tar and Go have it; of old directories bsdtar and Python say the same).
         stored = entry.size if entry.kind == "file" or flag == _DUMP else 0
@@ -241,7 +241,7 @@ class TarReader:
         if flag != b"S" and not (records and is_sparse(records)):
             return None
         if entry.kind != "file":
-            raise ValueError("it has the map of a sparse file, and is none")
+            raise ValueError("it has the map of a sparse file but is not one")
         take = self._source.exactly
         return old_gnu_map(block, take) if flag == b"S" else pax_map(records, take, entry.size)
 

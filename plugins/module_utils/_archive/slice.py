@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Bytes that lie somewhere in a file: a layer's blob in an archive, read where it lies, nothing copied."""
+"""A byte range of a file, read in place: a layer's blob inside an archive."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Sparse files in tar archives: the four ways in which GNU tar has written where a file's data lies.
+"""Sparse files in tar archives: the four formats GNU tar has used.
 
 Source: GNU tar manual, appendix "Sparse Formats" (old GNU format, PAX formats 0.0, 0.1 and 1.0).
 """

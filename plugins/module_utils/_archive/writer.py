@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Writing tar headers: the same bytes for the same entry, on any machine and with any Python.
+"""Writes tar headers: the same entry gives the same bytes on any machine and Python.
 
 Sources: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block".
 """

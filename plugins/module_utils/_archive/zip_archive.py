@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Zip archives and Python wheels -> the members of a layer, as Info-ZIP's unzip makes files of them.
+"""Reads zip archives and Python wheels as members of a layer, as Info-ZIP's unzip would create them.
 
 Members come in the order of the archive's directory. What differs from machine to machine decides nothing: times are in
 UTC, no umask, owner 0:0. Sources: PKWARE APPNOTE.TXT 6.3; Info-ZIP extrafld.txt, and unix.c of its unzip (mapattr).

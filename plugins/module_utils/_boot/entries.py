@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What brings a stack's mount back after a reboot: a systemd mount unit, or a line of fstab where systemd is not.
+"""How a stack is mounted at boot: a systemd mount unit, or an fstab line where there is no systemd.
 
 Both say no more than "mount -t strata NAME PATH"; how the stack is mounted, the helper mount.strata reads from the
 store. Sources: systemd.mount(5), systemd.unit(5), fstab(5).
@@ -121,7 +121,7 @@ class BootChanges(NamedTuple):
 def boot_changes(
     wanted: Mapping[str, BootEntry], decided: set[str], known: Iterable[str], facts: BootFacts
 ) -> BootChanges:
-    """From what is written to what shall be. Pure.
+    """The changes from what is written to what is wanted. Pure.
 
     :param wanted: by stack.
     :param decided: stacks about which this run decides; others keep what they have, unless the store lost them.

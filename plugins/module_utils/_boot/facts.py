@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What is on a host of all that brings stacks back at boot: mount units, lines of fstab, the helper. Reads only.
+"""Finds what mounts stacks at boot: mount units, fstab lines, the helper. Reads only.
 
 Every run looks; only one that writes or removes any of it needs more, see `_boot/entries`.
 """

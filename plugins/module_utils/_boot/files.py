@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Unit files, their links and fstab lines -> written and removed, each by one rename."""
+"""Writes and removes mount units, their links and fstab lines, each by one rename."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_entries(changes: Sequence[tuple[BootEntry, frozenset[str]]], root: str
     entries = [entry for entry, _stale in changes]
     for entry, stale in changes:
         if entry.is_unit:
-            # Before the text that tells of them is gone.
+            # Before the text that names them is gone.
             for link in sorted(stale):
                 _remove_link(link)
             replace_file(entry.path, entry.text)
@@ -35,7 +35,7 @@ def remove_entries(entries: Sequence[BootEntry], root: str) -> None:
     """Remove them with every link; what is gone already is fine."""
     for entry in entries:
         if entry.is_unit:
-            # The links first: one that leads nowhere would be told at every boot.
+            # The links first: systemd complains about a dangling one at every boot.
             for link in sorted(entry.links):
                 _remove_link(link)
             with contextlib.suppress(FileNotFoundError):

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The text of /etc/fstab, in which the lines of a store's stacks stand in a block of their own (fstab(5)). Pure."""
+"""Edits the text of /etc/fstab: a store's lines form one marked block (fstab(5)). Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What is on a host of all that brings stacks back at boot, as values. Pure: `_boot/facts` looks."""
+"""What mounts stacks at boot, as values. Pure: `_boot/facts` looks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Places(NamedTuple):
 
 
 class BootEntry(NamedTuple):
-    """What is, or shall be, written for one stack.
+    """What is, or will be, written for one stack.
 
     :ivar path: the unit file, or the fstab that holds the line.
     :ivar text: the unit's text, or the line.
@@ -83,7 +83,7 @@ class BootFacts(NamedTuple):
         return self.helper or bool(self.entries)
 
     def means(self, wanted: bool) -> str:
-        """How a stack comes back, in one word, as results tell it."""
+        """How a stack is mounted at boot, in one word, as results show it."""
         if not wanted:
             return "off"
         return "no_helper" if not self.helper else "unit" if self.systemd else "fstab"

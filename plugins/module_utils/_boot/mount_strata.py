@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""mount.strata: what mount(8) runs for "mount -t strata NAME PATH", at boot above all.
+"""mount.strata, the helper that mount(8) runs for "mount -t strata NAME PATH", mostly at boot.
 
 It reads the stack's record in the store and mounts with the very code of the modules. Python's standard library is all
 it needs; Ansible is not there when a host boots. Interface: mount(8), "EXTERNAL HELPERS".
@@ -49,7 +49,7 @@ _WRONG_CALL = 1
 _FAILED = 32
 
 _FOR_OTHERS = {"rw", "defaults", "auto", "noauto", "user", "users", "nouser", "owner", "group", "nofail", "_netdev"}
-"""Options that tell mount(8), systemd or init scripts something, and nothing about the mount itself."""
+"""Options for mount(8), systemd or init scripts, which do not affect the mount itself."""
 
 
 class CallError(Exception):

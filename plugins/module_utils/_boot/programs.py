@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Programs as files on a host: mount.strata for mount(8), and others; each with the code that it is made of."""
+"""Installs programs such as mount.strata on a host, each with the code it needs."""
 
 from __future__ import annotations
 

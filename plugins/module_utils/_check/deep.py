@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One deep look at the contents of a store: which of them are not what was imported.
+"""Rereads every content and finds those that are no longer what was imported.
 
-It reads every byte, so it takes long and takes no lock: contents do not change, and one that goes meanwhile is none.
+It reads every byte, so it is slow, and takes no lock: contents never change, and one that goes meanwhile is skipped.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def _content(store: Store, diff_id: str) -> Optional[Changed]:
     try:
         now = tree_digest(path, record.imported if record else "")
     except (FileNotFoundError, NotADirectoryError):
-        return None  # a prune took it meanwhile, or it is what `_check/scan` tells of
+        return None  # pruned meanwhile, or `_check/scan` reports it
     except OSError as error:
         return Changed(f"it cannot be read: {error_text(error)}", os.lstat(path).st_ino)
     if record is None or not record.has_digest or record.digest in (now.digest, now.with_all):
-        return None  # of a record without a digest `_check/scan` tells
+        return None  # `_check/scan` reports a record without a digest
     return Changed(f"its tree is another one than when it was imported{_which(now)}", now.inode)
 
 
@@ -53,7 +53,7 @@ def _sound_record(store: Store, diff_id: str) -> Optional[ContentRecord]:
     try:
         return store.content_record(diff_id)
     except StrataError:
-        return None  # of which `_check/scan` tells
+        return None  # `_check/scan` reports it
 
 
 def _which(now: TreeDigest) -> str:

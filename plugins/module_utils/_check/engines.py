@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What is wrong in the root of a Docker daemon or of Podman. Reads only, without a trace; repairs nothing."""
+"""Checks a Docker or Podman root. Reads only; repairs nothing."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A store as it was seen -> findings: pure, no file is touched. Each part of a store has a judge of its own."""
+"""Judges a store snapshot and lists findings. Pure."""
 
 from __future__ import annotations
 

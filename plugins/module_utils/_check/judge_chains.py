@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which layers a store ought to have, from its records alone. Pure."""
+"""Works out from the records which layers a store must have. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Contents and images: what is missing, changed, or on record without being there. Pure."""
+"""Judges contents and images: missing, changed, or unrecorded. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Layers: their directories in overlay2/ and their records in layerdb/, in both directions. Pure."""
+"""Judges layers: directories in overlay2/ against records in layerdb/. Pure."""
 
 from __future__ import annotations
 

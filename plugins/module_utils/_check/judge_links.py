@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Short links: overlay2/l/ against the layers that there are, in both directions. Pure."""
+"""Judges short links: overlay2/l/ against the layers. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _stray(snapshot: StoreSnapshot, name: str, target: str) -> Iterator[Finding]
     found = _TARGET.match(target)
     to = found.group(1) if found else ""
     if to in snapshot.layers and link_id(to) == name:
-        return  # it goes with its directory, of which another finding tells
+        return  # it goes with its directory, which has a finding of its own
     if to in snapshot.layers:
         kind, message = "short_link_doubled", f"a second link to overlay2/{to}, whose own is {link_id(to)}"
     elif to:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The store's own directories, records that cannot be read, and what lies where it does not belong. Pure."""
+"""Judges the store's own directories, unreadable records and foreign files. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Stacks: writable layers, their records, and what is mounted. Pure."""
+"""Judges stacks: writable layers, records and mounts. Pure."""
 
 from __future__ import annotations
 

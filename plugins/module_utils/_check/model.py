@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a check can find, and what repair can do about it: values only.
+"""Kinds of findings and their repairs, as values.
 
-`docs/recovery.md` tells of each kind what happened and what to do; a test holds the two together.
+`docs/recovery.md` explains each kind and what to do; a test keeps the two in step.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ KINDS: Mapping[str, str] = {
     "tags_wrong": "warning",
 }
 """Every kind of finding -> how bad it is: ``error`` (something mounts wrongly, or not at all, or is lost), ``warning``
-(room is wasted, or only other programs that read the store are misled), ``notice`` (the next change sweeps it).
+(space is wasted, or only other programs that read the store are misled), ``notice`` (the next change sweeps it).
 """
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What repair does to a store: mends -> effects, all through the ways in and out that every change takes."""
+"""Repairs a store, by the same transactions as every change."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Repairer:
 
 
 def _distinct(findings: Sequence[Finding]) -> list[Fix]:
-    """Many findings may be mended by one and the same thing."""
+    """One fix may serve many findings."""
     return list(dict.fromkeys(finding.fix for finding in findings if finding.fix is not None))
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One check, and one repair where it is asked for. The module `store_check`."""
+"""Runs one check, and a repair on request. The module `store_check`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Checking:
             return find(look(self._store, changed))
 
     def repair(self) -> list[Finding]:
-        """Mend what can be; returns what was wrong, before and in between."""
+        """Repair what can be repaired; returns every finding, before and in between."""
         store = self._store
         if not _is_there(store):
             return []
@@ -73,7 +73,7 @@ class Checking:
         return seen
 
     def _rounds(self, repairer: Repairer, changed: Mapping[str, Changed], first: Sequence[Finding]) -> list[Finding]:
-        """Mend until nothing is left that can be; returns all that was found."""
+        """Repair until nothing repairable is left; returns every finding."""
         seen = dict.fromkeys(first)
         found = find(look(self._store, changed))
         for _round in range(_ROUNDS):
@@ -96,14 +96,14 @@ def _repairable(findings: Sequence[Finding]) -> bool:
 
 
 def check(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The work of the module ``store_check``; DefinitionError tells every mistake."""
+    """Run the module ``store_check``. DefinitionError lists every mistake."""
     errors: list[str] = []
     options = check_options("", parameters, store_check_module_spec(), errors)
     root = check_root(options["root"], errors)
     engine = engine_of(root)
     if engine and options["repair"]:
         errors.append(
-            f"option 'repair': {root} is a root of {engine.capitalize()}, which is only looked at; mend it with "
+            f"option 'repair': {root} is a root of {engine.capitalize()}, which is never changed; repair it with "
             f"{engine.capitalize()}'s own means, docs/recovery.md names them"
         )
     if engine and options["deep"]:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Looks at a whole store for a check: every directory, record and link, but no file of a content. Reads only.
+"""Scans a whole store for a check: every directory, record and link, but no file of a content. Reads only.
 
-What a prune has condemned counts as gone. Damage is noted and never an error.
+What a removal journal lists counts as gone. Damage is noted and never an error.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class _Look:
         found = {}
         for name, _mode in DIRECTORIES:
             message = _other_than_directory(f"{self._root}/{name}")
-            # What is below something missing or replaced is not told again.
+            # What is below something missing or replaced is not reported again.
             if message and os.path.dirname(name) not in found:
                 found[name] = message
         return found
@@ -276,7 +276,7 @@ class _Look:
 
 
 def _layer(path: str) -> Optional[LayerSeen]:
-    """One directory in overlay2/; None where it is none."""
+    """One directory in overlay2/; None if it is not a directory."""
     if _other_than_directory(path):
         return None
     try:
@@ -295,7 +295,7 @@ def _layer(path: str) -> Optional[LayerSeen]:
 
 
 def _listed(path: str) -> Optional[tuple[str, ...]]:
-    """Names in a directory; None where there is no such directory. A link to one is none: it may lead anywhere."""
+    """Names in a directory; None if there is no such directory. A link to one does not count."""
     try:
         descriptor = os.open(path, LISTED)
     except OSError:

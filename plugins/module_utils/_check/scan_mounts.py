@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a check has to know of mounts: those at stacks' paths, those of the store, uppers in use twice. Reads only."""
+"""Scans mounts for a check: at stacks' paths, of the store, and uppers in two mounts. Reads only."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A store as `_check/scan` has seen it and `_check/judge` judges it: values only."""
+"""A store as `_check/scan` saw it, as values for `_check/judge`."""
 
 from __future__ import annotations
 
@@ -119,6 +119,6 @@ class StoreSnapshot:
     untyped: str = ""
 
     def writables(self) -> dict[str, StackRecord]:
-        """Records of writable layers, of stacks and set aside, by their directory's name."""
+        """Records of writable layers, of stacks and detached, by their directory's name."""
         known = {record.stack_id: record for record in self.stacks.values() if record.stack_id}
         return {**self.detached_uppers, **known}

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The clock, as records write it."""
+"""Timestamps as records hold them."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""DiffID, ChainID, short links and the text of ``lower``: pure functions, no file is touched.
+"""DiffIDs, ChainIDs, short links and the text of `lower`. Pure.
 
 Sources: OCI image-spec config.md, section "Layer ChainID"; moby daemon/graphdriver/overlay2.
 """

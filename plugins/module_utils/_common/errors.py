@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The one exception that everything raises for something the user can read and act on."""
+"""StrataError, the exception for everything a user can read and act on, and advice for common errno values."""
 
 from __future__ import annotations
 

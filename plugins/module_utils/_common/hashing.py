@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A stream's digest, made beside the work: hashlib lets go of the interpreter, so hashing and writing overlap."""
+"""Hashes a stream in a thread while the caller works on it; hashlib releases the GIL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AHEAD = 8
 class HashingReader:
     """Pass on what ``read`` gives and hash it in a thread of its own; a context manager, which ends the thread.
 
-    :ivar failure: the error that ``read`` raised, so that it can be told from errors of the one who writes.
+    :ivar failure: the error that ``read`` raised, to distinguish it from errors of the writer.
     """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Paths as text: what may be a stack's path, and what lies inside what. Nothing here looks at a host."""
+"""Checks and compares paths as text: what may be a stack's path, what lies inside what. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_inside(path: str, directory: str) -> bool:
 
 
 def stack_path(label: str, path: Any, errors: list[str]) -> str:
-    """A stack's ``path`` without doubled slashes and dots; "" where none is given or where it is told as a mistake."""
+    """A stack's ``path`` without doubled slashes and dots; "" if none is given or it is wrong."""
     if path is None:
         return ""
     text = str(path)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Text of servers, archives, commands and file names -> text that no terminal obeys and that UTF-8 can write. Pure.
+"""Makes text from servers, archives, commands and file names safe for terminals and for UTF-8. Pure.
 
 Whatever leaves the collection for a person goes through here: results, errors and warnings of modules, lines of the
 controller, output of the installed programs. The page of the report has rules of its own, see `_page`.

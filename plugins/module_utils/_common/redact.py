@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Options that may hold secrets, taken out of a module's arguments and put back: the log of a host shows arguments.
+"""Takes options that may hold secrets out of a module's arguments, which hosts log, and puts them back.
 
 AnsibleModule writes its arguments to the system's log before anything of ours runs, and knows nothing of secrets in a
 URL, nor of any in layers that are written in a stack. So they go by ``_controller``, which it does not write.

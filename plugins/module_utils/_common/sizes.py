@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Sizes as users write them, such as 512m or 2g."""
+"""Parses and formats sizes such as 512m or 2g."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""URLs as text: how they are shown and kept without userinfo and query values, and what is wrong with one. Pure.
+"""Checks URLs, and shows them without userinfo and query values. Pure.
 
-Nothing here raises for a URL that is none, and no text made here repeats a part that may be a secret. Source: RFC 3986.
+Nothing here raises for a malformed URL, and no text made here repeats a part that may be a secret. Source: RFC 3986.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What values have in common: two are equal when their parts are, and a value is shown with its parts.
+"""Base class for values: equality and repr from the fields.
 
 ``dataclass`` writes that for each class by itself, as code that Python compiles whenever a module starts on a host.
 """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The options of every module, once: modules, action plugins and the validator all read them from here."""
+"""Options of every module, defined once for modules, action plugins and validation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _source_spec() -> Spec:
 
 
 def _limits_spec() -> Spec:
-    # Their defaults are in _limits: the documentation tells them, and here they would be sent with every layer.
+    # Their defaults are in `_archive/limits`: here they would be sent with every layer.
     return {
         "entries": {"type": "int"},
         "bytes": {"type": "str"},
@@ -187,7 +187,7 @@ def image_module_spec() -> Spec:
 
 
 def _export_spec() -> Spec:
-    # Nothing has a default: what is given with another state is told to be unknown there.
+    # No defaults: these options are refused with another state.
     return {
         "stack": {"type": "str"},
         "changes": {"type": "bool"},

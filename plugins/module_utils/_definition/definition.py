@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What users may write -> a definition, with every mistake in it found at once. Nothing here looks at a host."""
+"""Parses a whole definition and reports every mistake at once. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHORTEST_SECRET = 6
 
 
 class Definition(NamedTuple):
-    """All that one run is to bring about."""
+    """Everything that one run is asked for."""
 
     root: str
     layers: tuple[LayerSpec, ...]
@@ -64,9 +64,9 @@ class Definition(NamedTuple):
 
 
 def controller_facts(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What the action plugin tells its module; nothing where the module is called without it.
+    """Facts that the action plugin found on the controller; empty if the module runs without it.
 
-    It is one text, since AnsibleModule looks at each value in an option some six times, for each of a thousand layers.
+    They are one string, since AnsibleModule walks every value in an option about six times.
     """
     found: dict[str, Any] = json.loads(parameters.get("_controller") or "{}")
     return found
@@ -111,7 +111,7 @@ def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str
     return Definition(root, layers, stacks, options["exclusive"], images, prune, options["stage"]), errors
 
 
-# What these read, many definitions do not have: so its rooms are loaded when they are needed.
+# Many definitions have no images and no prune, so these modules are imported only when needed.
 
 
 def _read_images(

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What ``state: exported`` is asked to do, with every mistake in it. Nothing here looks at a host."""
+"""Parses the options of `state: exported`. Pure."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ExportSpec:
 
 
 def read_export(parameters: Mapping[str, Any]) -> ExportSpec:
-    """Options as written; DefinitionError tells every mistake."""
+    """Parse the options. DefinitionError lists every mistake."""
     errors: list[str] = []
     given = {key: value for key, value in parameters.items() if key != "_controller"}
     options = check_options("", given, image_module_spec(), errors)

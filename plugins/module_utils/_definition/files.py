@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Inline ``files:`` of a layer, as written -> what goes into its tar."""
+"""Parses a layer's inline `files:`. Pure."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _path(label: str, path: str, errors: list[str]) -> str:
 
 
 def octal_mode(label: str, mode: Any, errors: list[str]) -> Optional[int]:
-    """Permission bits; None where they are not given, or are a mistake that is told in ``errors``."""
+    """Permission bits; None where they are not given, or wrong, which goes to ``errors``."""
     if mode is None:
         return None
     if not isinstance(mode, str) or not _MODE.match(mode):

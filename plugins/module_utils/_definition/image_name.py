@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""References of images as Docker writes them: which name of ours is which of its tags. Pure.
+"""Maps names in the store to Docker references (repository and tag). Pure.
 
 Source: github.com/distribution/reference, "normalize.go": the familiar form of a name.
 """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One layer as users may write it -> its parts, with every mistake in it. Nothing here looks at a host."""
+"""Parses one layer. Pure."""
 
 from __future__ import annotations
 
@@ -131,8 +131,10 @@ def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors
     if kind == "files":
         for key in _OF_TREES:
             if item[key]:
-                errors.append(f"{label}: option '{key}' is of no use with files; write the paths as they shall be")
-        # Loaded when it is needed: a host is told of such a layer by its digest.
+                errors.append(
+                    f"{label}: option '{key}' is of no use with files; write the paths as they should be in the layer"
+                )
+        # Imported only when needed: hosts get such a layer by its digest.
         from ansible_collections.strata.overlay.plugins.module_utils._definition.files import inline_files
 
         return Source(kind, files=inline_files(label, item["files"], errors), limits=limits, times=item["times"])

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How a stack's mount behaves beyond its layers: flags, propagation, SELinux context. One table for all. Pure."""
+"""A stack's mount flags, propagation, SELinux context, owner and mode: one table for all of them. Pure."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class MountStyle(Value):
 
     @property
     def source(self) -> str:
-        """The source that the mount table shows: it tells of a map too, which nothing else there does."""
+        """The source in the mount table: it names the ID map too, which nothing else there does."""
         return f"overlay idmap uid={self.idmap_uid} gid={self.idmap_gid}" if self.idmapped else "overlay"
 
     @property
@@ -195,7 +195,7 @@ STYLE_OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def read_style(item: Mapping[str, Any], stack: str, errors: list[str]) -> MountStyle:
-    """The style that a stack's checked options ask for; every mistake is told in ``errors``."""
+    """The style that a stack's checked options ask for; every mistake goes to ``errors``."""
     uid, gid = _idmap(item["idmap"], stack, errors)
     owner, group, mode = _top(item, stack, errors)
     return MountStyle(
@@ -226,7 +226,7 @@ def _top(item: Mapping[str, Any], stack: str, errors: list[str]) -> tuple[Option
 def _options(given: list[Any], stack: str, errors: list[str]) -> tuple[str, ...]:
     prefix = f"{stack}: option 'mount_options'"
     unknown = [name for name in given if name not in FLAG_NAMES]
-    errors += [f"{prefix}: {name!r} is none of {', '.join(FLAG_NAMES)}" for name in unknown]
+    errors += [f"{prefix}: {name!r} is not one of {', '.join(FLAG_NAMES)}" for name in unknown]
     for names in _EXCLUSIVE:
         several = [name for name in names if name in given]
         if len(several) > 1:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Platforms of images: as users write them, as indexes list them, and this host's own. Pure but for ``host_platform``.
+"""Parses and compares platforms of images. Pure.
 
 Sources: OCI image-spec image-index.md, "platform"; the variants and their order as in containerd's platforms package.
 """
@@ -88,7 +88,7 @@ def parse_platform(text: str) -> Platform:
 
 
 def platform_of(data: Mapping[str, Any]) -> Platform:
-    """The platform that an index's entry or a config tells; what is missing in it is empty."""
+    """The platform in an index's entry or a config; missing parts are empty."""
     message = [data.get(key) for key in ("os", "architecture", "variant")]
     return Platform(*(word if isinstance(word, str) else "" for word in message))
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a prune is asked to do: ``unused_for``, ``labels``, ``keep``, ``max_bytes`` as written -> checked values."""
+"""Parses prune options: `unused_for`, `labels`, `keep`, `max_bytes`. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class PruneSpec:
 
     :ivar unused_for: seconds since its last use, or None: names stay, and what nothing refers to goes at once.
     :ivar labels: only names with all of these labels, and what belongs to them alone.
-    :ivar keep: names, or patterns of shell style, that stay whatever else is said.
-    :ivar max_bytes: what the store shall take at most, or None.
+    :ivar keep: names, or patterns of shell style, that are never pruned.
+    :ivar max_bytes: the most bytes the store may take, or None.
     """
 
     unused_for: Optional[int] = None
@@ -40,7 +40,7 @@ class PruneSpec:
 
 
 def read_prune(options: Mapping[str, Any], label: str, errors: list[str]) -> PruneSpec:
-    """Options that have been checked for their types; what is wrong with their values is told in ``errors``.
+    """Options that have been checked for their types; what is wrong with their values goes to ``errors``.
 
     :param label: how messages name it: ``""`` for the module, ``prune`` in a definition.
     """

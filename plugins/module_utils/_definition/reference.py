@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Where an image lies in a registry, as users write it -> host, repository, tag and digest. Pure.
+"""Parses registry references: host, repository, tag, digest. Pure.
 
 Sources: OCI distribution-spec, "Pulling manifests" (grammar of repositories and tags);
 github.com/distribution/reference, "normalize.go" (docker.io and its library).
@@ -70,7 +70,7 @@ _EXAMPLES = {"registry": "/repository:tag", "mirror": ", such as mirror.example.
 def parse_reference(registry: str, name: str) -> Reference:
     """What the option ``registry`` says, with repository and tag from ``name`` where it is only a host.
 
-    :raises StrataError: it is no such thing; the text tells which part is wrong.
+    :raises StrataError: it is not a reference; the message names the wrong part.
     """
     text, scheme = _without_scheme(registry)
     text, digest = _split_digest(text, registry)
@@ -102,7 +102,7 @@ def parse_reference(registry: str, name: str) -> Reference:
 def parse_mirror(text: str) -> Mirror:
     """``host[:port][/prefix]``, also with ``https://`` or ``http://`` before it.
 
-    :raises StrataError: it is none.
+    :raises StrataError: it is not a reference.
     """
     rest, scheme = _without_scheme(text)
     _refuse_login(rest)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A service of a stack as records hold it, and whether systemd is there to be asked about it."""
+"""A stack's service, as records hold it. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 class Service(NamedTuple):
     """A unit with its suffix, and what it needs when the tree below it changes.
 
-    :ivar action: ``restart``: it is stopped while the tree is away; ``reload``: it goes on and is told afterwards.
+    :ivar action: ``restart``: stopped while the tree is away; ``reload``: keeps running and is reloaded afterwards.
     """
 
     unit: str
@@ -26,5 +26,5 @@ class Service(NamedTuple):
 
 
 def recorded_services(texts: Iterable[str]) -> tuple[Service, ...]:
-    """Services from their words on record."""
+    """Services from the strings in a record."""
     return tuple(Service(text.partition(" ")[2], text.partition(" ")[0]) for text in texts)

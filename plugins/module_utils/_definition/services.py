@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The option ``services`` of a stack as users may write it, with every mistake in it. Nothing here looks at a host."""
+"""Parses a stack's `services` option. Pure."""
 
 from __future__ import annotations
 

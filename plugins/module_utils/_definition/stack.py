@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One stack as users may write it -> its parts, with every mistake in it. Nothing here looks at a host."""
+"""Parses one stack. Pure."""
 
 from __future__ import annotations
 

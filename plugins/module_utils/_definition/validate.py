@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Hold what a user wrote against an argument spec and find every mistake in it, not just the first.
+"""Checks options against an argument spec and reports every mistake, not only the first. Pure.
 
 Ansible's own check stops at the first mistake and names no stack or layer; this one runs before it, on the same spec.
 """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Whose root a directory is, and what it holds when it is a container engine's. Reads only, and leaves no trace."""
+"""Recognises Docker and Podman roots and stores. Reads only, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def engine_of(root: str) -> str:
 
     :raises StrataError: it is an engine's, with a storage driver whose format is not read.
     """
-    # Either of these is enough to tell a store of ours, be the other one lost.
+    # Either of these identifies a strata store, even if the other is lost.
     if os.path.lexists(f"{root}/strata") or os.path.lexists(f"{root}/content/sha256"):
         return ""
     if os.path.isdir(f"{root}/{podman_module.RECORDS}"):
@@ -48,7 +48,7 @@ def engine_of(root: str) -> str:
 
 
 def read_engine_root(root: str, view: str) -> EngineRoot:
-    """What an engine's root holds; ``engine_of`` has said that it is one.
+    """Read an engine's root, as recognised by ``engine_of``.
 
     :param view: a path by which it is read, see ``_linux/noatime.untouched``.
     """

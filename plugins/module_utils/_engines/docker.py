@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The root of a Docker daemon (``/var/lib/docker``) with the storage driver overlay2 -> what it holds. Reads only.
+"""Reads a Docker root (`/var/lib/docker`, overlay2).
 
 Format: moby daemon/graphdriver/overlay2, daemon/internal/layer/filestore.go, daemon/internal/image/fs.go.
 """
@@ -72,7 +72,7 @@ class _Reader:
         self._damages.append(Damage(path, message))
 
     def _word(self, path: str, pattern: re.Pattern[str]) -> str:
-        """A record of one word; what is missing or malformed is told, and read as ``""``."""
+        """A record of one word; if missing or malformed it is reported and read as ``""``."""
         text = self._files.word(path)
         if path in self._files.faults:
             return ""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What `store_info` tells of a container engine's root: layers, images, containers, and where the disk went.
+"""Builds `store_info` for an engine's root: layers, images, containers, disk usage.
 
 Bytes are those on disk, each counted once: a layer that two images share is in none of their own bytes.
 """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What the root of a container engine holds, as one value whichever engine it is, and the questions to ask of it. Pure.
+"""A container engine's root as one value, whichever engine it is. Pure.
 
 `_engines/docker` and `_engines/podman` make it; `store_info` and `store_check` read it.
 """
@@ -115,7 +115,7 @@ class EngineRoot:
 
 
 def with_faults(found: EngineRoot, faults: Mapping[str, str]) -> EngineRoot:
-    """The same root with more records that are not read, path -> why."""
+    """A copy with more unreadable records, path -> reason."""
     known = {damage.path for damage in found.damages}
     more = [Damage(path, message) for path, message in faults.items() if path not in known]
     return replace(found, damages=(*found.damages, *more)) if more else found

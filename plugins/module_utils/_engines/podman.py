@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The root of containers/storage (Podman, Buildah, CRI-O) with the driver overlay -> what it holds. Reads only.
+"""Reads a containers/storage root (Podman, Buildah, CRI-O; overlay).
 
 Format: containers/storage layers.go, images.go, containers.go, drivers/overlay.
 """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Records in a root that is somebody else's: no link followed, only regular files, never waited for, never too much.
+"""Reads untrusted records: regular files only, no links, never blocking, of bounded size.
 
 Whoever owns such a root can put into the place of a record a FIFO, a device, a link, or a file of gigabytes. All of it
 is opened below one descriptor (openat2(2)), looked at before it is opened for reading, and read up to a limit.
@@ -26,7 +26,7 @@ RECORD = 64 << 20
 
 _WORD = 64 << 10
 _MOST_VALUES = 2_000_000
-"""In one file of JSON: each takes far more room in memory than the byte or two that it may have there."""
+"""In one file of JSON: each takes far more memory than its byte or two in the file."""
 
 _MOST_DIGITS = 30
 _MOST_NAMES = 250_000

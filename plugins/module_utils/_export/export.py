@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""``state: exported`` of the module `image`: a chain of the store goes to an archive, an OCI layout or a registry."""
+"""Exports a chain to an archive, an OCI layout or a registry: `state: exported` of the module `image`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def export(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The module's result; DefinitionError tells every mistake in the options."""
+    """The module's result. DefinitionError lists every mistake in the options."""
     spec = read_export(parameters)
     store = open_store(spec.root)
     with store.reading(spec.timeout):

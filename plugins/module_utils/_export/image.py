@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A chain in the store -> the image that it makes elsewhere: layers as tars, a config, a manifest. Writes nothing.
+"""Builds the image for a chain: layers as tars, config, manifest. Writes nothing.
 
 Layers are packed from their trees, so one that came from somebody else's archive gets a DiffID of its own; what was
 packed here before (by a commit, or in an export that was imported again) keeps its DiffID.
@@ -41,7 +41,7 @@ PACKING = 2
 """Part of what a packed layer's digest is remembered by; one more whenever `_layer/pack_overlay` makes other bytes."""
 
 _CREATED = "1980-01-01T00:00:00Z"
-"""The same for the same layers, whenever they are exported."""
+"""A fixed time, so that exporting the same layers gives the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> bytes:
-    """The same bytes for the same value."""
+    """Serialise reproducibly: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 

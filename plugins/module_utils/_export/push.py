@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An image -> a registry: the blobs that it lacks, then the manifest that makes them an image.
+"""Pushes an image: the missing blobs, then the manifest.
 
 Source: OCI distribution-spec, "Push": "POST then PUT".
 """
@@ -103,7 +103,7 @@ class _PushEndpoint(Endpoint):
         """Bring a blob there, whole or not at all.
 
         :param read: its bytes in pieces, as often as it is called: who takes it may say to send it elsewhere.
-        :raises StrataError: what the registry said, or what the chunks raised.
+        :raises StrataError: the registry refused, or reading the chunks failed.
         """
         with self._ask("blobs/uploads/", {"Content-Length": "0"}, b"", "POST") as response:
             self._expect(response, (202,), "to take a blob")

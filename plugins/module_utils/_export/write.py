@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An image -> an archive for `docker load`, or an OCI layout, in which only what is missing is written.
+"""Writes an image as an archive for `docker load`, or into an OCI layout, adding only what is missing.
 
 Sources: moby image/tarexport/load.go (manifest.json); OCI image-spec image-layout.md.
 """
@@ -175,7 +175,7 @@ class OciLayout:
             write_stream(stream, chunks)
 
     def _has(self, digest: str, size: int) -> bool:
-        """By its size as well: a file that was cut short is none."""
+        """Checks the size too, since a file may have been cut short."""
         try:
             return os.stat(f"{self._path}/{_blob(digest)}").st_size == size
         except OSError:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An image's archive of whatever kind -> the image."""
+"""Reads image archives of every kind."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The files of an image's archive, be it a directory or a tar: found by name, read where they lie."""
+"""Reads an image archive's files by name, from a directory or a tar, without copying."""
 
 from __future__ import annotations
 

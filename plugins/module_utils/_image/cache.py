@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What an image's archive holds, remembered for as long as the archive has not changed. Reads no archive."""
+"""Remembers what an image archive contains for as long as it is unchanged. Reads no archive."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which of the images in an index is meant, by platform and digest: one choice for layouts, archives and registries.
+"""Chooses one image from an index by platform and digest, for layouts, archives and registries alike.
 
 Pure but for the documents that it is given to read with. What descriptors are enough for is decided by descriptors; an
 entry is opened when it is chosen, when it is a nested index without a platform, or when nothing but its config says its
@@ -59,7 +59,7 @@ class Chosen(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """What would have been an image, and why it is none. ``platform`` is what its descriptor says."""
+    """What would have been an image, and why it is unusable. ``platform`` comes from its descriptor."""
 
     path: tuple[str, ...]
     platform: Platform

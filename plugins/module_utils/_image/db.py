@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Images as Docker keeps them, read: configs in imagedb, and repositories.json.
+"""Reads Docker's image database: imagedb and repositories.json.
 
 Format: moby daemon/internal/image (fs.go) and daemon/internal/refstore (store.go).
 """

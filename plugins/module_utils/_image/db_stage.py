@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Images as Docker keeps them, written: configs, and repositories.json, which is made anew from the names."""
+"""Writes Docker's image database: configs, and repositories.json from the names."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Archives of ``docker save`` and ``podman save`` that are no OCI layouts: manifest.json, configs, layers.
+"""Reads archives of `docker save` and `podman save` that are not OCI layouts.
 
 Source: moby daemon/internal/image/tarexport; image-spec v1.2 "Combined Image JSON + Filesystem Changeset Format". A
 file ``repositories`` says less than manifest.json and is not needed; archives with nothing else are from before 2016.
@@ -35,7 +35,7 @@ class Saved(NamedTuple):
     """An image in manifest.json.
 
     :ivar config: the name of its config in the archive.
-    :ivar names: of its layers, bottom first; None where nothing is said, as of an image without any.
+    :ivar names: of its layers, bottom first; None if not given, as for an image without layers.
     """
 
     config: str

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The platform of this host, as images name platforms."""
+"""This host's platform, in the terms of images."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An image as values: its layers bottom first with the way to their bytes, its config to the byte. Reads nothing."""
+"""An image as values: layers bottom first, where their bytes are, and the exact config. Pure."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def check_pinned(images: Sequence[Image], digest: str, what: str) -> list[Image]
 
 
 def sent_image(facts: Mapping[str, Any], wanted: Optional[Platform]) -> ImageOrigin:
-    """The image that the controller tells of.
+    """The image that the controller found.
 
     :param facts: ``words``, where it comes from; ``choices``, its variants as ``dump_image`` makes them, without their
         configs, and with the places of those layers that the host has been sent.

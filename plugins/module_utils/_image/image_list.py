@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What every kind of image archive comes down to: a list of images, each with its names and a way to read it."""
+"""The images in an archive, each with its names and a function that reads it."""
 
 from __future__ import annotations
 

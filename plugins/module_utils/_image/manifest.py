@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Manifests, indexes and configs of images: bytes -> values, with everything in them checked. Pure.
+"""Parses and checks manifests, indexes and configs. Pure.
 
 Sources: OCI image-spec descriptor.md, manifest.md, image-index.md, config.md; Docker's "Image Manifest V 2, Schema 2".
 """
@@ -69,8 +69,8 @@ class Descriptor:
     """What a document says of another piece: where it is to be found and how it is known to be whole.
 
     :ivar size: bytes, as the piece lies there.
-    :ivar platform: None where nothing is said.
-    :ivar artifact_type: what it is where it is no image, such as a signature; "" where nothing is said.
+    :ivar platform: None if not given.
+    :ivar artifact_type: its type if it is not an image, such as a signature; "" if not given.
     """
 
     media_type: str
@@ -88,7 +88,7 @@ class Descriptor:
 
     @property
     def is_attestation(self) -> bool:
-        """Whether it says something about an image and is none."""
+        """Whether it describes an image, such as an attestation, and is not one itself."""
         about = self.annotations.get("vnd.docker.reference.type") == "attestation-manifest"
         return about or (self.platform is not None and not self.platform.is_known)
 

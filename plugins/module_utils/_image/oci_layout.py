@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""OCI image layouts, as directories and in tars: what index.json leads to. New archives of Docker are such layouts too.
+"""Reads OCI image layouts, as directories and in tars (recent `docker save` writes these too).
 
 Source: OCI image-spec image-layout.md.
 """

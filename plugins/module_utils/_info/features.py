@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""What the file system of a store can do, found by trying. Nothing is written: attributes are asked for, not set."""
+"""Probes what a store's file system can do. Writes nothing."""
 
 from __future__ import annotations
 

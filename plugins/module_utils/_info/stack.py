@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""One stack as it is: its record, what is mounted, what changed, and who still uses its old trees. Reads only."""
+"""Builds `stack_info`: record, mount, changes, and who still uses old trees. Reads only."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def stack_changes(store: Store, record: StackRecord) -> list[Change]:
     missing = next((path for path in (upper, *lowers) if not os.path.isdir(path)), None)
     if missing:
         raise StrataError(
-            f"stack {record.name}: its changes cannot be told, for {missing} is missing; run strata.overlay.store_check"
+            f"stack {record.name}: its changes are unknown because {missing} is missing; run strata.overlay.store_check"
         )
     # What is written into a whole tree comes there through the map, and is written into a union above it.
     owners = record.style.shown_owner if record.style.idmapped and not record.whole else None

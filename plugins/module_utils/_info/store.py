@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A snapshot of a whole store: layers, names, stacks, disk use and what the host can do. Reads only."""
+"""Builds `store_info`: layers, names, stacks, disk usage, host features. Reads only."""
 
 from __future__ import annotations
 

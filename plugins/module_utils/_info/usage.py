@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Where the disk of a store went, like ``docker system df``: every byte counted once. Reads only.
+"""Disk usage of a store, as `docker system df`: every byte counted once. Reads only.
 
 Contents never change, so their size is on record since they were imported; all else is measured.
 """

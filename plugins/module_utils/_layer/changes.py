@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a writable layer holds against the layers below it: added, changed and deleted paths, as `docker diff` tells.
+"""Compares a writable layer with the layers below it: added, changed and deleted paths, as `docker diff` lists them.
 
 Docker mounts both trees and compares them whole. Here only the writable layer is walked, and below it only its paths
 are looked up, by the rules of overlayfs. Every directory is opened part by part and never through a link.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An exact second copy of a layer's tree, sharing its blocks where the file system can.
+"""Makes an exact second copy of a layer's tree, by reflink where the file system can.
 
 For a DiffID that stands twice in one chain: overlayfs refuses one directory as two lowers. Source: ioctl_ficlone(2).
 """
@@ -26,7 +26,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import
 _FICLONE = 0x40049409
 _CHUNK = 1 << 20
 _AT_ONCE = 64 << 20
-"""Bytes that are copied before the room on the file system is looked at again."""
+"""Bytes that are copied before free space is checked again."""
 _LONG_PATH = 3072
 """Bytes, far enough below those of the longest path (PATH_MAX, 4096): a name has 255 at most."""
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EBADF)
@@ -85,7 +85,7 @@ class Copier:
 
     def __init__(self, target: int, left_out: tuple[str, ...] = (), reserve: Optional[Reserve] = None) -> None:
         """
-        :param reserve: what is left free on the file system; None for what is kept where nothing else is said.
+        :param reserve: what is left free on the file system; None for the default.
         :param target: descriptor of the tree's top directory.
         :param left_out: attributes whose names begin so are not copied.
         """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Owners, modes, attributes and times of directories, kept until all that lies in them has been written.
+"""Sets owners, modes, attributes and times of directories after everything inside them is written.
 
 An archive chooses how many there are and how large their attributes, so only names stay in memory, and are counted:
 the rest goes to a file without a name once it is more than a mebibyte.
@@ -36,7 +36,7 @@ _FACTS = struct.Struct("<HIIqII")
 
 
 class PendingDirectories:
-    """What entries have said about directories, by path, to be had at the end. A context manager.
+    """Metadata of directories by path, kept until the end. A context manager.
 
     :param beside: a directory on whose file system the file may lie.
     :param keep: is called with the bytes that are kept in memory, and may refuse.
@@ -67,7 +67,7 @@ class PendingDirectories:
         self._end += len(facts) + len(attributes)
 
     def remove(self, path: bytes) -> None:
-        """What was said so far about this path and all below it is about nothing any more."""
+        """Forget what is kept for this path and all below it."""
         # Remembered by when it was, not looked for: an archive can replace things as often as it has directories.
         if path not in self._removed:
             self._keep(_ITEM + len(path))

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Hard links whose targets come later in an archive, and links to such links."""
+"""Creates hard links whose targets come later in the archive."""
 
 from __future__ import annotations
 

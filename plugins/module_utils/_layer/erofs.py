@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""EROFS on disk: superblock, inodes, attributes, directory blocks and chunk tables as bytes. Pure.
+"""The EROFS format as bytes: superblock, inodes, attributes, directory blocks, chunk tables. Pure.
 
 Sources: Linux fs/erofs/erofs_fs.h, whose names are given; Documentation/filesystems/erofs.rst.
 """

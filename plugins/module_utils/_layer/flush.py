@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Writing to the disk while an import goes on, so that little is left to wait for when all of it has to be there."""
+"""Starts writeback during an import, so that the final sync has little left to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORTH_IT = 8 << 20
 class WriteBack:
     """A thread that asks; a context manager, which waits for it.
 
-    What the kernel could not write is not told here but by the sync before anything becomes visible: see
+    Write errors are not reported here but by the sync before anything becomes visible: see
     ``Store.sync``.
     """
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A layer's tar stream -> its DiffID, and one file: the tar unchanged, with EROFS metadata behind it.
+"""Turns a layer's tar stream into a DiffID and one file: the tar unchanged, with EROFS metadata behind it.
 
 The same archive gives the same file on any machine: what no entry says, owners and times of directories that no entry
 stands for, is fixed. The kernel is only ever given metadata that was made here.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Attributes of an entry -> what an image holds of them, by the kernel's own rules for setting them. Pure.
+"""Which of an entry's attributes an image holds, by the kernel's own rules for setting them. Pure.
 
 A tree's attributes pass through the kernel, an image's do not: what it refuses is refused here, and what an access list
 does to a mode is done here.

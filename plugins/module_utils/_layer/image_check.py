@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Whether an image is still what was written: its archive by its digest, all else held against what is written of it.
+"""Verifies an image: its archive by digest, its metadata against what the archive gives.
 
 Nothing of this mounts the image, nor believes what it says of itself: the archive is read again, and the metadata that
 it asks for are compared with those that are there. So every byte of the file counts.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The entries of an image while its archive is read: a small file system in memory, in some 200 bytes an entry.
+"""Holds an image's entries while its archive is read: a file system in memory, about 200 bytes an entry.
 
 It answers as the kernel does below a root directory (`_layer/rootdir`), with the same errors. An inode is kept as the
 64 bytes that it will be on disk; what is of any length, attributes, targets of links and maps of sparse files, goes to

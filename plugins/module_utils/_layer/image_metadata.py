@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The index of an image -> its metadata, written behind the archive: directories, what does not fit elsewhere, inodes.
+"""Writes an image's metadata behind the archive: directories, long attributes, inodes.
 
 Inodes come last and are numbered directory by directory, in the order of names: a directory's blocks can be written as
 soon as its entries have their numbers, so nothing of any size is kept in memory.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Sparse files in an image: which chunks lie in the archive as they are, which are holes, which are copied. Pure.
+"""Sparse files in an image: which chunks lie in the archive, which are holes, which are copied. Pure.
 
 An EROFS chunk has one address, so one that is partly a hole, or that lies in the archive off its blocks, is written
 once more behind the archive. The smaller the chunks the less of that, and the larger the table.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The entries of a layer -> the index of an image: what `_layer/tree_writer` does on a disk, done in memory."""
+"""Builds an image's index from a layer's entries: what `_layer/tree_writer` does on a disk, in memory."""
 
 from __future__ import annotations
 

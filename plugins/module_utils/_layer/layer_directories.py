@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Directories of layers, opened part by part and never through a link, and the marks that they bear."""
+"""Opens directories of layers step by step without following links, and reads their overlay marks."""
 
 from __future__ import annotations
 

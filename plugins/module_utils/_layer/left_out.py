@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a layer cannot hold of the tree or archive it is made of: noted while that is read, reported as warnings."""
+"""Collects what a layer cannot hold of its source, for warnings."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An entry's owner, mode, attributes and time -> onto the file just made, in the order that keeps them all.
+"""Sets an entry's owner, mode, attributes and time on a new file, in the order that preserves all of them.
 
 chown(2) clears setuid bits and capabilities, so the owner is first; attributes can hold an access list that belongs to
 the mode, so they follow it; the time is last.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What the names in a layer's archive mean: a place below the root, a whiteout, an opaque mark, or nothing.
+"""Interprets names in a layer's archive: a path below the root, a whiteout, an opaque mark, or nothing.
 
 Sources: OCI image-spec layer.md, "Whiteouts"; moby go-archive (aufs names that are left out).
 """
@@ -130,7 +130,7 @@ def link_target(entry: Entry) -> Place:
 
 
 def check_entry(entry: Entry, label: Place) -> None:
-    """What can be said against an entry without a file system.
+    """Check an entry as far as possible without a file system.
 
     :raises StrataError: naming entry and reason.
     """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A directory, or files written in a definition -> a layer's tar stream, always the same bytes for the same input.
+"""Packs a directory or inline files into a layer's tar stream, reproducibly.
 
 What differs from machine to machine is left out: what a directory holds belongs to 0:0, names of users are not written,
 the order is that of the bytes. Times are kept or fixed. Where they are kept, the source digest is the digest of the

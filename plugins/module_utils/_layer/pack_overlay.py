@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A layer as overlayfs has it -> its tar stream as OCI has it, always the same bytes for the same tree.
+"""Packs a layer in overlayfs form into its OCI tar stream, reproducibly.
 
 The way back from `_layer/unpack`: char devices 0:0 become whiteouts, opaque directories their mark. Owners, modes,
 times to the nanosecond, attributes, devices and hard links are the tree's own. It reads stored contents and writable
@@ -70,9 +70,7 @@ def pack_content(
     before = snapshot(path) if live else b""
     yield from _ContentPacker(userxattr, live, fuse, left_out).pack_tree(path)
     if live and snapshot(path) != before:
-        raise StrataError(
-            f"{path} changed while it was read; freeze or stop what writes there, or try again when it is quiet"
-        )
+        raise StrataError(f"{path} changed while it was read; freeze or stop what writes there, or try again later")
     yield END
 
 
@@ -90,7 +88,7 @@ def snapshot(top: str) -> bytes:
 
 
 def _fail(top: str, path: str, why: str) -> None:
-    raise StrataError(f"{top}/{path} cannot be read: {why}; nothing can be said of what is below it")
+    raise StrataError(f"{top}/{path} cannot be read: {why}; what is below it is unknown")
 
 
 class _ContentPacker(TreePacker):

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A directory without what patterns leave out -> its tar stream. What is excluded is not looked at."""
+"""Packs a directory without the paths that patterns exclude; excluded paths are never read."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Patterns of names -> regular expressions. What a pattern matches, GNU tar's matches. Pure.
+"""Compiles name patterns to regular expressions that match as GNU tar does. Pure.
 
 Source: GNU tar manual, "Controlling Pattern-Matching"; glob(7).
 """

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A layer that is read in this process and written in another: its entries and their bytes, on the way between the two.
+"""Passes entries and their data from a process that reads a layer to one that writes it.
 
 The bytes lie in memory that both share, a ring: byte n of the stream is at n modulo its size, for as long as the writer
 needs it. Entries, and up to where there are bytes, go through a pipe; up to where they are done with comes back through
@@ -48,7 +48,7 @@ _facts = operator.attrgetter(*(field.name for field in fields(Entry)))
 
 
 class _CutError(Exception):
-    """The reader has ended before its stream has: what it has to say is said by itself."""
+    """The reader ended before its stream did; it reports the reason itself."""
 
 
 class Relay:
@@ -238,7 +238,7 @@ def _serve(
             answer = "failed", (error.errno, error.strerror, error.filename)
         except _CutError:
             answer = "cut", None
-        except BaseException:  # noqa: BLE001  it is told in the other process
+        except BaseException:  # noqa: BLE001  the other process reports it
             answer = "fault", traceback.format_exc()
         with contextlib.suppress(OSError):
             _send(answers, answer)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Room on a file system that an import leaves free: asked for while it writes, so that no archive fills a disk.
+"""Keeps free space on the file system during an import, so that no archive fills the disk.
 
 What counts is what ordinary users have free (``f_bavail``): the blocks that ext4 keeps back are root's alone, and an
 import by root would take them from it. Inodes are kept as well, for they can be used up by empty files.
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 
 UNLESS_SET = -1
-"""Stands for the reserve that is kept where nothing else is said."""
+"""Stands for the default reserve."""
 
 _SHARE = 20
 _MOST = 1 << 30

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A directory that names are resolved in and cannot be led out of, whatever links an archive has put there.
+"""Resolves names inside a directory without ever leaving it, whatever links an archive contains.
 
 Safe by the way files are opened: openat2(2) with RESOLVE_IN_ROOT takes links as if the directory were "/". Where kernel
 or policy lack openat2, each component is opened by hand, and links are followed by the same rule.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Members of an archive -> those that a layer is made of, under the names that they have in it, as a tar stream.
+"""Selects and renames members of an archive and writes them as a layer's tar stream.
 
 Decided as GNU tar does when it extracts: patterns are held against the names in the archive, then components are
 stripped, of the targets of hard links too. What tar would lose or fail on half-way is refused. The stream is the same

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Whether a content is still what was imported: a digest of its whole tree, and how it is told what changed first.
+"""Detects changes in a content after import by a digest of its whole tree.
 
 The digest is a SHA-256 of names, types, modes, owners, sizes, times of modification, link targets, devices, attributes
 and a CRC-32 of every file. It is made by the import, from bytes that the import has at hand anyway, and kept in the
-content's record. It tells a disk that decays and a hand that slips; who forges a CRC could write the record as well.
+content's record. It detects failing disks and accidental edits; whoever forges a CRC could write the record as well.
 
 Which files are other ones is told by the kernel's own mark: no file of a content is ever changed, so none has a time of
 change (ctime) after the import, unless all of them have, as in a store that was copied.

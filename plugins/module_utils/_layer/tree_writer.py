@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The entries of a layer -> files below a root directory."""
+"""Writes the entries of a layer as files below a root directory."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class TreeWriter(LayerWriter[int]):
 
     def make_file(self, entry: Entry, place: Place, data: Iterable[memoryview], position: int) -> None:
         parent = self._root.parent(place.parent)
-        # Nearly all files of nearly all layers: made as they shall be, they need no chown and chmod, a seventh of all
-        # the time.
+        # Nearly all files of nearly all layers. Created with the right mode, they need no chown and chmod, which saves
+        # a seventh of the time.
         plain = self._roots_own and not (entry.uid or entry.gid or entry.mode & 0o7000 or entry.xattrs)
         mode = entry.mode if plain else _PRIVATE
         try:

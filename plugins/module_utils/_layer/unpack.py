@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A layer's tar stream -> its DiffID, and the directory tree that overlayfs takes as a lower.
+"""Unpacks a layer's tar stream into an overlayfs lower directory and computes its DiffID.
 
 Sources: OCI image-spec layer.md; kernel overlayfs.rst, "whiteouts and opaque directories"; umoci's and Docker's
 habits where these are silent (missing parents, entries repeated, hard links to what comes later).
@@ -194,7 +194,7 @@ def unpack(
     :param userxattr: mark opaque directories by user.overlay.opaque, as an unprivileged user namespace needs it.
     :param relay: of ``writer_apart`` for this directory; else it is written here.
     :param pinned: as for ``TarReader``.
-    :raises StrataError: damage, a refused entry, or what the file system said, naming the entry.
+    :raises StrataError: damage, a refused entry, or an error of the file system, naming the entry.
     """
     meter = Meter(limits)
     with HashingReader(relay.fed(read) if relay else read) as source:

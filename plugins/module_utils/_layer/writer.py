@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The entries of a layer -> a layer, in whatever form: what each entry does, and what waits for the archive's end.
+"""Applies a layer's entries, whatever its form: what each entry does, and what waits for the archive's end.
 
 What must not depend on the archive's order waits: metadata of directories (writing into one changes its time, and needs
 rights that its mode may not give), hard links to what comes later, whiteouts and opaque marks. The forms, which are

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a kernel can do with mounts, and why something cannot be had. Pure: `_linux/features` finds it out."""
+"""What a kernel can do with mounts, as a value, with the reason for what it cannot. Pure: `_linux/features` probes."""
 
 from __future__ import annotations
 

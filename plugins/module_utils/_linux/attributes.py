@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Extended attributes that belong to a file system or to a host and not to a file: the one list of them. Pure.
+"""Extended attributes that belong to a file system or host and are never part of a layer. Pure.
 
 They are no part of a layer: another file system lists others for the same file, and another host sets others.
 Sources: Linux fs/xfs/xfs_xattr.c (every access list is listed a second time), fs/btrfs/props.c, fs/nfs/nfs4proc.c,
@@ -57,7 +57,7 @@ def is_of_writable_layer(name: str) -> bool:
 
 
 def is_file_systems(name: str) -> bool:
-    """Whether a file system has the attribute for itself: what it says is said by others too, or is of no use there."""
+    """Whether an attribute belongs to one file system, so that it is redundant or useless elsewhere."""
     return name.startswith(_OF_FILE_SYSTEMS)
 
 

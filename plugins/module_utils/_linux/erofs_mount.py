@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An image of a layer -> a mount of it: from the file itself where the kernel can, else by a loop device.
+"""Mounts a layer image: from the file itself if the kernel can, else by a loop device.
 
 Linux 6.12 and later mount EROFS from a file. Earlier ones answer ENOTBLK, and so do these where it lies on tmpfs or
 overlay, which have no blocks of their own. The loop device is read-only and goes with the mount.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""What this kernel and this user namespace can do with mounts, found by trying. Nothing is mounted, nothing written."""
+"""Probes what this kernel and user namespace can do with mounts. Mounts and writes nothing."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which file system a path lies on, and what it cannot do."""
+"""Finds the file system below a path and what it lacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OVERLAYFS = 0x794C7630
 
 
 def file_system_of(directory: str) -> int:
-    """The number by which statfs(2) tells what kind of file system it is; 0 where it tells nothing."""
+    """The file system type number of statfs(2); 0 if there is none."""
     buffer = ctypes.create_string_buffer(_STATFS_BYTES)
     try:
         syscalls.libc("statfs", os.fsencode(directory), buffer)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Small files and directories: read, looked at, made durable."""
+"""Reads, inspects and syncs small files and directories."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_text(path: str) -> Optional[str]:
 
 
 def is_directory(path: str) -> bool:
-    """Whether a directory is there. A link to one is none: what is built there would be built wherever it leads."""
+    """Whether a directory is there. A link to one does not count: what is built there would be built where it leads."""
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:

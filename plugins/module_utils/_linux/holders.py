@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Who keeps a mount busy: processes with something open below a path, and mounts below it (proc(5))."""
+"""Finds what keeps a mount busy: processes with open files below a path, and mounts below it (proc(5))."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Holes of files: read without reading their zeros, and written where zeros come.
+"""Sparse files: skips holes when reading, makes holes when writing zeros.
 
 Where a file has data is asked of the file system (SEEK_DATA and SEEK_HOLE, lseek(2)); one that cannot say calls
 everything data. What a hole adds to a CRC-32 is computed: zeros advance the register by a power of x, so the checksum
@@ -144,7 +144,7 @@ class HoleWriter:
         begun = 0
         for at in range(0, len(chunk), _SMALLEST):
             piece = chunk[at : at + _SMALLEST]
-            # Two bytes tell nearly always that it is none.
+            # Two bytes nearly always show that it is not a hole.
             if not piece[0] and not piece[-1] and len(piece) == _SMALLEST and bytes(piece) == _RUN:
                 self._write_data(chunk[begun:at])
                 begun = at + _SMALLEST

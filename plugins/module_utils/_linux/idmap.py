@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""Layers seen with other owners than they have: mounts mapped by a user namespace (mount_setattr(2), Linux 5.12).
+"""ID-mapped mounts: shows layers with other owners (mount_setattr(2), Linux 5.12).
 
 Overlayfs takes such mounts as layers since Linux 5.19.
 """
@@ -99,7 +99,7 @@ def with_mapped(directories: list[str], uid_map: str, gid_map: str, build: Calla
 
 
 def _build_for(channel: socket.socket, directories: list[str], namespace: int, build: Callable[[], Tree]) -> None:
-    """In the child: answer with the tree's descriptor, or with what the kernel said."""
+    """In the child: answer with the tree's descriptor, or with the kernel's error."""
     try:
         try:
             syscalls.libc("unshare", ctypes.c_int(_CLONE_NEWNS))

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The numbers of mount flags and attributes (linux/mount.h). Pure."""
+"""Numbers of mount flags and attributes (linux/mount.h). Pure."""
 
 from __future__ import annotations
 

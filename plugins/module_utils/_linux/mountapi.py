@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""File systems being configured and mount trees that hang nowhere yet: the mount API of Linux 5.2 and later.
+"""The mount API of Linux 5.2 and later: fsopen, fsconfig, fsmount, open_tree, move_mount.
 
 Sources: fsopen(2), fsconfig(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2).
 """

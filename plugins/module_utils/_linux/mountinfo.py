@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The mount table of this process, from /proc/self/mountinfo (proc(5))."""
+"""Reads this process's mount table from /proc/self/mountinfo (proc(5))."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A line of the mount table, as a value. Pure: `_linux/mountinfo` reads the table."""
+"""One line of the mount table as a value. Pure: `_linux/mountinfo` reads the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _IN_HOME = re.compile(r"^(/.*)/(l/[A-Z0-9]{26}|[0-9a-f]{64}/(?:volatile/)?(?:dif
 class Mount(NamedTuple):
     """One line of mountinfo, escapes undone.
 
-    :ivar optional: the fields that tell of propagation, such as ``shared:3``.
+    :ivar optional: the propagation fields, such as ``shared:3``.
     """
 
     mount_id: int

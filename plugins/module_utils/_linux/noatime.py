@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Reading a tree of somebody else's without a trace: not one byte written, no time of access changed.
+"""Reads somebody else's tree without changing anything in it, access times included.
 
 Where the host lets us, the tree is seen through a mount of its own that the kernel keeps read-only and without access
 times, which no path leads to and which ends with the reading (open_tree(2), mount_setattr(2); kernel 5.12). Elsewhere

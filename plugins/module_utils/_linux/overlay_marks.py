@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How overlayfs marks in a layer what is gone and what hides all below it (kernel overlayfs.rst); fuse-overlayfs marks
-the same in the same way, and leaves marks of its own beside them (fuse-overlayfs main.c, set_fd_opaque, set_fd_origin).
+"""Marks of whiteouts and opaque directories in overlayfs and fuse-overlayfs layers. Pure.
+
+fuse-overlayfs uses the kernel's marks and adds its own. Sources: kernel overlayfs.rst; fuse-overlayfs main.c,
+set_fd_opaque, set_fd_origin.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a line of the mount table says of a union of layers: whose it is, and which directory it writes into. Pure.
+"""Recognises overlay mounts in the mount table: which store each belongs to and which directory it writes to. Pure.
 
 The kernel's overlay shows every directory that it was given. fuse-overlayfs shows none, but its source, which whoever
 mounts may choose: ours names the store, the uppermost layer, whose ChainID stands for all those below it, and the
@@ -49,7 +49,7 @@ def fuse_source(home: str, top: str, writable: str) -> str:
 
 
 def served(mount: Mount) -> Optional[Served]:
-    """What fuse-overlayfs shows at a mount; None where it is none of a store."""
+    """What fuse-overlayfs shows at a mount; None if it is not a store's."""
     return read_source(mount.source) if mount.fstype == FUSE else None
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""The most that a directory may hold: project quota of ext4 and xfs.
+"""Limits the size of a directory by project quotas (ext4 and xfs).
 
 Sources: quotactl(2), ioctl_xfs_fsgetxattr(2), Linux include/uapi/linux/{fs,quota,dqblk_xfs}.h. The kernel translates
 Q_SETQUOTA for xfs and Q_XGETQSTAT for ext4 (fs/quota/quota.c), so one way does for both.

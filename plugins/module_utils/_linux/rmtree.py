@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Deleting a tree that may be hostile: no link followed, no mount entered, any depth with few descriptors.
+"""Deletes a tree that may be hostile: follows no link, enters no mount, handles any depth with few descriptors.
 
 Directories are entered one after the other, as long as few of them are open. What lies deeper is first renamed to the
 top of the rest under a name of its own, then emptied there: so depth never grows and paths never get too long. A mount
@@ -91,7 +91,7 @@ def _remove_directory(parent: int, name: bytes, depth: int) -> None:
 def _share(directory: int, names: list[bytes]) -> list[bytes]:
     """Delete half of many directories here and the other half in a second process; returns those that are still there.
 
-    Nothing is said of what keeps them: whoever tries again meets the same.
+    What keeps them is not reported: another attempt finds the same.
     """
     if len(os.sched_getaffinity(0)) < 2:
         return names
@@ -194,7 +194,7 @@ def _open_same_mount(parent: int, name: bytes) -> int:
             raise _mounted(name) from error
         if error.errno not in (errno.ENOSYS, errno.EPERM):
             raise
-    # An old kernel, or a filter of system calls: only renaming tells a mount of the same file system.
+    # An old kernel, or a filter of system calls: only renaming reveals a mount of the same file system.
     renamed = b".removing-" + secrets.token_hex(8).encode()
     _move_up(parent, name, parent, renamed)
     os.rename(renamed, name, src_dir_fd=parent, dst_dir_fd=parent)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Every system call that Python's standard library lacks: numbers, structures, and errno turned into OSError.
+"""System calls that Python's standard library lacks: numbers, structures, errno as OSError.
 
 Numbers are those of the unified table: all architectures number the calls that Linux has gained since 5.1 alike, from
 424 up. Calls that are older go by their name in libc.

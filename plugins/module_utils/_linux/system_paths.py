@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Paths that every Linux system has in the same place. Pure."""
+"""Paths that are the same on every Linux system. Pure."""
 
 from __future__ import annotations
 

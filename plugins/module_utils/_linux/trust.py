@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Who may change a path: owners and permission bits of every directory and link on the way, as sshd asks of a key file.
+"""Checks who could change a path: owners and modes of every directory and link on the way, as sshd does for keys.
 
 Where nobody but root (and this user) can change any of them, a path leads tomorrow where it leads now. Reads only.
 Access lists need no look of their own: what they give to others at the most is in the bits of the group (acl(5)).
@@ -97,7 +97,7 @@ def _untrusted_itself(path: str, trusted: frozenset[int]) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     if stat.S_ISLNK(facts.st_mode):
-        return ""  # told as what it is: no directory of the store
+        return ""  # reported elsewhere: it is not a directory of the store
     return _fault(path, facts, trusted, last=True)
 
 

@@ -3,11 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The namespaces of an ordinary user: there a module that was started without being root may mount, as root of ids that
-the host has set aside for this user.
+"""User namespaces in which a module without root may mount, as root over the user's subordinate IDs.
 
-All runs of a user share one user namespace and the mounts in it, which a process of the user's keeps: a ``sleep`` that
-the first run with mounts leaves behind. Sources: user_namespaces(7), newuidmap(1), subuid(5).
+All runs of a user share one user namespace and its mounts. A ``sleep`` process that the first run with mounts leaves
+behind keeps it alive. Sources: user_namespaces(7), newuidmap(1), subuid(5).
 """
 
 from __future__ import annotations

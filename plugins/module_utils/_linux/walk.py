@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Everything below a directory, however deep and however long its paths: by descriptors, no link followed.
+"""Walks a tree of any depth by directory descriptors, following no link.
 
 Whoever may write in a tree can make a path longer than PATH_MAX in it, or move a directory while it is read. So no path
 is ever put together to be opened: directories are entered one by one, and the way back up is ``..``, which is only
@@ -55,7 +55,7 @@ def walk(top: int, unread: Unread, mounts: bool = False) -> Iterator[Item]:
     """All that lies below an open directory, sorted by name within each, and directories before what is in them.
 
     What goes while this reads is as if it had gone before; whatever else
-    cannot be read is told, and all that can be is still given.
+    cannot be read is reported, and the rest is still yielded.
 
     :param top: stays the caller's.
     :param mounts: go into what is mounted in the tree too; else it is left out.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Jobs -> their results, side by side in forked processes, as many as there are cores.
+"""Runs jobs in parallel in forked processes, one per core, and collects their results.
 
 Threads would not do: most of what unpacking takes is small system calls, between which one interpreter runs one thread.
 A worker that ends, however it ends, is reported in words with its job; the others are stopped then. Workers die with
@@ -66,7 +66,7 @@ class Job:
 class Progress:
     """How far one job is; jobs are reported in the order in which they were given, all of them each time.
 
-    :ivar done: bytes done so far; below ``total`` also at the end, where a source has more to tell than was needed.
+    :ivar done: bytes done so far; below ``total`` also at the end, if a source had more bytes than were needed.
     :ivar total: bytes in all, 0 where nobody knows.
     :ivar state: "waiting", "running" or "finished".
     """
@@ -91,7 +91,7 @@ def run_jobs(
 
     Where the kernel or a policy refuses processes, the jobs are done in this one, in the order given.
 
-    :param report: told how far all jobs are.
+    :param report: called with the progress of all jobs.
     :param processes: how many workers at the most, one for each core when it is not given.
     :param meanwhile: called once when the workers are at work, if there are any: something short that this process has
         to do anyway. With it, one large job has a worker as well.
@@ -128,7 +128,7 @@ def is_worth_forking(size: int, download: bool) -> bool:
 
 
 def how_it_ended(status: int) -> str:
-    """What ``os.waitpid`` has told of a process, in words that follow "ended"."""
+    """Describe a status of ``os.waitpid``, to follow the word "ended"."""
     if os.WIFSIGNALED(status):
         return f"by signal {os.WTERMSIG(status)} ({signal.strsignal(os.WTERMSIG(status))})"
     return f"with exit status {os.WEXITSTATUS(status)}"
@@ -169,7 +169,7 @@ class _Board:
 
     @property
     def pause(self) -> Optional[float]:
-        """Seconds for which nobody has to be told; None where nobody wants to be."""
+        """Seconds until the next progress report; None if nobody wants one."""
         return None if self._report is None else max(0.0, self._next - time.monotonic())
 
     def set(self, index: int, done: int) -> None:
@@ -210,7 +210,7 @@ class _Pool:
         self._results: dict[int, Any] = {}
 
     def start(self, count: int) -> bool:
-        """Fork so many workers, or as many as can be had; False where that is none."""
+        """Fork so many workers, or as many as possible; False if that is none."""
         for _number in range(count):
             try:
                 self._fork()
@@ -268,7 +268,7 @@ class _Pool:
         os.close(take_orders)
         os.close(give_results)
         with contextlib.suppress(OSError):
-            os.setpgid(process, process)  # said by both, so that it is so for whoever comes first
+            os.setpgid(process, process)  # set by both processes, whichever comes first
         self._workers.append(_Worker(process, orders, results))
 
     def _give(self, worker: _Worker) -> None:
@@ -341,5 +341,5 @@ def _answer(job: Job, index: int, board: _Board) -> dict[str, Any]:
         return {"result": job.work(lambda done: board.set(index, done))}
     except StrataError as error:
         return {"error": str(error)}
-    except BaseException:  # noqa: BLE001  it is told in the other process
+    except BaseException:  # noqa: BLE001  the other process reports it
         return {"error": f"A fault of strata.overlay while unpacking {job.description}:\n{traceback.format_exc()}"}

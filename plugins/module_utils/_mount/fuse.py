@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""A request for a mount -> the mount, where the program fuse-overlayfs shows the layers and not the kernel.
+"""Mounts a stack by fuse-overlayfs.
 
 The mount is ours: made with a source that says what it shows (`_linux/overlay_mounts`), and as a tree that hangs
 nowhere, so a stack is switched without a gap as any other. The program gets the open device and serves it until the

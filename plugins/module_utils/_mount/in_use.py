@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What of a store is mounted, as a value. Pure: `_mount/namespaces` looks."""
+"""What is mounted from a store, as a value. Pure: `_mount/namespaces` looks."""
 
 from __future__ import annotations
 

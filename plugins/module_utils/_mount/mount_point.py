@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A mount point, resolved once and held by a descriptor: what is mounted and unmounted there is what was checked.
+"""A mount point resolved once and held by a descriptor, so that what was checked is what gets mounted.
 
 Held is the directory around it. The name in it leads to whatever is mounted on top there, and cannot be renamed while
 anything is mounted on it (rename(2), EBUSY) nor, where nobody else may write around it, at any other time.

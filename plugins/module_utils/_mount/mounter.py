@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""Records of stacks -> mounts: the one place that mounts, switches and unmounts a stack.
+"""Mounts, switches and unmounts stacks: the only code that does.
 
 Nothing is believed but the mount table: after each mount it is compared with what was asked for.
 """
@@ -77,7 +77,7 @@ class Mounter:
     def switch(self, before: StackRecord, record: StackRecord, count: int) -> Switched:
         """Show a stack's new tree where an old one is mounted; whoever uses the old one keeps it.
 
-        The new tree is made aside and put beneath the old one, and the old one taken off it: a path that is looked up
+        The new tree is mounted detached and moved beneath the old one, which is then detached: a path that is looked up
         meanwhile leads to one or the other. Where the kernel cannot do that, there is a gap.
 
         OSError or StrataError says what the kernel answered; then the old tree is still there, or there again.
@@ -198,5 +198,5 @@ def set_top(path: str, style: MountStyle) -> None:
 def _top(place: MountPoint) -> mounts.Mount:
     line = place.top()
     if line is None:
-        raise StrataError("the kernel said yes and mounted nothing")
+        raise StrataError("mount succeeded but is not in mountinfo")
     return line

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The mounts of every mount namespace on this host, and which parts of a store they use (proc(5), mount_namespaces(7)).
+"""Reads the mounts of every mount namespace and which parts of a store they use (proc(5), mount_namespaces(7)).
 
 Each namespace is read once for each root directory that its processes have: a process in a chroot sees only what lies
 below it. A namespace that no process lives in is kept alive by a mount of it, and is read by a child that enters it.

@@ -2,8 +2,9 @@
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
-"""A request for a mount -> the mount: lower by lower where the kernel takes them so, else in one page of options.
-What fuse-overlayfs is to show is made by `_mount/fuse`.
+"""Mounts a stack by the kernel's overlayfs: lower by lower if the kernel can, else by one page of options.
+
+For fuse-overlayfs see `_mount/fuse`.
 
 Source: Linux Documentation/filesystems/overlayfs.rst.
 """

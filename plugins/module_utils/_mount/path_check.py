@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Whether a stack may be mounted at a path: what lies there, and what is wrong with it in words."""
+"""Looks at a stack's path and checks whether the stack may be mounted there."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What lies at a stack's path, and what is wrong with it in words. Pure: `_mount/path_check` looks."""
+"""What lies at a stack's path, and what is wrong with it. Pure: `_mount/path_check` looks."""
 
 from __future__ import annotations
 

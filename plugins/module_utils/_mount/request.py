@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How a stack is mounted, and whether a line of the mount table is that mount: pure, both from the same names."""
+"""Builds a stack's mount request and compares mount table entries with it. Pure."""
 
 from __future__ import annotations
 

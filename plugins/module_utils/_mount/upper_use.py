@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Who uses a stack's persistent layer: one upper in two mounts is undefined, so it is never mounted while anyone does.
+"""Finds who uses a persistent upper: one upper in two mounts is undefined, so it is never mounted while in use.
 
 A tree can be mounted elsewhere too, in this mount namespace or in one of its own, as `docker run -v` does it. What is
 mounted nowhere any more and still open (`umount -l`) is in no table: the kernel itself is asked about that.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Paths that differ between two chains and that a writable layer above them hides: what an upgrade does not show.
+"""Lists paths that differ between two chains but are hidden by the writable layer, for upgrades.
 
 Only paths of the writable layer are looked up, and below what it deletes or replaces what the layers have there. A
 directory to which both chains contribute the same layers is not entered at all. Directories are opened part by part

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a plan asks of the host beside store and mounts: services, changes cut short, what is mounted at boot."""
+"""Observes services, interrupted changes and boot files."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The host as it is, as far as a definition asks about it. Reads only."""
+"""Observes the host as far as a definition concerns it. Reads only."""
 
 from __future__ import annotations
 

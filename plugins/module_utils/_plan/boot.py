@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The plan of what is written and removed so that stacks come back at boot. Pure."""
+"""Plans the files that mount stacks at boot. Pure."""
 
 from __future__ import annotations
 

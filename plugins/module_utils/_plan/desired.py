@@ -3,9 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A definition, its origins and what the store remembers -> what shall be: names as chains, stacks as lists of
-DiffIDs. Pure.
-"""
+"""Resolves a definition to the desired state: names as chains, stacks as lists of DiffIDs. Pure."""
 
 from __future__ import annotations
 
@@ -119,7 +117,7 @@ def desire(
     images: Optional[Mapping[str, ImageOrigin]] = None,
     drivers: Optional[Drivers] = None,
 ) -> Desired:
-    """Resolve names to chains; what cannot be resolved is told in ``errors`` and left out.
+    """Resolve names to chains; what cannot be resolved is reported in ``errors`` and left out.
 
     :param origins: by the layer's ``label``.
     :param images: by the image's ``label``.
@@ -220,7 +218,7 @@ class _Chains:
         missing = [name for name, value in (("path", spec.path), ("layers", spec.layers)) if not value]
         for name in missing:
             text = f"{spec.label}: option '{name}' is missing, and the store knows no stack of this name yet"
-            # Options that were given and are wrong have been told already.
+            # Wrong options have been reported already.
             if not record and not any(problem.startswith(f"{spec.label}: option '{name}'") for problem in errors):
                 errors.append(text)
 
@@ -231,7 +229,7 @@ class _Chains:
         record = self._names.get(item) or (None if item in self._gone else self._known.names.get(item))
         if record is not None:
             return record.diff_ids
-        # A layer that is defined and could not be read has been told already.
+        # A defined layer that could not be read has been reported already.
         if item not in self._defined:
             errors.append(unknown_layer(spec.label, item, {*self._names, *self._known.names} - self._gone))
         return ()

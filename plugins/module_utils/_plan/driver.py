@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which driver makes one tree of a stack's layers here, and why. Pure.
+"""Chooses the driver for a stack and gives the reason. Pure.
 
 The order is that of speed: the kernel's overlay, fuse-overlayfs, a copy of everything. A persistent layer stays with
 the driver that it was written with, since each leaves marks of its own in it.

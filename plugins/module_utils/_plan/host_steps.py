@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Steps beside mounts and records: services, health, and what brings a mount back at boot."""
+"""Step types for services, health checks and boot files. Pure."""
 
 from __future__ import annotations
 

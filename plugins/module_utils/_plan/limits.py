@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What this host, or this kind of stack, cannot do of what a definition asks. Pure."""
+"""Finds what a definition asks that this host or kind of stack cannot do. Pure."""
 
 from __future__ import annotations
 

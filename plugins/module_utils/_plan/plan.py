@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""plan(desired, observed) -> steps: pure, no clock, no file. Check mode shows what it returns, a run does it."""
+"""plan(desired, observed) returns the steps. Pure: check mode shows them, a run applies them."""
 
 from __future__ import annotations
 

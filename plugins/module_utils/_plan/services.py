@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The plan of what surrounds a change: services stop before it and start after it, health is checked last. Pure."""
+"""Plans service stops before a change, and starts and health checks after it. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The steps of one stack: from what is on record and mounted to what is wanted, to another path, or away. Pure."""
+"""Plans one stack: mount, change, move, unmount or remove. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What is on a host, as values that a plan is made from. Pure: `_observe` looks."""
+"""The observed state that a plan starts from, as values. Pure: `_observe` looks."""
 
 from __future__ import annotations
 

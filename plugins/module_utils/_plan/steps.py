@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a plan is made of: one type for each kind of change, with what it does in words and how many bytes."""
+"""Step types for the store and its mounts, each with its description and bytes. Pure."""
 
 from __future__ import annotations
 

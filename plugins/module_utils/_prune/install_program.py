@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""strata-prune as files on a host, by the same means as mount.strata."""
+"""Installs strata-prune on a host."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Everything that lies in a store and could go, and when each was last needed. Reads only.
+"""Lists everything in a store that could be pruned, and when it was last needed. Reads only.
 
 The time of last use is the time of modification of a record: a name's file, a content's file, a layer's directory in
-layerdb, the file of a layer set aside. `_store/last_use` sets it.
+layerdb, the record of a detached upper. `_store/last_use` sets it.
 """
 
 from __future__ import annotations

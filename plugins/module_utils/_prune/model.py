@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a prune removes, as planned and as done. The types alone: a run that prunes nothing loads no more of it."""
+"""What a prune removes, as values."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Inventory:
 
     :ivar names: every name, with its last use in ``name_use``.
     :ivar stacks: every stack on record.
-    :ivar detached_uppers: writable layers set aside, by their directory's name; with last use in ``detached_use``.
+    :ivar detached_uppers: detached uppers, by their directory's name; with last use in ``detached_use``.
     :ivar contents: DiffID -> last use.
     :ivar layers: ChainID -> last use.
     :ivar images: id of an image -> last use.

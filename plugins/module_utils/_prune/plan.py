@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""plan_prune(inventory, spec) -> removals: pure, no file, no clock. Check mode shows what it returns, a run does it."""
+"""plan_prune(inventory, spec) returns the removals. Pure: check mode shows them, a run does them."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class _Planner:
                     freed.append(key)
         return freed
 
-    # Contents, layers, writable layers set aside.
+    # Contents, layers, detached uppers.
 
     def _unreferenced(self) -> list[Removal]:
         """Whatever nothing refers to now; with labels only what belonged to a name that goes."""
@@ -297,7 +297,7 @@ def _image(store: StorePaths, image_id: str, used: float) -> Removal:
 
 
 def _content(store: StorePaths, diff_id: str, used: float) -> Removal:
-    # The record last: a content without its record cannot be told from damage, the other way round it is nothing.
+    # The record last: a content without its record looks like damage; a record without its content is harmless.
     paths = (store.content(diff_id), store.content_file(diff_id))
     return Removal("content", diff_id, paths, used, f"delete content {short(diff_id)}{_since(used)}")
 

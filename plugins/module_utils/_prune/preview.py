@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A prune planned for the store as it is, or as it will be: look, choose, measure. Reads only.
+"""Plans a prune of the store as it is, or as it will be after a run. Reads only.
 
 It is what check mode needs, and all of `_prune/run` that the module `plan` has in it.
 """

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a store will hold when the steps of a plan are done, so that one plan can say what a prune after them removes.
+"""Predicts the inventory after a plan's steps, to preview the prune that follows them. Pure.
 
-Pure. What it foretells of stacks is their names, chains and writable layers: all that a prune looks at.
+Of stacks it predicts names, chains and writable layers: all that a prune looks at.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""strata-prune: what a timer runs, with the options of the module `prune` written in it."""
+"""strata-prune: runs the module `prune` with fixed options, for timers."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One prune: look, plan, condemn, delete. The module `prune`, and the last part of `apply`."""
+"""Runs one prune: look, plan, commit, delete. The module `prune`, and the last part of `apply`."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Pruning:
         with self._store.reading(self._timeout):
             stamp, newest = _stamp(self._store)
             if 0 <= time.time() - newest < _TICK:
-                # A change in this very tick of the clock could not be told from the one that was seen.
+                # A change within the same tick of the clock would look like the one that was seen.
                 time.sleep(_TICK)
             inventory = take_inventory(self._store)
             return _Sight(self._choose(inventory), inventory, stamp)
@@ -172,7 +172,7 @@ class Pruning:
         return replace(done, plan=_settled(store, done.plan, left)) if done else None
 
     def _remove_locked(self, workspace: str) -> Pruned:
-        """The same on a store that others change all the time: everything but deleting under its lock."""
+        """Prune a store that is in constant use: everything but deleting happens under its lock."""
         started = time.monotonic()
         plan = self._choose(take_inventory(self._store))
         with removal_journal(self._store, workspace, _paths(self._store, plan)) as made:
@@ -182,7 +182,7 @@ class Pruning:
         return Pruned(plan, time.monotonic() - started)
 
     def _tags_without(self, plan: PrunePlan, workspace: str) -> Transaction:
-        """repositories.json as it shall be, ready; nothing where no image loses a name."""
+        """The new repositories.json, staged; nothing if no image loses a name."""
         transaction = Transaction(self._store, workspace)
         gone = [removal.id for removal in plan.removals if removal.kind == "name"]
         records = (self._store.name_record(name) for name in gone)
@@ -227,7 +227,7 @@ def _moved(store: Store, removal: Removal) -> list[str]:
 
 
 def _with_left(plan: PrunePlan, left: Sequence[str]) -> PrunePlan:
-    """A plan as it was carried out but for what could not be moved, which is told in words."""
+    """The plan as carried out, with a note on what could not be moved."""
     if not left:
         return plan
     there = {item.key for item in plan.removals if any(os.path.lexists(path) for path in item.paths)}
@@ -276,7 +276,7 @@ def _difference(plan: PrunePlan) -> dict[str, str]:
 
 
 def prune(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The work of the module ``prune``; DefinitionError tells every mistake."""
+    """Run the module ``prune``. DefinitionError lists every mistake."""
     errors: list[str] = []
     options = check_options("", parameters, prune_module_spec(), errors)
     root = check_root(options["root"], errors)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What runs that were ended have left in a store: the next change throws it away before it begins.
+"""Finishes and discards what interrupted runs left, before the next change.
 
 Call it with the store locked for changes. Most of it lies in ``staging/``; but a writable layer gets its directory
 before the stack's record has it, and its record of having been left before the stack has another one.

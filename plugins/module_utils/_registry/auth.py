@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a registry asks of those who read from it -> the header that it wants: Basic, or Bearer with a token.
+"""Answers a registry's authentication challenge: Basic, or Bearer with a token.
 
 Sources: RFC 9110, 11.6.1 (WWW-Authenticate); distribution.github.io/distribution/spec/auth, "Token Authentication" and
 "OAuth2 Token Authentication".
@@ -34,7 +34,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._source.http_origin
 _CLIENT_ID = "strata.overlay"
 _MAX_TOKEN = 1 << 20
 _LIFETIME = 60.0
-"""Seconds that a token is good for where nothing is said, or less, as Docker has it."""
+"""Seconds a token is valid if the server gives no lifetime or a shorter one, as in Docker."""
 
 _LONGEST_LIFETIME = 86_400.0
 _EARLY = 10.0
@@ -149,7 +149,7 @@ class Authorizer:
         except KeyError as error:
             raise RequestError("it wants tokens and does not say from where") from error
         except ValueError as error:
-            raise RequestError(f"it wants tokens from an address that is none: {error}") from error
+            raise RequestError(f"it names an invalid address for tokens: {error}") from error
         if not self._may_ask(origin):
             raise RequestError(
                 f"it wants tokens from {origin.scheme}://{origin}, an address without TLS, to which no login is sent; "

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A blob as a stream that outlives broken connections and ends only when size and digest are right.
+"""Downloads a blob, resumes after broken connections, and verifies size and digest.
 
 Nothing is kept: what has been read is gone, and a new connection goes on from there. Source: OCI distribution-spec,
 "Pulling blobs"; RFC 9110, 14 (Range).

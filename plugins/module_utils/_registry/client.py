@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Pulling from a registry and its mirrors: manifests and blobs of one repository.
+"""Client for one repository of a registry and its mirrors: manifests and blobs.
 
-Source: OCI distribution-spec, "Pull". What the documents mean is another room's business.
+Source: OCI distribution-spec, "Pull". `_image/manifest` parses the documents.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Served:
-    """A manifest or index as it was served. ``media_type`` is without parameters, "" where nothing is said."""
+    """A manifest or index as it was served. ``media_type`` is without parameters, "" if not given."""
 
     body: bytes
     media_type: str
@@ -92,7 +92,7 @@ class Registry:
     def manifest(self, wanted: str) -> Served:
         """By its tag or digest, from the first that has it.
 
-        :raises StrataError: nobody has; what each of them said.
+        :raises StrataError: no server has it; with the answer of each.
         """
         return self._from_first(lambda endpoint: endpoint.manifest(wanted), _check_document)
 
@@ -163,7 +163,7 @@ class Endpoint:
         self._authorizer = Authorizer(client, f"repository:{repository}:{actions}", login, self._may_ask_for_tokens)
 
     def manifest(self, wanted: str) -> Served:
-        """:raises StrataError: what it said, or what is wrong with what it served."""
+        """:raises StrataError: it refused, or served something wrong."""
         what = f"manifest {wanted}"
         with self._get(f"manifests/{wanted}", {"Accept": _ACCEPT}, what) as response:
             body = response.body(MAX_MANIFEST)

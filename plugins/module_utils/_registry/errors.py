@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A registry's refusal -> words: what it said and what to do. Source: OCI distribution-spec, "Error Codes"."""
+"""Turns a registry's refusal into an error message with advice. Source: OCI distribution-spec, "Error Codes"."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refusal(response: Response, asked: str, login: Login, secrets: Sequence[str]
     """The error that an answer without success stands for.
 
     :param asked: who was asked for what, as "asked for manifest 1.0 of team/app, registry.example.com".
-    :param secrets: what must not be in the message, whatever the server said.
+    :param secrets: what must not be in the message, whatever the server sent.
     """
     answer_text = message_of(response, secrets)
     answer = f"{response.status} {http.client.responses.get(response.status, '')}".strip()

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A registry's answers -> an image: index, platform, manifest, config. Layers are opened when they are unpacked.
+"""Pulls an image: index, platform, manifest, config. Layers are opened when they are unpacked.
 
-Source: OCI distribution-spec, "Pull". How a registry is spoken to is another room's business.
+Source: OCI distribution-spec, "Pull". `_registry/client` talks to the registry.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def pull(
     :param known: an image by its manifest's digest, where nothing more need be asked of it.
     :param stored: a config by its digest, where it is here already.
     :param pinned: the digest of the image that is meant, "" for any.
-    :raises StrataError: what the registry said, or what is wrong with what it served.
+    :raises StrataError: the registry refused, or served something wrong.
     """
     repository = _Repository(source, what, stored)
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Plans that would unmount what processes or other mounts use are refused before anything is done."""
+"""Refuses plans that would unmount trees in use, before anything changes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def refuse_busy(planned: Plan, observed: Observed) -> None:
 
 
 def _refuse_shared_layers(steps: Sequence[Step], observed: Observed, stopped: Mapping[str, Sequence[str]]) -> None:
-    """The same for persistent layers that other mounts would still use when they are mounted again or given up."""
+    """Refuse to remount or detach a persistent layer that other mounts still use."""
     records = _handed_on(steps, observed)
     if not records:
         return

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A stack's writable layer -> a named layer, by the same engine as every change: its source is the writable layer."""
+"""Commits a stack's writable layer as a named layer, by the same engine as every change."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class CommitSpec:
 
 
 def read_commit(parameters: Mapping[str, Any]) -> CommitSpec:
-    """Options as written; DefinitionError tells every mistake."""
+    """Parse the options. DefinitionError lists every mistake."""
     errors: list[str] = []
     options = check_options("", parameters, commit_module_spec(), errors)
     root = check_root(options["root"], errors)
@@ -203,7 +203,7 @@ def _shown(stack: str, jobs: Any) -> list[dict[str, Any]]:
 
 
 def commit(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The work of the module ``commit``; DefinitionError tells every mistake."""
+    """Run the module ``commit``. DefinitionError lists every mistake."""
     return Commit(read_commit(parameters), check_mode).execute()
 
 

@@ -3,9 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What only the host can say against a definition that has mistakes already, so that all are told at once. Reads
-only.
-"""
+"""Checks a faulty definition against the host too, so that one run reports all mistakes. Reads only."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How long an archive takes to unpack, guessed before it is read, so that the longest can begin first."""
+"""Estimates how long an archive takes to unpack, so that the longest starts first."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One run: definition in, host brought to it, result out. Modules that change anything are this, given a definition.
+"""Runs one module call: takes a definition, brings the host to it, returns the result.
 
 New archives are unpacked first, see `_run/prefetch`. To compile the rest of the code, `_run/reconcile`, takes longer on
 a host than all that the rest does, so this process does it while its workers unpack.
@@ -48,7 +48,7 @@ class Run:
         definition: Optional[Definition] = None,
     ) -> None:
         """
-        :param report: told how far the unpacking is, at most twice a second.
+        :param report: called with the progress of unpacking, at most twice a second.
         :param definition: as for ``Request``.
         """
         self._request = Request(module, parameters, definition)
@@ -93,7 +93,7 @@ class Run:
             return without
         with contextlib.ExitStack() as own:
             workspace = own.enter_context(store.first_workspace())
-            # What fails is not told here: resolving reads them all once more, and tells all mistakes together.
+            # Failures are not reported here: resolving reads them all again and reports all mistakes together.
             with contextlib.suppress(StrataError, OSError):
                 ahead = read_ahead(workspace, sources, store, self._cache, self._report, _load_all)
                 resources.enter_context(own.pop_all())

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The module ``image``: an import, or an export where its state asks for one."""
+"""The module `image`: an import, or an export where `state` asks for one."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A definition held against this host: what is, what shall be, and the plan between them. Reads only.
+"""Compares a definition with this host: observed, desired, and the plan between them. Reads only.
 
 It is all that a host which is right already needs, so the module `plan` is this and nothing more: Ansible packs what
 a module imports, and the other half of the code stays on the controller.
@@ -64,7 +64,7 @@ class Inspection:
         self._faults: dict[int, StoreFaults] = {}
 
     def look(self, origins: Mapping[str, Origin], workspace: str = "") -> View:
-        """The host now. Call it with the store locked; DefinitionError tells every mistake."""
+        """The host now. Call it with the store locked; DefinitionError lists every mistake."""
         errors = list(self._request.errors)
         known = remember(self._store)
         abilities = self._abilities = self._abilities or find_abilities()
@@ -90,9 +90,9 @@ class Inspection:
         return self._faults[device]
 
     def first_look(self, origins: Mapping[str, Origin], complete: Callable[[View], View] = _as_it_is) -> View:
-        """The same, locking the store itself, and refusing a plan that would have to unmount what is in use.
+        """Lock the store, look at the host, and refuse a plan that would have to unmount what is in use.
 
-        :param complete: adds to the view what only another look at the store can tell, while it is still locked.
+        :param complete: adds to the view what needs another look at the store while it is still locked.
         """
         with self._store.reading(self._request.timeout):
             view = complete(self.look(origins))

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which sources are unpacked before the plan is made, because reading them is what tells their DiffIDs.
+"""Unpacks sources whose DiffID is only known after reading them, before the plan is made.
 
 A plan needs DiffIDs, and to know the DiffID of an archive it has to be read whole. So that a new archive is not read or
 loaded twice, once to plan and once to unpack, it is unpacked into the workspace at once. The plan is then made
@@ -86,7 +86,7 @@ def look_ahead(
             with contextlib.suppress(OSError, StrataError):
                 packed.look(layer, known, unread)
             continue
-        with contextlib.suppress(OSError, StrataError):  # what is wrong with it is told when it is resolved
+        with contextlib.suppress(OSError, StrataError):  # resolving reports what is wrong with it
             found = _ask(layer, store, cache) if source.kind == "url" else recall(source_key(source), cache)
             if found is None:
                 unread[source] = _unread(source, layer.label)
@@ -100,7 +100,7 @@ def look_ahead(
 
 class _Packed:
     """Directories and inline files, whose times are settled against what they replace when they are unpacked: so they
-    are unpacked before the plan is made, for that is what tells their DiffID.
+    are unpacked before the plan is made, since only reading gives their DiffID.
     """
 
     def __init__(self, definition: Definition, store: Store, cache: DigestCache) -> None:

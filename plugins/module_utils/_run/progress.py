@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How far a run is, in a small file on the host that the controller reads while the module runs.
+"""Writes a run's progress to a small file that the controller reads meanwhile.
 
-Ansible hears nothing of a module before it ends. The file is for the user who has logged in and for nobody else, is
-made when there is something to tell, and goes with the run. Telling never fails a run. It lies where no other user can
-put anything, under a name that nobody has to know: what the controller knows it by, the token, is in it.
+Ansible shows nothing of a module before it ends. The file is readable by the logged-in user only, is created when there
+is progress to report, and is removed with the run. Reporting never fails a run. It lies where no other user can write.
+Its name is random: the controller recognises it by the token inside.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The course of a run: the definition held against the host, what is missing staged, the plan carried out and told."""
+"""The second half of a run: stage what is missing, take the lock, look again, apply the plan."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Reconciliation:
         return result_of(request.module, view, outcome, {} if self._check_mode else self._store.stacks())
 
     def _workspace(self, resources: contextlib.ExitStack, steps: Sequence[Step]) -> str:
-        """Where this run builds; "" where stacks are only taken away, and there is room for no new file."""
+        """Where this run builds; "" where stacks are only removed, so that a full disk needs no new file."""
         try:
             return resources.enter_context(self._store.workspace())
         except OSError as error:
@@ -168,13 +168,13 @@ class Reconciliation:
                 steps = now.plan.steps
                 if not workspace and not _only_takes_away(steps):
                     raise StrataError(
-                        f"{self._store.root} has no room for another file, and more is to be done; run again"
+                        f"{self._store.root} has no space for another file, and steps are left; free space, run again"
                     )
                 lost = [step for step in staging(steps) if _is_lost(step, staged)]
                 if lost and tries < _TRIES:
                     continue  # without the lock: it takes long
                 staged = stage(origins_of(lost), staged=staged)
-                # Names are read when they are asked for: what was before has to be told before it is changed.
+                # Names are read on demand, so the state before is recorded before it changes.
                 done = _as_done(view, now)
                 try:
                     outcome = apply(store, workspace, staged, abilities).run(steps)
@@ -217,7 +217,7 @@ def _is_lost(step: Union[ImportContent, CopyLayers], staged: Mapping[str, Any]) 
 
 
 def _as_done(view: View, now: View) -> View:
-    """The view whose plan is carried out: another run may have done part of it in between, and told so."""
+    """The view whose plan is carried out: another run may have done, and reported, part of it in between."""
     made = tuple(step for step in view.plan.steps if isinstance(step, CreateStore))  # which it has done by now
     removals = len(view.pruned.removals) if view.pruned else 0
     planned = len(view.plan.steps) - removals

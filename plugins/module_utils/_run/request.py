@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What one module call is about: what the user wrote and what the controller has found out. Looks at no stack."""
+"""One module call: what the user wrote and what the controller found out."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Request:
     :ivar controller_layers: what the controller found out of its layers, by their ``label``.
     :ivar controller_images: the same of its images.
     :ivar definition: what the user wants.
-    :ivar errors: mistakes found so far; more are found on the way, and all are told together.
-    :ivar notes_use: the store shall remember that what the definition names was needed.
+    :ivar errors: mistakes found so far; more are found on the way, and all are reported together.
+    :ivar notes_use: whether to record in the store that what the definition names was needed.
     :ivar only_plan: nothing is to be changed.
     :ivar timeout: seconds for which the store's lock is waited for.
     """
@@ -66,17 +66,17 @@ class Request:
                 raise DefinitionError([*controller["problems"], *early_errors(self.store, controller)])
 
     def sent_origins(self) -> dict[str, Origin]:
-        """The layers that the controller told of, by their ``label``."""
+        """The layers that the controller found, by their ``label``."""
         return {label: sent(facts) for label, facts in self.controller_layers.items()}
 
     def sent_images(self) -> dict[str, ImageOrigin]:
-        """The images that the controller told of, by their ``label``."""
+        """The images that the controller found, by their ``label``."""
         return self._images(self.errors)
 
     def lacking(self) -> list[str]:
-        """What the controller has told of and not sent, and the store has not: DiffIDs of contents, ids of configs.
+        """What the controller found and did not send, and the store lacks: DiffIDs of contents, ids of configs.
 
-        Of an image that has none for this host it tells nothing: that mistake is found later.
+        An image without a variant for this host is skipped here: that mistake is found later.
         """
         images = list(self._images([]).values())
         origins = [*self.sent_origins().values(), *(origin for image in images for origin in image.origins())]

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Every layer's source -> the DiffID it stands for and the way to its bytes, on the managed host."""
+"""Resolves every layer's source to its DiffID and the way to its bytes, on the managed host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Resolver:
     def resolve(
         self, definition: Definition, errors: list[str], read: Optional[Mapping[Source, Digested]] = None
     ) -> dict[str, Origin]:
-        """Origin by the layer's ``label``; a layer whose source is not usable is left out and told in ``errors``.
+        """Origin by the layer's ``label``; a layer whose source is not usable is left out and reported in ``errors``.
 
         :param read: what this run has read already.
         """
@@ -50,7 +50,7 @@ class Resolver:
         origins: dict[str, Origin] = {}
         for layer in definition.sources():
             if not layer.source.kind and layer.label not in self._controller_layers:
-                continue  # normalise has told already
+                continue  # normalise has reported it
             try:
                 origins[layer.label] = replace(self._origin(layer), label=layer.label)
             except StrataError as error:

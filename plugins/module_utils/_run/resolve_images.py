@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Every image of a definition -> its chain and the way to its bytes, on the managed host."""
+"""Resolves every image to its chain and the way to its bytes, on the managed host."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ImageResolver:
         self._registries: Optional[RegistryImages] = None
 
     def resolve(self, definition: Definition, errors: list[str]) -> dict[str, ImageOrigin]:
-        """By the image's ``label``; one that is not usable is left out and told in ``errors``."""
+        """By the image's ``label``; one that is not usable is left out and reported in ``errors``."""
         found: dict[str, ImageOrigin] = {}
         for spec in definition.images:
             try:
@@ -93,7 +93,7 @@ class ImageResolver:
 
 
 def _with_config(facts: Mapping[str, Any], spec: ImageSpec) -> ImageOrigin:
-    """An image that the controller tells of, with its config where that has been sent."""
+    """An image found by the controller, with its config if that was sent."""
     origin = sent_image(facts, spec.platform)
     path = facts["configs"].get(origin.image.image_id)
     if not path:

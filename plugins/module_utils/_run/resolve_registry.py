@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""An image that a definition wants from a registry -> its chain and the way to its bytes; nothing asked in vain."""
+"""Resolves an image from a registry with as few requests as possible."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RegistryImages:
     def resolve(self, spec: ImageSpec) -> ImageOrigin:
         """Of one that is pinned and here nothing is asked; of one that is here, only its manifest.
 
-        :raises StrataError: what the registry said, or what is wrong with the image.
+        :raises StrataError: the registry refused, or what is wrong with the image.
         """
         reference = parse_reference(spec.location, spec.name)
         pinned = reference.digest or spec.digest

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a run tells of itself: the module's result and the difference that it makes."""
+"""Builds the module's result and diff."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class View(NamedTuple):
 def result_of(module: str, view: View, outcome: Outcome, records: Mapping[str, StackRecord]) -> dict[str, Any]:
     """A module's result, as its RETURN says.
 
-    :param records: stacks as they are on record now; none in check mode, where they are foretold.
+    :param records: stacks as they are on record now; none in check mode, where they are predicted.
     """
     steps = view.plan.steps
     pruned = outcome.pruned or view.pruned

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Contents that the store lacks -> verified trees in a run's workspace. Needs no lock, publishes nothing."""
+"""Unpacks missing contents into the run's workspace and verifies them. Needs no lock, publishes nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def stage_contents(
     Contents are unpacked side by side, each whole or not at all.
 
     :param staged: what lies in the workspace already.
-    :param report: told how far it is, at most twice a second.
+    :param report: called with the progress, at most twice a second.
     :param content: where the store has a content; copies are made of what lies there or in the workspace.
     :param meanwhile: as for ``run_jobs``.
     :param warnings: is added to where something of an archive is left out.
@@ -96,7 +96,7 @@ def stage_unread(
     """Unpack sources of which nobody knows yet what they are, so that learning it and unpacking take one reading.
 
     :param report, meanwhile: as for ``run_jobs``.
-    :returns: what each turned out to be, and what else was told of it; ``workspace/<hex>`` is its tree.
+    :returns: what each turned out to be, with further facts of its source; ``workspace/<hex>`` is its tree.
     :raises StrataError: one of them is not usable.
     """
     trees = [f"{workspace}/unread-{number}" for number in range(len(unread))]
@@ -185,7 +185,7 @@ def _label(label: str, source: str) -> str:
 def _extent(
     source: Source, opener: Optional[Opener], blob: Optional[Blob] = None, otherwise: int = 0
 ) -> tuple[int, int]:
-    """What a job is told of its size and effort.
+    """A job's size and effort.
 
     :param blob: the archive, where it is known to lie in a file.
     :param otherwise: the size of what does not lie on this host.

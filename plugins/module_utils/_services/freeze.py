@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Services kept still while their tree is read: frozen or stopped, and brought back whatever becomes of the reader.
+"""Freezes or stops services while their tree is read, and brings them back even if the reader dies.
 
 A process of its own brings them back. It does so when the reader is done, and when it is killed as well.
 Source: systemctl(1), "freeze" (systemd 246, control groups of version 2).
@@ -93,12 +93,12 @@ def _guarded(stack: str, freeze: ServiceFreeze, manager: ServiceManager) -> Iter
 
 
 def _bring_back(watched: int, writer: int, freeze: ServiceFreeze, manager: ServiceManager) -> NoReturn:
-    """In the process that brings them back: wait for the end, undo, tell what did not work."""
+    """In the process that brings them back: wait for the end, undo, report what did not work."""
     try:
         os.setsid()
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        # Nobody shall wait for this one because it has their output open.
+        # Nobody should wait for this process because it holds their output open.
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(null, descriptor)

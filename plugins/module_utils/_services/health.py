@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Ask whether a stack works: an HTTP answer, a port that takes connections, or a command; for a bounded time."""
+"""Checks a stack's health: HTTP, a TCP port or a command, for a bounded time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Callable
 from ansible_collections.strata.overlay.plugins.module_utils._definition.health import HealthSpec
 
 _MOST_SHOWN = 300
-"""Characters of what a failing command said that are told."""
+"""Characters of a failing command's output that are shown."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The services of a stack: how users write them, what they do on this host, and how they are stopped and started.
+"""Stops, starts and reloads a stack's services by systemctl.
 
 Only systemd can be asked (systemctl(1)); on a host with another init system a definition with services is refused.
 """
@@ -28,7 +28,7 @@ class ServiceManager(Protocol):
     """What the rest of the code needs of an init system."""
 
     def states(self, units: Iterable[str]) -> dict[str, UnitState]:
-        """Every unit as it is now; StrataError where that cannot be told."""
+        """Every unit as it is now; StrataError if systemd does not answer."""
 
     def act(self, verb: str, unit: str) -> None:
         """``stop``, ``start``, ``restart``, ``reload``, ``freeze`` or ``thaw`` a unit and wait until it is done;
@@ -50,7 +50,7 @@ class Systemd:
         shown = _systemctl(["show", f"--property={','.join(properties)}", "--", *names], _LONGEST_QUESTION)
         blocks = shown.strip("\n").split("\n\n")
         if len(blocks) != len(names):
-            raise StrataError(f"systemctl told of {len(blocks)} units and not of {len(names)}: {', '.join(names)}")
+            raise StrataError(f"systemctl showed {len(blocks)} units instead of {len(names)}: {', '.join(names)}")
         return {name: _state(block) for name, block in zip(names, blocks)}
 
     def act(self, verb: str, unit: str) -> None:

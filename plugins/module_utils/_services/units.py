@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Units as systemd sees them, and what is wrong with what a definition asks of them. Pure."""
+"""State of systemd units, and mistakes in what a definition asks of them. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The login for a registry, from the files of Docker and Podman and the programs that they name.
+"""Finds registry logins in Docker's and Podman's files and credential helpers.
 
 Sources: containers-auth.json(5); docker-login(1); github.com/docker/docker-credential-helpers, README.
 """
@@ -189,14 +189,14 @@ def _ask_helper(name: str, key: str, path: str) -> Optional[Login]:
         if _NOT_FOUND in output:
             return None
         raise StrataError(
-            f"the program {_program(name)} does not tell the login for {key}: exit status {done.returncode}; "
+            f"the program {_program(name)} gave no login for {key}: exit status {done.returncode}; "
             f"try: echo {key} | {_program(name)} get"
         )
     try:
         facts = json.loads(done.stdout)
         username, secret = str(facts["Username"]), str(facts["Secret"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StrataError(f"the program {_program(name)} tells the login for {key} in a form not known here") from error
+        raise StrataError(f"the program {_program(name)} gave the login for {key} in an unknown form") from error
     if username == _IDENTITY_USER:
         return Login(identity_token=secret, found=_program(name))
     return Login(username, secret, found=_program(name))

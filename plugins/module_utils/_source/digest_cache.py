@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which DiffID a source has, remembered for as long as the source has not changed. Nothing here reads what is in it."""
+"""Remembers a source's DiffID for as long as the source is unchanged. Reads no archive."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class DigestCache:
 
 
 def is_record(name: str) -> bool:
-    """Whether a file of a cache's directory is a record; what a killed run has half-written is none."""
+    """Whether a file of a cache's directory is a record; a file left half-written by a killed run is not."""
     return name.endswith(_RECORD)
 
 

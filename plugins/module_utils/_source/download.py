@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a URL names, as a stream that outlives broken connections. Nothing of it is kept.
+"""Downloads a URL as a stream and resumes after broken connections. Stores nothing.
 
 Loaded when a definition has a URL: what it imports is large. Source: RFC 9110, 13 (conditions) and 14 (ranges).
 """
@@ -44,7 +44,7 @@ class UrlStream(io.RawIOBase):
     Where the connection breaks it goes on with a new one, if the server can say that it has the same bytes still.
 
     :ivar unchanged: it is what was seen before; then there is nothing to read.
-    :ivar marks: what tells later that it has changed: "etag" and "last_modified", "" where the server has none.
+    :ivar marks: by which a later change is noticed: "etag" and "last_modified", "" where the server has none.
     :ivar size: bytes, None where the server does not say.
     """
 

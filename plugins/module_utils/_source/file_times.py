@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Times of the files of a layer that was unpacked a moment ago, against those of what it replaces.
+"""Adjusts file times of a new layer, so that tools that compare size and time notice changed files.
 
 Whoever goes by size and time (Python's bytecode, web servers and browsers, rsync) takes two files with the same of both
 for one. So a file with other bytes than before gets a later time where size and time would stay the same. Inline files

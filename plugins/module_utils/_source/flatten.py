@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The layers of a chain -> one tree that shows what an overlay of them would, for hosts whose kernel has none.
+"""Copies the layers of a chain into one tree, for hosts whose kernel has no overlayfs.
 
 The copy shares its blocks with the layers where the file system can (FICLONE), and no inodes: a hard link would change
 the times of what it is a link of. Source: Documentation/filesystems/overlayfs.rst, "Upper and Lower", "whiteouts and

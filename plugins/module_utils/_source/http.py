@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One HTTP request -> its answer, or in words why there is none. Downloads, registries and health checks go by it.
+"""The HTTP client for downloads, registries and health checks.
 
 Nothing here knows what a registry is. Proxies are taken from the environment, but not for this host. Where a server may
 lead, and what is sent there, `_source/http_origin` says; how long an answer may take, `_source/http_wire`.
@@ -86,7 +86,7 @@ class Response:
 
     def __init__(self, stream: Any, origin: Origin, watch: Watch, wrap: Callable[[Exception], RequestError]) -> None:
         """
-        :raises RequestError: nobody could tell where its body ends.
+        :raises RequestError: the length of its body is ambiguous.
         """
         self.redirected = False
         self.status: int = stream.status
@@ -319,7 +319,7 @@ def http_date(text: str) -> Optional[float]:
 
 def _certificates(text: str) -> Optional[str]:
     """The certificates in a text without what stands between them, which may be in any language."""
-    # Where there is none, OpenSSL is to say so, and not to take those of the system.
+    # If it holds no certificate, let OpenSSL fail instead of using those of the system.
     return "\n".join(_CERTIFICATE.findall(text)) or "none" if text else None
 
 

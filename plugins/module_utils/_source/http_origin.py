@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""URLs as origins: whose answer an answer is, where a server may lead, and what may be sent there. Pure.
+"""Compares URLs by origin: where a redirect may lead, and what may be sent there. Pure.
 
 The one rule of every HTTP client here: credentials never leave the origin that they are meant for, and no redirect
 leads away from TLS or from HTTP. Sources: RFC 6454, 4 (origins); RFC 9110, 15.4 (redirects).
@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsp
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"^[A-Za-z0-9._-]+\Z")
 _PLACE = re.compile(r"^(?:[^\\]*@)?(?:\[[^\[\]@]*\]|[^\\\[\]:@]*)(?::[0-9]*)?\Z")
-"""Login, host and port; what others read in another way is none."""
+"""Login, host and port; forms that other parsers read differently are refused."""
 
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
@@ -85,7 +85,7 @@ def redirect_target(url: str, location: str) -> str:
     except _SchemeError as error:
         raise ValueError(f"{error}, which is not followed: it has no TLS") from error
     except ValueError as error:
-        raise ValueError(f"an address that is none: {error}") from error
+        raise ValueError(f"an invalid address: {error}") from error
     origin = origin_of(target)
     if origin.scheme == "http" and origin_of(url).scheme == "https":
         raise ValueError(f"http://{origin}, which is not followed: it has no TLS")
@@ -96,7 +96,7 @@ def resolve(url: str, location: str) -> str:
     """What a server says of an address, which may be relative to the one that was asked, and hold spaces.
 
     :param location: as a header has it, in latin-1.
-    :raises ValueError: it is none.
+    :raises ValueError: it is not a valid URL.
     """
     try:
         return urljoin(url, quote(location.strip(), safe=string.punctuation, encoding="latin-1"))

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""How the bytes of one HTTP request go over the wire: no other protocol, and no server can make it last for ever.
+"""HTTP on the wire: only http and https, and every wait has a limit.
 
 What Python's own client leaves unbounded is bounded here: answers that come byte by byte, sizes of chunks below zero,
 trailers without end; and an answer that comes before all has been sent is read, as RFC 9112, 9.6 wants it.
@@ -162,11 +162,11 @@ class _Sending:
         except _AnsweredError:
             pass
         except (ConnectionError, ssl.SSLError):
-            # The server has gone, and may have said before why.
+            # The server has closed, and may have sent the reason before.
             if not self._head_is_sent:
                 raise
         finally:
-            # What is still to be said of it, getresponse() says.
+            # getresponse() reports the rest.
             self._settle()
 
     def send(self, data: Any) -> None:

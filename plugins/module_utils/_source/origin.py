@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Where the bytes of a content can be had. Looking at it reads nothing: `_source/source` does."""
+"""Where a content's bytes come from. Pure: `_source/source` reads them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Origin(Value):
 
 
 def sent(facts: Mapping[str, Any]) -> Origin:
-    """The origin that the controller tells of: diff_id, size, words, source_digest where it has packed the archive with
+    """The origin that the controller found: diff_id, size, words, source_digest where it has packed the archive with
     its times, and path when it has sent it.
     """
     path = facts.get("path") or ""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""The same request again, after pauses that grow."""
+"""Retries a request with growing pauses."""
 
 from __future__ import annotations
 

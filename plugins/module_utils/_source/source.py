@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A layer's source -> its tar stream and digests. The same code runs on the controller and on the host."""
+"""Turns a layer's source into a tar stream and its digests, on the controller and on the host."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def open_tar(
 
     :param opener: opens the archive in place of the one at the source's location.
     :param source_digest: of the source; complete when the tar has been read to its end.
-    :param count: told with each read, by the thread that reads, how many bytes have been used so far: of an archive as
+    :param count: called with each read, by the reading thread, with the bytes used so far: of an archive as
         it lies there, compressed or not; else of the tar.
     :param left_out: where it is noted what is packed and cannot be held by a layer.
     """
@@ -182,7 +182,7 @@ class _Counted:
         return piece
 
     def reporting(self, read: Read, count: Optional[Callable[[int], None]]) -> Read:
-        """``read``, which also tells how much has been counted here."""
+        """``read``, which also reports the bytes counted here."""
         if count is None:
             return read
         show = count

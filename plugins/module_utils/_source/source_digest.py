@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which content of a store has a source digest: the same tree, whatever the times of its files. Reads only."""
+"""Finds contents by source digest: the same tree, whatever its file times. Reads only."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class StoredContents:
         return bool(record and record.source_digest)
 
     def _present(self, layer: LayerSpec) -> Iterator[str]:
-        with contextlib.suppress(StrataError):  # a record that is damaged is told of when it is needed
+        with contextlib.suppress(StrataError):  # a damaged record is reported when it is needed
             named = self._store.name_record(layer.name) if layer.name and layer.label not in self._stacks else None
             yield from self._there(named.diff_ids if named else ())
             stack = self._stacks.get(layer.label)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What is remembered of layers from URLs, so that a server is asked for bytes only when it has others."""
+"""Remembers digests and ETags of URLs, so that unchanged files are not downloaded again."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ class Urls:
 
 
 def _open(source: Source, seen: Optional[Mapping[str, str]] = None) -> UrlStream:
-    # Loaded when it is needed: it is large, and a run without URLs shall not pay for it.
+    # Imported only when needed: it is large, and most runs have no URLs.
     from ansible_collections.strata.overlay.plugins.module_utils._source.download import UrlStream
 
     return UrlStream(source.location, seen, headers=_headers(source))
 
 
 def _headers(source: Source) -> dict[str, str]:
-    """What the server is told of who asks, for this server only.
+    """Headers with the login, for this server only.
 
     :raises StrataError: the file of logins cannot be read, or has none for it.
     """

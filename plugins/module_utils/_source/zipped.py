@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A zip archive, wherever it comes from -> its members. One that comes as a stream is kept until it has been read."""
+"""Opens a zip archive from any source. One that arrives as a stream is stored until it has been read."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Which kinds of stacks a store cannot have where it lies, found by trying there. Nothing is seen to be mounted.
+"""Probes which kinds of stacks a store's file system cannot support. No mount becomes visible.
 
 Nothing is written, but on file systems of which it is not known whether they take a writable layer: there a directory
 is made and removed, if no mount shows it already.
@@ -81,7 +81,7 @@ def find_places_apart(root: str, names: Iterable[str], mounts: Iterable[Mount]) 
             with contextlib.suppress(OSError):
                 if path in points or os.lstat(path).st_dev != device:
                     found.append(name)
-    # What lies below one of them is not told again.
+    # What lies below one of them is not reported again.
     return tuple(name for name in found if not any(name.startswith(f"{above}/") for above in found))
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Layers and writable layers on disk, held against what `_store/layout` says of them, and made."""
+"""Compares layers and writable layers on disk with `_store/layout`."""
 
 from __future__ import annotations
 

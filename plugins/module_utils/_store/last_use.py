@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""When things in a store were last needed, kept as the time of modification of their records."""
+"""Records when objects were last needed, as modification times of their records."""
 
 from __future__ import annotations
 

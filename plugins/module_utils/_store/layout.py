@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a layer and a stack's writable layer look like on disk: one list of files, for building and for inspecting.
+"""Files of a layer and of a writable layer on disk: one list for building and for checking.
 
 Format: moby daemon/graphdriver/overlay2 and daemon/internal/layer (layerdb), see DESIGN section 2.
 """

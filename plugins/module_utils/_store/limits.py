@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a store cannot have where it lies, as values. Pure: `_store/faults` finds it out."""
+"""What a store's file system cannot support, as values. Pure: `_store/faults` probes."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""One lock per store: many readers or one writer, between processes (flock(2)).
+"""The store's lock: many readers or one writer (flock(2)).
 
 Readers that come and go all the time would keep a writer waiting for ever, for flock(2) gives no turns. So everyone
 goes through a gate first, a lock on a directory: a writer holds it while it waits for the readers that are there, and
@@ -49,7 +49,7 @@ def locked(path: str, exclusive: bool, timeout: float, gate: str = "") -> Iterat
         try:
             yield
         finally:
-            # Those who wait for readers shall not be told of a writer that has gone.
+            # Those who wait for readers must not see a writer that has gone.
             if exclusive:
                 with contextlib.suppress(OSError):
                     os.ftruncate(descriptor, 0)
@@ -76,7 +76,7 @@ def _acquire(descriptor: int, mode: int, deadline: float) -> bool:
 def _write_holder(descriptor: int) -> None:
     """Say who has held the lock since when, for the message of those who wait; `_store/lock_holder` reads it.
 
-    On a full disk nobody says so, and the change goes on: it may be the one that makes room.
+    On a full disk the holder is not recorded and the change goes on: it may be the one that frees space.
     """
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Who holds a lock, writer or readers, and since when: for the message of those who have waited in vain (proc(5))."""
+"""Names the processes that hold a lock and since when, for the timeout message (proc(5))."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import os
 import time
 
 _MOST = 3
-"""Holders that are named; of more it is said how many."""
+"""Holders that are named; the others are counted."""
 
 
 def holders_of_lock(descriptor: int) -> str:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Where everything lies in a store. Pure."""
+"""Paths of everything in a store. Pure."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What a store has on record: contents, names, stacks, what was set aside or removed. Reads only."""
+"""Reads a store's records: contents, names, stacks, detached uppers, removals."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class StoreRecords(StorePaths):
         return found
 
     def detached_uppers(self) -> list[StackRecord]:
-        """Records of stacks whose writable layers were set aside, as they were then; damaged ones are left out."""
+        """Records of detached uppers, as their stacks were then; damaged ones are left out."""
         found: list[StackRecord] = []
         for path in [self.detached_file(stack_id) for stack_id in self._recorded("aside")]:
             text = read_text(path)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""What the store remembers beyond Docker's format: names, stacks, where contents came from. JSON, one file a record.
+"""Record types beyond Docker's format: names, stacks, origins of contents. One JSON file per record.
 
 Files outlive the code that wrote them, in both directions: after an upgrade, and where the ``mount.strata`` or
 ``strata-prune`` on a host is older than the collection that manages it.

@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Many things of a store removed as one: decided in an instant under the lock, moved and deleted outside it.
+"""Removes many objects at once: committed under the lock, deleted outside it.
 
-What is condemned is written to a list before the lock is taken. Under the lock the list is renamed into
-``strata/condemned/``, and from that moment it is removed: whoever changes the store next first finishes what a list
-says, unless the run that made it is doing so, which holds a lock on the list. Everything moves to ``trash/`` before
-it is deleted. A kill leaves either no list and everything as it was, or a list that the next change finishes.
+A journal of what goes is written before the lock is taken. Under the lock it is renamed into ``strata/condemned/``;
+from that moment its paths count as removed. The next change first finishes any journal whose run has ended; a run
+holds a lock on its journal while it works. Everything moves to ``trash/`` before
+it is deleted. A kill leaves either no journal and nothing removed, or a journal that the next change finishes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _place(store: Store) -> str:
 
 
 class RemovalJournal:
-    """A list of paths, ready to be pronounced. Use it as a context: at its end nothing of it is left."""
+    """A list of paths to remove, ready to be committed. Use ``removal_journal`` as its context."""
 
     def __init__(self, store: Store, workspace: str, paths: Sequence[str]) -> None:
         self._store = store
@@ -54,7 +54,7 @@ class RemovalJournal:
             raise
 
     def commit(self) -> None:
-        """From now on everything listed is removed. Call it with the store locked for changes."""
+        """Make the removal final. Call it with the store locked for changes."""
         final = f"{_place(self._store)}/{self._name}"
         os.rename(self._path, final)
         self._path = final
@@ -62,7 +62,7 @@ class RemovalJournal:
     def execute(self) -> list[str]:
         """Move all of it to trash/. Needs no lock on the store.
 
-        :returns: what cannot be moved and why, in words. It stays where it is, as something that no record knows.
+        :returns: messages on what could not be moved, which stays in place without a record.
         """
         sync_directory(_place(self._store))
         left = _move_all(self._store, self._paths)
@@ -71,13 +71,13 @@ class RemovalJournal:
         return left
 
     def close(self) -> None:
-        """Let go of the list; others may finish it now where that was not done."""
+        """Release the journal; another run may now finish it."""
         os.close(self._descriptor)
 
 
 @contextlib.contextmanager
 def removal_journal(store: Store, workspace: str, paths: Sequence[str]) -> Iterator[RemovalJournal]:
-    """A list of absolute paths in the store, written and synced."""
+    """A journal of absolute paths in the store, written and synced."""
     made = RemovalJournal(store, workspace, paths)
     try:
         yield made
@@ -86,7 +86,7 @@ def removal_journal(store: Store, workspace: str, paths: Sequence[str]) -> Itera
 
 
 def finish_removals(store: Store) -> None:
-    """Do what lists say whose runs were ended, and wait for those that go on.
+    """Finish the journals of ended runs, and wait for those of runs that are still at it.
 
     Call it with the store locked for changes.
     """
@@ -108,7 +108,7 @@ def finish_removals(store: Store) -> None:
 
 
 def journaled_paths(store: Store) -> list[str]:
-    """Paths that are removed though they may still be there."""
+    """Paths that count as removed though they may still exist."""
     texts = (read_text(f"{_place(store)}/{name}") for name in store.removal_journals())
     return [path for text in texts if text for path in _absolute(store, text)]
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Layers and writable layers as `_store/layout` lists them -> built, or mended, by a transaction."""
+"""Builds or repairs layers and writable layers in a transaction."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""A session with a store: its locks, and the only ways in which files come into it and leave it.
+"""A session with a store: its locks, and the only ways to add and remove files.
 
 In: built in ``staging/``, synced, renamed (`_store/transaction`). Out: renamed into ``trash/``, deleted outside the
 lock.
@@ -87,7 +87,7 @@ class Store(StoreRecords):
             raise StrataError(
                 f"{found[0]} is {'a symbolic link' if is_link else 'no directory'}, where the store {self.root} has a "
                 "directory of its own. Nothing was changed: put the directory back in its place, or run "
-                "strata.overlay.store_check with repair: true, which moves aside what stands there."
+                "strata.overlay.store_check with repair: true, which moves away what is there."
             )
 
     def refuse_untrusted(self) -> None:
@@ -140,7 +140,7 @@ class Store(StoreRecords):
 
     @contextlib.contextmanager
     def first_workspace(self) -> Iterator[str]:
-        """A workspace for a run that may yet find that there shall be no store: without one nothing stays."""
+        """A workspace for a run that may still find no store is wanted: then nothing stays."""
         self._refuse_misplaced()
         made: list[str] = []
         with contextlib.ExitStack() as resources:
@@ -163,7 +163,7 @@ class Store(StoreRecords):
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[str]:
-        """A directory of this run's own in staging/, gone at the end. Its lock tells others that its owner lives."""
+        """This run's own directory in staging/, removed at the end. Its lock shows others that the run goes on."""
         self._refuse_misplaced()
         path, descriptor = make_workspace(f"{self.root}/staging")
         self._workspaces[path] = descriptor
@@ -189,13 +189,13 @@ class Store(StoreRecords):
             self._left.add(os.path.dirname(path))
 
     def rename_record(self, path: str, other: str) -> None:
-        """Give a record another name, durably; no room is needed for it."""
+        """Rename a record durably; works on a full disk."""
         os.rename(path, other)
         for directory in sorted({os.path.dirname(path), os.path.dirname(other)}):
             sync_directory(directory)
 
     def _discard_or_delete(self, path: str) -> None:
-        """For what is this run's own: a rename may want room that a full disk has not, deleting does not."""
+        """Delete what belongs to this run alone. Unlike a rename, this works on a full disk."""
         try:
             self.discard(path)
         except OSError:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Things built aside, made durable together, then made visible by one rename each: the one way into a store."""
+"""Builds things in a workspace, syncs them, then publishes each by one rename."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.store import
 
 
 class Transaction:
-    """Things built aside, made durable together, then made visible by one rename each, in the order they were added.
+    """Things built in a workspace, synced together, then published by one rename each, in the order they were added.
 
     A kill between two renames leaves the first ones visible and whole; whoever adds things orders them so that this is
     a state which the next run can go on from. What has the place of another changes it in one step, where the file
@@ -42,7 +42,7 @@ class Transaction:
         return staged
 
     def adopt(self, staged: str, final: str) -> None:
-        """The same for something that has been built in the workspace already."""
+        """Add something that is already built in the workspace."""
         self._renames.append((staged, final))
 
     def write(self, final: str, text: str, mode: int = 0o644) -> None:

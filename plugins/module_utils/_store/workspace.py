@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Directories in which runs build, each its run's own: which of them still have a run, and which were left.
+"""Each run's own build directory, and how abandoned ones are recognised.
 
 A run holds a lock (flock(2)) on its directory for as long as it lives, and the kernel lets go of it however the run
 ends. Making and locking one are two calls, so both happen under a lock on the directory above, which whoever asks

@@ -379,12 +379,12 @@ DAMAGED = {
     "sparse of other length": Case(mapped(b"9", b"0,5"), "entry 's' .*contradict each other"),
     "sparse directory": Case(
         pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"0,9")) + small(b"d/", b"123456789") + END,
-        "entry 'd/' .*the map of a sparse file, and is none",
+        "entry 'd/' .*the map of a sparse file but is not one",
     ),
-    "sparse directory of old GNU": Case(patched(small(b"d/"), 156, b"S") + END, "entry 'd/' .*and is none"),
+    "sparse directory of old GNU": Case(patched(small(b"d/"), 156, b"S") + END, "entry 'd/' .*but is not one"),
     "sparse link": Case(
         pax((b"GNU.sparse.size", b"9"), (b"GNU.sparse.map", b"")) + header(Entry(b"s", "symlink", target=b"t")) + END,
-        "entry 's' .*and is none",
+        "entry 's' .*but is not one",
     ),
     "sparse odd": Case(mapped(b"9", b"0,9,7"), "entry 's' .*odd number"),
     "sparse of unknown version": Case(

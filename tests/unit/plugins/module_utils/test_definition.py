@@ -220,7 +220,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
         stack(mount_options=["nosuid", "nosiud", "noatime", "strictatime"]),
         [
             (
-                "stack web: option 'mount_options': 'nosiud' is none of nosuid, nodev, dev, noexec, nosymfollow, "
+                "stack web: option 'mount_options': 'nosiud' is not one of nosuid, nodev, dev, noexec, nosymfollow, "
                 "noatime, nodiratime, relatime, strictatime"
             ),
             "stack web: option 'mount_options': noatime and strictatime exclude each other; keep one",

@@ -182,9 +182,9 @@ def test_redirect_target_without_tls_cannot_turn_off_tls_of_the_registry(
 @pytest.mark.parametrize(
     ("realm", "said"),
     [
-        ('realm="http://[::1"', "it wants tokens from an address that is none: its host is not one"),
-        ('realm="https://a..b/token"', "it wants tokens from an address that is none: its host 'a..b' is not one"),
-        ('realm="ftp://127.0.0.1:1/token"', "it wants tokens from an address that is none: ftp://127.0.0.1:1"),
+        ('realm="http://[::1"', "it names an invalid address for tokens: its host is not one"),
+        ('realm="https://a..b/token"', "it names an invalid address for tokens: its host 'a..b' is not one"),
+        ('realm="ftp://127.0.0.1:1/token"', "it names an invalid address for tokens: ftp://127.0.0.1:1"),
         ('service="x"', "it wants tokens and does not say from where"),
     ],
 )
