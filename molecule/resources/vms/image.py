@@ -5,7 +5,7 @@
 """Disk images of Debian with a store's file system beside them, built once and kept outside the checkout.
 
 An image is a directory: ``root.qcow2``, ``store.qcow2``, ``vmlinuz``, ``initrd.img``, ``key`` (the SSH key that logs in
-as root) and, once a machine has booted from it, ``snapshot-*``: both disks with a snapshot from which others resume.
+as root) and, once a machine has booted from it, ``snapshot-*``: both disks and the memory with which others resume.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ DefaultTimeoutStartSec=600s
 DefaultTimeoutStopSec=300s
 DefaultDeviceTimeoutSec=600s
 """
+SSHD = "PermitRootLogin prohibit-password\nUseDNS no\nUsePAM no\nMaxSessions 100\n"
 # An image that knows its disk needs few modules at the start, and boots sooner for it.
 INITRD_HOOK = """#!/bin/sh
 [ "$1" != prereqs ] || exit 0
@@ -100,17 +101,32 @@ manual_add_modules virtio_pci virtio_blk ext4
 NOT_NEEDED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty@tty1.service",
+    "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@loop.service",
+    "proc-sys-fs-binfmt_misc.automount",
     "serial-getty@ttyS0.service",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-network-generator.service",
     "systemd-networkd-wait-online.service",
     "systemd-timesyncd.service",
     "systemd-pstore.service",
     "xfs_scrub_all.timer",
 )
+NEEDED_GENERATORS = ("systemd-fstab-generator",)
+"""systemd starts all generators at each boot and each reload, which takes an emulated processor a second."""
 
 
 def files(platform: Platform) -> dict[str, tuple[int, str]]:
@@ -120,7 +136,10 @@ def files(platform: Platform) -> dict[str, tuple[int, str]]:
         "etc/fstab": (0o644, f"/dev/vda / ext4 defaults 0 0\n{store}"),
         "etc/systemd/network/20-wired.network": (0o644, NETWORK),
         "etc/systemd/system.conf.d/patience.conf": (0o644, PATIENCE),
-        "etc/ssh/sshd_config.d/tests.conf": (0o644, "PermitRootLogin prohibit-password\nUseDNS no\nMaxSessions 100\n"),
+        "etc/ssh/sshd_config.d/tests.conf": (
+            0o644,
+            "PermitRootLogin prohibit-password\nUseDNS no\nUsePAM no\nMaxSessions 100\n",
+        ),
         "etc/modules-load.d/overlay.conf": (0o644, "overlay\n"),
     }
 
@@ -161,7 +180,8 @@ def locked(directory: Path) -> Iterator[None]:
 def image_directory(name: str) -> Path:
     """Where the image of a platform lies: another recipe is another image."""
     platform = PLATFORMS[name]
-    recipe = [PACKAGES, NOT_NEEDED, files(platform), INITRD_HOOK, ROOT_SIZE, STORE_SIZE, platform.make_store]
+    recipe = [PACKAGES, NOT_NEEDED, NEEDED_GENERATORS, files(platform), INITRD_HOOK]
+    recipe += [ROOT_SIZE, STORE_SIZE, platform.make_store]
     digest = hashlib.sha256(json.dumps([name, platform.release, recipe]).encode()).hexdigest()
     return cache() / f"vm-{name}-{digest[:16]}"
 
@@ -225,6 +245,11 @@ def _furnish(platform: Platform, root: Path, key: str) -> None:
     (root / "var/lib/strata").mkdir(mode=0o711)
     call("chroot", str(root), "systemctl", "--quiet", "enable", "systemd-networkd.service", "ssh.service")
     call("chroot", str(root), "systemctl", "--quiet", "mask", *NOT_NEEDED)
+    masked = root / "etc/systemd/system-generators"
+    masked.mkdir()
+    for generator in (root / "usr/lib/systemd/system-generators").iterdir():
+        if generator.name not in NEEDED_GENERATORS:
+            (masked / generator.name).symlink_to("/dev/null")
     shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
 
 
