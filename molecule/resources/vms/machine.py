@@ -29,8 +29,10 @@ from typing import Any
 from vms import image
 from vms.image import UnavailableError
 
-SNAPSHOT = "ready"
 DISKS = ("root.qcow2", "store.qcow2")
+MEMORY_FILE = "memory"
+"""Of a snapshot: what QEMU migrates to a machine that resumes; its disks are the bottom of that machine's own."""
+KERNEL_OPTIONS = "console=ttyS0 panic=-1 net.ifnames=0 sysrq_always_enabled mitigations=off"
 WARM = "import ctypes, json, subprocess, tarfile, urllib.request, zipfile"
 """What every module run imports: a snapshot that has read it once has it in memory."""
 MEMORY = "768"
@@ -79,57 +81,88 @@ class Machine:
     def port(self) -> int:
         return int((self.directory / "port").read_text())
 
-    def create(self) -> float:
-        """A fresh machine, resumed from its platform's snapshot; how many seconds until SSH answered."""
+    def create(self, snapshot: Path | None = None) -> float:
+        """A fresh machine, resumed from a snapshot, its platform's unless another is given; how many seconds until SSH
+        answered.
+        """
         self.destroy()
+        snapshot = snapshot or self._platform_snapshot()
+        self._put_disks_on(snapshot)
+        began = time.monotonic()
+        with (snapshot / MEMORY_FILE).open("rb") as memory:
+            self.start("-incoming", f"fd:{memory.fileno()}", pass_fds=(memory.fileno(),))
+        return time.monotonic() - began
+
+    def _platform_snapshot(self) -> Path:
+        """Its platform's snapshot, made where there is none; it belongs to one version of QEMU and one processor."""
         with image.locked(image.cache()):
             if not self.image.exists():
                 image.build(self.platform, self.image)
-            snapshot = self._snapshot()
+            version = image.call("qemu-system-x86_64", "--version").splitlines()[0]
+            variant = " ".join([version, *self._processor(), MEMORY, KERNEL_OPTIONS, WARM])
+            snapshot = self.image / f"snapshot-{hashlib.sha256(variant.encode()).hexdigest()[:16]}"
             if not snapshot.exists():
-                self._make_snapshot(snapshot)
-        self._take_disks(snapshot)
-        began = time.monotonic()
-        self.start("-loadvm", SNAPSHOT)
-        return time.monotonic() - began
+                self._boot_first(snapshot)
+        return snapshot
 
-    def _snapshot(self) -> Path:
-        """Where its platform's snapshot lies: it belongs to one version of QEMU and one kind of processor."""
-        version = image.call("qemu-system-x86_64", "--version").splitlines()[0]
-        variant = " ".join([version, *self._processor(), MEMORY])
-        return self.image / f"snapshot-{hashlib.sha256(variant.encode()).hexdigest()[:16]}"
-
-    def _take_disks(self, source: Path) -> None:
+    def _put_disks_on(self, source: Path) -> None:
+        """Disks of its own that show those of an image or a snapshot until something is written to them."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for disk in DISKS:
-            image.call("cp", "--reflink=auto", "--sparse=always", str(source / disk), str(self.directory / disk))
+            below = str((source / disk).resolve())
+            image.call(
+                "qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", str(self.directory / disk)
+            )
 
-    def _make_snapshot(self, snapshot: Path) -> None:
+    def _boot_first(self, snapshot: Path) -> None:
         """The first boot of an image, measured."""
-        self._take_disks(self.image)
+        self._put_disks_on(self.image)
         began = time.monotonic()
         self.start()
         seconds = time.monotonic() - began
         print(f"vm: {self.platform}, {accelerator()}: SSH answers {seconds:.0f} s after a cold start", flush=True)
-        self.ssh(f"systemctl is-system-running --wait; python3 -c '{WARM}'; sync")
+        self.ssh(f"systemctl is-system-running --wait; python3 -c '{WARM}'")
+        self.save(snapshot)
+
+    def save(self, snapshot: Path) -> None:
+        """Turn the machine into a snapshot, from which any number of machines can resume."""
+        self.ssh("sync")
         self.leave()
-        self.monitor(f"savevm {SNAPSHOT}")
-        self.kill()
         unfinished = snapshot.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
+        with (unfinished / MEMORY_FILE).open("wb") as memory:
+            self._write_memory(memory.fileno())
+        self.kill()
         for disk in DISKS:
             image.call("mv", str(self.directory / disk), str(unfinished / disk))
         unfinished.rename(snapshot)
 
-    def start(self, *more: str) -> None:
+    def _write_memory(self, file: int) -> None:
+        self.control("migrate-set-parameters", {"max-bandwidth": 1 << 40})
+        with self._qmp() as (connection, stream):
+            request = {"execute": "getfd", "arguments": {"fdname": MEMORY_FILE}}
+            socket.send_fds(connection, [json.dumps(request).encode()], [file])
+            _qmp_answer(stream, "getfd")
+            _qmp_call(stream, "migrate", {"uri": f"fd:{MEMORY_FILE}"})
+            while (state := _qmp_call(stream, "query-migrate", {})["status"]) != "completed":
+                if state in ("failed", "cancelled"):
+                    raise UnavailableError(f"QEMU could not write out the memory of {self.name}")
+                time.sleep(0.1)
+
+    def start(self, *more: str, pass_fds: tuple[int, ...] = ()) -> None:
         """Start QEMU on the disks as they are, and wait until SSH answers."""
         with (self.directory / "serial.log").open("a") as log:
             log.write(f"\n{_LIFE}\n")
         for _attempt in range(5):
             port = _free_port()
             done = subprocess.run(
-                self._command(port, more), cwd=self.directory, capture_output=True, text=True, check=False
+                self._command(port, more),
+                cwd=self.directory,
+                capture_output=True,
+                text=True,
+                check=False,
+                pass_fds=pass_fds,
             )
             if done.returncode == 0:
                 break
@@ -153,9 +186,11 @@ class Machine:
         command = ["qemu-system-x86_64", "-name", self._title, "-nodefaults", "-no-user-config", "-display", "none"]
         command += ["-machine", "pc", *self._processor(), "-m", MEMORY, "-rtc", "base=utc,clock=host"]
         command += ["-kernel", str(source / "vmlinuz"), "-initrd", str(source / "initrd.img")]
-        command += ["-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 sysrq_always_enabled"]
+        command += ["-append", f"root=/dev/vda rw {KERNEL_OPTIONS}"]
+        # A daemon of QEMU is in another directory when it opens a disk anew, to let go of it.
+        place = str(self.directory.resolve()).replace(",", ",,")
         for disk in ("root", "store"):
-            command += ["-drive", f"file={disk}.qcow2,if=none,id={disk},format=qcow2,cache=writeback"]
+            command += ["-drive", f"file={place}/{disk}.qcow2,if=none,id={disk},format=qcow2,cache=writeback"]
             command += ["-device", f"virtio-blk-pci,drive={disk}"]
         command += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"]
         command += ["-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
@@ -167,8 +202,8 @@ class Machine:
     def _processor() -> list[str]:
         if accelerator() == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
-        # QEMU 7.2 emulates cmpxchg16b wrongly, and kernel 6.12 trips over it.
-        return ["-accel", "tcg,thread=single", "-cpu", "max,-cx16"]
+        # QEMU 7.2 emulates cmpxchg16b wrongly, and kernel 6.12 trips over it; with erms, memory is copied byte by byte.
+        return ["-accel", "tcg,thread=single", "-cpu", "max,-cx16,-erms"]
 
     @property
     def _title(self) -> str:
@@ -254,7 +289,7 @@ class Machine:
 
     def control(self, name: str, arguments: dict[str, Any]) -> Any:
         """A command of QEMU's control protocol (QMP), and what it answered."""
-        with self._qmp() as stream:
+        with self._qmp() as (_connection, stream):
             return _qmp_call(stream, name, arguments)
 
     @contextlib.contextmanager
@@ -267,7 +302,7 @@ class Machine:
                 with connection.makefile("rw") as stream:
                     stream.readline()
                     _qmp_call(stream, "qmp_capabilities", {})
-                    yield stream
+                    yield connection, stream
         finally:
             os.close(directory)
 
@@ -311,6 +346,10 @@ def _kill(number: int) -> None:
 def _qmp_call(stream: Any, name: str, arguments: dict[str, Any]) -> Any:
     stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
     stream.flush()
+    return _qmp_answer(stream, name)
+
+
+def _qmp_answer(stream: Any, name: str) -> Any:
     while True:
         answer = json.loads(stream.readline())
         if "return" in answer:
