@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._definition.image import ImageSpec
     from ansible_collections.strata.overlay.plugins.module_utils._definition.prune import PruneSpec
 
-# What makes up the run as a whole; every other option of `layer` and `stack` belongs to their one item.
+# Options of the whole run; all other options of `layer` and `stack` belong to their one item.
 _RUN_OPTIONS = ("root", "lock_timeout", "exclusive", "stage", "_controller")
 
 _SHORTEST_SECRET = 6
@@ -52,10 +52,10 @@ class Definition(NamedTuple):
         return [layer for layer in self.layers if not layer.absent] + in_place
 
     def secrets(self) -> set[str]:
-        """What no message and no log may show.
+        """Texts that no message and no log may show.
 
-        AnsibleModule replaces each of them wherever it finds it in a result: a header's value of one digit would take
-        the digests apart. Nothing here puts a secret into a result, so those of a few letters can be left out.
+        AnsibleModule replaces each of them wherever it finds it in a result: a header's value of one digit would
+        spoil every digest. Nothing here puts a secret into a result, so very short ones can be left out.
         """
         headers = [text for stack in self.stacks if stack.health for text in stack.health.headers.values()]
         urls = [text for layer in self.sources() if layer.source.access for text in layer.source.access.secrets()]
@@ -85,7 +85,7 @@ def wrap(module: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def normalise(module: str, parameters: Mapping[str, Any], resolved: Sequence[str] = ()) -> tuple[Definition, list[str]]:
-    """A module's parameters -> the definition of what is right in them, and every mistake in words.
+    """Parse a module's parameters: the definition of what is valid, and a message for every mistake.
 
     :param resolved: ``label`` of the layers whose source the controller has resolved already.
     """
@@ -135,7 +135,7 @@ def _read_prune(given: Optional[Mapping[str, Any]], errors: list[str]) -> Option
 
 
 def check_root(root: str, errors: list[str]) -> str:
-    """The store's directory as written, its path made normal."""
+    """The store's directory as a normal path."""
     if not os.path.isabs(root) or os.path.normpath(root) in ("/", "//") or any(ord(letter) < 32 for letter in root):
         errors.append(f"option 'root': {root!r} must be the absolute path of a directory of its own")
         return "/var/lib/strata"

@@ -30,7 +30,7 @@ class ExportSpec:
 
     :ivar name: of the image or layer in the store, where no stack is given.
     :ivar stack: whose layers are exported, "" for none; ``changes``: its writable layer too.
-    :ivar tag: what the image is called where it goes, with its tag.
+    :ivar tag: the image's name at the destination, with its tag.
     :ivar dest: path on the host, "" for a registry; ``form``: ``docker`` or ``oci``.
     :ivar config: what replaces parts of the image's config, such as ``Cmd``.
     """

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional
 _MODE = re.compile(r"^0?[0-7]{3,4}\Z")
 _ID = re.compile(r"^[0-9]{1,10}\Z")
 _MAX_ID = 2**32 - 2
-# Which options say something for which state; a given one that says nothing is a mistake, not a detail.
+# Which options each state takes. An option without effect is a mistake.
 _MEANINGFUL = {
     "file": ("content", "mode", "owner", "group"),
     "directory": ("mode", "owner", "group", "opaque"),
@@ -98,7 +98,7 @@ def octal_mode(label: str, mode: Any, errors: list[str]) -> Optional[int]:
 
 
 def numeric_id(label: str, option: str, value: Any, errors: list[str]) -> int:
-    """A numeric id. Names other than root differ from host to host, and the layer must not."""
+    """A numeric id. Names other than root would make the layer differ between hosts."""
     if value is None or value == "root":
         return 0
     text = str(value)

@@ -19,16 +19,16 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition.validat
 _KINDS = ("url", "tcp", "command")
 _ONLY_URL = ("status", "headers", "validate_certs")
 _LONGEST = 3600
-"""Seconds that all tries together may take: the store is locked meanwhile."""
+"""Limit in seconds for all tries together, since the store is locked meanwhile."""
 
 
 @dataclass(frozen=True)
 class HealthSpec:
-    """How to see that a stack works.
+    """How to check that a stack works.
 
     :ivar url: with ``headers`` and ``statuses`` that are right; ``""`` where another kind is asked for.
     :ivar address: host and port to connect to.
-    :ivar command: a program and its arguments; it ends with 0 when all is well.
+    :ivar command: a program and its arguments; exit status 0 means healthy.
     :ivar timeout: seconds for one try. :ivar retries: tries after the first. :ivar delay: seconds between two.
     """
 

@@ -26,7 +26,7 @@ _PEM = "-----BEGIN CERTIFICATE-----"
 
 @dataclass(frozen=True)
 class RegistryAccess:
-    """How a registry is spoken to. ``password`` is a secret: it is in no message, and in no text of this value."""
+    """Access to a registry. ``password`` is a secret: no message and no repr contains it."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -109,7 +109,7 @@ def _kind(item: Mapping[str, Any], label: str, errors: list[str]) -> str:
 
 
 def _check_registry(item: Mapping[str, Any], name: str, label: str, errors: list[str]) -> None:
-    # Loaded when it is needed: most definitions name no registry.
+    # Imported only when needed: most definitions name no registry.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.reference import parse_reference
 
     try:
@@ -145,7 +145,7 @@ def _platform(text: Optional[str], label: str, errors: list[str]) -> Optional[Pl
 
 
 def read_access(item: Mapping[str, Any], label: str, errors: list[str]) -> RegistryAccess:
-    """The options that say how a registry is spoken to."""
+    """The options for access to a registry."""
     if (item["username"] is None) != (item["password"] is None):
         given, missing = ("username", "password") if item["password"] is None else ("password", "username")
         errors.append(f"{label}: option '{given}' is given without '{missing}'; a registry needs both")

@@ -119,7 +119,7 @@ def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors
     if kind in ("src", "url") and item["times"] != "keep":
         errors.append(f"{label}: option 'times' is for dir and files; the archive of '{kind}' has times of its own")
     if kind == "url":
-        # Loaded when it is needed: most definitions have no URL.
+        # Imported only when needed: most definitions have no URL.
         from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import read_url
 
         location, access = read_url(item, label, errors)
@@ -149,7 +149,7 @@ def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors
 def _selection(item: Mapping[str, Any], label: str, errors: list[str]) -> Optional[Selection]:
     if not any(item[key] for key in _OF_TREES):
         return None
-    # Loaded when it is needed: most layers are all of their source.
+    # Imported only when needed: most layers take all of their source.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import read_selection
 
     return read_selection(item, label, errors)

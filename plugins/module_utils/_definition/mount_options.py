@@ -102,12 +102,12 @@ class MountStyle(Value):
         return (self.owner, self.group, self.mode) != (None, None, None)
 
     def top_differs(self, uid: int, gid: int, mode: int) -> bool:
-        """Whether a top directory is otherwise than it is to be."""
+        """Whether a top directory differs from what is wanted."""
         wanted = ((self.owner, uid), (self.group, gid), (self.mode, mode))
         return any(value is not None and value != found for value, found in wanted)
 
     def changes(self, before: MountStyle) -> list[str]:
-        """What this has otherwise than another one, in words."""
+        """Describe the differences from another style."""
         pairs = (
             ("mount options", ", ".join(before.options), ", ".join(self.options)),
             ("propagation", before.propagation, self.propagation),
@@ -121,7 +121,7 @@ class MountStyle(Value):
         return [f"{word}: {old or 'none'} becomes {new or 'none'}" for word, old, new in pairs if old != new]
 
     def same_mount(self, other: MountStyle) -> bool:
-        """Whether a mount of the one need not be made anew for the other: the top can be changed in place."""
+        """Whether no remount is needed between the two: the top directory can be changed in place."""
         return replace(self, owner=None, group=None, mode=None) == replace(other, owner=None, group=None, mode=None)
 
     @property

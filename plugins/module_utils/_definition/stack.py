@@ -30,10 +30,10 @@ _NUMBER = re.compile(r"^[0-9]{1,9}\Z")
 
 
 class Restack(NamedTuple):
-    """A stack's writable layer has become a layer of its own: that comes on top, and an empty one above it.
+    """A commit: the stack's writable layer becomes a layer on top of the others, with a new empty one above it.
 
     :ivar layer: its name.
-    :ivar upper: where the writable layer lies that was read.
+    :ivar upper: path of the writable layer that was read.
     :ivar snapshot: of that tree when it was read, see `_layer/pack_overlay`.
     """
 
@@ -111,7 +111,7 @@ def read_stack(item: Mapping[str, Any], label: str, resolved: Sequence[str], err
 def _services(label: str, written: Any, errors: list[str]) -> tuple[Service, ...]:
     if not written:
         return ()
-    # Loaded when it is needed, as all that many definitions do without.
+    # Imported only when needed, like everything that many definitions do without.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.services import read_services
 
     return read_services(label, written, errors)

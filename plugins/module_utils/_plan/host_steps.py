@@ -17,7 +17,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 
 @dataclass(frozen=True)
 class ServiceStep(Step):
-    """What is done around a change of a stack.
+    """A service or health step around a change of a stack.
 
     :ivar change: what the host was like before it, kept on record until all of it is done.
     """
@@ -54,7 +54,7 @@ class StartServices(ServiceStep):
 
 @dataclass(frozen=True)
 class CheckHealth(ServiceStep):
-    """See whether what uses the stack works with what is mounted now."""
+    """Check that what uses the stack works with the new tree."""
 
     health: HealthSpec
 

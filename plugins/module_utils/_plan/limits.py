@@ -20,7 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.limits impor
 
 
 def host_problems(stack: DesiredStack, observed: Observed) -> list[str]:
-    """Mistakes in words, each naming the stack, the option and what to do."""
+    """Messages, each naming the stack, the option and what to do."""
     spec, abilities, count = stack.spec, observed.abilities, len(stack.diff_ids)
     limit = abilities.layer_limit(spec.style.context) if stack.driver == "overlay" else MAX_LAYERS
     errors: list[str] = []
@@ -46,7 +46,7 @@ def host_problems(stack: DesiredStack, observed: Observed) -> list[str]:
 
 
 def place_problems(steps: Sequence[Step], observed: Observed) -> list[str]:
-    """What cannot be done where the store lies, whatever the stacks."""
+    """What the store's location rules out, whatever the stacks."""
     errors: list[str] = []
     if steps and observed.read_only:
         errors.append(
@@ -63,7 +63,7 @@ def place_problems(steps: Sequence[Step], observed: Observed) -> list[str]:
 
 
 def _left_behind(stack: DesiredStack, observed: Observed) -> list[str]:
-    """What was written into a persistent layer, and the stack could not show as it is to be."""
+    """Changes in a persistent layer that the stack could no longer show."""
     spec, before = stack.spec, observed.known.stacks.get(stack.spec.name)
     if before is None or stack.begins_anew(before):
         return []

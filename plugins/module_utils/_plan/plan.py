@@ -63,10 +63,10 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     of_names = {*(stack.spec.name for stack in desired.stacks), *desired.dropped_stacks}
     mounts += [SetAside(record, written=False) for record in lost_volatiles(observed.known, of_names, planned)]
     removals, writes = _boot(desired, observed, errors)
-    # Paths are left before they are taken: one stack may want the path of another.
+    # Free paths before using them: one stack may want the path of another.
     changes = [*takedown, *moves, *records, *mounts]
     if desired.has_services():
-        # Loaded when it is needed, as all that is about services: many definitions have none.
+        # Imported only when needed: many definitions have no services.
         from ansible_collections.strata.overlay.plugins.module_utils._plan.services import (
             services_notified,
             with_services,
@@ -89,7 +89,7 @@ def _boot(desired: Desired, observed: Observed, errors: list[str]) -> tuple[Sequ
     """What is removed before stacks go away, and what is written when they are there."""
     if not observed.host.boot.matters:
         return (), ()
-    # Loaded when it is needed: many hosts mount nothing of ours at boot.
+    # Imported only when needed: many hosts mount no stack at boot.
     from ansible_collections.strata.overlay.plugins.module_utils._plan.boot import plan_boot
 
     boot = plan_boot(desired, observed)
@@ -135,7 +135,7 @@ def _images(desired: Desired, observed: Observed) -> list[Step]:
     """What Docker reads of images. A name that is set brings its tag with it; then only a config has to be there."""
     if not desired.images:
         return []
-    # Loaded when it is needed, as all that is about images: many definitions have none.
+    # Imported only when needed: many definitions have no images.
     from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import WRONG_TAG
 
     steps: dict[str, Step] = {}
@@ -159,12 +159,12 @@ def _names(desired: Desired, observed: Observed) -> list[Step]:
 
 
 def _with_unknown(record: NameRecord, before: Optional[NameRecord]) -> NameRecord:
-    """With what a later release has put on record."""
+    """Keep what a later release has put on record."""
     return replace(record, unknown=before.unknown) if before else record
 
 
 def _differs(record: NameRecord, before: Optional[NameRecord]) -> bool:
-    """Where a layer or image came from is not what it is: the same bytes from another file are no change."""
+    """Ignores the source: the same bytes from another file are no change."""
     if before is None:
         return True
     old = (before.diff_ids, before.image_id, dict(before.labels))
@@ -172,7 +172,7 @@ def _differs(record: NameRecord, before: Optional[NameRecord]) -> bool:
 
 
 def _covered(steps: list[Step], observed: Observed) -> list[str]:
-    """What others have mounted over mounts of ours that are to go: umount(2) would take theirs away."""
+    """Foreign mounts over ours that are to go: umount(2) would remove the foreign ones first."""
     errors: list[str] = []
     for step in steps:
         if isinstance(step, (Unmount, Switch)):
@@ -186,8 +186,8 @@ def _covered(steps: list[Step], observed: Observed) -> list[str]:
 
 
 def _detached_again(steps: list[Step], observed: Observed) -> list[str]:
-    """Persistent layers that were to be mounted again while whoever uses the old tree keeps that: two mounts of one
-    layer. The kernel does not define what comes of it; processes of the old tree lose the right to write.
+    """Persistent layers that would be remounted while processes keep the old tree: one layer in two mounts. The
+    kernel leaves that undefined, and processes on the old tree lose write access.
     """
     mounted = {step.stack.spec.name for step in steps if isinstance(step, Mount)}
     given_up = {step.record.stack_id for step in steps if isinstance(step, SetAside)}

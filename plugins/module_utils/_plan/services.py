@@ -25,7 +25,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._services.units imp
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import ChangeRecord
 
 _CHANGING = (Unmount, Switch, Mount)
-"""Steps after which users of the tree see another one, or none."""
+"""Steps that change or remove the tree that processes see."""
 
 
 class _Around(NamedTuple):
@@ -40,7 +40,7 @@ class _Around(NamedTuple):
 
     @property
     def takes_down(self) -> bool:
-        """For a moment at least nothing is mounted."""
+        """Whether nothing is mounted at some moment."""
         return any(isinstance(step, Unmount) or (isinstance(step, Switch) and not step.gapless) for step in self.steps)
 
     @property
@@ -49,7 +49,7 @@ class _Around(NamedTuple):
         return not isinstance(self.steps[-1], Unmount) if self.steps else True
 
     def change(self) -> ChangeRecord:
-        """What the host was like before; what an earlier run noted, which was cut short, counts as well."""
+        """The state before the change, including what an interrupted run recorded."""
         cut_short = self.facts.changes.get(self.name)
         if self.returning and cut_short is not None:
             return replace(cut_short, back=(), back_layers=())
@@ -108,7 +108,7 @@ class _Around(NamedTuple):
 
 
 def with_services(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> list[Step]:
-    """The steps with those around them. A stack that does not change gets none, unless a run was cut short there."""
+    """Add service steps around the steps. An unchanged stack gets none, unless a run was interrupted there."""
     before: dict[int, list[Step]] = {}
     after: dict[int, list[Step]] = {}
     end = len(steps)
@@ -135,7 +135,7 @@ def _share(one: _Around, other: _Around) -> bool:
 
 
 def _once(steps: Sequence[Step]) -> list[Step]:
-    """Every service started once, and health asked when all of them are."""
+    """Start every service once, then check health when all of them run."""
     started: set[str] = set()
     found: list[Step] = []
     for step in steps:
@@ -166,7 +166,7 @@ def _arounds(steps: Sequence[Step], desired: Desired, facts: HostFacts) -> list[
 
 
 def _with_way_back(change: ChangeRecord, steps: Sequence[Step], desired: Desired) -> ChangeRecord:
-    """The chain to go back to: the one before this change, or before the one that was cut short."""
+    """The chain to roll back to: the one before this change, or before the interrupted one."""
     chain = next((stack.diff_ids for stack in desired.stacks if stack.spec.name == change.name), ())
     if change.was_mounted and not change.back and change.name not in desired.returning:
         for step in steps:
@@ -176,7 +176,7 @@ def _with_way_back(change: ChangeRecord, steps: Sequence[Step], desired: Desired
 
 
 def services_notified(desired: Desired, facts: HostFacts) -> list[str]:
-    """Services of the definition that this host cannot stop and start."""
+    """Errors for services that this host cannot stop and start."""
     errors: list[str] = []
     for stack in desired.stacks:
         errors += service_problems(stack.spec.label, stack.spec.services, facts.systemd, facts.units)
@@ -184,5 +184,5 @@ def services_notified(desired: Desired, facts: HostFacts) -> list[str]:
 
 
 def stopped_units(steps: Sequence[Step]) -> Mapping[str, tuple[str, ...]]:
-    """Units that a plan stops, by stack: what they hold is no reason against an unmount."""
+    """Units that a plan stops, by stack: what they hold does not block an unmount."""
     return {step.change.name: step.units for step in steps if isinstance(step, StopServices)}

@@ -50,7 +50,7 @@ def ours_at(observed: Observed, path: str) -> list[MountLine]:
 
 
 def own_at(observed: Observed, path: str, name: str) -> list[MountLine]:
-    """The same without what the store knows as another stack: the path may have been led there."""
+    """The mounts at a stack's path that are not another stack's, to which the path may have been redirected."""
     others = [record for record in observed.known.stacks.values() if record.name != name and record.mounted]
     own = observed.known.stacks.get(name)
     return [line for line in ours_at(observed, path) if not _is_of_another(line, own, others, observed)]
@@ -59,8 +59,8 @@ def own_at(observed: Observed, path: str, name: str) -> list[MountLine]:
 def _is_of_another(
     line: MountLine, own: Optional[StackRecord], others: Sequence[StackRecord], observed: Observed
 ) -> bool:
-    """Whether a mount is what another stack has to show, and is no more this one's: that is at home here, or this one
-    should show something else.
+    """Whether a mount is another stack's and not this one's: the other has this path, or this stack should show
+    something else.
     """
     if own is not None and own.path == line.path and _is_shown(line, own, observed):
         return False
@@ -85,7 +85,7 @@ def _ids(lines: Sequence[MountLine]) -> tuple[int, ...]:
 def drop_stack(name: str, detach: bool, observed: Observed) -> list[Step]:
     """The steps with which a stack goes away.
 
-    :param detach: whoever uses it may keep it.
+    :param detach: processes may keep the old tree.
     """
     record = observed.known.stacks[name]
     steps: list[Step] = []
@@ -104,7 +104,7 @@ def _is_kept(record: StackRecord, detached: bool, observed: Observed) -> bool:
 
 
 def lost_volatiles(known: Known, names: set[str], planned: set[str]) -> list[StackRecord]:
-    """Volatile layers of these stacks that a run which was ended had yet to throw away.
+    """Volatile layers of these stacks that an interrupted run did not get to delete.
 
     :param planned: directories of the writable layers that go anyway.
     """
@@ -143,7 +143,7 @@ class StackPlanner:
         self._shown = ours_at(observed, stack.spec.path)
         if stack.spec.state == "unmounted":
             self._shown = own_at(observed, stack.spec.path, stack.spec.name)
-        # What another stack leaves behind at this path is gone when this one is mounted.
+        # Another stack's mount at this path is gone before this one is mounted.
         self._ours = [] if stack.spec.path in vacated else self._shown
 
     def plan(self, records: list[Step], mounts: list[Step]) -> None:
@@ -159,10 +159,10 @@ class StackPlanner:
             reason = drift or "it is to be unmounted"
             mounts.append(self._unmount(reason))
         if self._spec.restack:
-            # Only when nobody can write to it any more.
+            # Only after nobody can write to it.
             (mounts if self._ours else records).append(CompareUpper(self._spec.name, self._spec.restack))
         if set_aside:
-            # Only when it is mounted no more.
+            # Only after it is unmounted.
             (mounts if self._ours else records).append(set_aside)
         if why or self._before is None:
             # A copy is made before anything is unmounted.
@@ -217,7 +217,7 @@ class StackPlanner:
         return Unmount(spec.name, spec.path, len(self._ours), detach, why, _ids(self._ours))
 
     def _record_changes(self) -> tuple[str, ...]:
-        """What the record says otherwise than the definition, in words."""
+        """Describe how the definition differs from the record."""
         before = self._before
         if before is None:
             return ()
@@ -277,7 +277,7 @@ class StackPlanner:
         return []
 
     def _drift(self) -> str:
-        """Why what is mounted at the path has to go; "" when it is right or nothing is there."""
+        """Why the mount at the path must go; "" if it is right or nothing is mounted."""
         if not self._ours:
             return ""
         if self._before is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Step(Value):
-    """One change. Every step may be cut short at any moment and be done again by the next run."""
+    """One change. Every step is crash-safe: it may be interrupted at any moment and repeated by the next run."""
 
     @property
     def action(self) -> str:
@@ -40,7 +40,7 @@ class Step(Value):
 
     @property
     def bytes(self) -> int:
-        """Bytes that it writes (of file contents; 0 for what is only records)."""
+        """Bytes of file contents that it writes; 0 for records alone."""
         return 0
 
     def describe(self) -> str:
@@ -125,7 +125,7 @@ class LinkLayer(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StoreImage(Step):
-    """Keep an image's config where Docker has it, and its tag.
+    """Write an image's config and tag to Docker's image database.
 
     :ivar needs_config: the config itself has to be written, and not the tag alone.
     """
@@ -190,7 +190,7 @@ class WriteStack(Step):
     """Write a stack's record, and make its writable layer where it needs one.
 
     :ivar stack_id: of the writable layer to go on with; "" for a new one where ``writable`` needs it.
-    :ivar fresh_generation: the chain is another one than before.
+    :ivar fresh_generation: the chain differs from the one before.
     """
 
     stack: DesiredStack
@@ -245,7 +245,7 @@ class WriteStack(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SetAside(Step):
-    """Let go of a writable layer that its stack no longer uses; one that holds anything is kept until it is pruned."""
+    """Detach a writable layer from its stack. One that holds anything is kept until it is pruned."""
 
     record: StackRecord
     written: bool
@@ -261,7 +261,7 @@ class SetAside(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompareUpper(Step):
-    """See that a writable layer is still what a layer was made of; else its stack stays what it was.
+    """Check that a writable layer is unchanged since it was committed; otherwise the stack stays as it was.
 
     :ivar restack: what was read, and where.
     """
@@ -279,7 +279,7 @@ class CompareUpper(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Unmount(Step):
-    """Take every mount of ours at a path away, the uppermost first.
+    """Unmount every mount of ours at a path, the uppermost first.
 
     :ivar mount_ids: which they are, the lowest first; no others are unmounted.
     """
@@ -319,11 +319,11 @@ class Mount(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Switch(Step):
-    """Show a stack's new tree at a path where an old one is mounted, without a gap where the kernel can do that.
+    """Replace the mounted tree of a stack, without a gap if the kernel can do that.
 
-    Whoever uses the old tree keeps it. Never for a persistent layer: that may not be in two mounts even for an instant.
+    Processes on the old tree keep it. Never for a persistent layer, which must not be in two mounts even briefly.
 
-    :ivar before: the stack as it was on record; the stack as it is to be is on record when the step is done.
+    :ivar before: the stack as it was on record; its new state is on record once the step is done.
     :ivar count: mounts of the store at the path; all of them go.
     :ivar gapless: the kernel can put the new tree beneath the old one.
     """
@@ -365,7 +365,7 @@ class SetTop(Step):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ForgetStack(Step):
-    """Remove a stack's record, and its mount point where it was made for it and is empty."""
+    """Remove a stack's record, and its mount point if it was made for the stack and is empty."""
 
     record: StackRecord
 
@@ -388,7 +388,7 @@ def origins_of(steps: Iterable[Step]) -> list[Origin]:
 
 
 class Plan(NamedTuple):
-    """The ordered steps from observed to desired, and what must be put right by the user first."""
+    """The ordered steps from observed to desired, and the errors that the user has to fix first."""
 
     steps: tuple[Step, ...]
     errors: tuple[str, ...]
