@@ -98,7 +98,7 @@ def open_tar(
         tar = _Counted(packed)
         yield tar.reporting(tar.read, count)
     else:
-        with opener() if opener else open(source.location, "rb") as raw:
+        with opener() if opener else _opened(source.location) as raw:
             archive = _Counted(raw.read)
             with open_stream(cast("IO[bytes]", archive)) as plain:
                 # A layer of an image is a tar, whatever it looks like.
@@ -108,6 +108,15 @@ def open_tar(
                     return
                 taken = _rewritten(source, source.selection, plain.read) if source.selection else plain.read
                 yield archive.reporting(taken, count)
+
+
+def _opened(path: str) -> IO[bytes]:
+    try:
+        return open(path, "rb")
+    except IsADirectoryError as error:
+        raise StrataError(
+            f"option 'src': {path} is a directory; give it as 'dir', or in 'images' if it is an OCI layout"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -15,8 +15,12 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._archive.magic import not_a_tar
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import TarReader
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
+from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import Source
+from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection
 from ansible_collections.strata.overlay.plugins.module_utils._image.archive_files import open_files
 from ansible_collections.strata.overlay.plugins.module_utils._image.docker_archive import list_docker
+from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import DigestCache
+from ansible_collections.strata.overlay.plugins.module_utils._source.source import read_source
 
 
 def zipped() -> bytes:
@@ -49,6 +53,18 @@ def test_error_names_the_format_of_a_file_that_is_no_tar(data: bytes, words: str
 @pytest.mark.parametrize("data", [b"", b"noise", bytes(512)])
 def test_format_of_unknown_bytes_is_not_guessed(data: bytes) -> None:
     assert not_a_tar(data) == ""
+
+
+def test_directory_as_an_archive_is_refused_with_the_option_that_takes_it(tmp_path: Path) -> None:
+    with pytest.raises(StrataError, match="option 'src': .* is a directory; give it as 'dir', or in 'images'"):
+        read_source(Source("src", str(tmp_path)), DigestCache(str(tmp_path), keep=False))
+
+
+@pytest.mark.parametrize("selection", [None, Selection(1)], ids=["whole", "part"])
+def test_format_of_a_layer_is_named_with_options_too(tmp_path: Path, selection: Selection | None) -> None:
+    (tmp_path / "a.deb").write_bytes(b"!<arch>\ndebian-binary".ljust(600))
+    with pytest.raises(StrataError, match="a Debian package; unpack it by 'dpkg-deb --fsys-tarfile'"):
+        read_source(Source("src", str(tmp_path / "a.deb"), selection=selection), DigestCache("", keep=False))
 
 
 def test_directory_of_skopeo_is_named_in_the_error(tmp_path: Path) -> None:
