@@ -26,7 +26,7 @@ Parameters = dict[str, Any]
 
 
 def call_module(
-    module: str, check: bool = False, before: Callable[[], None] = lambda: None, **parameters: Any
+    module: str, parameters: Parameters, check: bool = False, before: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
     """A module's result.
 

@@ -52,10 +52,14 @@ class Ordinary:
         return str(self.home / "srv" / name)
 
     def module(self, module: str, **arguments: Any) -> dict[str, Any]:
-        """A module's own ``main`` in a process of this user's: its result."""
-        return call_module(module, before=self._become, **{"root": self.root, **arguments})
+        """A module's own ``main`` in a process of this user's: its result.
 
-    def _become(self) -> None:
+        :param arguments: with ``check``, whether it only says what it would change.
+        """
+        check = bool(arguments.pop("check", False))
+        return call_module(module, {"root": self.root, **arguments}, check, self.become)
+
+    def become(self) -> None:
         """Be this user, in this process, as after sudo."""
         os.setgroups([])
         os.setresgid(ID, ID, ID)
@@ -68,7 +72,7 @@ class Ordinary:
     def by_ansible(self, module: str, *flags: str, **arguments: Any) -> dict[str, Any]:
         """One task as this user: its result."""
         variables = {
-            "ansible_become": True,
+            "ansiblebecome": True,
             "ansible_become_user": NAME,
             "ansible_pipelining": True,
             "ansible_python_interpreter": PYTHON,

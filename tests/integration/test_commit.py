@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._run.stage import s
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import upper_tree
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.module_process import call_module
 from ansible_collections.strata.overlay.tests.integration.test_changes import changes_of, three_layers
 from ansible_collections.strata.overlay.tests.integration.trees import assert_same, tree_of
 from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.test_packcontent import chattr
@@ -273,9 +274,9 @@ def test_commit_through_ansible_changes_once_as_announced(host: Host, ansible: A
     three_layers(host)
     (Path(host.path("web")) / "new").write_text("new")
     options = {"root": str(host.root), "stack": "web", "name": "kept"}
-    announced = ansible.module("commit", options, "--check")
+    announced = call_module("commit", options, check=True)
     assert announced["changed"]
     done = ansible.module("commit", options)
     assert done["changed"]
     assert done["diff_id"] == announced["diff_id"]
-    assert not ansible.module("commit", options)["changed"]
+    assert not call_module("commit", options)["changed"]

@@ -27,6 +27,7 @@ from ansible_collections.strata.overlay.tests.integration.docker import missing_
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.images import simple_layout, skopeo, tar_of
 from ansible_collections.strata.overlay.tests.integration.layers import inline
+from ansible_collections.strata.overlay.tests.integration.module_process import call_module
 from ansible_collections.strata.overlay.tests.integration.podman import Podman
 from ansible_collections.strata.overlay.tests.integration.registry import (
     PASSWORD,
@@ -274,12 +275,12 @@ def test_export_through_ansible_changes_once_as_announced(host: Host, ansible: A
     three_layers(host)
     options = {"root": str(host.root), "name": "web:1", "state": "exported", "stack": "web"}
     options["dest"] = str(host.top / "web.tar")
-    announced = ansible.module("image", options, "--check")
+    announced = call_module("image", options, check=True)
     assert not os.path.exists(options["dest"])
     done = ansible.module("image", options)
     assert announced["changed"]
     assert done["changed"]
     assert done["image_id"] == announced["image_id"]
-    assert not ansible.module("image", options)["changed"]
-    refused = ansible.module("image", {**options, "state": "present"})
+    assert not call_module("image", options)["changed"]
+    refused = call_module("image", {**options, "state": "present"})
     assert "dest" in refused["msg"]

@@ -88,25 +88,25 @@ def unmounted(host: Host, **options: Any) -> tuple[str, ...]:
 
 def test_module_installs_and_removes_helper_and_second_run_changes_nothing(covered: Host) -> None:
     program = os.path.realpath("/sbin/mount.strata")
-    announced = call_module("mount_helper", check=True, state="present")
+    announced = call_module("mount_helper", {"state": "present"}, check=True)
     assert announced["changed"]
     assert "# Written by strata.overlay" in json.dumps(announced["diff"])
     assert not os.path.exists(program)
-    done = call_module("mount_helper", state="present")
+    done = call_module("mount_helper", {"state": "present"})
     assert (done["changed"], done["program"]) == (True, program)
     assert done == announced
     assert os.path.isdir(done["library"])
     for check in (False, True):
-        assert call_module("mount_helper", check, state="present")["changed"] is False
+        assert call_module("mount_helper", {"state": "present"}, check)["changed"] is False
     arguments = unmounted(covered)
     assert mount(*arguments).stderr == ""
     assert covered.tree("web") == {"bin/run": "app", "etc/os": "base"}
-    assert call_module("mount_helper", check=True, state="absent")["changed"]
+    assert call_module("mount_helper", {"state": "absent"}, check=True)["changed"]
     assert os.path.exists(program)
-    assert call_module("mount_helper", state="absent")["changed"]
+    assert call_module("mount_helper", {"state": "absent"})["changed"]
     assert not os.path.lexists(program)
     assert not os.path.lexists(os.path.dirname(done["library"]))
-    assert call_module("mount_helper", state="absent")["changed"] is False
+    assert call_module("mount_helper", {"state": "absent"})["changed"] is False
 
 
 def test_role_installs_and_removes_the_helper(covered: Host, ansible: Ansible) -> None:
@@ -148,7 +148,7 @@ def test_program_not_written_by_the_collection_is_not_replaced(covered: Host) ->
     program = Path(os.path.realpath("/sbin/mount.strata"))
     program.write_text("#!/bin/sh\n")
     for state in ("present", "absent"):
-        assert "was not written by strata.overlay" in call_module("mount_helper", state=state)["msg"]
+        assert "was not written by strata.overlay" in call_module("mount_helper", {"state": state})["msg"]
     assert program.read_text() == "#!/bin/sh\n"
 
 

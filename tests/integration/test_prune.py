@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._prune.run import P
 from ansible_collections.strata.overlay.tests.integration.disk import mounted_ext4
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host, snapshot
 from ansible_collections.strata.overlay.tests.integration.layers import inline, numbered
+from ansible_collections.strata.overlay.tests.integration.module_process import call_module
 
 DAY = 86400
 
@@ -448,9 +449,9 @@ def test_reclaimed_bytes_equal_the_space_freed_on_disk(host: Host, small_disk: P
 def test_prune_module_removes_what_check_mode_announces(host: Host, ansible: Ansible) -> None:
     root = str(host.root)
     layers = numbered(2)
-    ansible.module("apply", {"root": root, "layers": layers, "stacks": []})
-    ansible.module("layer", {"root": root, "name": "n1", "state": "absent"})
-    announced = ansible.module("prune", {"root": root}, "--check")
+    call_module("apply", {"root": root, "layers": layers, "stacks": []})
+    call_module("layer", {"root": root, "name": "n1", "state": "absent"})
+    announced = call_module("prune", {"root": root}, check=True)
     assert announced["changed"]
     shown = ansible.call(
         "ansible", "localhost", "-m", "strata.overlay.prune", "-a", f"root={root}", "--check", "--diff"
@@ -458,10 +459,10 @@ def test_prune_module_removes_what_check_mode_announces(host: Host, ansible: Ans
     assert "-content sha256:" in shown.stdout
     done = ansible.module("prune", {"root": root})
     assert done["removed"] == announced["removed"]
-    assert ansible.module("prune", {"root": root})["changed"] is False
+    assert call_module("prune", {"root": root})["changed"] is False
     options = {"root": root, "layers": layers[:1], "stacks": [], "prune": {"unused_for": "1d"}}
     age(host, 3)
-    assert ansible.module("apply", options)["changed"] is False
+    assert call_module("apply", options)["changed"] is False
     assert time.time() - os.stat(host.store.name_file("n0")).st_mtime < DAY, "a run that changes nothing is a use too"
-    failed = ansible.module("prune", {"root": root, "unused_for": "x"})
+    failed = call_module("prune", {"root": root, "unused_for": "x"})
     assert "option 'unused_for'" in failed["msg"]
