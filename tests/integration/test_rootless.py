@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import OWN_SPACE
+from ansible_collections.strata.overlay.plugins.module_utils._linux.userns import enter_own
 from ansible_collections.strata.overlay.tests.integration.host import Ansible, Host
 from ansible_collections.strata.overlay.tests.integration.layers import inline
 from ansible_collections.strata.overlay.tests.integration.ordinary_user import FIRST, ID, NAME, Ordinary, ordinary_user
@@ -225,6 +227,19 @@ def test_two_runs_at_once_share_one_namespace(user: Ordinary) -> None:
     assert user.processes() == [keeper]
     for name in ("one", "two"):
         assert read(user, keeper, f"{user.path(name)}/both") == "app"
+
+
+def test_process_that_keeps_namespaces_is_marked_before_the_next_run_may_look(user: Ordinary) -> None:
+    process = os.fork()
+    if process == 0:
+        marked = False
+        try:
+            user.become()
+            keeper = enter_own(user.root, keep=True)
+            marked = Path(f"/proc/{keeper}/environ").read_bytes().startswith(f"{OWN_SPACE}=kept\0".encode())
+        finally:
+            os._exit(0 if marked else 1)
+    assert os.waitpid(process, 0)[1] == 0
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,7 @@ def _leave_keeper() -> int:
     program = shutil.which("sleep")
     if program is None:
         raise OSError(errno.ENOENT, "there is no program 'sleep'")
+    running, begins = os.pipe()  # closed when the program runs
     child = os.fork()
     if child == 0:
         try:
@@ -214,10 +215,13 @@ def _leave_keeper() -> int:
             for descriptor in range(3):
                 os.dup2(nothing, descriptor)
             for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
-                if descriptor > 2:
+                if descriptor > 2 and descriptor != begins:
                     with contextlib.suppress(OSError):  # the one of the list itself
                         os.close(descriptor)
             os.execve(program, ["sleep", _LONGEST_SLEEP], _mark())
         finally:
             os._exit(1)
+    os.close(begins)
+    with open(running, "rb") as stream:
+        stream.read()  # until it has its mark, the next run would not find it, and make namespaces of its own
     return child
