@@ -12,6 +12,7 @@ import itertools
 import os
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,8 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
 from ansible_collections.strata.overlay.plugins.module_utils._layer.image import make_image
 from ansible_collections.strata.overlay.plugins.module_utils._linux import syscalls
-from ansible_collections.strata.overlay.plugins.module_utils._linux.erofs_mount import FROM_FILE, image_tree
+from ansible_collections.strata.overlay.plugins.module_utils._linux.erofs_mount import BY_LOOP, FROM_FILE, image_tree
+from ansible_collections.strata.overlay.plugins.module_utils._store.form import ImageSupport, chosen_form
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
 from ansible_collections.strata.overlay.tests.integration.layer_image import (
     assert_same,
@@ -255,6 +257,48 @@ def test_image_on_a_file_system_of_memory_is_mounted_by_a_loop_device_that_goes_
         assert "layer.erofs" not in devices
     finally:
         syscalls.umount(str(room))
+
+
+PROBE = """
+import sys
+from ansible_collections.strata.overlay.plugins.module_utils._store.form import image_support
+print(*image_support(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("namespace", "memory"), [([], False), ([], True), (["unshare", "--user", "--mount", "-r"], False)]
+)
+def test_form_of_a_store_is_found_by_trying(tmp_path: Path, namespace: list[str], memory: bool) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    if memory:
+        syscalls.mount("tmpfs", str(room), "tmpfs", 0)
+    else:
+        room.chmod(0o777)
+    try:
+        collections = str(Path(syscalls.__file__).parents[6])
+        done = subprocess.run(
+            [*namespace, sys.executable, "-c", PROBE, room],
+            env={**os.environ, "PYTHONPATH": collections},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert list(room.iterdir()) == []
+    finally:
+        if memory:
+            syscalls.umount(str(room))
+    if namespace:
+        assert "only root outside any user namespace" in done.stdout
+    else:
+        how = done.stdout.strip()
+        assert how == BY_LOOP if memory else how in (FROM_FILE, BY_LOOP)
+        assert chosen_form("auto", ImageSupport(how)) == ("image" if how == FROM_FILE else "tree")
+    assert (chosen_form("tree", ImageSupport(FROM_FILE)), chosen_form("auto", ImageSupport("", "x"))) == (
+        "tree",
+        "tree",
+    )
 
 
 def test_image_mounted_from_a_path_longer_than_an_option(tmp_path: Path) -> None:

@@ -172,6 +172,11 @@ def enter_mount_namespace(path: str) -> None:
         os.close(descriptor)
 
 
+def leave_mount_namespace() -> None:
+    """Move this process into a mount namespace of its own, a copy of the one that it is in (unshare(2))."""
+    _Libc.call("unshare", ctypes.c_int(_CLONE_NEWNS))
+
+
 def page_size() -> int:
     """Bytes of a page: the longest option string of mount(2), its final zero included."""
     return os.sysconf("SC_PAGE_SIZE")
