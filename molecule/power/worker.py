@@ -5,9 +5,12 @@
 """Runs in a machine whose plug is going to be pulled: looks at the store that the last life has left, then changes it.
 
     worker.py LAST [mount]
+    worker.py wait
 
 LAST is the number of the last release that the life before has announced, 0 for none. With ``mount`` it first mounts
-what the units of a host mount when it boots.
+what the units of a host mount when it boots. With ``wait`` it reads these words from the FIFO ``asked`` beside this
+program and prints into the FIFO ``answered``: so a snapshot has it in memory with all of its code. It makes the file
+``waits`` when it is ready to begin.
 
 It imports releases, switches a stack from one to the next and prunes, without end. What it prints is JSON, one line for
 each thing done: ``{"release": 7}`` says that release 7 is there, and that it must not be lost any more.
@@ -15,10 +18,13 @@ each thing done: ``{"release": 7}`` says that release 7 is there, and that it mu
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +38,10 @@ from ansible_collections.strata.overlay.plugins.module_utils._run.engine import 
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store
 
 ROOT = "/var/lib/strata"
+HERE = Path(__file__).parent
+RESEED = 0x5207
+"""RNDRESEEDCRNG of linux/random.h."""
+
 WRITTEN = Path("/srv/data/written")
 
 
@@ -114,10 +124,26 @@ def write(release: int) -> None:
     os.close(directory)
 
 
+def asked() -> list[str]:
+    """The words with which another life begins, from whoever reads the answers."""
+    (HERE / "waits").touch()
+    words = (HERE / "asked").read_text().split()
+    # All lives out of one snapshot have its random numbers, unless what is new in each of them comes in.
+    with open("/dev/urandom", "wb", 0) as pool:
+        pool.write(b"%d" % time.time_ns())
+        fcntl.ioctl(pool, RESEED)
+    random.seed()
+    answers = os.open(HERE / "answered", os.O_WRONLY)
+    os.dup2(answers, 1)
+    os.dup2(answers, 2)
+    return words
+
+
 def main() -> None:
-    if sys.argv[2:] == ["mount"]:
+    last, *how = asked() if sys.argv[1:] == ["wait"] else sys.argv[1:]
+    if how == ["mount"]:
         mount_all()
-    release = look(int(sys.argv[1]))
+    release = look(int(last))
     write(release)
     say(release=release)
     while True:
