@@ -33,7 +33,7 @@ class Selection(NamedTuple):
     exclude: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The options in a few words, for plans, records and keys: other options, other words."""
+        """The options in a few words, for plans and records."""
         parts = [f"strip_components {self.strip}"] if self.strip else []
         parts += [f"prefix {self.prefix}"] if self.prefix else []
         parts += [f"include {', '.join(map(repr, self.include))}"] if self.include else []

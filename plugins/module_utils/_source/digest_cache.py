@@ -89,7 +89,7 @@ def source_key(source: Source) -> str:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     text = f"{source.kind}\0{PACKING}\0{source.times}\0{os.path.abspath(source.location)}"
     text += "\0pinned" if source.pinned else ""  # read with less strictness than without a digest
-    text += f"\0{source.selection}" if source.selection else ""
+    text += f"\0{source.selection!r}" if source.selection else ""
     state = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
     newest = 0
     for path, facts in _facts(source.location):

@@ -160,6 +160,6 @@ def _facts(stream: UrlStream) -> dict[str, str]:
 def _key(source: Source) -> str:
     """Query values are in it, since they may choose the file; a password is not. Only the store's owner can see it."""
     name = f"\0{source.access.username}" if source.access and source.access.username else ""
-    selection = f"\0{PACKING}\0{source.selection}" if source.selection else ""
+    selection = f"\0{PACKING}\0{source.selection!r}" if source.selection else ""
     text = f"url\0{source.location}{name}{selection}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -270,6 +270,7 @@ def test_source_is_known_by_its_options(tmp_path: Path, monkeypatch: pytest.Monk
         Selection(exclude=("a",)),
         Selection(include=("a",)),
     ]
+    several += [Selection(0, "x; include 'a'"), Selection(0, "x", ("a",))]
     keys = {source_key(plain._replace(selection=selection)) for selection in several}
     assert len(keys) == len(several)
     words = f"{tmp_path}/a.tar (strip_components 1; prefix opt; include 'a', 'b'; exclude 'c')"
