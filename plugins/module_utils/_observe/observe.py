@@ -18,6 +18,7 @@ from typing import (
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import SHA256
 from ansible_collections.strata.overlay.plugins.module_utils._linux.abilities import Abilities
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import existing_above
+from ansible_collections.strata.overlay.plugins.module_utils._linux.idmap import idmap_fault
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mountinfo import named_from, read_near
 from ansible_collections.strata.overlay.plugins.module_utils._linux.mounts import by_path
 from ansible_collections.strata.overlay.plugins.module_utils._mount.path_check import has_entries, path_facts
@@ -31,6 +32,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.inspect_layo
 )
 from ansible_collections.strata.overlay.plugins.module_utils._store.layout import LayerLink, layer_links
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store.removals import journaled_paths
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import DIRECTORIES, Store
 
 if TYPE_CHECKING:
@@ -122,9 +124,6 @@ def _contents_being_removed(store: Store) -> set[str]:
     """Contents that a prune has removed, though it has not come to moving them away yet."""
     if not store.removal_journals():
         return set()
-    # Loaded when it is needed, which is next to never.
-    from ansible_collections.strata.overlay.plugins.module_utils._store.removals import journaled_paths
-
     place = os.path.dirname(store.content(f"{SHA256}x"))
     return {SHA256 + os.path.basename(path) for path in journaled_paths(store) if os.path.dirname(path) == place}
 
@@ -157,8 +156,6 @@ def _quota_fault(store: Store, desired: Desired) -> str:
 def _idmap_fault(store: Store, desired: Desired) -> str:
     if not any(stack.spec.style.idmapped for stack in desired.stacks):
         return ""
-    from ansible_collections.strata.overlay.plugins.module_utils._linux.idmap import idmap_fault
-
     return idmap_fault(existing_above(store.home))
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, short
+from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import WRONG_TAG
 from ansible_collections.strata.overlay.plugins.module_utils._mount.path_facts import (
     foreign_over,
 )
@@ -135,9 +136,6 @@ def _images(desired: Desired, observed: Observed) -> list[Step]:
     """What Docker reads of images. A name that is set brings its tag with it; then only a config has to be there."""
     if not desired.images:
         return []
-    # Imported only when needed: many definitions have no images.
-    from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import WRONG_TAG
-
     steps: dict[str, Step] = {}
     for name, origin in desired.images.items():
         fault = observed.image_faults.get(name)

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import DefinitionError, StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import controller_facts, normalise
+from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import config_file
+from ansible_collections.strata.overlay.plugins.module_utils._run.early_checks import early_errors
 from ansible_collections.strata.overlay.plugins.module_utils._source.origin import Origin, sent
+from ansible_collections.strata.overlay.plugins.module_utils._source.source_digest import with_stored
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import open_store
 
 if TYPE_CHECKING:
@@ -55,13 +58,9 @@ class Request:
         self.timeout = float(parameters.get("lock_timeout") or 0)
         self.store = open_store(self.definition.root)
         if any("source_digest" in facts for facts in self.controller_layers.values()):
-            from ansible_collections.strata.overlay.plugins.module_utils._source.source_digest import with_stored
-
             self.controller_layers = with_stored(self.controller_layers, self.definition, self.store)
         if controller.get("problems"):
             # Told by the controller, of the definition as it was written; what came here is only its outline.
-            from ansible_collections.strata.overlay.plugins.module_utils._run.early_checks import early_errors
-
             with self.store.reading(self.timeout):
                 raise DefinitionError([*controller["problems"], *early_errors(self.store, controller)])
 
@@ -87,9 +86,6 @@ class Request:
     def _lacking_configs(self, images: Sequence[ImageOrigin]) -> list[str]:
         if not images:
             return []
-        # Loaded when it is needed, as all that is about images: many definitions have none.
-        from ansible_collections.strata.overlay.plugins.module_utils._image.db_paths import config_file
-
         sent_ones = {image_id for facts in self.controller_images.values() for image_id in facts["configs"]}
         ids = [image.image.image_id for image in images if image.image.image_id not in sent_ones]
         return [image_id for image_id in ids if not os.path.exists(config_file(self.store, image_id))]

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import LISTED_BY_LINK
+from ansible_collections.strata.overlay.plugins.module_utils._store.lock_holder import holders_of_lock
 
 _SHORTEST, _LONGEST = 0.001, 0.05
 """Seconds between two tries."""
@@ -84,9 +85,6 @@ def _write_holder(descriptor: int) -> None:
 
 
 def _waited(path: str, descriptors: Sequence[int], timeout: float) -> str:
-    # Loaded when it is needed: hardly ever.
-    from ansible_collections.strata.overlay.plugins.module_utils._store.lock_holder import holders_of_lock
-
     holders = next(filter(None, map(holders_of_lock, descriptors)), "another process")
     return (
         f"Waited {timeout:g} s for the store's lock {path}; it is held by {holders}. "

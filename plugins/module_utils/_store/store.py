@@ -23,6 +23,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.files import
 from ansible_collections.strata.overlay.plugins.module_utils._linux.trust import refuse_untrusted
 from ansible_collections.strata.overlay.plugins.module_utils._store.lock import locked
 from ansible_collections.strata.overlay.plugins.module_utils._store.recorded import StoreRecords
+from ansible_collections.strata.overlay.plugins.module_utils._store.removals import finish_removals
 from ansible_collections.strata.overlay.plugins.module_utils._store.workspace import abandoned, make_workspace
 
 DIRECTORIES: tuple[tuple[str, int], ...] = (
@@ -121,9 +122,6 @@ class Store(StoreRecords):
             if not damaged:
                 self._refuse_misplaced()
             if self.removal_journals():
-                # Loaded when it is needed, as all that only a run with changes needs.
-                from ansible_collections.strata.overlay.plugins.module_utils._store.removals import finish_removals
-
                 finish_removals(self)
             yield
             self._settle()
