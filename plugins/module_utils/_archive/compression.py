@@ -177,8 +177,8 @@ _DECOMPRESSORS: Any = {
 }
 """For each format what decompresses one member, and the error by which it says that the data is not valid."""
 
-_PADDED = ("gzip", "xz")
-"""Formats whose members may be followed by zeros (tape blocks; xz stream padding)."""
+_PADDED = ("gzip", "bzip2", "xz")
+"""Formats whose members may be followed by zeros (tape blocks, which gzip and bzip2 pass over; xz stream padding)."""
 
 
 def _zstd_module() -> Any:

@@ -25,7 +25,7 @@ _FOR_ALL = (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
 """What is taken from global headers. They cost time with every entry, so there must not be many of them."""
 
 
-KINDS = {
+_KINDS = {
     b"\0": "file",
     b"0": "file",
     b"7": "file",
@@ -52,8 +52,8 @@ def for_all(records: list[Record]) -> dict[bytes, bytes]:
 
 
 def from_header(block: bytes, flag: bytes) -> Entry:
-    """What the header alone says; the type is one of ``KINDS``."""
-    kind = KINDS[flag]
+    """What the header alone says. A type that is not known is a file's (POSIX ustar, "typeflag"), as GNU tar has it."""
+    kind = _KINDS.get(flag, "file")
     text, mode, uid, gid, size, mtime, target, magic, major, minor, prefix = HEADER.unpack(block)
     name: bytes = text.split(b"\0", 1)[0]
     if magic == POSIX_MAGIC and prefix[0]:
@@ -68,6 +68,7 @@ def from_header(block: bytes, flag: bytes) -> Entry:
         read_number(mtime) * NANOSECONDS,
         target.split(b"\0", 1)[0] if kind in ("hardlink", "symlink") else b"",
         (read_number(major), read_number(minor)) if kind in ("char", "block") else (0, 0),
+        unknown_type="" if flag in _KINDS else flag.decode("latin-1"),
     )
 
 

@@ -43,6 +43,9 @@ Extents = list[tuple[int, int]]
 Record = tuple[bytes, bytes]
 """One PAX record, key and value."""
 
+_MAX_LENGTH = 64
+"""Digits of a record's length: far more than any number has, and an end to looking for the space behind them."""
+
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)
 _SHOWN = 200
 
@@ -59,6 +62,7 @@ class Entry:
     :ivar target: where a symlink points, or which name a hardlink is another name of.
     :ivar device: major and minor number.
     :ivar sparse: the extents that the archive holds, None for a file that is stored whole.
+    :ivar unknown_type: the letter of a type that is not known here; it is taken as a file, as POSIX has it.
     """
 
     name: bytes
@@ -72,6 +76,7 @@ class Entry:
     device: tuple[int, int] = (0, 0)
     xattrs: dict[str, bytes] = field(default_factory=dict)
     sparse: Optional[Extents] = None
+    unknown_type: str = ""
 
 
 def show(name: bytes) -> str:
@@ -131,8 +136,15 @@ def read_number(raw: bytes) -> int:
     return int(digits, 8)
 
 
+_LEADING_ZEROS = re.compile(rb"(-?)0+(?=\d)")
 _DECIMAL = re.compile(rb"\d{1,19}")
 _TIME = re.compile(rb"(-?)(\d{1,18})(?:\.(\d*))?")
+
+
+def _without_zeros(raw: bytes) -> bytes:
+    """A number without zeros in front, which say nothing (POSIX pax: a decimal number of any length)."""
+    found = _LEADING_ZEROS.match(raw)
+    return found[1] + raw[found.end() :] if found else raw
 
 
 def read_decimal(raw: bytes) -> int:
@@ -140,6 +152,7 @@ def read_decimal(raw: bytes) -> int:
 
     :raises ValueError: it is something else.
     """
+    raw = _without_zeros(raw)
     if not _DECIMAL.fullmatch(raw):
         raise ValueError(f"{raw[:40]!r} is not a decimal number")
     return int(raw)
@@ -150,7 +163,7 @@ def read_time(raw: bytes) -> int:
 
     :raises ValueError: it is something else.
     """
-    match = _TIME.fullmatch(raw)
+    match = _TIME.fullmatch(_without_zeros(raw))
     if not match:
         raise ValueError(f"{raw[:40]!r} is not a time in seconds")
     sign, seconds, decimals = match.groups()
@@ -169,7 +182,7 @@ def parse_records(payload: bytes) -> list[Record]:
     records = []
     at = 0
     while at < len(payload):
-        space = payload.find(b" ", at, at + 20)
+        space = payload.find(b" ", at, at + _MAX_LENGTH)
         length = read_decimal(payload[at:space]) if space > 0 else 0
         end = at + length
         equals = payload.find(b"=", space + 1, end)

@@ -11,6 +11,7 @@ Source: file(1), its database "magic".
 from __future__ import annotations
 
 _UNPACK = "unpack it into a directory and give that as 'dir'"
+_COMPRESS = "decompress it, or compress it with gzip, bzip2, xz or zstd"
 
 _KINDS = (
     # Only where a layer's source is no such archive: in an image, or compressed once more.
@@ -27,6 +28,14 @@ _KINDS = (
     (b"hsqs", "a squashfs image", "unpack it by 'unsquashfs' and give the directory as 'dir'"),
     (b"\x7fELF", "a program (ELF)", "put it into a directory and give that as 'dir', or give it in 'files'"),
     (b"version https://git-lfs", "a pointer of Git LFS and not the file itself", "run 'git lfs pull'"),
+    (b"\x1f\x9d", "compressed by compress (.Z)", _COMPRESS),
+    (b"\x04\x22\x4d\x18", "compressed by lz4", _COMPRESS),
+    (b"\x02\x21\x4c\x18", "compressed by lz4 in its older form", _COMPRESS),
+    (b"LZIP", "compressed by lzip", _COMPRESS),
+    (b"\x5d\0", "compressed by lzma, the older form of xz", _COMPRESS),
+    (b"\x89LZO", "compressed by lzop", _COMPRESS),
+    (b"LRZI", "compressed by lrzip", _COMPRESS),
+    (b"GRZipII", "compressed by grzip", _COMPRESS),
     (b"\x28\xb5\x2f\xfd", "compressed twice (zstd)", "decompress it once"),
     (b"\x1f\x8b", "compressed twice (gzip)", "decompress it once"),
 )

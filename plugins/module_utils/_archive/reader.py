@@ -19,7 +19,6 @@ from typing import Callable, Optional
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.byte_source import CHUNK, ByteSource
 from ansible_collections.strata.overlay.plugins.module_utils._archive.entries import (
-    KINDS,
     apply_records,
     for_all,
     from_header,
@@ -52,6 +51,12 @@ _MAX_EXTENDED = 1 << 24
 """Bytes of all PAX headers and long names before one entry; more is a trap for memory."""
 
 _ZEROS = bytes(BLOCK)
+_CONTINUED = b"M"
+"""GNU tar's type for what did not fit into the volume before."""
+
+_SOLARIS_ACL = b"A"
+"""Solaris's access list of the entry behind it. Left out, more users could read that entry than its owner allowed."""
+
 _DUMP = b"D"
 """A directory of GNU tar's incremental archives: its data is the list of what was in it."""
 
@@ -135,10 +140,15 @@ class TarReader:
                     self._extend(extension, flag, self._payload(block))
                 elif flag == b"V":
                     continue  # the name of a volume: says nothing about files
-                elif flag in KINDS:
-                    return self._entry(block, flag, extension)
+                elif flag == _CONTINUED:
+                    raise ValueError("it is the rest of a file that begins in another volume; join the volumes first")
+                elif flag == _SOLARIS_ACL:
+                    raise ValueError(
+                        "it is an access list in the form of Solaris, whose users are names of another machine; "
+                        "pack the files without access lists"
+                    )
                 else:
-                    raise ValueError(f"its type {flag!r} is not known here")
+                    return self._entry(block, flag, extension)
             except ValueError as error:
                 name = show(extension.long_name or read_text(block, 0, 100))
                 raise StrataError(
@@ -208,7 +218,7 @@ class TarReader:
         elif flag == b"K":
             extension.long_target = payload.split(b"\0", 1)[0]
         else:
-            extension.records += parse_records(payload)
+            extension.records = parse_records(payload)  # a second header replaces the first, as in GNU tar and bsdtar
 
     def _entry(self, block: bytes, flag: bytes, extension: _Extension) -> Entry:
         """Put header, long names and records together; leaves the stream at the first byte of data."""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection: not for use outside strata.overlay.
 
-"""Collects what a layer cannot hold of its source, for warnings."""
+"""Collects what a layer cannot hold of its source, or holds as something else, for warnings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PROTECTION = "protection"
 ATTRIBUTES = "attributes"
 OVERLAY = "overlay"
 FOREIGN = "foreign"
+TYPES = "types"
 
 _NAMED = 10
 """Names of a kind that a warning has; of all others it has the number."""
@@ -35,6 +36,10 @@ _TEXTS = {
     FOREIGN: (
         "1 attribute was left out, which no Linux file system can hold",
         "{} attributes were left out, which no Linux file system can hold",
+    ),
+    TYPES: (
+        "1 entry has a type that is not known here and was taken as a file",
+        "{} entries have types that are not known here and were taken as files",
     ),
 }
 

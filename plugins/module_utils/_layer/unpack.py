@@ -30,6 +30,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.left_out imp
     ATTRIBUTES,
     FOREIGN,
     OVERLAY,
+    TYPES,
     LeftOut,
 )
 from ansible_collections.strata.overlay.plugins.module_utils._layer.metadata import explain, make_plain
@@ -96,6 +97,8 @@ class Walk:
             meter.check_depth(target.depth)
             if entry.xattrs:
                 self._leave_out(entry)
+            if entry.unknown_type:
+                self._left_out.add(TYPES, entry.name)
             check_entry(entry, target)
             if target.role == "entry":
                 self.size += entry.size

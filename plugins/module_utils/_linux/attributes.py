@@ -36,8 +36,8 @@ SECOND_LISTS = {
 """What XFS lists once more -> under which name it is the file's."""
 
 
-_NAMESPACES = ("user.", "trusted.", "security.", "system.")
-"""Linux has no others for all file systems; macOS's ``com.apple.*`` and those of other systems cannot be set."""
+_NAMESPACES = ("user.", "trusted.", "security.", "system.posix_acl_")
+"""Linux has no others for all file systems; macOS's ``com.apple.*``, and names without a namespace, cannot be set."""
 
 _OF_WRITABLE_LAYERS = ("impure", "nlink", "origin", "protattr", "upper", "uuid")
 """overlayfs reads these in a writable layer or an index only. In a layer below they say nothing, and what they refer to
@@ -46,8 +46,8 @@ is on the host that wrote them.
 
 
 def is_foreign(name: str) -> bool:
-    """Whether it is in a namespace of another system, so that no Linux can hold it."""
-    return "." in name and not name.startswith(_NAMESPACES)
+    """Whether it is in no namespace that Linux has for all file systems, or has no name there: it cannot be set."""
+    return not name.startswith(_NAMESPACES) or name in _NAMESPACES
 
 
 def is_of_writable_layer(name: str) -> bool:

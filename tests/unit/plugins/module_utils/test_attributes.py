@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import END
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layer.unpack import digest
-from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member, pax
+from ansible_collections.strata.overlay.tests.unit.plugins.module_utils.archives import member, patched, pax
 
 OVERLAYS = ["impure", "nlink", "origin", "protattr", "upper", "uuid"]
 MEANING = ["opaque", "redirect", "metacopy", "whiteout", "xwhiteouts", "overlay.opaque", "unheard-of", ""]
@@ -47,6 +47,18 @@ def test_mac_attribute_in_two_kinds_of_records_is_counted_once() -> None:
     records = ((b"SCHILY.xattr.com.apple.provenance", b"x"), (b"LIBARCHIVE.xattr.com.apple.provenance", b"eA=="))
     (words,) = warnings(pax(*records), member(b"a"))
     assert words == "1 attribute was left out, which no Linux file system can hold: 'com.apple.provenance'"
+
+
+def test_attribute_without_a_namespace_is_left_out_with_a_warning() -> None:
+    (words,) = warnings(member(b"f", xattrs={"nonsense": b"x", "user.": b"y"}))
+    assert words == "2 attributes were left out, which no Linux file system can hold: 'nonsense', 'user.'"
+
+
+def test_entry_of_an_unknown_type_is_taken_as_a_file_with_one_warning() -> None:
+    block = patched(member(b"odd"), 156, b"Q")
+    assert warnings(block, member(b"plain")) == (
+        "1 entry has a type that is not known here and was taken as a file: 'odd'",
+    )
 
 
 def test_attributes_that_linux_can_hold_give_no_warning() -> None:

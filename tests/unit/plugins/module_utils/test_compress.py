@@ -113,7 +113,7 @@ def test_garbage_after_the_last_member_is_refused(name: str) -> None:
         read_all(opened(COMPRESSORS[name](b"data") + b"noise that is no member"))
 
 
-@pytest.mark.parametrize("padded", ["gzip", "xz"])
+@pytest.mark.parametrize("padded", ["gzip", "bzip2", "xz"])
 def test_zeros_after_the_last_member_are_ignored_as_padding(padded: str) -> None:
     assert read_all(opened(COMPRESSORS[padded](b"data") + bytes(1024))) == b"data"
 

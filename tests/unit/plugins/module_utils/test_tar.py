@@ -15,7 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.plugins.module_utils._archive.header import read_number, read_time
+from ansible_collections.strata.overlay.plugins.module_utils._archive.header import (
+    parse_records,
+    read_number,
+    read_time,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._archive.reader import (
     END,
     Entry,
@@ -227,6 +231,37 @@ def test_contiguous_files_and_old_directories_are_recognised() -> None:
     archive = patched(small(b"seven", b"7")[:512], 156, b"7") + b"7" + bytes(511)
     archive += patched(small(b"old/"), 156, b"\0") + END
     assert [(entry.kind, data) for entry, data in read(archive)] == [("file", b"7"), ("directory", b"")]
+
+
+def test_entry_of_an_unknown_type_is_read_as_a_file() -> None:
+    archive = patched(small(b"odd", b"data")[:512], 156, b"Q") + b"data" + bytes(508) + small(b"next") + END
+    (odd, data), (following, _data) = read(archive)
+    assert (odd.kind, odd.unknown_type, data) == ("file", "Q", b"data")
+    assert (following.name, following.unknown_type) == (b"next", "")
+
+
+@pytest.mark.parametrize(("flag", "reason"), [(b"A", "access list in the form of Solaris"), (b"M", "another volume")])
+def test_entry_that_says_something_of_another_is_refused(flag: bytes, reason: str) -> None:
+    with pytest.raises(StrataError, match=reason):
+        read(patched(small(b"odd", b""), 156, flag) + END)
+
+
+def test_second_pax_header_replaces_the_first() -> None:
+    archive = pax((b"path", b"a"), (b"uid", b"7")) + pax((b"mtime", b"9")) + small(b"name") + END
+    ((entry, _data),) = read(archive)
+    assert (entry.name, entry.uid, entry.mtime_ns) == (b"name", 0, 9 * 10**9)
+
+
+def test_pax_numbers_may_have_leading_zeros() -> None:
+    archive = pax((b"size", b"0" * 30 + b"4"), (b"uid", b"00"), (b"mtime", b"-0001.5")) + small(b"x", b"data") + END
+    ((entry, data),) = read(archive)
+    assert (data, entry.uid, entry.mtime_ns) == (b"data", 0, -1_500_000_000)
+
+
+def test_length_of_a_pax_record_may_have_leading_zeros() -> None:
+    record = b" path=zeros\n"
+    length = b"%030d" % (30 + len(record))
+    assert parse_records(length + record) == [(b"path", b"zeros")]
 
 
 def test_unread_data_is_skipped() -> None:
