@@ -52,7 +52,7 @@ def guarded(
 
 
 def _enter_own(module: AnsibleModule, changes: bool, keep: bool) -> dict[str, t.Any]:
-    # Loaded when it is needed: most runs are root's.
+    # Imported only when needed: most runs are root's.
     from ansible_collections.strata.overlay.plugins.module_utils._linux.userns import enter_own, refuse_foreign
 
     if changes:

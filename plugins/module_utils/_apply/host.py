@@ -126,7 +126,7 @@ class HostApplier:
             self._done(step)
 
     def _check(self, steps: list[CheckHealth]) -> None:
-        # Loaded when it is needed: few stacks have a health check.
+        # Imported only when needed: few stacks have a health check.
         from ansible_collections.strata.overlay.plugins.module_utils._services.health import check_health
 
         for step in steps:

@@ -258,7 +258,7 @@ class TarReader:
 
 def _instead(head: bytes) -> str:
     """What is there in place of an archive, where its first bytes say it."""
-    # Loaded when it is needed: nearly everything is a tar.
+    # Imported only when needed: nearly everything is a tar.
     from ansible_collections.strata.overlay.plugins.module_utils._archive.magic import not_a_tar
 
     message = not_a_tar(head)

@@ -213,7 +213,7 @@ def read_style(item: Mapping[str, Any], stack: str, errors: list[str]) -> MountS
 def _top(item: Mapping[str, Any], stack: str, errors: list[str]) -> tuple[Optional[int], Optional[int], Optional[int]]:
     if item["owner"] is item["group"] is item["mode"] is None:
         return None, None, None
-    # Loaded when it is needed: few stacks say it.
+    # Imported only when needed: few stacks say it.
     from ansible_collections.strata.overlay.plugins.module_utils._definition.files import numeric_id, octal_mode
 
     owner, group = (

@@ -64,7 +64,7 @@ def export(parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def _destination(spec: ExportSpec, image: ExportImage) -> Destination:
     if spec.registry:
-        # Loaded when it is needed: most exports go to files.
+        # Imported only when needed: most exports go to files.
         from ansible_collections.strata.overlay.plugins.module_utils._export.push import RegistryDestination
         from ansible_collections.strata.overlay.plugins.module_utils._registry.client import Access
 

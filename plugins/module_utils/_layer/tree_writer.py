@@ -153,7 +153,7 @@ class TreeWriter(LayerWriter[int]):
         try:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
         except PermissionError as error:
-            # Loaded when it is needed, which is next to never.
+            # Imported only when needed, which is next to never.
             from ansible_collections.strata.overlay.plugins.module_utils._linux.file_system import whiteout_fault
 
             fault = whiteout_fault(parent)

@@ -163,7 +163,7 @@ def writer_apart(
     :param directory, userxattr, limits: as for ``unpack``.
     :returns: gives what ``unpack`` takes: None where no process is to be had.
     """
-    # Loaded when it is needed: most layers are small, or have others beside them.
+    # Imported only when needed: most layers are small, or have others beside them.
     from ansible_collections.strata.overlay.plugins.module_utils._layer.pipeline import Relay
 
     def write(members: Iterator[Member]) -> tuple[int, str]:

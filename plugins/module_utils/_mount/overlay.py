@@ -93,12 +93,12 @@ def build(request: MountRequest, scratch: str, abilities: Abilities) -> Tree:
     if request.is_bind:
         return _bind_tree(request)
     if request.served:
-        # Loaded when it is needed: on hosts whose kernel has no overlay.
+        # Imported only when needed: on hosts whose kernel has no overlay.
         from ansible_collections.strata.overlay.plugins.module_utils._mount.fuse import fuse_tree
 
         return fuse_tree(request)
     if request.style.idmapped:
-        # Loaded when it is needed: few stacks are mapped.
+        # Imported only when needed: few stacks are mapped.
         from ansible_collections.strata.overlay.plugins.module_utils._linux.idmap import with_mapped
 
         style = request.style

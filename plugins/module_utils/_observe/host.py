@@ -38,7 +38,7 @@ def observe_host(store: Store, desired: Desired, mounts: Sequence[Mount]) -> Hos
 
 
 def _states(services: list[str]) -> Mapping[str, UnitState]:
-    # Loaded when it is needed: many definitions name no services.
+    # Imported only when needed: many definitions name no services.
     from ansible_collections.strata.overlay.plugins.module_utils._services.systemd import Systemd
 
     return Systemd().states(services)

@@ -52,7 +52,7 @@ def plan_boot(desired: Desired, observed: Observed) -> BootPlan:
     changes = boot_changes(wanted, decided, observed.known.stacks, facts)
     if not (changes.removed or changes.written):
         return BootPlan((), (), tuple(errors))
-    # Loaded when it is needed, as all that a host which is right does without.
+    # Imported only when needed, as all that a host which is right does without.
     from ansible_collections.strata.overlay.plugins.module_utils._plan.host_steps import RemoveUnit, WriteUnit
 
     return BootPlan(

@@ -30,7 +30,7 @@ PROGRAM = "/usr/local/sbin/strata-prune"
 
 
 def run_prune_program(module: AnsibleModule) -> NoReturn:
-    """Bring the parameters of ``prune_program`` about and end the module."""
+    """Run the module ``prune_program`` and end it."""
     run_files(module, lambda: _files(module.params))
 
 

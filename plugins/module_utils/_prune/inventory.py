@@ -48,7 +48,7 @@ class _Taker:
     def take(self) -> Inventory:
         store = self._store
         stacks = store.stacks()
-        # A run that was ended may have written the record before it gave the stack another layer.
+        # An interrupted run may have written the record before the stack got its new layer.
         present = {record.stack_id for record in stacks.values()}
         detached_uppers = {
             stack_id: record for stack_id, record in self._detached_uppers().items() if stack_id not in present
@@ -132,7 +132,7 @@ class _Taker:
 
 
 def leftovers(store: Store) -> Iterator[str]:
-    """Paths within the store of what killed runs left: staging without an owner, trash."""
+    """Paths in the store that killed runs left: staging without an owner, trash."""
     for name in store.abandoned():
         yield f"staging/{name}"
     for name in _names_in(f"{store.root}/trash"):

@@ -20,7 +20,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing that goes.
+    """One object to remove.
 
     :ivar id: a name, a ChainID, a DiffID, a writable layer's directory, a path in the store.
     :ivar paths: absolute, in the order in which they go.

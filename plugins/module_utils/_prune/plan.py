@@ -28,7 +28,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.paths import
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord
 
 KINDS = ("name", "image", "layer", "content", "upper", "source", "leftover")
-"""In the order in which they go: first what refers, then what is referred to."""
+"""The order of removal: first what refers, then what is referred to."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def plan_prune(
 
 
 class _Planner:
-    """References are counted; what falls to none may go.
+    """Counts references; what has none left may go.
 
     :param limit: what was used after it stays; 0 in ``removable`` stands for no limit.
     """
@@ -154,7 +154,7 @@ class _Planner:
     # Contents, layers, detached uppers.
 
     def _unreferenced(self) -> list[Removal]:
-        """Whatever nothing refers to now; with labels only what belonged to a name that goes."""
+        """Everything without references; with labels, only what belonged to a name that goes."""
         if self._inventory.unreadable:
             return []
         found: list[Removal] = []
@@ -183,7 +183,7 @@ class _Planner:
         return [_layer(self._store, item, max(self._inventory.layers[item], self._freed.get(key, 0.0)))]
 
     def _sources(self) -> list[Removal]:
-        """What is known of archives whose contents are all gone, or go with this prune."""
+        """Cache records of archives whose contents are all gone, or go with this prune."""
         needed = self._pinned_contents | {item for item, count in self._content_names.items() if count}
         gone = {item for kind, item in self._chosen if kind == "content"}
         if self._spec.labels:
@@ -270,12 +270,12 @@ def _of_stacks(inventory: Inventory) -> tuple[set[str], set[tuple[str, ...]]]:
 
 
 def _is_part(part: Sequence[str], chain: Sequence[str]) -> bool:
-    """Whether a chain has another one in it, in one piece."""
+    """Whether a chain contains another one as a contiguous part."""
     length = len(part)
     return any(tuple(chain[start : start + length]) == tuple(part) for start in range(len(chain) - length + 1))
 
 
-# What each removal is made of.
+# The paths of each removal.
 
 
 def _since(used: float) -> str:

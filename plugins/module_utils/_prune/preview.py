@@ -33,7 +33,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.store import
 
 
 class Freed(Measure):
-    """Bytes that come free when trees are deleted: those of a file with hard links, once the last of them is in one."""
+    """Bytes freed when trees are deleted. A file with hard links counts once all of its links are deleted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def _refuse_apart(store: Store) -> None:
 def choose_after(
     store: Store, planned: Plan, observed: Observed, spec: PruneSpec, protected: AbstractSet[str]
 ) -> tuple[PrunePlan, Plan]:
-    """What a prune removes when the steps of a plan are done, and the plan with that in it.
+    """What a prune removes after a plan's steps, and the plan with those removals added.
 
     Call it with the store locked.
     """

@@ -31,7 +31,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.records impo
 
 
 def leaving(steps: Iterable[Step], observed: Observed) -> set[str]:
-    """Paths whose mounts will be gone or others."""
+    """Paths whose mounts will be gone or replaced."""
     paths: set[str] = set()
     for step in steps:
         if isinstance(step, (Unmount, Switch)):

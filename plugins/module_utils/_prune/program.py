@@ -16,7 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._prune.run import p
 
 
 def main(options: str) -> int:
-    """Prune, and say what went: in the journal, where a timer runs it.
+    """Prune and print what was removed, for the journal if a timer runs it.
 
     :param options: those of the module ``prune``, as JSON.
     """

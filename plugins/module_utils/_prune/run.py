@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _TRIES = 4
 _TICK = 0.02
-"""Longer than a tick of the clock that file systems take their times from (4 or 10 ms)."""
+"""Seconds; longer than a tick of the clock of file systems (4 or 10 ms)."""
 
 _WATCHED = (
     "content/sha256",
@@ -52,7 +52,7 @@ _WATCHED = (
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed, and for how many seconds others could not change the store meanwhile."""
+    """What was removed, and for how many seconds the store was locked."""
 
     plan: PrunePlan
     locked: float = 0.0
@@ -90,13 +90,13 @@ class Pruning:
         return choose(self._store, inventory, self._spec, self._protected)
 
     def run(self) -> Pruned:
-        """Remove it. What came into use while this run looked is not touched: it looks again."""
+        """Remove it. If something came into use meanwhile, it is kept and the run looks again."""
         if not self._store.exists():
             return Pruned(PrunePlan((), ()))
         self._store.prepare()
         if self._store.removal_journals():
             with self._store.changing(self._timeout):
-                pass  # whoever changes a store finishes first what a killed prune has begun
+                pass  # every change first finishes what a killed prune began
         try:
             return self._run()
         except OSError as error:
@@ -144,7 +144,7 @@ class Pruning:
             return _Sight(self._choose(inventory), inventory, stamp)
 
     def _remove(self, sight: _Sight, last: bool) -> Pruned | None:
-        """Condemn, move, delete; None where the store has changed since it was seen.
+        """Commit, move, delete; None if the store has changed since it was seen.
 
         :param last: look again under the lock then, rather than give up.
         """
@@ -157,7 +157,7 @@ class Pruning:
                     started = time.monotonic()
                     same = self._is_as_seen(sight)
                     if same:
-                        # First the tags: one that has lost its name would be Docker's only.
+                        # First the tags: one without its name would be known to Docker only.
                         tags.commit()
                         made.commit()
                         locked = time.monotonic() - started
@@ -199,7 +199,7 @@ class Pruning:
         )
 
     def _names_unused(self, sight: _Sight) -> bool:
-        """Whether no run has noted since that it needs a name that is to go."""
+        """Whether no run has recorded since that it needs a name that is to go."""
         return all(
             os.stat(removal.paths[0]).st_mtime == removal.used
             for removal in sight.plan.removals
@@ -222,7 +222,7 @@ def _paths(store: Store, plan: PrunePlan) -> list[str]:
 
 
 def _moved(store: Store, removal: Removal) -> list[str]:
-    """Of a removal's paths those that have to be moved into trash/ before they are deleted."""
+    """The paths of a removal that must move to trash/ before they are deleted."""
     return [path for path in removal.paths if not path.startswith(f"{store.root}/trash/")]
 
 
@@ -247,7 +247,7 @@ def _settled(store: Store, plan: PrunePlan, left: Sequence[str]) -> PrunePlan:
 
 
 def _stamp(store: Store) -> tuple[tuple[object, ...], float]:
-    """What changes with every change of the store's records, and the time of the newest of them."""
+    """A mark that differs after any change of the store's records, and the time of the newest record."""
     facts = []
     for name in _WATCHED:
         try:

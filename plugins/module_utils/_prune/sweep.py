@@ -24,13 +24,13 @@ from ansible_collections.strata.overlay.plugins.module_utils._store.store import
 
 
 def sweep(store: Store) -> None:
-    """All of it. What holds anything that a user wrote stays, whoever it was of; so does all that a mount uses."""
+    """Sweep everything but what a user wrote and what a mount uses."""
     store.sweep()
     sources = f"{store.root}/strata/sources"
     for name in os.listdir(sources) if is_directory(sources) else []:
         if not is_record(name):
             store.discard(f"{sources}/{name}")  # half-written
-    with contextlib.suppress(StrataError):  # a record that cannot be read may be of anything
+    with contextlib.suppress(StrataError):  # an unreadable record could belong to anything
         _sweep_detached_uppers(store)
         lost = list(_lost_writables(store))
         used = _used_layers(store) if lost else set()
@@ -40,7 +40,7 @@ def sweep(store: Store) -> None:
 
 
 def _sweep_detached_uppers(store: Store) -> None:
-    """Records of writable layers that were to be left, and were not, or that are gone."""
+    """Delete records of detached uppers whose stack kept them after all, or that are gone."""
     present = {record.stack_id for record in store.stacks().values()}
     for record in store.detached_uppers():
         if record.stack_id in present or not os.path.lexists(store.layer(record.stack_id)):
@@ -48,7 +48,7 @@ def _sweep_detached_uppers(store: Store) -> None:
 
 
 def _lost_writables(store: Store) -> Iterator[str]:
-    """Writable layers made for a stack that never came to have them: found by their records in layerdb."""
+    """Writable layers that no stack ever used, found by their records in layerdb."""
     known = {record.stack_id for record in [*store.stacks().values(), *store.detached_uppers()]}
     place = os.path.dirname(store.mountdb("x"))
     for name in sorted(os.listdir(place)) if is_directory(place) else []:
@@ -69,7 +69,7 @@ def _holds_anything(directory: str) -> bool:
 
 
 def _used_layers(store: Store) -> set[str]:
-    # Loaded when it is needed: hardly ever.
+    # Imported only when needed: hardly ever.
     from ansible_collections.strata.overlay.plugins.module_utils._mount.namespaces import (
         mounts_everywhere,
         used_by_mounts,

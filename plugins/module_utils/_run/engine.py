@@ -65,7 +65,7 @@ class Run:
                 # Archives are read once, by the call that is given all the rest.
                 return {"changed": False, "missing": lacking}
             ahead = self._read_ahead(resources, known, sources)
-            # Loaded when it is needed, so mostly by `_load_all`.
+            # Imported only when needed, so mostly by `_load_all`.
             from ansible_collections.strata.overlay.plugins.module_utils._run.reconcile import Reconciliation
 
             reconciliation = Reconciliation(self._request, self._cache, self._check_mode, self._report)

@@ -97,7 +97,7 @@ class Inspection:
         with self._store.reading(self._request.timeout):
             view = complete(self.look(origins))
         if any(isinstance(step, (Unmount, Switch, Mount, SetAside)) for step in view.plan.steps):
-            # Loaded when it is needed, as all that a host which is right does without.
+            # Imported only when needed, as all that a host which is right does without.
             from ansible_collections.strata.overlay.plugins.module_utils._run.busy import refuse_busy
 
             refuse_busy(view.plan, view.observed)

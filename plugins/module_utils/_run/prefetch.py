@@ -191,7 +191,7 @@ def _unread(source: Source, label: str) -> Unread:
 
 
 def _urls(store: Store, cache: DigestCache) -> Urls:
-    # Loaded when it is needed: most definitions have no URL.
+    # Imported only when needed: most definitions have no URL.
     from ansible_collections.strata.overlay.plugins.module_utils._source.url import Urls
 
     return Urls(store, cache)

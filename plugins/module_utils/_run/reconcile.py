@@ -109,7 +109,7 @@ class Reconciliation:
         request = self._request
         if not request.definition.images:
             return {}
-        # Loaded when it is needed, as all that is about images: many definitions have none.
+        # Imported only when needed, as all that is about images: many definitions have none.
         from ansible_collections.strata.overlay.plugins.module_utils._run.resolve_images import ImageResolver
 
         resolver = ImageResolver(self._store, request.controller_images, self._cache)

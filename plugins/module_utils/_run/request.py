@@ -49,7 +49,7 @@ class Request:
         resolved = (*self.controller_layers, *self.controller_images)
         written = controller.get("definition", parameters)
         if controller.get("hidden"):
-            # Loaded when it is needed: most definitions have no URL.
+            # Imported only when needed: most definitions have no URL.
             from ansible_collections.strata.overlay.plugins.module_utils._common.redact import reveal
 
             written = reveal(written, controller["hidden"])
@@ -94,7 +94,7 @@ class Request:
         found: dict[str, ImageOrigin] = {}
         if not self.controller_images:
             return found
-        # Loaded when it is needed, as all that is about images: many definitions have none.
+        # Imported only when needed, as all that is about images: many definitions have none.
         from ansible_collections.strata.overlay.plugins.module_utils._image.image import sent_image
 
         for spec in self.definition.images:

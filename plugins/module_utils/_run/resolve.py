@@ -96,7 +96,7 @@ class Resolver:
         return self._contents.find(layer, layer.digest) if layer.source.keeps_times else ""
 
     def _from_url(self, layer: LayerSpec) -> Origin:
-        # Loaded when it is needed: most definitions have no URL.
+        # Imported only when needed: most definitions have no URL.
         from ansible_collections.strata.overlay.plugins.module_utils._source.url import Download, Urls
 
         urls = Urls(self._store, self._cache)

@@ -68,7 +68,7 @@ class ImageResolver:
 
     def _from_registry(self, spec: ImageSpec) -> ImageOrigin:
         if self._registries is None:
-            # Loaded when it is needed: archives need nothing that speaks HTTP.
+            # Imported only when needed: archives need nothing that speaks HTTP.
             from ansible_collections.strata.overlay.plugins.module_utils._run.resolve_registry import RegistryImages
 
             self._registries = RegistryImages(self._store, self._cache)

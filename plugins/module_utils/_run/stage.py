@@ -75,7 +75,7 @@ def stage_contents(
         if warnings is not None:
             warnings += [f"{origin.label or origin.description}: {message}" for message in unpacked.left_out]
     if copies:
-        # Loaded when it is needed: nearly all hosts have the overlay file system.
+        # Imported only when needed: nearly all hosts have the overlay file system.
         from ansible_collections.strata.overlay.plugins.module_utils._source.flatten import copy_job
 
         places = {diff_id: _tree(workspace, diff_id) for diff_id in found}
@@ -166,7 +166,7 @@ def _unread_job(tree: str, item: Unread, userxattr: bool, idle: bool) -> Job:
         if item.diff_id and item.diff_id != unpacked.diff_id:
             raise StrataError(f"Cannot unpack {message}: it changed on its way here; nothing of it was kept, run again")
         if item.before:
-            # Loaded when it is needed: most layers are archives, and have times of their own.
+            # Imported only when needed: most layers are archives, and have times of their own.
             from ansible_collections.strata.overlay.plugins.module_utils._source.file_times import settle_times
 
             unpacked = settle_times(tree, unpacked, item.before, item.inline, userxattr, item.source.limits)

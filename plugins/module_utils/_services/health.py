@@ -72,7 +72,7 @@ def _reach(spec: HealthSpec) -> str:
 
 
 def _get(spec: HealthSpec) -> str:
-    # Loaded when it is needed: few stacks have a URL, and this pulls in much.
+    # Imported only when needed: few stacks have a URL, and this pulls in much.
     from ansible_collections.strata.overlay.plugins.module_utils._source.http import Client, RequestError
 
     wanted = " or ".join(str(status) for status in spec.statuses)

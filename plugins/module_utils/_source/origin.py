@@ -74,7 +74,7 @@ def describe(source: Source) -> str:
 
 def _place(source: Source) -> str:
     if source.kind == "url":
-        # Loaded when it is needed: most definitions have no URL.
+        # Imported only when needed: most definitions have no URL.
         from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import shown_url
 
         return shown_url(source.location)

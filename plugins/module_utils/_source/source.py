@@ -122,7 +122,7 @@ def _opened(path: str) -> IO[bytes]:
 @contextlib.contextmanager
 def _from_zip(source: Source, raw: IO[bytes], read: Read, rest: Read) -> Iterator[Read]:
     """The read function of the tar that a zip archive becomes."""
-    # Loaded when it is needed: most archives are tars.
+    # Imported only when needed: most archives are tars.
     from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
     from ansible_collections.strata.overlay.plugins.module_utils._layer.select import Choice, chosen, written
     from ansible_collections.strata.overlay.plugins.module_utils._source.zipped import open_zip
@@ -137,7 +137,7 @@ def _rewritten(
     source: Source, selection: Selection, read: Read, update: Optional[Callable[[bytes], object]] = None
 ) -> Read:
     """The read function of what is taken of a tar."""
-    # Loaded when it is needed: most layers are all of their source.
+    # Imported only when needed: most layers are all of their source.
     from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import ChunkReader
     from ansible_collections.strata.overlay.plugins.module_utils._layer.select import (
         Choice,
@@ -154,7 +154,7 @@ def _packed(source: Source, source_digest: Optional[SourceDigest], left_out: Opt
     """The read function of the tar of what is no archive; None for an archive."""
     if source.kind not in ("files", "dir", "upper"):
         return None
-    # Loaded when it is needed: a host mostly gets archives.
+    # Imported only when needed: a host mostly gets archives.
     from ansible_collections.strata.overlay.plugins.module_utils._layer.pack import (
         ChunkReader,
         pack_directory,

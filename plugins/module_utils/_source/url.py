@@ -138,7 +138,7 @@ def _headers(source: Source) -> dict[str, str]:
 
 
 def _of_file(url: str, path: str) -> str:
-    # Loaded when it is needed: few have such a file.
+    # Imported only when needed: few have such a file.
     from ansible_collections.strata.overlay.plugins.module_utils._source.credentials import find_login
 
     parts = urlsplit(url)

@@ -19,7 +19,7 @@ _DAY = 86400
 
 
 def names_are_used(store: Store, names: Iterable[str]) -> None:
-    """A run needs these names. Noted at most once a day, so that a run which changes nothing costs a look at each."""
+    """Record that a run needs these names, at most once a day, so that unchanged runs only stat them."""
     yesterday = time.time() - _DAY
     for name in names:
         path = store.name_file(name)
@@ -30,7 +30,7 @@ def names_are_used(store: Store, names: Iterable[str]) -> None:
 
 
 def chain_was_used(store: Store, diff_ids: Sequence[str]) -> None:
-    """Until now something needed this chain, and now it goes."""
+    """Record that this chain was needed until now."""
     for diff_id in set(diff_ids):
         _touch(store.content_file(diff_id))
     for chain_id in chain_ids(diff_ids):
@@ -38,7 +38,7 @@ def chain_was_used(store: Store, diff_ids: Sequence[str]) -> None:
 
 
 def names_were_used(store: Store, names: Iterable[str]) -> None:
-    """Until now a stack needed these names, and now it goes or changes."""
+    """Record that a stack needed these names until now."""
     for name in names:
         _touch(store.name_file(name))
 

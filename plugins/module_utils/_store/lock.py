@@ -75,7 +75,7 @@ def _acquire(descriptor: int, mode: int, deadline: float) -> bool:
 
 
 def _write_holder(descriptor: int) -> None:
-    """Say who has held the lock since when, for the message of those who wait; `_store/lock_holder` reads it.
+    """Record who holds the lock since when, for the message to waiting runs; `_store/lock_holder` reads it.
 
     On a full disk the holder is not recorded and the change goes on: it may be the one that frees space.
     """

@@ -32,7 +32,7 @@ def lower_links(directory: str) -> list[str]:
 
 
 class StoreRecords(StorePaths):
-    """The records of one store. Whoever needs them to agree with each other locks the store, see `_store/store`."""
+    """The records of one store. Lock the store (`_store/store`) to read records that agree with each other."""
 
     def exists(self) -> bool:
         """Whether there is a store at the root."""
@@ -74,7 +74,7 @@ class StoreRecords(StorePaths):
         return [f"sha256:{name}" for name in self._recorded("contents")]
 
     def imported_from(self) -> set[str]:
-        """Where contents came from, in the words of their records; those that cannot be read say nothing."""
+        """Origins of contents as recorded; unreadable records are left out."""
         found: set[str] = set()
         for diff_id in self.recorded_contents():
             with contextlib.suppress(StrataError):
@@ -103,7 +103,7 @@ class StoreRecords(StorePaths):
         return sorted(unquote(name[: -len(".json")]) for name in files if name.endswith(".json"))
 
     def removal_journals(self) -> list[str]:
-        """Lists of what has been removed and may not have been moved away yet, see `_store/removals`."""
+        """Names of journals whose paths may not have been moved away yet, see `_store/removals`."""
         if not self.is_own("strata/condemned"):
             return []
         return sorted(os.listdir(f"{self.root}/strata/condemned"))

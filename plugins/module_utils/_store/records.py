@@ -301,7 +301,7 @@ def load(kind: type[_Record], text: str, path: str) -> _Record:
         elif kind is ChangeRecord and values.get("back"):
             _check_chain(values["back"])
         if "://" in str(values.get("source")):
-            # Loaded when it is needed. Earlier releases kept URLs whole.
+            # Imported only when needed. Earlier releases kept URLs whole.
             from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import shown_url
 
             values["source"] = shown_url(values["source"])

@@ -99,7 +99,7 @@ class Store(StoreRecords):
 
     @contextlib.contextmanager
     def reading(self, timeout: float, damaged: bool = False) -> Iterator[None]:
-        """Nobody changes the store meanwhile. Without a store there is nothing to lock, and nothing is made.
+        """Hold the shared lock: nobody changes the store meanwhile. Without a store nothing is locked or created.
 
         :param damaged: the caller copes with directories of the store that are something else.
         """
@@ -114,7 +114,7 @@ class Store(StoreRecords):
 
     @contextlib.contextmanager
     def changing(self, timeout: float, damaged: bool = False) -> Iterator[None]:
-        """This process alone reads and changes the store meanwhile. The store must have been prepared.
+        """Hold the exclusive lock: only this process reads and changes the store. It must have been prepared.
 
         :param damaged: as for ``reading``.
         """
@@ -126,15 +126,15 @@ class Store(StoreRecords):
             yield
             self._settle()
 
-    # The way in.
+    # Adding.
 
     def prepare(self) -> None:
-        """Make the directories of a store where they are missing."""
+        """Create missing directories of the store."""
         self._refuse_misplaced()
         for name, mode in DIRECTORIES:
             _make_directories(f"{self.root}/{name}".rstrip("/"), mode)
             if not name:
-                self.refuse_untrusted()  # somebody may have made it a moment before
+                self.refuse_untrusted()  # another run may have just made it
 
     @contextlib.contextmanager
     def first_workspace(self) -> Iterator[str]:
@@ -146,8 +146,8 @@ class Store(StoreRecords):
             while True:
                 for name in ("", "staging", "trash"):
                     made += _make_directories(os.path.join(self.root, name).rstrip("/"), dict(DIRECTORIES)[name])
-                    self.refuse_untrusted()  # somebody may have made it a moment before
-                with contextlib.suppress(FileNotFoundError):  # a run that made no store took them away in this moment
+                    self.refuse_untrusted()  # another run may have just made it
+                with contextlib.suppress(FileNotFoundError):  # a run that needed no store just removed them
                     path = resources.enter_context(self.workspace())
                     break
             yield path
@@ -169,19 +169,19 @@ class Store(StoreRecords):
             yield path
         finally:
             del self._workspaces[path]
-            # What cannot be thrown away now is swept by the next change; it must not hide what went wrong before.
+            # What cannot be deleted now is swept by the next change; it must not hide an earlier error.
             with contextlib.suppress(OSError, StrataError):
                 self._discard_or_delete(path)
             os.close(descriptor)
 
     def sync(self, workspace: str) -> None:
-        """All that was written is on disk; OSError also for what the kernel could not write earlier in this run."""
+        """Sync the store. OSError also for writes that the kernel failed earlier in this run."""
         syscalls.syncfs(workspace, self._workspaces.get(workspace, -1))
 
-    # The way out.
+    # Removing.
 
     def discard(self, path: str) -> None:
-        """Rename into trash/; a missing path is fine. It is on disk when the lock for changes is let go."""
+        """Rename into trash/; a missing path is fine. It is on disk when the exclusive lock is released."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rename(path, f"{self.root}/trash/{os.urandom(8).hex()}")
             self._left.add(os.path.dirname(path))
@@ -202,7 +202,7 @@ class Store(StoreRecords):
             remove_tree(path)
 
     def _settle(self) -> None:
-        """What was thrown away does not come back with a power cut."""
+        """Sync deletions, so that a power failure does not bring them back."""
         staging = f"{self.root}/staging"
         while self._left:
             directory = self._left.pop()
@@ -211,21 +211,21 @@ class Store(StoreRecords):
                     sync_directory(directory)
 
     def sweep(self) -> None:
-        """Throw away what killed runs left in staging/. Call it with the exclusive lock held."""
+        """Discard what killed runs left in staging/. Call it with the exclusive lock held."""
         self._refuse_misplaced()
         for name in self.abandoned():
             self.discard(f"{self.root}/staging/{name}")
 
     def abandoned(self) -> list[str]:
-        """Names in staging/ of what no run uses any more."""
+        """Names in staging/ that no run uses any more."""
         return abandoned(f"{self.root}/staging")
 
     def empty_trash(self) -> list[str]:
-        """Delete what lies in trash/. Needs no lock: nothing in there has a name that anyone reads.
+        """Empty trash/. Needs no lock: nobody reads anything in it.
 
         :returns: what could not be deleted and why, in words; all else was.
         """
-        # Loaded when it is needed, as all that only a run with changes needs.
+        # Imported only when needed: only a run with changes needs it.
         from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_tree
 
         self._refuse_misplaced()
@@ -243,7 +243,7 @@ class Store(StoreRecords):
         return left
 
     def tidy(self) -> str:
-        """The same at the end of a run, of which it is no failure if that does not work: then the words say so."""
+        """Empty trash/ at the end of a run. Failure is no error of the run; returns a message instead, else ""."""
         try:
             left = self.empty_trash()
         except (OSError, StrataError) as error:
@@ -271,7 +271,7 @@ def _make_directories(path: str, mode: int) -> list[str]:
     made: list[str] = []
     if not os.path.isdir(path):
         made = _make_directories(os.path.dirname(path), 0o755)
-        with contextlib.suppress(FileExistsError):  # made by another run in this moment
+        with contextlib.suppress(FileExistsError):  # another run just made it
             os.mkdir(path, mode)
             os.chmod(path, mode)  # whatever the umask, and a default access list of what lies above it
             made.append(path)

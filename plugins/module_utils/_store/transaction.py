@@ -34,7 +34,7 @@ class Transaction:
         self._renames: list[tuple[str, str]] = []
 
     def stage(self, final: str) -> str:
-        """A path in the workspace; what is built there comes to lie at ``final``."""
+        """A path in the workspace; what is built there is published at ``final``."""
         if not self._workspace:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), final)
         staged = f"{self._workspace}/{os.urandom(8).hex()}"
@@ -59,7 +59,7 @@ class Transaction:
             return
         self._store.sync(self._workspace)
         for staged, final in self._renames:
-            # A directory takes only the place of nothing, and gives its own up to nothing but a directory.
+            # rename(2) lets only a directory replace a directory, and only an empty one.
             if is_directory(final) or (os.path.lexists(final) and is_directory(staged)):
                 if syscalls.exchange(staged, final):
                     self._store.discard(staged)

@@ -31,7 +31,7 @@ def make_workspace(staging: str) -> tuple[str, int]:
 
 
 def abandoned(staging: str) -> list[str]:
-    """Names in ``staging`` of what no run uses, sorted; also of what is no directory, as only others put it there."""
+    """Sorted names in ``staging`` that no run uses, including foreign files."""
     try:
         with _nobody_else(staging):
             return [name for name in sorted(os.listdir(staging)) if not _is_in_use(f"{staging}/{name}")]
@@ -53,7 +53,7 @@ def _is_in_use(path: str) -> bool:
     try:
         descriptor = os.open(path, LISTED)
     except FileNotFoundError:
-        return True  # its run has just ended, and taken it away
+        return True  # its run has just ended and removed it
     except OSError:
         return False
     try:
