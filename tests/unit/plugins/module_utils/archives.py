@@ -56,7 +56,7 @@ def pax(*records: tuple[bytes, bytes], flag: bytes = b"x") -> bytes:
 def sparse(name: bytes, size: int, content: bytes = b"123456789") -> bytes:
     """A file of ``size`` bytes in PAX format 0.1, of which all but the first few are a hole."""
     records = ((b"GNU.sparse.size", b"%d" % size), (b"GNU.sparse.map", b"0,%d" % len(content)))
-    return pax(*records) + member(name, content)
+    return pax((b"path", name), *records) + member(b"name", content)
 
 
 def zstd(data: bytes) -> bytes:
