@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
 def _host_reports(
     variables: Mapping[str, Any], options: Mapping[str, str], before: Mapping[str, Any]
 ) -> Iterator[HostReport]:
-    """What each host of the play has told; one host's variables are in memory at a time."""
+    """What each host of the play has reported; one host's variables are in memory at a time."""
     for name in variables.get("ansible_play_hosts_all", ()):
         known = variables["hostvars"].raw_get(name)
         store, plan, run = (_plain(known.get(options[key])) for key in ("store", "plan", "run"))

@@ -18,10 +18,10 @@ description:
     C(strata.overlay.build) builds layers with it.
   - Each command has namespaces of its own (C(unshare(1))) for mounts, processes, the host's name and IPC. They end with
     the command, and with them whatever it has left running or mounted, also when it is killed.
-  - As with Docker's C(RUN), C(/proc/sys), C(/proc/sysrq-trigger) and C(/sys) are read-only, what tells of the host's
-    hardware and keys is masked, C(/dev) holds C(null), C(zero), C(full), C(random), C(urandom), C(tty), terminals and
-    a C(/dev/shm) of its own, and C(/run) is I(run_directory). Capabilities that reach the kernel of the whole host,
-    such as setting its clock, loading modules and changing its firewall, are dropped.
+  - As with Docker's C(RUN), C(/proc/sys), C(/proc/sysrq-trigger) and C(/sys) are read-only, files that reveal the
+    host's hardware and keys are masked, C(/dev) holds C(null), C(zero), C(full), C(random), C(urandom), C(tty),
+    terminals and a C(/dev/shm) of its own, and C(/run) is I(run_directory). Capabilities that reach the kernel of the
+    whole host, such as setting its clock, loading modules and changing its firewall, are dropped.
   - The network is the host's. This keeps a build from changing its host by accident. It is no sandbox for hostile code.
   - Tasks are root in the tree. The tree needs what Ansible needs of any host, for most modules Python.
 options:

@@ -65,8 +65,8 @@ url:
     - A server that brings fewer than 300 kB in five minutes is given up.
     - With O(NAME.digest) and the content in the store already, nothing is asked.
     - A user and password in it, and values of its query, are neither shown nor kept. Messages, plans, records and lock
-      files have V(https://example.org/app.tar.gz?sig=***); a lock file tells URLs that differ in such a value apart by
-      a slow digest of it.
+      files have V(https://example.org/app.tar.gz?sig=***); a lock file distinguishes URLs that differ in such a value
+      by a slow digest of it.
   type: str
 username:
   description:

@@ -61,7 +61,7 @@ driver:
       limited in size. There are no volatile copies.
     - V(auto) is the first of these three that the host has and that works where the store lies, which is found by
       trying before anything is imported; it is what a new stack has when this is left out. A persistent layer stays
-      with the driver that it was written with. The result tells which it is, and why.
+      with the driver that it was written with. The result has the driver and the reason.
     - Where the store itself lies on an overlay, as in most containers, V(overlay) can have no persistent layer, and no
       layer that deletes files of others can be imported. On a file system without d_type (xfs made with C(-n ftype=0),
       ext4 with C(-O ^filetype)) it would list what is deleted and is refused. One read-only layer alone needs no
@@ -153,8 +153,8 @@ services:
       stopped for a change, and reloaded after it.
     - Only units that were running are started again. When nothing was mounted before, enabled units are started too,
       as a boot would do. When the stack is unmounted, they are stopped and stay so.
-    - Nothing is touched when the stack does not change. A unit that the host does not have is a mistake, told before
-      anything changes. On a host without systemd the option is a mistake too.
+    - Nothing is touched when the stack does not change. A unit that the host does not have is an error, reported
+      before anything changes. On a host without systemd the option is a mistake too.
     - For a stack that is named without its layers, they stay as they are on record.
   type: list
   elements: raw

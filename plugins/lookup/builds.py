@@ -13,9 +13,9 @@ version_added: 0.1.0
 author:
   - strata.overlay contributors (@strata-overlay)
 description:
-  - Checks the builds of the playbook C(strata.overlay.build), finds their roles on the controller, and tells of each
-    the key that its layer has to have. The key is a digest of all that goes into the layer, which is the chain below
-    it, all files of its roles and of those that they depend on by C(meta/main.yml), and its variables.
+  - Checks the builds of the playbook C(strata.overlay.build), finds their roles on the controller, and returns
+    the key that the layer of each must have. The key is a digest of all that goes into the layer, which is the chain
+    below it, all files of its roles and of those that they depend on by C(meta/main.yml), and its variables.
   - Roles are looked for in collections where their name has two dots, else in C(roles) beside the inventory and beside
     the playbook, then in the C(roles_path) of Ansible's configuration. A path is a role too; a relative one begins at
     the inventory's directory.
@@ -26,7 +26,7 @@ options:
         C(clean) and C(writable).
     required: true
   names:
-    description: What the build host's store has, as RV(strata.overlay.store_info#module:names) tells it.
+    description: What the build host's store has, as RV(strata.overlay.store_info#module:names) returns it.
     type: list
     elements: dict
     required: true
@@ -92,7 +92,7 @@ class LookupModule(LookupBase):
     """The plugin."""
 
     def run(self, terms: list[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Any]:
-        """What is told of each build in ``terms``."""
+        """One result for each build in ``terms``."""
         plugin: Any = self  # Ansible's own classes have no types
         plugin.set_options(var_options=variables, direct=kwargs)
         known = variables or {}

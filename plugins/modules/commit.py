@@ -74,7 +74,7 @@ options:
 seealso:
   - module: strata.overlay.stack
   - module: strata.overlay.stack_info
-    description: With O(strata.overlay.stack_info#module:changes) it tells what a commit would take in.
+    description: With O(strata.overlay.stack_info#module:changes) it shows what a commit would include.
 """
 
 EXAMPLES = r"""

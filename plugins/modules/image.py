@@ -33,7 +33,7 @@ options:
         store. Nothing is written that is there already.
       - Layers are packed anew from their trees, without compression. A layer that M(strata.overlay.commit) made,
         or that was exported once before, keeps its DiffID; one from somebody else's archive gets another one, with the
-        same tree. RV(faithful) tells whether all of them kept it.
+        same tree. RV(faithful) is true when all of them kept it.
     type: str
     choices: [present, absent, exported]
     default: present

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lock
-short_description: Tell the digest that each source of a definition has now
+short_description: Return the current digest of each source of a definition
 version_added: 0.1.0
 description:
   - Reads the sources of layers and images and returns their digests, in the form of a lock file. The playbook

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stack_info
-short_description: One stack as it is, its generations, its changes, and who still uses a tree that it had before
+short_description: Show a stack's state, its generations, its changes and who still uses an old tree
 version_added: 0.1.0
 description:
   - Reads the record of a stack and the mount table, and changes nothing.
@@ -25,8 +25,8 @@ options:
     required: true
   changes:
     description:
-      - Tell what the writable layer holds against the layers below it, as C(docker diff) does.
-      - The stack may be mounted or not. What changes while this looks may be told or not.
+      - Return how the writable layer differs from the layers below it, as C(docker diff) does.
+      - The stack may be mounted or not. Changes made while this runs may be missing from the result.
       - It takes time for every path in the writable layer, and for those that an emptied or replaced directory has
         lost, and none for the rest of the tree.
     type: bool
@@ -182,7 +182,7 @@ hidden:
 held_by:
   description:
     - Processes that still work in, or have open, a tree which was taken from the path while they used it.
-    - A tree of a single read-only layer cannot be told apart from the file system of the store and is not among them.
+    - A tree of a single read-only layer looks like the file system of the store and is not among them.
   returned: success
   type: list
   elements: dict

@@ -15,7 +15,7 @@ description:
     that is in the way to C(strata/lost/) in the store, from where nothing is ever deleted. What is lost and comes from
     a definition, such as a content, is imported again by the next run of M(strata.overlay.apply).
   - The root of a Docker daemon (storage driver overlay2) or of Podman (overlay) is checked too, without a single write.
-  - C(docs/recovery.md) of this collection tells of each kind of finding what happened and what to do.
+  - C(docs/recovery.md) of this collection explains each kind of finding and what to do about it.
 author:
   - strata.overlay contributors (@strata-overlay)
 extends_documentation_fragment:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: store_info
-short_description: What is in a host's store, how much room it takes, and what the host can do
+short_description: Show what is in a host's store, its disk use, and what the host supports
 version_added: 0.1.0
 description:
   - Reads a store and changes nothing. A root without a store is reported as an empty one.
@@ -456,7 +456,7 @@ abilities:
       type: bool
       returned: always
     d_type:
-      description: The store's file system tells what each entry of a directory is, as writable layers need it.
+      description: The store's file system supports d_type, which writable layers need.
       type: bool
       returned: always
     faults:
