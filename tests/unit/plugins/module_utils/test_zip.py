@@ -216,10 +216,8 @@ def test_unicode_name_of_an_extra_field_is_taken_where_it_is_of_this_name(tmp_pa
 def test_member_that_no_tar_may_have_either_is_refused(
     tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]], words: str
 ) -> None:
-    with (
-        open_tar(Source("src", str(write(tmp_path / "a.zip", *members)))) as read,
-        pytest.raises(StrataError, match=words),
-    ):
+    source = Source("src", str(write(tmp_path / "a.zip", *members)))
+    with open_tar(source) as read, pytest.raises(StrataError, match=words):
         digest(read)
 
 
