@@ -39,7 +39,7 @@ def guarded(
         found: dict[str, t.Any] = readable({**work(), **own})
         return found
     except DefinitionError as error:
-        module.fail_json(msg=readable(str(error)), errors=readable(error.errors))
+        module.fail_json(msg=readable(str(error)), problems=readable(error.errors))
     except UnhealthyError as error:
         # The run did change the host, though all of it may be as it was before.
         module.fail_json(msg=readable(str(error)), changed=True, unhealthy=readable(error.name))

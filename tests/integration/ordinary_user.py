@@ -72,7 +72,7 @@ class Ordinary:
     def by_ansible(self, module: str, *flags: str, **arguments: Any) -> dict[str, Any]:
         """One task as this user: its result."""
         variables = {
-            "ansiblebecome": True,
+            "ansible_become": True,
             "ansible_become_user": NAME,
             "ansible_pipelining": True,
             "ansible_python_interpreter": PYTHON,

@@ -58,6 +58,8 @@ def test_usage_counts_every_byte_once(host: Host) -> None:
     assert usage["writable_bytes"] == disk_use(host.root / "overlay2" / stack_id / "diff")
     names = {name["name"]: name for name in found["names"]}
     assert names["base"]["bytes"] == size["base"]
+    returned = {"name", "diff_ids", "labels", "source", "image_id", "manifest_digest", "bytes", "unique_bytes"}
+    assert set(names["base"]) == returned
     assert names["base"]["unique_bytes"] == 0, "stacks need it"
     assert names["tool"]["unique_bytes"] == 0, "it has another name"
     host.run(layers=[{"name": "same", "state": "absent"}])

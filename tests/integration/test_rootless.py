@@ -13,6 +13,7 @@ import signal
 import stat
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,8 @@ def test_fuse_server_keeps_the_namespaces_when_the_keeper_is_killed(user: Ordina
     keeper = well(user.module("apply", **asked))["keeper"]
     (server,) = set(user.processes()) - {keeper}
     os.kill(keeper, signal.SIGKILL)
+    while keeper in user.processes():
+        time.sleep(0.01)
     again = well(user.module("apply", **asked))
     assert (again["changed"], again["keeper"]) == (False, server)
     assert read(user, server, f"{user.path('web')}/both") == "app"

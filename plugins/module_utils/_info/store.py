@@ -32,7 +32,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._mount.request impo
 )
 from ansible_collections.strata.overlay.plugins.module_utils._source.source_digest import SourceDigests
 from ansible_collections.strata.overlay.plugins.module_utils._store.recorded import lower_links
-from ansible_collections.strata.overlay.plugins.module_utils._store.records import NameRecord, StackRecord
+from ansible_collections.strata.overlay.plugins.module_utils._store.records import KEYS, NameRecord, StackRecord
 from ansible_collections.strata.overlay.plugins.module_utils._store.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def store_info(store: Store, size: bool = True) -> dict[str, Any]:
         "engine": "strata",
         "layers": _layers(store, names, stacks, sources),
         "images": _images(store, names),
-        "names": [{**vars(record), **usage.of_name(name)} for name, record in sorted(names.items())],
+        "names": [{**_name_facts(record), **usage.of_name(name)} for name, record in sorted(names.items())],
         "stacks": _stacks(store, stacks, mounts, usage.uppers, sources),
         "mounts": _mounts(store, stacks, mounts),
         "usage": totals,
@@ -64,6 +64,11 @@ def store_info(store: Store, size: bool = True) -> dict[str, Any]:
         "warnings": usage.missed(),
         "abilities": _abilities(store.root),
     }
+
+
+def _name_facts(record: NameRecord) -> dict[str, Any]:
+    """What is returned of a name: its own facts, and nothing that a later release has added to the record."""
+    return {attribute: getattr(record, attribute) for attribute in KEYS[NameRecord]}
 
 
 def _abilities(root: str) -> dict[str, Any]:
