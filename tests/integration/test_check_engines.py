@@ -40,7 +40,7 @@ def test_whole_root_has_no_findings(engine: tuple[Path, Path]) -> None:
 
 def test_repair_of_engine_root_is_refused(engine: tuple[Path, Path]) -> None:
     before = snapshot(engine[0])
-    with pytest.raises(DefinitionError, match="only looked at"):
+    with pytest.raises(DefinitionError, match="which is never changed"):
         check({"root": str(engine[0]), "repair": True}, False)
     assert snapshot(engine[0]) == before
 
