@@ -122,8 +122,8 @@ def read_url(item: Mapping[str, Any], label: str, errors: list[str]) -> tuple[st
     elif ":" in str(item["username"] or ""):
         errors.append(f"{label}: option 'username' has a colon, which HTTP has no way to send; correct it")
     if found["scheme"] == "file" and (given or at or headers or item["auth_file"]):
-        errors.append(f"{label}: a url of file:// is read as it is: username, password, headers and auth_file are of "
-                        "no use with it; leave them out")  # fmt: skip
+        unused = "username, password, headers and auth_file are of no use with it; leave them out"
+        errors.append(f"{label}: a url of file:// is read as it is: {unused}")
     if at:
         access = UrlAccess(unquote(name), unquote(password), headers)
     else:
