@@ -79,6 +79,15 @@ class Entry:
     unknown_type: str = ""
 
 
+def is_utf8(raw: bytes) -> bool:
+    """Whether bytes are text in UTF-8."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def show(name: bytes) -> str:
     """A name fit for a message: quoted, nothing that a terminal would obey, not endless."""
     shown = repr(name[:_SHOWN].decode("utf-8", "surrogateescape"))

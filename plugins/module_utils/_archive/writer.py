@@ -20,6 +20,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._archive.header imp
     Entry,
     checksum,
     format_record,
+    is_utf8,
     xattr_key,
 )
 
@@ -82,7 +83,7 @@ def header(entry: Entry) -> bytes:
         mtime_ns=seconds * NANOSECONDS,
     )
     block = _block(fields, _FLAGS[entry.kind], split[0])
-    if any(not _is_utf8(records.get(key, b"")) for key in (b"path", b"linkpath", b"GNU.sparse.name")):
+    if any(not is_utf8(records.get(key, b"")) for key in (b"path", b"linkpath", b"GNU.sparse.name")):
         records[b"hdrcharset"] = b"BINARY"
     return _pax_header(entry.name, records) + block if records else block
 
@@ -117,14 +118,6 @@ def _split_name(name: bytes) -> Optional[tuple[bytes, bytes]]:
     if 0 < cut <= 155 and cut < len(name) - 1:
         return name[:cut], name[cut + 1 :]
     return None
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _pax_header(name: bytes, records: dict[bytes, bytes]) -> bytes:

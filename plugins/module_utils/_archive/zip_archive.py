@@ -20,7 +20,12 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Callable, cast
 
-from ansible_collections.strata.overlay.plugins.module_utils._archive.header import NANOSECONDS, Entry, show
+from ansible_collections.strata.overlay.plugins.module_utils._archive.header import (
+    NANOSECONDS,
+    Entry,
+    is_utf8,
+    show,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import Limits
 from ansible_collections.strata.overlay.plugins.module_utils._archive.meter import Meter
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
@@ -145,20 +150,12 @@ def _name(info: zipfile.ZipInfo, extra: dict[int, bytes]) -> bytes:
     if unicode[:1] == b"\1" and unicode[1:5] == struct.pack("<I", zlib.crc32(raw)):
         return _slashed(info, unicode[5:])
     name = _slashed(info, raw)
-    return name if info.create_system in _UNIX or _is_utf8(name) else name.decode("cp437").encode()
+    return name if info.create_system in _UNIX or is_utf8(name) else name.decode("cp437").encode()
 
 
 def _slashed(info: zipfile.ZipInfo, name: bytes) -> bytes:
     """Some programs of Windows write no slashes; as unzip takes it."""
     return name.replace(b"\\", b"/") if info.create_system == _DOS and b"/" not in name else name
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _kind_and_mode(info: zipfile.ZipInfo, name: bytes) -> tuple[str, int]:
