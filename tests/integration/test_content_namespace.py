@@ -63,7 +63,8 @@ def contents(tmp_path: Path) -> Iterator[Contents]:
     need_private_namespace()
     found = Contents(tmp_path)
     try:
-        image_tree(next(iter(found.images.values())))[0].__exit__()
+        image, *_others = found.images.values()
+        image_tree(image)[0].__exit__()
     except OSError as error:
         pytest.skip(f"this kernel mounts no EROFS: {error.strerror}")
     yield found

@@ -34,12 +34,15 @@ def open_zip(
     :param read: reads that file, and counts. ``rest``: gives the archive from its first byte on.
     :raises StrataError: it is no usable archive, or beyond a limit.
     """
-    if file is not None:
-        yield zip_members(file, read, limits)
-        return
-    with tempfile.TemporaryFile(dir=_PLACE if os.access(_PLACE, os.W_OK) else None) as kept:
-        _keep(rest, kept, limits)
-        yield zip_members(kept, kept.read, limits)
+    with contextlib.ExitStack() as stack:
+        if file is None:
+            place = _PLACE if os.access(_PLACE, os.W_OK) else None
+            kept: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=place))
+            _keep(rest, kept, limits)
+            members = zip_members(kept, kept.read, limits)
+        else:
+            members = zip_members(file, read, limits)
+        yield members
 
 
 def _keep(read: Callable[[int], bytes], kept: IO[bytes], limits: Limits) -> None:
