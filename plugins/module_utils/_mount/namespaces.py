@@ -106,7 +106,10 @@ def _tables_of_processes() -> tuple[dict[bytes, tuple[str, str]], set[str], list
             continue
         try:
             with open(f"/proc/{pid}/mountinfo", "rb") as stream:
-                tables.setdefault(stream.read(), (pid, key[0] if key else ""))
+                table = stream.read()
+                # No two namespaces have a mount of one id: who has this table too, and may be asked, names it.
+                if not tables.get(table, ("", ""))[1]:
+                    tables[table] = pid, key[0] if key else ""
         except PermissionError:
             unreadable.append(f"the mounts of process {pid} cannot be read")
         except OSError:

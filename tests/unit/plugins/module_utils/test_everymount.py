@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mountinfo
+from ansible_collections.strata.overlay.plugins.module_utils._mount import namespaces
 from ansible_collections.strata.overlay.plugins.module_utils._mount.in_use import InMounts
 from ansible_collections.strata.overlay.plugins.module_utils._mount.namespaces import (
     Everywhere,
@@ -98,3 +100,13 @@ def test_mounts_everywhere_include_those_of_this_process() -> None:
     found = mounts_everywhere()
     own = mountinfo.read()
     assert any({mount.path for mount in own} == {mount.path for mount in there.mounts} for there in found.namespaces)
+
+
+def test_namespace_is_named_by_a_process_that_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process 1 of some machines hides its namespaces from root; whoever has the same mounts lives in the same one."""
+    own, view = str(os.getpid()), namespaces._view_of
+    hidden = next(pid for pid in namespaces._processes() if pid != own and view(pid) == view(own))
+    monkeypatch.setattr(namespaces, "_processes", lambda: [hidden, own])
+    monkeypatch.setattr(namespaces, "_view_of", lambda pid: None if pid == hidden else view(pid))
+    tables, _names, _unreadable = namespaces._tables_of_processes()
+    assert [name for _pid, name in tables.values()] == [namespaces.namespace_of(own)]
