@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import sys
 import tarfile
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 
 import ansible.release
 from ansible_collections.strata.overlay.tests.bench.measure import call
+from ansible_collections.strata.overlay.tests.integration.debian_root import cache_directory
 
 BY_HAND = Path(__file__).with_name("by_hand.yml")
 
@@ -123,7 +123,7 @@ class Job:
 
 def ansible_posix() -> Path:
     """A collections directory with ansible.posix, out of the ansible package that belongs to this ansible-core."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
+    cache = cache_directory()
     # ansible 12 is built on ansible-core 2.19, 13 on 2.20 and so on.
     release = int(ansible.release.__version__.split(".")[1]) - 7
     wanted = cache / f"ansible-{release}-posix"

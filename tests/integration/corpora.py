@@ -10,7 +10,6 @@ import binascii
 import contextlib
 import hashlib
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -20,7 +19,11 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, locked_cache
+from ansible_collections.strata.overlay.tests.integration.debian_root import (
+    UnavailableError,
+    cache_directory,
+    locked_cache,
+)
 
 MIRRORS = ("http://deb.debian.org/debian", "https://snapshot.debian.org/archive/debian/20250520T000000Z")
 """Where sources are asked for: the mirror of a Debian 12, then an archive that keeps them for good."""
@@ -67,7 +70,7 @@ def corpus(wanted: Corpus) -> dict[str, Path]:
 
     :raises UnavailableError: no mirror has them.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
+    cache = cache_directory()
     recipe = hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
     kept = cache / f"corpus-{wanted.name}-{recipe}"
     cache.mkdir(parents=True, exist_ok=True)

@@ -36,12 +36,17 @@ class UnavailableError(Exception):
     """There is no Debian root here; says why."""
 
 
+def cache_directory() -> Path:
+    """Where what takes long to make is kept, outside the checkout. It may not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
+
+
 def debian_root(recipe: Sequence[str] = RECIPE) -> Path:
     """The archive, built if it is not there yet.
 
     :raises UnavailableError: it cannot be built here, or be unpacked.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
+    cache = cache_directory()
     archive = cache / f"debian-{hashlib.sha256(' '.join(recipe).encode()).hexdigest()[:16]}.tar"
     if not is_full_root():
         raise UnavailableError("building or unpacking a Debian root needs root, with all user ids")

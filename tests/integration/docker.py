@@ -18,7 +18,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.strata.overlay.tests.integration.isolation import apart
-from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root, need_private_namespace
+from ansible_collections.strata.overlay.tests.integration.privileges import (
+    need_full_root,
+    need_private_namespace,
+    need_programs,
+)
 
 PROGRAMS = ("dockerd", "containerd", "docker", "busybox")
 _PATIENCE = 60
@@ -143,8 +147,7 @@ def stopped_docker(tmp_path_factory: pytest.TempPathFactory) -> StoppedDocker:
     """The root of a daemon that has built and saved the example and was stopped."""
     need_private_namespace()
     need_full_root("runs no dockerd")
-    if missing_programs():
-        pytest.skip(f"needs {', '.join(missing_programs())}: scripts/setup --packages installs them")
+    need_programs(*PROGRAMS)
     top = tmp_path_factory.mktemp("docker")
     archive = top / "app.tar"
     with running_docker(top / "root", top / "log") as docker:

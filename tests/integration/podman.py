@@ -16,7 +16,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.strata.overlay.tests.integration.docker import write_base
 from ansible_collections.strata.overlay.tests.integration.isolation import apart
-from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root, need_private_namespace
+from ansible_collections.strata.overlay.tests.integration.privileges import (
+    need_full_root,
+    need_private_namespace,
+    need_programs,
+)
 
 RUNTIME = "runc"
 """Named, since Podman takes crun where that is installed, which wants more of /dev than a test's namespace has."""
@@ -64,9 +68,7 @@ def stopped_podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]
     """A root with an image ``app:1`` of three layers, and a container ``held`` of it. To be read, never changed."""
     need_private_namespace()
     need_full_root("is not whom podman is run as here")
-    lacking = [name for name in ("podman", RUNTIME, "busybox") if not shutil.which(name)]
-    if lacking:
-        pytest.skip(f"needs {', '.join(lacking)}: scripts/setup --packages installs them")
+    need_programs("podman", RUNTIME, "busybox")
     top = tmp_path_factory.mktemp("podman")
     # Of a length that Podman takes: at most 50 characters.
     state = Path(tempfile.mkdtemp(prefix="strata-podman.", dir="/tmp"))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,10 @@ def need_full_root(why: str) -> None:
     """
     if not is_full_root():
         pytest.skip(f"root of a user namespace {why}")
+
+
+def need_programs(*names: str) -> None:
+    """Skip the test where this machine lacks programs."""
+    lacking = [name for name in names if not shutil.which(name)]
+    if lacking:
+        pytest.skip(f"needs {', '.join(lacking)}: scripts/setup --packages installs them")

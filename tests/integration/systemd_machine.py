@@ -28,6 +28,7 @@ import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._linux import mount_flags, syscalls
 from ansible_collections.strata.overlay.tests.integration.debian_root import (
     UnavailableError,
+    cache_directory,
     locked_cache,
 )
 from ansible_collections.strata.overlay.tests.integration.privileges import is_full_root
@@ -109,7 +110,7 @@ def systemd_root() -> Path:
 
     :raises UnavailableError: it cannot be built here.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "strata.overlay"
+    cache = cache_directory()
     root = cache / f"systemd-{hashlib.sha256(' '.join(RECIPE).encode()).hexdigest()[:16]}"
     if not is_full_root():
         raise UnavailableError("building and booting a Debian root needs root, with all user ids")

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import chain_ids, hex_of
 from ansible_collections.strata.overlay.tests.integration.debian_root import UnavailableError, debian_root
-from ansible_collections.strata.overlay.tests.integration.docker import missing_programs, running_docker
+from ansible_collections.strata.overlay.tests.integration.docker import PROGRAMS, running_docker
 from ansible_collections.strata.overlay.tests.integration.host import Host, unmount_all
 from ansible_collections.strata.overlay.tests.integration.images import skopeo
-from ansible_collections.strata.overlay.tests.integration.privileges import need_private_namespace
+from ansible_collections.strata.overlay.tests.integration.privileges import need_private_namespace, need_programs
 from ansible_collections.strata.overlay.tests.integration.registry import running_registry
 from ansible_collections.strata.overlay.tests.integration.trees import Tree, assert_same, tree_of
 
@@ -64,8 +64,7 @@ class Built:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     need_private_namespace()
-    if missing_programs():
-        pytest.skip(f"needs {', '.join(missing_programs())}: scripts/setup --packages installs them")
+    need_programs(*PROGRAMS)
     top = tmp_path_factory.mktemp("docker-images")
     yield top
     unmount_all(top)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.strata.overlay.tests.integration.docker import Docker, missing_programs, running_docker
+from ansible_collections.strata.overlay.tests.integration.docker import PROGRAMS, Docker, running_docker
 from ansible_collections.strata.overlay.tests.integration.host import Host
 from ansible_collections.strata.overlay.tests.integration.image_cases import CASES, EVERYWHERE, Written
 from ansible_collections.strata.overlay.tests.integration.image_upload import Upload, memory, registry
 from ansible_collections.strata.overlay.tests.integration.podman import RUNTIME, Podman
-from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root
+from ansible_collections.strata.overlay.tests.integration.privileges import need_full_root, need_programs
 from ansible_collections.strata.overlay.tests.integration.registry import Registry
 from ansible_collections.strata.overlay.tests.integration.test_image_cases import answer
 
@@ -54,8 +54,7 @@ Pull = Callable[[str, str], str]
 @pytest.fixture(scope="module")
 def docker(memory: Path) -> Iterator[Docker]:
     need_full_root("is whom dockerd is run as here")
-    if missing_programs():
-        pytest.skip(f"needs {', '.join(missing_programs())}: scripts/setup --packages installs them")
+    need_programs(*PROGRAMS)
     with running_docker(memory / "docker") as daemon:
         yield daemon
 
@@ -63,9 +62,7 @@ def docker(memory: Path) -> Iterator[Docker]:
 @pytest.fixture(scope="module")
 def podman(memory: Path) -> Iterator[Podman]:
     need_full_root("is whom podman is run as here")
-    lacking = [name for name in ("podman", RUNTIME, "skopeo") if not shutil.which(name)]
-    if lacking:
-        pytest.skip(f"needs {', '.join(lacking)}: scripts/setup --packages installs them")
+    need_programs("podman", RUNTIME, "skopeo")
     state = tempfile.mkdtemp(prefix="podman.")  # Podman wants less than 50 characters
     try:
         yield Podman(memory / "podman", Path(state))
