@@ -26,6 +26,7 @@ from typing import Any
 
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import lock_key, shown_url
+from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import PART_OPTIONS
 
 Lock = Mapping[str, Mapping[str, str]]
 
@@ -101,7 +102,7 @@ def source_of(item: Mapping[str, Any], kinds: tuple[str, ...], home: str) -> str
 
 def _part(item: Mapping[str, Any]) -> str:
     """The options that make another layer of the same source, as they are written; "" where none is given."""
-    found = {key: _plain(item[key]) for key in ("strip_components", "prefix", "include", "exclude") if item.get(key)}
+    found = {key: _plain(item[key]) for key in PART_OPTIONS if item.get(key)}
     return f" {json.dumps(found)}" if found else ""
 
 

@@ -28,6 +28,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._common.readable import one_line
 from ansible_collections.strata.overlay.plugins.module_utils._definition.definition import Definition, normalise, wrap
 from ansible_collections.strata.overlay.plugins.module_utils._definition.layer import LayerSpec, Source
+from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import PART_OPTIONS
 from ansible_collections.strata.overlay.plugins.module_utils._source.digest_cache import (
     DigestCache,
     Digested,
@@ -42,10 +43,7 @@ if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.plugin_utils._progress import Progress
 
 # What says where a layer or image comes from. Which platform of an image it is to be is for the host to say.
-_SOURCE_OPTIONS = (
-    *("src", "dir", "files", "remote_src", "times", "digest", "reference"),
-    *("strip_components", "prefix", "include", "exclude"),
-)
+_SOURCE_OPTIONS = ("src", "dir", "files", "remote_src", "times", "digest", "reference", *PART_OPTIONS)
 _LONGEST_DIGESTING = 24 * 3600
 
 

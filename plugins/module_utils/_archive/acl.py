@@ -25,27 +25,30 @@ _ATTRIBUTES = {
     b"SCHILY.acl.access": "system.posix_acl_access",
     b"SCHILY.acl.default": "system.posix_acl_default",
 }
-_VERSION = 2
+VERSION = 2
 _MOST = (65536 - 4) // 8
 """Entries that an attribute can hold (XATTR_SIZE_MAX)."""
 
-_NOBODY = 2**32 - 1
+NOBODY = 2**32 - 1
 """The id of entries that are about no user or group of their own."""
 
-_OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHER = (1, 2, 4, 8, 16, 32)
+OWNER, USER, OWNING_GROUP, GROUP, MASK, OTHER = (1, 2, 4, 8, 16, 32)
 """Tags; the kernel wants entries in this order."""
 
 _WORDS = {
-    "user": (_OWNER, _USER),
-    "u": (_OWNER, _USER),
-    "group": (_OWNING_GROUP, _GROUP),
-    "g": (_OWNING_GROUP, _GROUP),
-    "mask": (_MASK, 0),
-    "m": (_MASK, 0),
-    "other": (_OTHER, 0),
-    "o": (_OTHER, 0),
+    "user": (OWNER, USER),
+    "u": (OWNER, USER),
+    "group": (OWNING_GROUP, GROUP),
+    "g": (OWNING_GROUP, GROUP),
+    "mask": (MASK, 0),
+    "m": (MASK, 0),
+    "other": (OTHER, 0),
+    "o": (OTHER, 0),
 }
 _PERMISSIONS = {"r": 4, "w": 2, "x": 1, "-": 0}
+
+ITEM = struct.Struct("<HHI")
+"""Of an attribute: tag, permission bits and id."""
 
 Item = tuple[int, int, int]
 """Tag, id and permission bits."""
@@ -80,11 +83,11 @@ def _parse(text: str) -> list[Item]:
         raise ValueError(f"its access list has {len(parts)} entries; Linux takes {_MOST}")
     items = [_item(part) for part in parts if part.strip()]
     tags = [tag for tag, _number, _bits in items]
-    if any(tags.count(tag) != 1 for tag in (_OWNER, _OWNING_GROUP, _OTHER)):
+    if any(tags.count(tag) != 1 for tag in (OWNER, OWNING_GROUP, OTHER)):
         raise ValueError("its access list has not one entry each for owner, group and others")
-    if tags.count(_MASK) > 1 or len({(tag, number) for tag, number, _bits in items}) != len(items):
+    if tags.count(MASK) > 1 or len({(tag, number) for tag, number, _bits in items}) != len(items):
         raise ValueError("its access list says something twice")
-    if (_USER in tags or _GROUP in tags) and _MASK not in tags:
+    if (USER in tags or GROUP in tags) and MASK not in tags:
         raise ValueError("its access list has no mask")
     return sorted(items)
 
@@ -100,7 +103,7 @@ def _item(part: str) -> Item:
         raise ValueError(f"{part[:80]!r} is no entry of an access list")
     bits = sum(_PERMISSIONS[letter] for letter in set(fields[2]))
     if not fields[1]:
-        return own, _NOBODY, bits
+        return own, NOBODY, bits
     return other, _number(fields[0], fields[1], fields[3] if len(fields) == 4 else None), bits
 
 
@@ -114,5 +117,5 @@ def _number(word: str, name: str, number: Optional[str]) -> int:
 
 
 def _pack(items: list[Item]) -> bytes:
-    entries = (struct.pack("<HHI", tag, bits, number) for tag, number, bits in items)
-    return struct.pack("<I", _VERSION) + b"".join(entries)
+    entries = (ITEM.pack(tag, bits, number) for tag, number, bits in items)
+    return struct.pack("<I", VERSION) + b"".join(entries)

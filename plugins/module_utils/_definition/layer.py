@@ -16,7 +16,11 @@ from urllib.parse import quote
 
 from ansible_collections.strata.overlay.plugins.module_utils._archive.limits import UNLESS_SET, Limits, read_limits
 from ansible_collections.strata.overlay.plugins.module_utils._common.digests import DIFF_ID
-from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import Selection, read_selection
+from ansible_collections.strata.overlay.plugins.module_utils._definition.selection import (
+    PART_OPTIONS,
+    Selection,
+    read_selection,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import UrlAccess
@@ -26,7 +30,6 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@+/-]{0,199}\Z")
 _LONGEST_FILE_NAME = 240
 _SOURCES = ("src", "url", "dir", "files")
 _OF_URLS = ("username", "password", "headers", "auth_file")
-_OF_TREES = ("strip_components", "prefix", "include", "exclude")
 
 
 class Source(NamedTuple):
@@ -123,13 +126,13 @@ def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors
         from ansible_collections.strata.overlay.plugins.module_utils._common.url_text import read_url
 
         location, access = read_url(item, label, errors)
-        selection = _selection(item, label, errors)
+        selection = read_selection(item, label, errors)
         return Source(kind, location, True, limits=limits, access=access, selection=selection)
     for key in _OF_URLS:
         if item[key] is not None:
             errors.append(f"{label}: option '{key}' is of no use with {kind}; leave it out")
     if kind == "files":
-        for key in _OF_TREES:
+        for key in PART_OPTIONS:
             if item[key]:
                 errors.append(
                     f"{label}: option '{key}' is of no use with files; write the paths as they should be in the layer"
@@ -142,11 +145,5 @@ def _source(item: Mapping[str, Any], label: str, resolved: Sequence[str], errors
     on_host = item["remote_src"]
     if on_host and not os.path.isabs(location):
         errors.append(f"{label}: option '{kind}': {location!r} must be absolute, since remote_src is true")
-    selection = _selection(item, label, errors)
+    selection = read_selection(item, label, errors)
     return Source(kind, location, on_host, limits=limits, times=item["times"], selection=selection)
-
-
-def _selection(item: Mapping[str, Any], label: str, errors: list[str]) -> Optional[Selection]:
-    if not any(item[key] for key in _OF_TREES):
-        return None
-    return read_selection(item, label, errors)

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional
 
-OPTIONS = ("strip_components", "prefix", "include", "exclude")
+PART_OPTIONS = ("strip_components", "prefix", "include", "exclude")
+"""Options that make another layer of the same source."""
 
 _LONGEST = 4095
 

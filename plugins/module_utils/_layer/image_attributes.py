@@ -19,15 +19,23 @@ import os
 import struct
 from typing import Optional
 
+from ansible_collections.strata.overlay.plugins.module_utils._archive.acl import (
+    GROUP,
+    ITEM,
+    MASK,
+    NOBODY,
+    OTHER,
+    OWNER,
+    OWNING_GROUP,
+    USER,
+    VERSION,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._archive.header import Entry, show
 from ansible_collections.strata.overlay.plugins.module_utils._common.errors import StrataError
 from ansible_collections.strata.overlay.plugins.module_utils._layer.erofs import pack_xattrs
 from ansible_collections.strata.overlay.plugins.module_utils._layer.metadata import attribute_error
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
-_ACL = struct.Struct("<HHI")
-_ACL_VERSION = 2
-_OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHER = (1, 2, 4, 8, 16, 32)
 _CAPABILITY_SIZES = {2: 20, 3: 24}
 """Revision of the capabilities of a file -> their bytes (XATTR_CAPS_SZ_2 and _3)."""
 
@@ -44,7 +52,7 @@ def packed_attributes(entry: Entry, more: Optional[dict[bytes, bytes]] = None) -
         if number:
             raise attribute_error(entry, name, OSError(number, os.strerror(number)))
         if name in (ACCESS, DEFAULT):
-            items = list(_ACL.iter_unpack(value[4:]))
+            items = list(ITEM.iter_unpack(value[4:]))
             if name == ACCESS:
                 mode = _mode(mode, items)
             if not items or (name == ACCESS and len(items) == 3):
@@ -80,30 +88,30 @@ def _access_list_refusal(kind: str, name: str, value: bytes) -> int:
         return errno.EOPNOTSUPP
     if name == DEFAULT and kind != "directory":
         return errno.EACCES
-    if len(value) < 4 or (len(value) - 4) % _ACL.size:
+    if len(value) < 4 or (len(value) - 4) % ITEM.size:
         return errno.EINVAL
-    if struct.unpack_from("<I", value) != (_ACL_VERSION,):
+    if struct.unpack_from("<I", value) != (VERSION,):
         return errno.EOPNOTSUPP
-    items = list(_ACL.iter_unpack(value[4:]))
+    items = list(ITEM.iter_unpack(value[4:]))
     return 0 if not items or _is_valid(items) else errno.EINVAL
 
 
 def _is_valid(items: list[tuple[int, int, int]]) -> bool:
     tags = [tag for tag, _bits, _number in items]
-    known = (_OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHER)
+    known = (OWNER, USER, OWNING_GROUP, GROUP, MASK, OTHER)
     if any(tag not in known or bits & ~7 for tag, bits, _number in items) or tags != sorted(tags):
         return False
-    if any(number == 2**32 - 1 for tag, _bits, number in items if tag in (_USER, _GROUP)):
+    if any(number == NOBODY for tag, _bits, number in items if tag in (USER, GROUP)):
         return False
-    if any(tags.count(tag) != 1 for tag in (_OWNER, _OWNING_GROUP, _OTHER)) or tags.count(_MASK) > 1:
+    if any(tags.count(tag) != 1 for tag in (OWNER, OWNING_GROUP, OTHER)) or tags.count(MASK) > 1:
         return False
-    return _MASK in tags or not (_USER in tags or _GROUP in tags)
+    return MASK in tags or not (USER in tags or GROUP in tags)
 
 
 def _mode(mode: int, items: list[tuple[int, int, int]]) -> int:
     """What an access list makes of the permission bits."""
-    bits = {tag: each for tag, each, _number in items if tag not in (_USER, _GROUP)}
+    bits = {tag: each for tag, each, _number in items if tag not in (USER, GROUP)}
     if not bits:
         return mode
-    group = bits.get(_MASK, bits[_OWNING_GROUP])
-    return mode & ~0o777 | bits[_OWNER] << 6 | group << 3 | bits[_OTHER]
+    group = bits.get(MASK, bits[OWNING_GROUP])
+    return mode & ~0o777 | bits[OWNER] << 6 | group << 3 | bits[OTHER]

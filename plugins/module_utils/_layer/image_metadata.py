@@ -204,8 +204,7 @@ class _Layout:
 
     def _place_copies(self, number: int, node: Node) -> int:
         """Chunks of a sparse file that cannot stay where they are; bytes of its table."""
-        extents = [extent for extent in unpack_extents(node.rest) if extent[1]]
-        bits = chunk_bits(node.size, extents)
+        extents, bits = _chunks(node)
         copied = copied_chunks(node.size, extents, bits)
         if copied:
             base = self._tail.block()
@@ -236,8 +235,7 @@ class _Layout:
             layout, block = (FLAT_INLINE, 0) if inline else (FLAT_PLAIN, self._index.elsewhere(number))
             addresses = iter([node.rest] if inline else [])
         elif node.rest:
-            extents = [extent for extent in unpack_extents(node.rest) if extent[1]]
-            bits = chunk_bits(node.size, extents)
+            extents, bits = _chunks(node)
             layout, block = CHUNK_BASED, bits
             addresses = _addresses(node, extents, bits, self._index.elsewhere(number))
         yield INODE.pack(
@@ -251,6 +249,12 @@ class _Layout:
 
 def _is_inline(node: Node) -> bool:
     return INODE.size + len(node.xattrs) + len(node.rest) <= BLOCK
+
+
+def _chunks(node: Node) -> tuple[list[tuple[int, int]], int]:
+    """A sparse file's extents that hold bytes, and how large its chunks are."""
+    extents = [extent for extent in unpack_extents(node.rest) if extent[1]]
+    return extents, chunk_bits(node.size, extents)
 
 
 def _addresses(node: Node, extents: list[tuple[int, int]], bits: int, base: int) -> Iterator[bytes]:

@@ -27,9 +27,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.erofs import
 from ansible_collections.strata.overlay.plugins.module_utils._layer.image_attributes import packed_attributes
 from ansible_collections.strata.overlay.plugins.module_utils._layer.image_index import Index, pack_extents
 from ansible_collections.strata.overlay.plugins.module_utils._layer.names import Place, split
-from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import LayerWriter, refuse_directory
-
-_KINDS = {"symlink": stat.S_IFLNK, "char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
+from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import (
+    NODE_TYPES,
+    LayerWriter,
+    refuse_directory,
+)
 
 
 class ImageWriter(LayerWriter[int]):
@@ -92,7 +94,7 @@ class ImageWriter(LayerWriter[int]):
         if entry.kind == "symlink":
             entry.mode = 0o777
         target = entry.target if entry.kind == "symlink" else b""
-        self._put(place, self._index.add(entry, _KINDS[entry.kind], len(target), block, xattrs, target))
+        self._put(place, self._index.add(entry, NODE_TYPES[entry.kind], len(target), block, xattrs, target))
 
     def make_link(self, entry: Entry, place: Place, target: Place) -> bool:
         index = self._index

@@ -21,7 +21,11 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.metadata imp
 )
 from ansible_collections.strata.overlay.plugins.module_utils._layer.names import Place, split
 from ansible_collections.strata.overlay.plugins.module_utils._layer.rootdir import RootDirectory
-from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import LayerWriter, refuse_directory
+from ansible_collections.strata.overlay.plugins.module_utils._layer.writer import (
+    NODE_TYPES,
+    LayerWriter,
+    refuse_directory,
+)
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import CREATE, LISTED, write_all
 from ansible_collections.strata.overlay.plugins.module_utils._linux.holes import HoleWriter
 from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree import remove_at
@@ -29,7 +33,6 @@ from ansible_collections.strata.overlay.plugins.module_utils._linux.rmtree impor
 _PRIVATE = 0o600
 _MOST_CHECKSUMS = 200_000
 """For the sake of memory; files beyond these are read once more when the tree's digest is made."""
-_DEVICE_TYPES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
 
 
 class TreeWriter(LayerWriter[int]):
@@ -112,7 +115,7 @@ class TreeWriter(LayerWriter[int]):
             if entry.kind == "symlink":
                 os.symlink(entry.target, place.name, dir_fd=parent)
             else:
-                os.mknod(place.name, _DEVICE_TYPES[entry.kind] | _PRIVATE, os.makedev(*entry.device), dir_fd=parent)
+                os.mknod(place.name, NODE_TYPES[entry.kind] | _PRIVATE, os.makedev(*entry.device), dir_fd=parent)
 
         apply_to_name(self._make(place, make), place.name, entry)
 

@@ -12,6 +12,7 @@ files below a directory and the image of a file system, give the steps.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Callable, Generic, NamedTuple, TypeVar
 
@@ -24,6 +25,9 @@ from ansible_collections.strata.overlay.plugins.module_utils._layer.names import
 
 _MARK = 300
 """Bytes that a whiteout takes in memory beside the bytes of its name."""
+
+NODE_TYPES = {"symlink": stat.S_IFLNK, "char": stat.S_IFCHR, "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
+"""What ``make_node`` makes."""
 
 _Handle = TypeVar("_Handle")
 

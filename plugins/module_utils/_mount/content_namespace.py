@@ -87,9 +87,8 @@ class ContentNamespace:
             return
 
         def inside() -> list[str]:
-            for directory in directories:
-                if directory in _directories_mounted():
-                    syscalls.umount(directory, syscalls.MNT_DETACH)
+            for directory in set(directories).intersection(_directories_mounted()):
+                syscalls.umount(directory, syscalls.MNT_DETACH)
             return _directories_mounted()
 
         if not self._listed(inside):

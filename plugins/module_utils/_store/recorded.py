@@ -16,6 +16,7 @@ from ansible_collections.strata.overlay.plugins.module_utils._common.errors impo
 from ansible_collections.strata.overlay.plugins.module_utils._linux.files import is_directory, read_text
 from ansible_collections.strata.overlay.plugins.module_utils._store.paths import StorePaths
 from ansible_collections.strata.overlay.plugins.module_utils._store.records import (
+    AnyRecord,
     ChangeRecord,
     ContentRecord,
     LaterRecordError,
@@ -42,24 +43,16 @@ class StoreRecords(StorePaths):
         return os.path.isdir(self.content(diff_id))
 
     def name_record(self, name: str) -> Optional[NameRecord]:
-        path = self.name_file(name)
-        text = read_text(path)
-        return None if text is None else load(NameRecord, text, path)
+        return _read(NameRecord, self.name_file(name))
 
     def content_record(self, diff_id: str) -> Optional[ContentRecord]:
-        path = self.content_file(diff_id)
-        text = read_text(path)
-        return None if text is None else load(ContentRecord, text, path)
+        return _read(ContentRecord, self.content_file(diff_id))
 
     def stack_record(self, name: str) -> Optional[StackRecord]:
-        path = self.stack_file(name)
-        text = read_text(path)
-        return None if text is None else load(StackRecord, text, path)
+        return _read(StackRecord, self.stack_file(name))
 
     def change_record(self, name: str) -> Optional[ChangeRecord]:
-        path = self.change_file(name)
-        text = read_text(path)
-        return None if text is None else load(ChangeRecord, text, path)
+        return _read(ChangeRecord, self.change_file(name))
 
     def names(self) -> list[str]:
         return self._recorded("names")
@@ -115,3 +108,9 @@ class StoreRecords(StorePaths):
         """
         parts = name.split("/")
         return all(is_directory(f"{self.root}/{'/'.join(parts[: end + 1])}") for end in range(len(parts)))
+
+
+def _read(kind: type[AnyRecord], path: str) -> Optional[AnyRecord]:
+    """The record in a file; None where there is no file. Errors as for ``load``."""
+    text = read_text(path)
+    return None if text is None else load(kind, text, path)

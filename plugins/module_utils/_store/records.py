@@ -247,7 +247,7 @@ KEYS: Mapping[type, Mapping[str, str]] = {
 }
 """Attributes and their keys in files. Keys never change: hosts hold files that have them."""
 
-_Record = TypeVar("_Record", NameRecord, ContentRecord, StackRecord, ChangeRecord)
+AnyRecord = TypeVar("AnyRecord", NameRecord, ContentRecord, StackRecord, ChangeRecord)
 
 
 def dump(record: Any) -> str:
@@ -275,7 +275,7 @@ def _plain(value: Any) -> Any:
     return part_data(value) if type(value) in KEYS else value
 
 
-def load(kind: type[_Record], text: str, path: str) -> _Record:
+def load(kind: type[AnyRecord], text: str, path: str) -> AnyRecord:
     """JSON text -> record.
 
     :raises StrataError: naming the file where it is damaged.
