@@ -136,10 +136,7 @@ def files(platform: Platform) -> dict[str, tuple[int, str]]:
         "etc/fstab": (0o644, f"/dev/vda / ext4 defaults 0 0\n{store}"),
         "etc/systemd/network/20-wired.network": (0o644, NETWORK),
         "etc/systemd/system.conf.d/patience.conf": (0o644, PATIENCE),
-        "etc/ssh/sshd_config.d/tests.conf": (
-            0o644,
-            "PermitRootLogin prohibit-password\nUseDNS no\nUsePAM no\nMaxSessions 100\n",
-        ),
+        "etc/ssh/sshd_config.d/tests.conf": (0o644, SSHD),
         "etc/modules-load.d/overlay.conf": (0o644, "overlay\n"),
     }
 
